@@ -1,0 +1,54 @@
+# make demo    the whole way on a capture that is rendered on the spot; ends with the path of a page of pictures
+# make test    the tests
+# make lint    style and types       make format   mend the style
+# make clean   remove what these commands made
+#
+# Everything is installed once, into .venv. Another Python: make PYTHON=python3.11 demo
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint format clean ffmpeg
+
+demo: $(INSTALLED) ffmpeg
+	@$(VENV)/bin/surface-sos demo
+
+test: $(INSTALLED) ffmpeg
+	@$(VENV)/bin/python -m pytest --durations=15
+
+lint: $(INSTALLED)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+format: $(INSTALLED)
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so an interrupted installation is taken up again and a finished one is not repeated.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v >= (3, 10) else \
+	    "Python 3.10 or newer is needed, this is %d.%d. Name another one: make PYTHON=python3.11 demo" % v)'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv"; \
+	    exit 1; }
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing nerfstudio, torch and the rest into $(VENV): once, several GB, 3 to 20 minutes, quietly ..."
+	@$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# nerfstudio's ns-render makes videos with the ffmpeg program. Nothing else needs it, so its absence stops nothing here.
+ffmpeg:
+	@command -v ffmpeg >/dev/null && exit 0; \
+	if [ "`id -u`" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "ffmpeg is missing (ns-render makes videos with it): installing it with apt-get ..."; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq ffmpeg >/dev/null; } \
+	        || echo "That failed. Without ffmpeg ns-render makes no videos; everything else works."; \
+	else \
+	    echo "ffmpeg is missing: ns-render will make no videos, everything else works. On Debian: sudo apt-get install ffmpeg"; \
+	fi

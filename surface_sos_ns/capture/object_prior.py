@@ -1,0 +1,199 @@
+"""Everything training starts from: the object's sphere, the voted hull, the masks and the sparse points."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.hull import VoteGrid, vote_hull
+from surface_sos_ns.capture.points import SparsePoints, triangulate_points
+from surface_sos_ns.capture.views import Views
+
+__all__ = ["LOW_CONFIDENCE", "ObjectPrior", "build_object_prior"]
+
+LOW_CONFIDENCE = 0.5
+"""Mean IoU of masks and vote below which the object was probably not found."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ObjectPrior:
+    """What photos, masks and points say about the object before training, world frame.
+
+    Attributes:
+        sphere: the object's sphere; defines the object frame.
+        hull: soft visual hull m^P in the object frame.
+        masks: N coarse masks (H, W) float32 in [0, 1]; None where a view has none.
+        points: sparse points, or None.
+        confidence: mean IoU of the masks with the hull's projection, in [0, 1].
+        source: "coarse masks" or "geometry".
+    """
+
+    sphere: ObjectSphere
+    hull: VoteGrid
+    masks: list[np.ndarray | None]
+    points: SparsePoints | None
+    confidence: float
+    source: str
+
+    def save(self, path: Path) -> None:
+        """Writes one ``.npz``; atomically, so that a reader never meets half a file. Masks are kept in 8 bits."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        description = {
+            "format": FORMAT,
+            "sphere_source": self.sphere.source,
+            "radius": self.sphere.radius,
+            "agreement": self.hull.agreement,
+            "level": self.hull.level,
+            "confidence": self.confidence,
+            "source": self.source,
+            "masks": len(self.masks),
+            "points": self.points is not None,
+            "visibility": self.points is not None and self.points.visibility is not None,
+        }
+        arrays: dict[str, np.ndarray] = {
+            "description": np.frombuffer(json.dumps(description).encode(), dtype=np.uint8),
+            "centre": self.sphere.centre,
+            "probability": self.hull.probability.astype(np.float16),
+            "view_weights": self.hull.view_weights,
+        }
+        for index, mask in enumerate(self.masks):
+            if mask is not None:
+                arrays[f"mask_{index}"] = np.rint(np.asarray(mask, np.float32) * 255).astype(np.uint8)
+        if self.points is not None:
+            arrays |= {"xyz": self.points.xyz, "rgb": self.points.rgb, "track_length": self.points.track_length}
+            if self.points.visibility is not None:
+                arrays["visibility"] = self.points.visibility
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> ObjectPrior:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when the file is damaged or of another format; delete it to compute the prior again.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            description = json.loads(arrays["description"].tobytes().decode())
+            if description["format"] != FORMAT:
+                raise ValueError(f"format {description['format']}, expected {FORMAT}")
+            points = None
+            if description["points"]:
+                visibility = arrays["visibility"] if description["visibility"] else None
+                points = SparsePoints(arrays["xyz"], arrays["rgb"], arrays["track_length"], visibility)
+            masks: list[np.ndarray | None] = [
+                arrays[f"mask_{index}"].astype(np.float32) / 255 if f"mask_{index}" in arrays else None
+                for index in range(description["masks"])
+            ]
+            return cls(
+                ObjectSphere(arrays["centre"], description["radius"], description["sphere_source"]),
+                VoteGrid(
+                    arrays["probability"].astype(np.float32),
+                    arrays["view_weights"],
+                    description["agreement"],
+                    description["level"],
+                ),
+                masks,
+                points,
+                description["confidence"],
+                description["source"],
+            )
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # zip, json and key errors all mean the same to the reader of the message
+            raise ValueError(
+                f"The cached object prior {path} cannot be read ({error}). Delete it; it is then computed again."
+            ) from error
+
+
+def build_object_prior(
+    images: Sequence[np.ndarray],
+    views: Views,
+    masks: Sequence[np.ndarray | None] | None = None,
+    points: SparsePoints | None = None,
+    *,
+    object_point: Sequence[float] | np.ndarray | None = None,
+    object_radius: float | None = None,
+    resolution: int = 128,
+    triangulate: bool = True,
+    points_cache: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ObjectPrior:
+    """Finds the object in a capture.
+
+    With masks: the sphere comes from them and the hull is their vote. Without, or when all of them are empty: the
+    object prior of ``prior.py`` makes first masks out of geometry and colour.
+
+    Args:
+        images: N photos (H, W, 3) uint8 RGB, of the views' sizes.
+        views: N views, world frame.
+        masks: N coarse masks (H, W), bool or 0..1 float, None where a view has none; or None.
+        points: sparse points of the capture, world frame; None triangulates some if ``triangulate``.
+        object_point: (3,) a point on the object named by the user, world frame.
+        object_radius: radius named by the user, world units.
+        resolution: voxels along an edge of the hull's grid.
+        triangulate: whether to triangulate points when the capture brings none.
+        points_cache: file that keeps triangulated points for the next time.
+        progress: called with one line per stage.
+
+    Raises:
+        ValueError: when the input does not fit together, or nothing is seen in common (the message says what to do).
+    """
+    if len(images) != len(views):
+        raise ValueError(f"There are {len(images)} photos for {len(views)} views; give one photo per view.")
+    near = None if object_point is None else np.asarray(object_point, dtype=np.float64)
+    if near is not None and (near.shape != (3,) or not np.isfinite(near).all()):
+        raise ValueError(f"The object point is {object_point}; expected three finite numbers (world coordinates).")
+    if object_radius is not None and not object_radius > 0:
+        raise ValueError(f"The object radius is {object_radius}; expected a positive number.")
+    if points is None and triangulate:
+        points = triangulate_points(images, views, points_cache, progress=progress)
+
+    has_masks = masks is not None and any(mask is not None and bool(np.any(mask >= 0.5)) for mask in masks)
+    if has_masks and masks is not None:
+        if progress:
+            progress("finding the object from the coarse masks")
+        sphere = _named_sphere(near, object_radius) or find_object_sphere(views, masks, points, near=near)
+        if object_radius is not None:
+            sphere = ObjectSphere(sphere.centre, object_radius, f"{sphere.source}, radius given")
+        hull = vote_hull(views, masks, sphere, resolution, progress=progress)
+        kept = [None if mask is None else np.asarray(mask, np.float32) for mask in masks]
+        return ObjectPrior(sphere, hull, kept, points, hull.agreement, "coarse masks")
+
+    from surface_sos_ns.capture.prior import masks_from_geometry
+
+    found = masks_from_geometry(
+        images, views, points, near=near, radius=object_radius, resolution=resolution, progress=progress
+    )
+    if progress and found.hull.agreement < LOW_CONFIDENCE:
+        progress(
+            f"the object is uncertain (masks and vote agree at IoU {found.hull.agreement:.2f} only): "
+            "please give coarse masks, or name a point on the object"
+        )
+    return ObjectPrior(found.sphere, found.hull, found.masks, points, found.hull.agreement, "geometry")
+
+
+def _named_sphere(point: np.ndarray | None, radius: float | None) -> ObjectSphere | None:
+    """The sphere a user named completely, or None."""
+    if point is None or radius is None:
+        return None
+    return ObjectSphere(point, radius, "named by the user")

@@ -1,0 +1,437 @@
+"""Sparse points of a capture: read from what it brings, or triangulated once from its photos and known poses."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from surface_sos_ns.capture.views import Views
+
+__all__ = ["SparsePoints", "read_colmap_points", "read_ply_points", "triangulate_points"]
+
+LONGEST_SIDE = 960
+"""Photos are shrunk to this many pixels before features are looked for."""
+
+FEATURES = 2500
+"""Features kept per photo."""
+
+NEIGHBOURS = 10
+"""Photos each photo is matched with."""
+
+
+@dataclass(frozen=True)
+class SparsePoints:
+    """Points on surfaces, with who saw them.
+
+    Attributes:
+        xyz: (P, 3) float64.
+        rgb: (P, 3) uint8.
+        track_length: (P,) int, the number of photos a point was triangulated from; 0 where unknown.
+        visibility: (P, N) bool, whether photo n was used for point p; None where unknown.
+    """
+
+    xyz: np.ndarray
+    rgb: np.ndarray
+    track_length: np.ndarray
+    visibility: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        xyz = np.asarray(self.xyz, dtype=np.float64).reshape(-1, 3)
+        count = len(xyz)
+        object.__setattr__(self, "xyz", xyz)
+        object.__setattr__(self, "rgb", np.asarray(self.rgb, dtype=np.uint8).reshape(-1, 3))
+        object.__setattr__(self, "track_length", np.asarray(self.track_length, dtype=np.int64).reshape(-1))
+        lengths = [count, len(self.rgb), len(self.track_length)]
+        if self.visibility is not None:
+            object.__setattr__(self, "visibility", np.asarray(self.visibility, dtype=bool))
+            lengths.append(len(self.visibility))
+        if len(set(lengths)) != 1:
+            raise ValueError(
+                f"Sparse points have {lengths} rows of xyz, rgb, track_length (and visibility); expected equal numbers."
+            )
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def transformed(self, transform: np.ndarray, scale: float = 1.0) -> SparsePoints:
+        """The points in another frame: ``scale * (transform @ [x, 1])``, transform (3, 4) or (4, 4)."""
+        matrix = np.asarray(transform, dtype=np.float64)[:3]
+        moved = (self.xyz @ matrix[:, :3].T + matrix[:, 3]) * scale
+        return SparsePoints(moved, self.rgb, self.track_length, self.visibility)
+
+    def select(self, chosen: np.ndarray) -> SparsePoints:
+        """The points at ``chosen`` (indices or a boolean mask)."""
+        visibility = None if self.visibility is None else self.visibility[chosen]
+        return SparsePoints(self.xyz[chosen], self.rgb[chosen], self.track_length[chosen], visibility)
+
+
+_PLY_TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
+    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
+    "double": "f8", "float64": "f8",
+}  # fmt: skip
+
+
+def read_ply_points(path: Path) -> SparsePoints:
+    """Reads a point cloud such as nerfstudio's ``sparse_pc.ply`` (ascii or binary), in the file's own frame.
+
+    Returns:
+        The points; track lengths are 0 and visibility is None, because the file does not tell them. Points that are not
+        finite are left out. Without colours in the file they are grey.
+
+    Raises:
+        ValueError: when the file is no PLY file with x, y, z, or ends too early.
+    """
+    path = Path(path)
+    with open(path, "rb") as stream:
+        if stream.readline().strip() != b"ply":
+            raise ValueError(f"{path} is not a PLY file; expected its first line to be 'ply'.")
+        encoding, count, properties, element = "", 0, [], ""
+        elements: list[str] = []
+        while True:
+            line = stream.readline()
+            if not line:
+                raise ValueError(f"{path} ends within its header; the file is damaged, write it again.")
+            words = line.decode("ascii", "replace").split()
+            if not words or words[0] == "comment":
+                continue
+            if words[0] == "format":
+                encoding = words[1]
+            elif words[0] == "element":
+                element = words[1]
+                elements.append(element)
+                if element == "vertex":
+                    count = int(words[2])
+            elif words[0] == "property" and element == "vertex":
+                if words[1] == "list" or words[1] not in _PLY_TYPES:
+                    raise ValueError(f"{path}: the vertex property '{' '.join(words[1:])}' is not supported.")
+                properties.append((words[2], _PLY_TYPES[words[1]]))
+            elif words[0] == "end_header":
+                break
+        names = [name for name, _ in properties]
+        if elements[:1] != ["vertex"] or not {"x", "y", "z"} <= set(names):
+            raise ValueError(f"{path}: expected a point cloud whose first element is 'vertex' with x, y, z.")
+        if encoding == "ascii":
+            rows = np.loadtxt(stream, max_rows=count, ndmin=2) if count else np.zeros((0, len(names)))
+            columns = {name: rows[:, i] for i, name in enumerate(names)}
+        else:
+            order = {"binary_little_endian": "<", "binary_big_endian": ">"}.get(encoding)
+            if order is None:
+                raise ValueError(f"{path}: unknown PLY format '{encoding}'.")
+            layout = np.dtype([(name, order + kind) for name, kind in properties])
+            data = stream.read(layout.itemsize * count)
+            if len(data) < layout.itemsize * count:
+                raise ValueError(f"{path} ends after {len(data) // layout.itemsize} of {count} points; it is damaged.")
+            structured = np.frombuffer(data, dtype=layout)
+            columns = {name: structured[name] for name in names}
+    xyz = np.stack([columns[name] for name in "xyz"], axis=-1).astype(np.float64)
+    colours = [columns.get(name, columns.get(f"diffuse_{name}")) for name in ("red", "green", "blue")]
+    rgb = np.full((len(xyz), 3), 128, np.uint8)
+    if all(colour is not None for colour in colours):
+        rgb = np.stack(colours, axis=-1).astype(np.uint8)  # type: ignore[arg-type]
+    finite = np.isfinite(xyz).all(axis=1)
+    return SparsePoints(xyz[finite], rgb[finite], np.zeros(int(finite.sum()), np.int64))
+
+
+def read_colmap_points(
+    sparse_dir: Path, image_names: Sequence[str], applied_transform: np.ndarray | None = None
+) -> SparsePoints:
+    """Reads the points of a COLMAP model with their tracks.
+
+    Args:
+        sparse_dir: folder with cameras, images and points3D, binary or text (for example ``colmap/sparse/0``).
+        image_names: names of the N photos, in the order of the views; matched by full name, else by file name.
+        applied_transform: (3, 4) ``applied_transform`` of transforms.json, which takes COLMAP's world to the capture
+            frame; None leaves COLMAP's world.
+
+    Raises:
+        ImportError: when pycolmap is not installed.
+        ValueError: when the folder holds no readable model, or none of the photos.
+    """
+    import pycolmap
+
+    try:
+        model = pycolmap.Reconstruction(str(sparse_dir))
+    except Exception as error:  # pycolmap raises different types from version to version
+        raise ValueError(
+            f"{sparse_dir} holds no readable COLMAP model ({error}); expected cameras, images and points3D."
+        ) from error
+    by_name = {name: index for index, name in enumerate(image_names)}
+    by_file = {Path(name).name: index for index, name in enumerate(image_names)}
+    view_of = {}
+    for image_id, image in model.images.items():
+        index = by_name.get(image.name, by_file.get(Path(image.name).name))
+        if index is not None:
+            view_of[image_id] = index
+    if not view_of and len(model.images):
+        example = next(iter(model.images.values())).name
+        raise ValueError(
+            f"The COLMAP model in {sparse_dir} knows none of the photos (it has '{example}', the capture "
+            f"'{image_names[0] if len(image_names) else '-'}')."
+        )
+    points = _points_of(model, view_of, len(image_names))
+    return points if applied_transform is None else points.transformed(applied_transform)
+
+
+def _points_of(model: Any, view_of: dict[int, int], count: int) -> SparsePoints:
+    """The points of a pycolmap reconstruction, in order of their ids."""
+    ids = sorted(model.points3D.keys())
+    xyz = np.zeros((len(ids), 3))
+    rgb = np.zeros((len(ids), 3), np.uint8)
+    length = np.zeros(len(ids), np.int64)
+    visibility = np.zeros((len(ids), count), bool)
+    for row, point_id in enumerate(ids):
+        point = model.points3D[point_id]
+        xyz[row], rgb[row] = point.xyz, point.color
+        length[row] = point.track.length()
+        for element in point.track.elements:
+            if element.image_id in view_of:
+                visibility[row, view_of[element.image_id]] = True
+    return SparsePoints(xyz, rgb, length, visibility)
+
+
+def triangulate_points(
+    images: Sequence[np.ndarray],
+    views: Views,
+    cache: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> SparsePoints | None:
+    """Triangulates feature points of photos whose poses are known.
+
+    SIFT features of neighbouring photos are matched along their epipolar lines; pycolmap joins the matches to tracks,
+    triangulates them and filters by reprojection error and angle. Poses stay as they are.
+
+    Args:
+        images: N photos (H, W, 3) uint8 RGB.
+        views: N views, world frame.
+        cache: ``.npz`` that keeps the result; used again when poses and photos are the same.
+        progress: called with one line per stage.
+
+    Returns:
+        The points, world frame, seen by at least three photos each; None (with a warning that says why) when pycolmap
+        is missing or the photos give too few points.
+    """
+    fingerprint = _fingerprint(images, views)
+    if cache is not None:
+        stored = _load_cache(Path(cache), fingerprint)
+        if stored is not None:
+            return stored
+    try:
+        import pycolmap
+    except ImportError as error:
+        warnings.warn(f"No sparse points: pycolmap cannot be imported ({error}); `pip install pycolmap`.", stacklevel=2)
+        return None
+    if len(views) < 3:
+        warnings.warn(f"No sparse points: {len(views)} photos are too few to triangulate from.", stacklevel=2)
+        return None
+    if progress:
+        progress(f"triangulating sparse points: features of {len(images)} photos")
+    features = [_features(image, views, index) for index, image in enumerate(images)]
+    pairs = _neighbour_pairs(views)
+    if progress:
+        progress(f"triangulating sparse points: matching {len(pairs)} pairs of photos")
+    matches = {pair: _match(features[pair[0]], features[pair[1]], views, *pair) for pair in pairs}
+    try:
+        points = _triangulate(pycolmap, features, matches, views)
+    except Exception as error:  # a library failure must not end a run that masks and axes alone can serve
+        warnings.warn(f"No sparse points: pycolmap could not triangulate ({error}).", stacklevel=2)
+        return None
+    if len(points) < 30:
+        warnings.warn(
+            f"No sparse points: only {len(points)} could be triangulated (blurred or textureless photos, or poses that "
+            "do not fit the photos).",
+            stacklevel=2,
+        )
+        return None
+    if progress:
+        progress(f"triangulated {len(points)} sparse points")
+    if cache is not None:
+        _save_cache(Path(cache), fingerprint, points)
+    return points
+
+
+@dataclass(frozen=True)
+class _Features:
+    normalised: np.ndarray  # (F, 2) undistorted image-plane points at depth 1, y down
+    descriptors: np.ndarray  # (F, 128) RootSIFT
+    rgb: np.ndarray  # (F, 3) uint8
+
+
+def _features(image: np.ndarray, views: Views, index: int) -> _Features:
+    height, width = image.shape[:2]
+    shrink = min(1.0, LONGEST_SIDE / max(height, width))
+    small = image
+    if shrink < 1:
+        small = cv2.resize(image, (round(width * shrink), round(height * shrink)), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    detector = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.02)
+    keypoints, descriptors = detector.detectAndCompute(grey, None)  # type: ignore[call-overload]  # None: no mask
+    if descriptors is None or not len(keypoints):
+        return _Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32), np.zeros((0, 3), np.uint8))
+    position = np.array([keypoint.pt for keypoint in keypoints])
+    rows, columns = np.clip(np.rint(position[:, ::-1]).astype(int), 0, np.array(small.shape[:2]) - 1).T
+    uv = (position + 0.5) * [views.width[index] / small.shape[1], views.height[index] / small.shape[0]]
+    local = views.rays(index, uv) @ views.camera_to_world[index, :, :3]
+    # Points at the rim of a fisheye lens have no place in a pinhole image plane.
+    usable = -local[:, 2] > 0.17
+    local = local[usable]
+    root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))[usable]
+    plane = np.stack([local[:, 0], -local[:, 1]], axis=-1) / -local[:, 2:]
+    return _Features(plane, root.astype(np.float32), small[rows, columns][usable])
+
+
+def _neighbour_pairs(views: Views) -> list[tuple[int, int]]:
+    """Pairs of photos that look in similar directions from near places, a fixed number per photo."""
+    centres, axes = views.centres(), views.axes()
+    distance = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    distance = distance / max(float(np.median(distance[distance > 0])), 1e-12) if (distance > 0).any() else distance
+    angle = np.arccos(np.clip(axes @ axes.T, -1, 1))
+    cost = distance + 2 * angle
+    cost[(angle > np.deg2rad(60)) | np.eye(len(views), dtype=bool)] = np.inf
+    pairs = set()
+    for first in range(len(views)):
+        for second in np.argsort(cost[first], kind="stable")[:NEIGHBOURS]:
+            if np.isfinite(cost[first, second]):
+                pairs.add((min(first, int(second)), max(first, int(second))))
+    return sorted(pairs)
+
+
+def _camera_from_world(views: Views, index: int) -> np.ndarray:
+    """(3, 4) OpenCV pose (x right, y down, z forward)."""
+    flip = np.diag([1.0, -1.0, -1.0])
+    rotation = flip @ views.camera_to_world[index, :, :3].T
+    return np.concatenate([rotation, -(rotation @ views.camera_to_world[index, :, 3])[:, None]], axis=1)
+
+
+def _match(first: _Features, second: _Features, views: Views, a: int, b: int) -> np.ndarray:
+    """(M, 2) uint32 mutual nearest neighbours among the features near each other's epipolar line, ratio-tested."""
+    if not len(first.normalised) or not len(second.normalised):
+        return np.zeros((0, 2), np.uint32)
+    pose_a, pose_b = _camera_from_world(views, a), _camera_from_world(views, b)
+    rotation = pose_b[:, :3] @ pose_a[:, :3].T
+    x, y, z = pose_b[:, 3] - rotation @ pose_a[:, 3]
+    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    left = np.concatenate([first.normalised, np.ones((len(first.normalised), 1))], axis=1).astype(np.float32)
+    right = np.concatenate([second.normalised, np.ones((len(second.normalised), 1))], axis=1).astype(np.float32)
+    lines_b, lines_a = left @ essential.T.astype(np.float32), right @ essential.astype(np.float32)
+    error = lines_b @ right.T
+    scale = (lines_b[:, :2] ** 2).sum(1)[:, None] + (lines_a[:, :2] ** 2).sum(1)[None]
+    pixel = _pixel(views, a)
+    near = error**2 <= (2.0 * pixel) ** 2 * scale  # Sampson distance
+    similarity = first.descriptors @ second.descriptors.T
+    similarity[~near] = -1.0
+    best = similarity.argmax(axis=1)
+    rows = np.arange(len(best))
+    value = similarity[rows, best]
+    mutual = similarity.argmax(axis=0)[best] == rows
+    # The runner-up is looked for among candidates on the epipolar line that are not the same spot.
+    similarity[rows, best] = -1.0
+    runner_up = similarity.max(axis=1)
+    distance = np.sqrt(np.maximum(2 - 2 * value, 0))
+    other = np.sqrt(np.maximum(2 - 2 * np.maximum(runner_up, 0), 0))
+    good = mutual & (value > 0.75) & (distance < 0.85 * other)
+    return np.stack([rows[good], best[good]], axis=-1).astype(np.uint32)
+
+
+def _pixel(views: Views, index: int) -> float:
+    """Size of a pixel (of the shrunk photo) in the normalised image plane."""
+    longest = float(max(views.width[index], views.height[index]))
+    return max(1.0, longest / LONGEST_SIDE) / float(views.fx[index])
+
+
+def _triangulate(
+    pycolmap: Any, features: list[_Features], matches: dict[tuple[int, int], np.ndarray], views: Views
+) -> SparsePoints:
+    """Tracks and points by pycolmap, all in memory; keypoints are undistorted, so every camera is a pinhole."""
+    model = pycolmap.Reconstruction()
+    graph = pycolmap.CorrespondenceGraph()
+    for index, feature in enumerate(features):
+        focal = 1.0 / _pixel(views, index)
+        width, height = (int(2 * focal),) * 2
+        camera = pycolmap.Camera(
+            model="SIMPLE_PINHOLE",
+            width=width,
+            height=height,
+            params=[focal, width / 2, height / 2],
+            camera_id=index + 1,
+        )
+        model.add_camera_with_trivial_rig(camera)
+        keypoints = feature.normalised * focal + [width / 2, height / 2]
+        image = pycolmap.Image(name=f"{index:06d}", keypoints=keypoints, camera_id=index + 1, image_id=index + 1)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(_camera_from_world(views, index)))
+        graph.add_image(index + 1, len(keypoints))
+    for (first, second), pairs in matches.items():
+        if len(pairs):
+            geometry = pycolmap.TwoViewGeometry()
+            geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED.value
+            geometry.inlier_matches = pairs
+            graph.add_two_view_geometry(first + 1, second + 1, geometry)
+    graph.finalize()
+    manager = pycolmap.ObservationManager(model, graph)
+    triangulator = pycolmap.IncrementalTriangulator(graph, model, manager)
+    options = pycolmap.IncrementalTriangulatorOptions()
+    options.random_seed = 0
+    options.complete_max_reproj_error = options.merge_max_reproj_error = 2.0
+    for index in range(len(features)):
+        triangulator.triangulate_image(options, index + 1)
+    triangulator.complete_all_tracks(options)
+    triangulator.merge_all_tracks(options)
+    manager.filter_all_points3D(2.0, 2.0)
+    manager.filter_points3D_with_short_tracks(3)
+    for point_id in list(model.points3D.keys()):
+        point = model.points3D[point_id]
+        colours = [features[e.image_id - 1].rgb[e.point2D_idx] for e in point.track.elements]
+        point.color = np.mean(colours, axis=0).round().astype(np.uint8)
+    return _points_of(model, {index + 1: index for index in range(len(features))}, len(features))
+
+
+def _fingerprint(images: Sequence[np.ndarray], views: Views) -> str:
+    """Changes when poses, intrinsics or photos do."""
+    digest = hashlib.sha256(b"points-1")
+    for array in (views.camera_to_world, views.fx, views.fy, views.cx, views.cy, views.distortion, views.fisheye):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for image in images:
+        digest.update(str(image.shape).encode())
+        digest.update(np.ascontiguousarray(image[::16, ::16]).tobytes())
+    return digest.hexdigest()
+
+
+def _load_cache(path: Path, fingerprint: str) -> SparsePoints | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if str(stored["fingerprint"]) != fingerprint:
+                return None
+            return SparsePoints(stored["xyz"], stored["rgb"], stored["track_length"], stored["visibility"])
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged cache is no reason to stop: it is written again
+        warnings.warn(f"The cached sparse points {path} cannot be read ({error}); triangulating again.", stacklevel=3)
+        return None
+
+
+def _save_cache(path: Path, fingerprint: str, points: SparsePoints) -> None:
+    """Atomic, so that an interrupted run leaves no half-written cache."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez_compressed(
+                stream,
+                fingerprint=np.array(fingerprint),
+                xyz=points.xyz,
+                rgb=points.rgb,
+                track_length=points.track_length,
+                visibility=points.visibility if points.visibility is not None else np.zeros((len(points), 0), bool),
+            )
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,71 @@
+"""A progress bar with time left that also makes sense in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+
+class Stage:
+    """One long step: a rich bar on a terminal, a line now and then elsewhere. `total` and `advance` share any unit."""
+
+    EVERY = 20.0  # seconds between lines where the output is no terminal
+
+    def __init__(self, title: str, total: float, show: bool = True):
+        self.title, self.total, self.show = title, max(total, 1e-9), show
+        self.done = 0.0
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Stage:
+        self._start = self._said = time.monotonic()
+        if not self.show:
+            return self
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("left:"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=self.total)
+        else:
+            print(f"{self.title} ...", file=sys.stderr, flush=True)
+        return self
+
+    def advance(self, amount: float) -> None:
+        """Records that `amount` more of the total is done."""
+        self.reach(self.done + amount)
+
+    def reach(self, done: float) -> None:
+        """Records how much of the total is done."""
+        self.done = min(done, self.total)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done)
+        elif self.show and time.monotonic() - self._said > self.EVERY:
+            self._said = time.monotonic()
+            spent = self._said - self._start
+            left = f", about {spent * (self.total / self.done - 1):.0f} s left" if self.done > 0 else ""
+            print(f"  {self.title}: {100 * self.done / self.total:.0f} %{left}", file=sys.stderr, flush=True)
+
+    def describe(self, text: str) -> None:
+        """Changes what the bar says it is doing."""
+        self.title = text
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self.show and kind is None:
+            print(f"  done in {time.monotonic() - self._start:.0f} s", file=sys.stderr, flush=True)

@@ -1,0 +1,404 @@
+"""`make demo`: capture, training, evaluation, masks of every photo, a video and a page of pictures.
+
+Training, evaluation and rendering are the user's own commands (ns-train, ns-eval, ns-render), started as such, so that
+the demo proves the path that a user's own capture takes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from surface_sos_ns.demo.capture import capture_settings, is_complete, write_demo_capture
+from surface_sos_ns.demo.page import (
+    RENDERED,
+    Figure,
+    collect_pictures,
+    intersection_over_union,
+    over_checkerboard,
+    read_picture,
+    write_page,
+)
+from surface_sos_ns.demo.progress import Stage
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+STEP = re.compile(r"^\s*(\d+) \((\d+(?:\.\d+)?)%\)")
+COUNT = re.compile(r"(\d+)/(\d+)\s*\(")
+
+METRICS = (
+    ("mask_iou", "mask IoU", "{:.4f}", "object pixels, threshold 0.5, mean over views"),
+    ("mask_iou_bg", "mask IoU of the background", "{:.4f}", ""),
+    ("mask_miou", "mean of the two", "{:.4f}", ""),
+    ("mask_acc", "pixel accuracy", "{:.4f}", ""),
+    ("mask_sad", "SAD", "{:.4f}", "sum of absolute matte differences / 1000"),
+    ("mask_mse", "MSE of the matte", "{:.5f}", ""),
+    ("mask_ari", "adjusted Rand index", "{:.4f}", ""),
+    ("clean_plate_psnr", "clean plate PSNR", "{:.2f} dB", "inside the object's region, against the true empty scene"),
+    ("psnr", "photo PSNR", "{:.2f} dB", ""),
+    ("ssim", "photo SSIM", "{:.4f}", ""),
+)
+
+
+class DemoError(RuntimeError):
+    """A step of the demo failed; the message says which, why as far as known, and where its log is."""
+
+
+@dataclass(frozen=True)
+class _Done:
+    seconds: float
+    peak_gb: float | None
+
+
+def _call(
+    arguments: list[str],
+    log: Path,
+    on_line: Callable[[str], None] = lambda line: None,
+    on_tick: Callable[[], None] = lambda: None,
+) -> _Done:
+    """Runs a Python module's command line and keeps its output in `log`.
+
+    `on_line` gets each line of output without colours, `on_tick` is called about twice a second.
+
+    Raises:
+        DemoError: it ended with an error.
+    """
+    start = time.monotonic()
+    # COLUMNS: nerfstudio's tables and bars would wrap at 80 in a log file.
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    peak = 0
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with log.open("w", encoding="utf-8") as out:
+        out.write("$ " + " ".join(arguments) + "\n")
+        out.flush()
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+        )
+
+        def read() -> None:
+            assert process.stdout is not None
+            for raw in process.stdout:
+                # A bar redraws its line with carriage returns; each redraw counts as a line.
+                for piece in raw.decode("utf-8", "replace").replace("\r", "\n").splitlines():
+                    line = ESCAPES.sub("", piece).rstrip()
+                    out.write(line + "\n")
+                    lines.put(line)
+                out.flush()
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        before = _end_on_sigterm()
+        try:
+            while reader.is_alive() or not lines.empty():
+                reader.join(0.5)
+                while not lines.empty():
+                    on_line(lines.get())
+                on_tick()
+                peak = max(peak, _peak_kb(process.pid))
+            code = process.wait()
+        except BaseException as error:
+            # Ctrl-C in a terminal reaches the command as well, which may want to save what it has.
+            if not isinstance(error, KeyboardInterrupt):
+                process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            reader.join(2)
+            raise
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
+    if code != 0:
+        tail = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()][-12:]
+        raise DemoError(
+            f"`{' '.join(arguments[:2])}` ended with exit status {code}. Its whole output is in {log};\n"
+            "the last lines:\n" + "\n".join("    " + line for line in tail)
+        )
+    return _Done(time.monotonic() - start, peak / 1e6 if peak else None)
+
+
+def _end_on_sigterm() -> Any:
+    """Makes a polite kill raise, so that the command is ended too; returns the handler before (None: not changed)."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    return signal.signal(signal.SIGTERM, leave)
+
+
+def _peak_kb(pid: int) -> int:
+    """Peak resident memory of a process in kB, where the system tells (Linux); else 0."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found.group(1)) if found else 0
+
+
+def _capture_for(output: Path, settings: dict[str, Any]) -> Path:
+    """Where the capture is or goes: "capture", or a name of its own where that holds another one."""
+    folder = output / "capture"
+    if is_complete(folder, settings) or not folder.exists():
+        return folder
+    digest = "-".join(str(settings[k]) for k in ("views", "width", "height", "seed", "source"))
+    return output / f"capture-{digest}"
+
+
+def _new_run(output: Path) -> Path:
+    """A fresh folder run-001, run-002, ..."""
+    for number in range(1, 1000):
+        folder = output / f"run-{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise DemoError(f"{output} already holds 999 runs; remove some or choose another folder.")
+
+
+def _masks(capture: Path, key: str, names: list[str]) -> list[np.ndarray]:
+    frames = {f["file_path"]: f for f in json.loads((capture / "transforms.json").read_text())["frames"]}
+    return [read_picture(capture / frames[name][key])[..., 0] > 127 for name in names]
+
+
+def measure_inputs(capture: Path) -> list[Figure]:
+    """How good the coarse masks are by themselves, and voted in 3D without training: what training must beat."""
+    from surface_sos_ns.capture.bounds import find_object_sphere
+    from surface_sos_ns.capture.hull import project_hull, vote_hull
+    from surface_sos_ns.capture.views import Views
+
+    meta = json.loads((capture / "transforms.json").read_text())
+    train, test = meta["train_filenames"], meta["test_filenames"]
+    poses = {f["file_path"]: np.asarray(f["transform_matrix"])[:3] for f in meta["frames"]}
+
+    def views(names: list[str]) -> Views:
+        n = len(names)
+
+        def full(key: str) -> np.ndarray:
+            return np.full(n, float(meta[key]))
+
+        distortion = np.zeros((n, 6))
+        distortion[:, 0], distortion[:, 1] = meta["k1"], meta["k2"]
+        return Views(
+            camera_to_world=np.stack([poses[name] for name in names]),
+            fx=full("fl_x"),
+            fy=full("fl_y"),
+            cx=full("cx"),
+            cy=full("cy"),
+            width=np.full(n, meta["w"]),
+            height=np.full(n, meta["h"]),
+            distortion=distortion,
+            fisheye=np.zeros(n, dtype=bool),
+        )
+
+    truth, coarse = _masks(capture, "gt_mask_path", test), _masks(capture, "coarse_mask_path", test)
+    raw = float(np.mean([intersection_over_union(a, b) for a, b in zip(coarse, truth, strict=True)]))
+    given = [mask.astype(np.float32) for mask in _masks(capture, "coarse_mask_path", train)]
+    training_views = views(train)
+    sphere = find_object_sphere(training_views, given, None)
+    hull = vote_hull(training_views, given, sphere)
+    voted = project_hull(hull, sphere, views(test), (meta["h"], meta["w"]))
+    vote = float(np.mean([intersection_over_union(np.asarray(a) > 0.5, b) for a, b in zip(voted, truth, strict=True)]))
+    return [
+        Figure("coarse masks: mask IoU", f"{raw:.4f}", "the input, on the same views"),
+        Figure("coarse masks voted in 3D: mask IoU", f"{vote:.4f}", "no training; what training has to beat"),
+    ]
+
+
+def write_mask_video(capture: Path, renders: Path, path: Path, scale: int = 2, frames_per_second: int = 8) -> Path:
+    """An H.264 video over all photos in order: photo, mask, object over a checkerboard, clean plate, two by two.
+
+    Written with PyAV, so that it needs no ffmpeg program.
+    """
+    import av
+    import cv2
+
+    meta = json.loads((capture / "transforms.json").read_text())
+    held = set(meta["test_filenames"])
+    container = None
+    try:
+        for name in sorted(frame["file_path"] for frame in meta["frames"]):
+            stem, folder = Path(name).stem, renders / ("test" if name in held else "train")
+            photo, mask = read_picture(capture / name), read_picture(folder / "mask" / f"{stem}.png")
+            foreground = read_picture(folder / "foreground" / f"{stem}.png")
+            alpha = mask[..., 0].astype(np.float32) / 255
+            plate = read_picture(folder / "background" / f"{stem}.png")
+            above = np.concatenate([photo, mask], axis=1)
+            below = np.concatenate([over_checkerboard(foreground, alpha), plate], axis=1)
+            grid = np.concatenate([above, below])
+            large = cv2.resize(grid, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+            # yuv420p needs even sides.
+            picture = np.ascontiguousarray(large[: large.shape[0] // 2 * 2, : large.shape[1] // 2 * 2], dtype=np.uint8)
+            if container is None:
+                container = av.open(str(path), "w", options={"movflags": "faststart"})
+                stream = container.add_stream("libx264", rate=frames_per_second)
+                stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], "yuv420p"
+                stream.options = {"crf": "20"}
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        if container is not None:
+            for packet in stream.encode():
+                container.mux(packet)
+    finally:
+        if container is not None:
+            container.close()
+    return path
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def train(method: str, capture: Path, run: Path, seed: int, iterations: int | None) -> tuple[Path, _Done]:
+    """ns-train; returns the run's config.yml."""
+    arguments = ["nerfstudio.scripts.train", method, "--data", str(capture), "--output-dir", str(run / "training")]
+    arguments += ["--experiment-name", "demo", "--timestamp", "run", "--vis", "tensorboard"]
+    arguments += ["--machine.seed", str(seed), "--logging.local-writer.max-log-size", "0"]
+    if iterations is not None:
+        arguments += ["--max-num-iterations", str(iterations)]
+    with Stage(f"Training {method} (its own log: {run / 'train.log'})", 100.0) as stage:
+
+        def on_line(line: str) -> None:
+            found = STEP.match(line)
+            if found:
+                stage.reach(float(found.group(2)))
+
+        done = _call(arguments, run / "train.log", on_line, lambda: stage.reach(stage.done))
+    configs = sorted((run / "training").rglob("config.yml"))
+    if not configs:
+        raise DemoError(f"Training ended but left no config.yml under {run / 'training'}; see {run / 'train.log'}.")
+    return configs[-1], done
+
+
+def evaluate(config: Path, run: Path) -> tuple[dict[str, float], _Done]:
+    """ns-eval; returns its figures by name."""
+    result = run / "metrics.json"
+    arguments = ["nerfstudio.scripts.eval", "--load-config", str(config), "--output-path", str(result)]
+    with Stage("Measuring on the held-out views", 1.0) as stage:
+
+        def on_line(line: str) -> None:
+            found = COUNT.search(line)
+            if found and int(found.group(2)):
+                stage.reach(int(found.group(1)) / int(found.group(2)))
+
+        done = _call(arguments, run / "eval.log", on_line)
+    return json.loads(result.read_text())["results"], done
+
+
+def render(config: Path, run: Path, views: int) -> tuple[Path, _Done]:
+    """ns-render dataset: masks, foregrounds, clean plates ... of every photo; returns the folder."""
+    renders = run / "renders"
+    arguments = ["nerfstudio.scripts.render", "dataset", "--load-config", str(config), "--output-path", str(renders)]
+    arguments += ["--split", "train+test", "--image-format", "png", "--rendered-output-names", *RENDERED]
+    with Stage("Rendering masks and clean plates of every photo", float(views)) as stage:
+
+        def on_tick() -> None:
+            # Files say it best: nerfstudio's own bar is not drawn where the output is no terminal.
+            stage.reach(sum(1 for _ in renders.glob("*/mask/*.png")))
+
+        done = _call(arguments, run / "render.log", on_tick=on_tick)
+    return renders, done
+
+
+def show_table(figures: list[Figure], title: str) -> None:
+    """Prints the measured figures."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("measured")
+    table.add_column("value", justify="right", style="bold")
+    table.add_column("how", style="dim")
+    for figure in figures:
+        table.add_row(figure.name, figure.value, figure.note)
+    Console().print(table)
+
+
+def run_demo(
+    output: Path = Path("demo_output"),
+    method: str = "surface-sos-lite",
+    iterations: int | None = None,
+    views: int = 48,
+    width: int = 200,
+    height: int = 150,
+    seed: int = 0,
+) -> Path:
+    """The whole demo; returns the path of its page, which is also the last line printed.
+
+    The capture is rendered once; every run gets a new folder run-001, run-002, ... beside it.
+
+    Args:
+        output: folder for everything the demo makes.
+        method: the method to train.
+        iterations: training steps; None: the method's default.
+        views, width, height, seed: the demo capture, see `write_demo_capture`.
+
+    Raises:
+        DemoError: a step failed; the message names its log.
+    """
+    output = Path(output)
+    started = time.monotonic()
+    settings = capture_settings(views, width, height, seed, 1.0)
+    capture = _capture_for(output, settings)
+    if is_complete(capture, settings):
+        _say(f"1/5 Capture: {capture} is already there.")
+    else:
+        _say(f"1/5 Capture: {views} photos with truth, rendered into {capture}")
+    write_demo_capture(capture, views, width, height, seed)
+    run = _new_run(output)
+    _say(f"2/5 Training: ns-train {method}, results in {run}")
+    config, trained = train(method, capture, run, seed, iterations)
+    _say("3/5 Evaluation: ns-eval")
+    metrics, evaluated = evaluate(config, run)
+    _say("4/5 Export: ns-render dataset")
+    renders, rendered = render(config, run, views)
+    _say("5/5 Figures, video and page")
+    held = json.loads((capture / "transforms.json").read_text())["test_filenames"]
+    size = f"{width} x {height}, {len(held)} held-out views"
+    figures = measure_inputs(capture)
+    for key, name, form, note in METRICS:
+        if key in metrics:
+            figures.append(Figure(f"{method}: {name}", form.format(metrics[key]), note))
+    figures.append(Figure("training time", f"{trained.seconds:.0f} s", "ns-train from start to end, set-up included"))
+    if trained.peak_gb is not None:
+        figures.append(Figure("peak memory of training", f"{trained.peak_gb:.2f} GB", ""))
+    figures.append(Figure("evaluation and rendering", f"{evaluated.seconds:.0f} s + {rendered.seconds:.0f} s", ""))
+    figures.append(Figure("the whole demo", f"{time.monotonic() - started:.0f} s", ""))
+    page_folder = run / "page"
+    page_folder.mkdir()
+    video = write_mask_video(capture, renders, page_folder / "masks.mp4")
+    page = write_page(
+        page_folder,
+        collect_pictures(capture, renders),
+        figures,
+        title="Surface-SOS: an object out of photos, and photos without it",
+        intro=f"Trained on {views} photos with noisy masks by {method}; measured on views it never saw ({size}). "
+        "The scene is rendered, so that the true masks and the true empty scene are known.",
+        video=video,
+    )
+    show_table(figures, f"Surface-SOS demo ({size})")
+    print(f"Masks of every photo: {renders}/{{train,test}}/mask")
+    print(page.resolve())
+    return page

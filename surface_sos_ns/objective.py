@@ -1,0 +1,130 @@
+"""What training minimises: the paper's eq. 8-12, and in the default preset the votes that keep the split honest.
+
+Every schedule is a fraction of the run. The two presets differ by `dataclasses.replace` of `ObjectiveConfig` only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from surface_sos_ns.losses import (
+    colour_loss,
+    eikonal_loss,
+    entropy_loss,
+    mask_loss,
+    sparsity_loss,
+    surface_point_loss,
+    vote_loss,
+)
+from surface_sos_ns.scene_model import Rendering, SurfaceSOS
+from surface_sos_ns.schedules import fade_out, ramp
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Weights and schedules of the losses; schedules are fractions of the run."""
+
+    eikonal: float = 0.1
+    """Weight of eq. 10, on every field that is an SDF."""
+    sparsity: float = 0.01
+    """Weight of eq. 11, on ray samples and on uniform samples."""
+    sparsity_tau: float = 50.0
+    """tau of eq. 11, in 1 / object radius."""
+    mask: float = 0.3
+    """Weight of the initial mask loss, eq. 12."""
+    mask_hold: float = 0.1
+    """The mask loss keeps its full weight until this fraction of the run ..."""
+    mask_end: float = 0.3
+    """... and has faded out at this one."""
+    votes: float = 0.3
+    """Weight of the label's mask votes, taken with the geometry detached, to the end of the run (default preset)."""
+    vote_robustness: tuple[float, float] = (0.1, 0.7)
+    """q of the votes' generalised cross entropy, first and last: from a mean of the masks to their majority."""
+    plate: float = 1.0
+    """Weight of the background rendered alone against the photo, where a ray misses the rendered object."""
+    distortion: float = 3e-3
+    """Weight of the spread along rays of the light the background stops: fog in front of the cameras costs."""
+    entropy: float = 3e-3
+    """Weight of the matte's entropy in the second half of the run; not in the paper."""
+    label_prior: float = 0.05
+    """Weight that keeps the label near the voted hull where no surface is seen (free space, insides)."""
+    outside: float = 1.0
+    """Weight that keeps FoCoR empty where nearly no mask puts the object."""
+    points: float = 0.01
+    """Weight of the pull of the SDFs to zero at sparse points."""
+    appearance: float = 1e-3
+    """Weight of the size of the per-view exposure and white-balance codes."""
+    uniform_points: int = 1024
+    """Points drawn in the object cube in each step for the regularisers."""
+
+
+def training_losses(
+    scene: SurfaceSOS,
+    config: ObjectiveConfig,
+    rendering: Rendering,
+    photo: Tensor,
+    mask: Tensor,
+    mask_weight: Tensor,
+    points: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """All weighted losses of a step.
+
+    Args:
+        scene: the model, for the regularisers and its progress.
+        rendering: of R rays, in training mode.
+        photo: (R, 3) colours.
+        mask, mask_weight: (R,) coarse mask and how far its view is trusted.
+        points: (P, 3) sparse surface points, object frame.
+
+    Returns:
+        Loss name -> scalar; their sum is eq. 8.
+    """
+    progress = float(scene.progress)
+    votes = scene.config.split == "votes"
+    losses = {"colour": colour_loss(rendering.rgb, photo)}
+    fade = fade_out(progress, config.mask_hold, config.mask_end)
+    if fade > 0:
+        losses["mask"] = config.mask * fade * mask_loss(rendering.alpha, mask, mask_weight)
+    if votes:
+        first, last = config.vote_robustness
+        robustness = first + (last - first) * progress
+        losses["votes"] = config.votes * vote_loss(rendering.vote, mask, mask_weight, robustness)
+    # Rays through the object must not teach the background the object's colours: gate by the rendered matte.
+    misses = (1.0 - rendering.alpha.detach()).clamp(0, 1).square() * (rendering.crop < 0.5)
+    losses["plate"] = config.plate * ((rendering.background - photo).square().mean(-1) * misses).mean()
+
+    uniform = torch.rand(config.uniform_points, 3, device=photo.device) * 2 - 1
+    surface = scene.focor(uniform)
+    assert surface.normal is not None
+    eikonal = eikonal_loss(torch.cat([rendering.sdf_normals, surface.normal]))
+    if rendering.background_normals.shape[0]:
+        eikonal = eikonal + eikonal_loss(rendering.background_normals)
+    losses["eikonal"] = config.eikonal * eikonal
+    sparsity = sparsity_loss(rendering.sdf, config.sparsity_tau) + sparsity_loss(surface.sdf, config.sparsity_tau)
+    losses["sparsity"] = config.sparsity * sparsity
+    hull = scene.hull_probability(uniform)
+    losses["outside"] = config.outside * (torch.relu(0.03 - surface.sdf) * (hull < 0.1)).mean()
+    if votes:
+        anchor = F.binary_cross_entropy_with_logits(scene.label(uniform), hull.clamp(0.02, 0.98))
+        losses["label_prior"] = config.label_prior * anchor
+    losses["distortion"] = config.distortion * rendering.distortion.mean()
+    if config.entropy > 0 and progress > 0.5:
+        losses["entropy"] = config.entropy * ramp(progress, 0.5, 1.0) * entropy_loss(rendering.alpha)
+    if points is not None and points.shape[0] and config.points > 0:
+        losses["points"] = config.points * _point_pull(scene, points)
+    losses["appearance"] = config.appearance * scene.appearance.square().mean()
+    return losses
+
+
+def _point_pull(scene: SurfaceSOS, points: Tensor, count: int = 512) -> Tensor:
+    """Pull the SDF that m^P assigns each sparse point to towards zero there."""
+    chosen = points[torch.randint(points.shape[0], (min(count, points.shape[0]),), device=points.device)]
+    is_object = scene.object_probability(chosen) > 0.5
+    pull = surface_point_loss(scene.focor(chosen[is_object], normals=False).sdf)
+    if scene.background_is_sdf:
+        pull = pull + surface_point_loss(scene.background_sdf(chosen[~is_object]))
+    return pull

@@ -1,0 +1,1 @@
+"""The plugin's side that meets nerfstudio: data, model, trainer and registration."""

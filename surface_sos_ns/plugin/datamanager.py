@@ -1,0 +1,414 @@
+"""Feeds training: rays from all photos, half of them near the object's outline, and the masks to start from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
+from nerfstudio.data.pixel_samplers import PixelSampler, PixelSamplerConfig
+from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
+from nerfstudio.model_components.ray_generators import RayGenerator
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+
+from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParserConfig
+from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset, resized
+
+if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
+    from surface_sos_ns.capture.object_prior import ObjectPrior
+    from surface_sos_ns.capture.views import Views
+
+__all__ = [
+    "OutlineSampler",
+    "SurfaceSOSDataManager",
+    "SurfaceSOSDataManagerConfig",
+    "TabulatedRays",
+    "outline_band",
+    "views_from_cameras",
+]
+
+PRIOR_FILE = "object_prior.npz"
+PRIOR_VERSION = 1
+"""Raised when the object prior of the same photos would come out differently."""
+
+
+@dataclass
+class SurfaceSOSDataManagerConfig(VanillaDataManagerConfig):
+    """Data manager that draws rays near the object's outline and adds coarse masks to the batch.
+
+    All photos are always sampled from, so nerfstudio's numbers of images to sample from have no effect.
+    """
+
+    _target: type = field(default_factory=lambda: SurfaceSOSDataManager)
+    """Target class to instantiate."""
+    dataparser: SurfaceSOSDataParserConfig = field(default_factory=SurfaceSOSDataParserConfig)  # type: ignore[assignment]
+    """The capture: where it is, which masks and which photos to use."""
+    band_fraction: float = 0.5
+    """Fraction of the rays drawn in and around the projected hull; the others come from everywhere."""
+    band_width: float = 0.03
+    """How far outside the hull's outline a pixel still counts as near: a fraction of the longer image side."""
+    prior_image_size: int = 800
+    """Longer side, in pixels, of the photos from which the object is found before training."""
+    cache_on_gpu_mib: int = 4096
+    """Photos are kept in the GPU's memory when all of them together take at most this much."""
+
+
+def views_from_cameras(cameras: Cameras) -> Views:
+    """nerfstudio's cameras as plain arrays, world frame.
+
+    Raises:
+        ValueError: a camera is neither a perspective nor a fisheye one.
+    """
+    from surface_sos_ns.capture.views import Views
+
+    kinds = cameras.camera_type.flatten().cpu().numpy()
+    if not np.isin(kinds, (CameraType.PERSPECTIVE.value, CameraType.FISHEYE.value)).all():
+        raise ValueError(
+            "Only perspective and fisheye cameras can be used; cut panoramas into perspective photos first."
+        )
+    arrays = {
+        name: getattr(cameras, name).flatten().cpu().numpy() for name in ("fx", "fy", "cx", "cy", "width", "height")
+    }
+    distortion = cameras.distortion_params
+    return Views(
+        camera_to_world=cameras.camera_to_worlds.cpu().double().numpy(),
+        distortion=np.zeros((len(kinds), 6)) if distortion is None else distortion.cpu().double().numpy(),
+        fisheye=kinds == CameraType.FISHEYE.value,
+        **arrays,
+    )
+
+
+def outline_band(silhouette: np.ndarray, width: float) -> np.ndarray:
+    """The pixels of ``silhouette`` (H, W bool) and those within ``width`` pixels around it: (H, W) bool."""
+    if not silhouette.any() or silhouette.all():
+        return np.zeros(silhouette.shape, dtype=bool)
+    outside = cv2.distanceTransform((~silhouette).astype(np.uint8), cv2.DIST_L2, 5)
+    return outside <= width
+
+
+class OutlineSampler(PixelSampler):
+    """Draws pixels from a :class:`PixelCache`: a fraction of them from a band, the others from everywhere.
+
+    Args:
+        config: nerfstudio's, for the number of rays.
+        band_fraction: fraction of the rays from the band, 0..1; without a band all come from everywhere.
+    """
+
+    def __init__(self, config: PixelSamplerConfig, band_fraction: float, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        if not 0 <= band_fraction <= 1:
+            raise ValueError(f"band_fraction is {band_fraction}; expected a value from 0 to 1.")
+        self.band_fraction = band_fraction
+        self.band: Tensor | None = None
+        """(B,) positions in the cache, or None."""
+
+    def sample(self, image_batch: Any) -> dict[str, Tensor]:
+        """A batch of ``num_rays_per_batch`` pixels, see :meth:`PixelCache.gather`; those from the band come first."""
+        cache: PixelCache = image_batch
+        device = cache.images.device
+        near = round(self.num_rays_per_batch * self.band_fraction) if self.band is not None and len(self.band) else 0
+        parts = []
+        if near and self.band is not None:
+            parts.append(self.band[torch.randint(len(self.band), (near,), device=device)])
+        rest = self.num_rays_per_batch - near
+        if cache.valid is None or self.config.ignore_mask:
+            parts.append(torch.randint(cache.pixel_count, (rest,), device=device))
+        else:
+            parts.append(cache.valid[torch.randint(len(cache.valid), (rest,), device=device)])
+        return cache.gather(torch.cat(parts))
+
+
+class TabulatedRays(RayGenerator):
+    """nerfstudio's rays, with the undistorted direction of each pixel computed once.
+
+    Undistorting is iterative and would cost more than the rest of a batch. Views that share intrinsics share a table.
+    Where the tables would exceed ``most_pixels``, or cameras carry times or metadata, nerfstudio's generator is used.
+
+    Args:
+        cameras: the training cameras.
+        most_pixels: limit of all tables together, 20 bytes each.
+    """
+
+    def __init__(self, cameras: Cameras, most_pixels: int = 3_000_000) -> None:
+        super().__init__(cameras)
+        self.table: Tensor | None = None
+        distortion = cameras.distortion_params
+        columns = [cameras.fx, cameras.fy, cameras.cx, cameras.cy, cameras.width, cameras.height, cameras.camera_type]
+        columns += [] if distortion is None else [distortion]
+        rows = torch.cat([column.double() for column in columns], dim=-1)
+        distinct, group = torch.unique(rows, dim=0, return_inverse=True)
+        pixels = (distinct[:, 4] * distinct[:, 5]).long()
+        if int(pixels.sum()) > most_pixels or cameras.metadata or cameras.times is not None:
+            return
+        firsts = torch.stack([torch.nonzero(group == index)[0, 0] for index in range(len(distinct))])
+        self.table = torch.cat([self._tabulate(cameras[int(first)]) for first in firsts])
+        starts = torch.cumsum(pixels, 0) - pixels
+        self.table_start = starts[group]
+        self.table_width = cameras.width.flatten().long()
+
+    @staticmethod
+    def _tabulate(camera: Cameras) -> Tensor:
+        """(H * W, 5): unit direction in the camera's axes, pixel area, norm of the direction before normalising."""
+        still = Cameras(
+            camera_to_worlds=torch.eye(4, device=camera.device)[None, :3],
+            fx=camera.fx[None],
+            fy=camera.fy[None],
+            cx=camera.cx[None],
+            cy=camera.cy[None],
+            width=camera.width[None],
+            height=camera.height[None],
+            distortion_params=None if camera.distortion_params is None else camera.distortion_params[None],
+            camera_type=camera.camera_type[None],
+        )
+        coords = still.get_image_coords().reshape(-1, 2)
+        parts = []
+        for chunk in coords.split(200_000):
+            rays = still.generate_rays(torch.zeros(len(chunk), 1, dtype=torch.long, device=camera.device), chunk)
+            parts.append(torch.cat([rays.directions, rays.pixel_area, rays.metadata["directions_norm"]], dim=-1))
+        table = torch.cat(parts)
+        # nerfstudio divides 0 by 0 on the axis of a fisheye lens.
+        axis = torch.tensor([0.0, 0.0, -1.0, float(table[:, 3].nanmedian()), 1.0], device=table.device)
+        return torch.where(torch.isfinite(table).all(dim=-1, keepdim=True), table, axis)
+
+    def forward(self, ray_indices: Tensor) -> RayBundle:
+        """Rays of view, row, column (R, 3)."""
+        if self.table is None:
+            return super().forward(ray_indices)
+        view, row, column = ray_indices.to(self.table.device).unbind(-1)
+        found = self.table[self.table_start[view] + row * self.table_width[view] + column]
+        pose = self.cameras.camera_to_worlds[view]
+        return RayBundle(
+            origins=pose[:, :, 3],
+            directions=(pose[:, :, :3] * found[:, None, :3]).sum(dim=-1),
+            pixel_area=found[:, 3:4],
+            camera_indices=view[:, None],
+            metadata={"directions_norm": found[:, 4:5]},
+        )
+
+
+class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
+    """nerfstudio's data manager, with the photos in a compact cache that is read when the first batch is asked for.
+
+    ``next_train`` gives rays and a batch with image (R, 3), indices (R, 3), coarse_mask (R, 1) and mask_weight (R, 1);
+    before :meth:`prepare` the rays come from everywhere and the masks are the capture's own (weight 0 where none).
+
+    Attributes:
+        object_prior: what :meth:`prepare` found; None before.
+    """
+
+    config: SurfaceSOSDataManagerConfig
+
+    def __init__(self, config: SurfaceSOSDataManagerConfig, *args: Any, **kwargs: Any) -> None:
+        if config.patch_size > 1:
+            raise ValueError("patch_size is not supported: rays are drawn one by one near the object's outline.")
+        self.object_prior: ObjectPrior | None = None
+        self._train_cache: PixelCache | None = None
+        self._eval_cache: PixelCache | None = None
+        super().__init__(config, *args, **kwargs)
+
+    @property
+    def dataset_type(self) -> type[SurfaceSOSDataset]:  # type: ignore[override]
+        """The class of the datasets (nerfstudio would read it off the generic argument)."""
+        return SurfaceSOSDataset
+
+    def setup_train(self) -> None:
+        """Rays and sampler; the photos are read later, so that ns-eval does not wait for them."""
+        self.train_pixel_sampler = self._sampler(self.config.train_num_rays_per_batch)
+        self.train_ray_generator = TabulatedRays(self.train_dataset.cameras.to(self.device))
+
+    def setup_eval(self) -> None:
+        """Rays, sampler and the loaders of whole images."""
+        self.eval_pixel_sampler = self._sampler(self.config.eval_num_rays_per_batch)
+        self.eval_ray_generator = RayGenerator(self.eval_dataset.cameras.to(self.device))
+        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
+        self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
+
+    def next_train(self, step: int) -> tuple[RayBundle, dict]:
+        """Rays and batch for a training step."""
+        self.train_count += 1
+        assert self.train_pixel_sampler is not None
+        batch = self.train_pixel_sampler.sample(self.train_cache)  # type: ignore[arg-type]
+        return self.train_ray_generator(batch["indices"]), batch
+
+    def next_eval(self, step: int) -> tuple[RayBundle, dict]:
+        """Rays and batch from the evaluation photos, drawn from everywhere."""
+        self.eval_count += 1
+        assert self.eval_pixel_sampler is not None
+        batch = self.eval_pixel_sampler.sample(self.eval_cache)  # type: ignore[arg-type]
+        return self.eval_ray_generator(batch["indices"]), batch
+
+    @property
+    def train_cache(self) -> PixelCache:
+        """All training photos, read at the first use."""
+        if self._train_cache is None:
+            self._train_cache = self._load(self.train_dataset)
+        return self._train_cache
+
+    @property
+    def eval_cache(self) -> PixelCache:
+        """All evaluation photos, read at the first use; the training photos where they are the same."""
+        if self._eval_cache is None:
+            same = self.eval_dataset.image_filenames == self.train_dataset.image_filenames
+            self._eval_cache = self.train_cache if same else self._load(self.eval_dataset)
+        return self._eval_cache
+
+    def prepare(self, cache_dir: Path | None = None) -> ObjectPrior:
+        """Find the object, once, before training: its sphere, the voted hull and the masks to start from.
+
+        Installs the masks and how far each is trusted into the training batches, and the band around the outline of the
+        projected hull into the sampler.
+
+        Args:
+            cache_dir: where ``object_prior.npz`` is kept, so that a resumed run starts from the same prior; None keeps
+                nothing. A kept prior is used only if photos, masks, cameras, points and hints are the same.
+
+        Returns:
+            What training starts from, world frame.
+
+        Raises:
+            CaptureError: a photo, a mask or the sparse points cannot be read.
+            ValueError: nothing can be found; the message says what to do.
+        """
+        if self.object_prior is not None:
+            return self.object_prior
+        views = views_from_cameras(self.train_dataset.cameras)
+        fingerprint = self._fingerprint(views)
+        path = None if cache_dir is None else Path(cache_dir) / PRIOR_FILE
+        prior = None if path is None else _kept(path, fingerprint)
+        if prior is None:
+            prior = self._find_object(views, cache_dir)
+            if path is not None:
+                _keep(prior, path, fingerprint)
+        if prior.source == "coarse masks":
+            self.train_cache.set_weights(prior.hull.view_weights)  # the masks at hand are the finer ones
+        else:
+            self.train_cache.set_masks(list(prior.masks), prior.hull.view_weights)
+        if isinstance(self.train_pixel_sampler, OutlineSampler):
+            self.train_pixel_sampler.band = self._band(prior, views).to(self.train_cache.images.device)
+        self.object_prior = prior
+        return prior
+
+    def _sampler(self, rays: int) -> OutlineSampler:
+        config = self.config.pixel_sampler
+        return OutlineSampler(
+            PixelSamplerConfig(ignore_mask=config.ignore_mask), self.config.band_fraction, num_rays_per_batch=rays
+        )
+
+    def _load(self, dataset: SurfaceSOSDataset) -> PixelCache:
+        metadata = dataset.cameras.metadata or {}
+        radius = metadata.get("fisheye_crop_radius")
+        cache = PixelCache.load(dataset, None if radius is None else float(torch.as_tensor(radius).flatten()[0]))
+        device = torch.device(self.device)
+        if (
+            device.type == "cpu"
+            or cache.pixel_count * 4 <= self.config.cache_on_gpu_mib * 2**20
+            or self.config.images_on_gpu
+        ):
+            return cache.to(device)
+        return cache
+
+    def _find_object(self, views: Views, cache_dir: Path | None) -> ObjectPrior:
+        from surface_sos_ns.capture.object_prior import build_object_prior
+
+        metadata = self.train_dataset.metadata
+        cache = self.train_cache
+        factor = min(1.0, self.config.prior_image_size / int(max(views.width.max(), views.height.max())))
+        small = views.scaled(factor) if factor < 1 else views
+        sizes = [(int(width), int(height)) for width, height in zip(small.width, small.height, strict=True)]
+        images = [resized(cache.image(view), *size) for view, size in enumerate(sizes)]
+        given = [cache.mask(view) for view in range(len(cache))]
+        masks = [None if mask is None else resized(mask, *size) for mask, size in zip(given, sizes, strict=True)]
+        source: PointsSource | None = metadata.get("points_source")
+        names = [path.name for path in self.train_dataset.image_filenames]
+        points = None if source is None else source.load(views, names)
+        hint: ObjectHint | None = metadata.get("object_hint")
+        return build_object_prior(
+            images,
+            small,
+            masks if any(mask is not None for mask in masks) else None,
+            points,
+            object_point=None if hint is None or hint.point is None else np.array(hint.point),
+            object_radius=None if hint is None else hint.radius,
+            points_cache=None if cache_dir is None else Path(cache_dir) / "sparse_points.npz",
+            progress=lambda words: CONSOLE.print(words, soft_wrap=True, highlight=False, markup=False),
+        )
+
+    def _band(self, prior: ObjectPrior, views: Views) -> Tensor:
+        """(B,) positions of the valid pixels near the projected hull's outline, in all training views."""
+        from surface_sos_ns.capture.hull import project_hull
+
+        cache = self.train_cache
+        sizes = np.stack([views.width, views.height], axis=1)
+        allowed = None
+        if cache.valid is not None:
+            allowed = np.zeros(cache.pixel_count, dtype=bool)
+            allowed[cache.valid.cpu().numpy()] = True
+        parts = []
+        for size in np.unique(sizes, axis=0):
+            members = np.flatnonzero((sizes == size).all(axis=1))
+            width, height = int(size[0]), int(size[1])
+            # The band is many pixels wide; a finer projection of the hull would only take longer.
+            factor = min(1.0, 240 / max(width, height))
+            small = (max(1, round(width * factor)), max(1, round(height * factor)))
+            shown = project_hull(prior.hull, prior.sphere, views.subset(members), (small[1], small[0]))
+            for view, silhouette in zip(members, shown, strict=True):
+                band = outline_band(np.asarray(silhouette) > 0.5, self.config.band_width * max(small))
+                full = resized(band.astype(np.uint8), width, height) > 0
+                positions = np.flatnonzero(full) + int(cache.starts[view])
+                parts.append(positions if allowed is None else positions[allowed[positions]])
+        return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64))
+
+    def _fingerprint(self, views: Views) -> str:
+        """Digest of everything that the prior depends on."""
+        digest = hashlib.blake2b(digest_size=16)
+        cache = self.train_cache
+        digest.update(repr((PRIOR_VERSION, self.config.prior_image_size)).encode())
+        for tensor in (cache.images, cache.masks, cache.mask_weights):
+            digest.update(b"none" if tensor is None else tensor.cpu().numpy().reshape(-1).data)
+        for name in sorted(vars(views)):
+            # Poses come from a matrix decomposition, whose last bits differ between machines.
+            digest.update(np.round(np.asarray(getattr(views, name), dtype=np.float64), 4).tobytes())
+        source: PointsSource | None = self.train_dataset.metadata.get("points_source")
+        if source is not None:
+            files = [source.path] if not source.is_colmap else sorted(source.path.glob("points3D.*"))
+            for file in files:
+                digest.update(file.read_bytes())
+        digest.update(repr(self.train_dataset.metadata.get("object_hint")).encode())
+        return digest.hexdigest()
+
+
+def _mark(path: Path) -> Path:
+    """The file that says of which inputs the prior at ``path`` is."""
+    return path.with_suffix(".fingerprint")
+
+
+def _kept(path: Path, fingerprint: str) -> ObjectPrior | None:
+    """The prior at ``path`` if it is of the same inputs and whole."""
+    from surface_sos_ns.capture.object_prior import ObjectPrior
+
+    if not path.is_file() or not _mark(path).is_file() or _mark(path).read_text() != fingerprint:
+        return None
+    try:
+        return ObjectPrior.load(path)
+    except (OSError, ValueError) as error:
+        CONSOLE.print(f"Warning: {error}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+        return None
+
+
+def _keep(prior: ObjectPrior, path: Path, fingerprint: str) -> None:
+    """Write the prior, then its fingerprint: a crash in between leaves a prior that is not used."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _mark(path).unlink(missing_ok=True)
+    prior.save(path)
+    part = path.with_name(f".{path.stem}.{os.getpid()}")
+    part.write_text(fingerprint)
+    os.replace(part, _mark(path))

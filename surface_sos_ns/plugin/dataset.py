@@ -1,0 +1,295 @@
+"""The photos with what is known about the object in them, and a compact cache of them to draw rays from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.data.utils.data_utils import get_image_mask_tensor_from_path
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from surface_sos_ns.plugin.checks import CaptureError
+
+__all__ = ["PixelCache", "SurfaceSOSDataset", "read_image", "read_mask", "resized"]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A photo as (H, W, 3) uint8 RGB; grey, palette and CMYK files are converted, an alpha channel is dropped.
+
+    Raises:
+        CaptureError: the file is missing, truncated or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise CaptureError(
+            f"{path} cannot be read as an image ({error}). Replace the file or remove its frame from transforms.json."
+        ) from error
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask as (H, W) float32 in 0..1, soft values kept.
+
+    Understood are 8- and 16-bit grey files, files with the values 0 and 1, 1-bit files, label maps with a colour
+    palette (every label but 0 is the object), colour files (their brightness) and cut-outs (their alpha channel).
+
+    Raises:
+        CaptureError: the file is missing, truncated or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode == "P":
+                indices = np.array(image)
+                colours = np.array(image.convert("RGB"))
+                grey = (colours == colours[..., :1]).all()
+                values = colours[..., 0] if grey else (indices > 0).astype(np.uint8) * 255
+            elif image.mode in ("LA", "RGBA", "PA"):
+                alpha = np.array(image.getchannel("A"))
+                values = np.array(image.convert("L")) if alpha.min() == alpha.max() else alpha
+            elif image.mode in ("L", "1") or image.mode.startswith(("I", "F")):
+                values = np.array(image)
+            else:
+                values = np.array(image.convert("L"))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise CaptureError(
+            f"{path} cannot be read as a mask image ({error}). Write it again, as an 8-bit grey PNG."
+        ) from error
+    highest = float(values.max(initial=0))
+    scale = 1.0 if highest <= 1 else 255.0 if highest <= 255 else 65535.0
+    return np.clip(values.astype(np.float32) / scale, 0, 1)
+
+
+def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """``image`` (H, W[, C]) at another size: area average when it shrinks, linear when it grows."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+class SurfaceSOSDataset(InputDataset):
+    """Photos as nerfstudio gives them, with the object's masks.
+
+    Items have ``image`` (H, W, 3) and, depending on what the parser found (``metadata`` of its outputs):
+        coarse_mask: (H, W, 1) float32 0..1, zeros for a view without one while others have one.
+        mask_weight: (H, W, 1) float32, 1 where the view has a coarse mask, else 0.
+        gt_mask: (H, W, 1) float32 0..1, the true matte; evaluation datasets only.
+        clean_plate: (H, W, 3) float32 0..1, the view without the object; evaluation datasets only.
+
+    All have the camera's size, whatever the files' sizes are.
+    """
+
+    def size(self, image_idx: int) -> tuple[int, int]:
+        """Width and height of a view in pixels, after downscaling."""
+        return int(self.cameras.width[image_idx]), int(self.cameras.height[image_idx])
+
+    def get_numpy_image(self, image_idx: int) -> np.ndarray:
+        """(H, W, 3) uint8, at the camera's size."""
+        return resized(read_image(self.image_filenames[image_idx]), *self.size(image_idx))
+
+    def get_coarse_mask(self, image_idx: int) -> np.ndarray | None:
+        """(H, W) float32 0..1, or None for a view without a coarse mask."""
+        return self._read("coarse_mask_filenames", image_idx)
+
+    def get_valid_mask(self, image_idx: int) -> np.ndarray | None:
+        """(H, W) bool, nerfstudio's mask of valid pixels; None where all are."""
+        if self._dataparser_outputs.mask_filenames is None:
+            return None
+        mask = get_image_mask_tensor_from_path(self._dataparser_outputs.mask_filenames[image_idx])[..., 0].numpy()
+        return resized(mask.astype(np.float32), *self.size(image_idx)) > 0.5
+
+    def get_data(self, image_idx: int, image_type: Literal["uint8", "float32"] = "float32") -> dict:
+        """The item of a view: nerfstudio's ``image_idx``, ``image`` and ``mask`` (valid pixels), and ours."""
+        getters = {"float32": self.get_image_float32, "uint8": self.get_image_uint8}
+        image = getters[image_type](image_idx)
+        data: dict = {"image_idx": image_idx, "image": image}
+        valid = self.get_valid_mask(image_idx)
+        if valid is not None:
+            mask = torch.from_numpy(valid)[..., None]
+            data["mask"] = mask
+            if self.mask_color:
+                colour = torch.tensor(self.mask_color) * (1.0 if image_type == "float32" else 255.0)
+                data["image"] = torch.where(mask, image, colour.to(image.dtype))
+        data.update(self.get_metadata(data))
+        return data
+
+    def get_metadata(self, data: dict) -> dict:
+        """The object's masks for the item's view (nerfstudio's hook)."""
+        index = int(data["image_idx"])
+        item: dict[str, Tensor] = {}
+        if self.metadata.get("coarse_mask_filenames") is not None:
+            mask = self.get_coarse_mask(index)
+            width, height = self.size(index)
+            item["coarse_mask"] = torch.from_numpy(np.zeros((height, width), np.float32) if mask is None else mask)[
+                ..., None
+            ]
+            # One number per view, shown per pixel because samplers index every tensor of an item by pixel.
+            item["mask_weight"] = torch.tensor(0.0 if mask is None else 1.0).expand(height, width, 1)
+        truth = self._read("gt_mask_filenames", index)
+        if truth is not None:
+            item["gt_mask"] = torch.from_numpy(truth)[..., None]
+        plates = self.metadata.get("clean_plate_filenames")
+        if plates is not None and plates[index] is not None:
+            plate = resized(read_image(plates[index]), *self.size(index))
+            item["clean_plate"] = torch.from_numpy(plate.astype(np.float32) / 255)
+        return item
+
+    def _read(self, key: str, image_idx: int) -> np.ndarray | None:
+        names = self.metadata.get(key)
+        if names is None or names[image_idx] is None:
+            return None
+        return resized(read_mask(names[image_idx]), *self.size(image_idx))
+
+
+@dataclass
+class PixelCache:
+    """The pixels of N views one after the other (row by row, of any mix of sizes), to be gathered by position.
+
+    A view costs three bytes a pixel and one for its mask, instead of nerfstudio's sixteen.
+
+    Attributes:
+        images: (T, 3) uint8.
+        masks: (T,) uint8, 255 the object; None before any mask is known.
+        mask_weights: (N,) float32, how far each view's mask is trusted; 0 without one.
+        starts: (N + 1,) int64, position of each view's first pixel.
+        widths, heights: (N,) int64.
+        valid: (V,) int64 positions that may be drawn, None for all.
+    """
+
+    images: Tensor
+    masks: Tensor | None
+    mask_weights: Tensor
+    starts: Tensor
+    widths: Tensor
+    heights: Tensor
+    valid: Tensor | None
+
+    @staticmethod
+    def load(dataset: SurfaceSOSDataset, crop_radius: float | None = None) -> PixelCache:
+        """Read all views of ``dataset``.
+
+        Args:
+            dataset: the views.
+            crop_radius: pixels of a fisheye image further than this from its centre are not valid.
+
+        Raises:
+            CaptureError: a file cannot be decoded.
+        """
+        count = len(dataset)
+        sizes = np.array([dataset.size(index) for index in range(count)], dtype=np.int64).reshape(count, 2)
+        starts = np.concatenate([[0], np.cumsum(sizes.prod(axis=1))])
+        images = np.empty((starts[-1], 3), dtype=np.uint8)
+        masks = np.zeros(starts[-1], dtype=np.uint8) if dataset.metadata.get("coarse_mask_filenames") else None
+        weights = np.zeros(count, dtype=np.float32)
+        restricted = crop_radius is not None or dataset._dataparser_outputs.mask_filenames is not None
+        valid = np.ones(starts[-1] if restricted else 0, dtype=bool)
+        for index in range(count):
+            here = slice(starts[index], starts[index + 1])
+            image = dataset.get_numpy_image(index)
+            shown = dataset.get_valid_mask(index)
+            if shown is not None:
+                if dataset.mask_color:
+                    image = np.where(shown[..., None], image, np.uint8(np.rint(np.array(dataset.mask_color) * 255)))
+                valid[here] = shown.ravel()
+            if crop_radius is not None:
+                width, height = sizes[index]
+                down, across = np.ogrid[:height, :width]
+                valid[here] &= (np.hypot(across - width // 2, down - height // 2) <= crop_radius).ravel()
+            images[here] = image.reshape(-1, 3)
+            mask = dataset.get_coarse_mask(index)
+            if mask is not None and masks is not None:
+                masks[here] = np.rint(mask * 255).astype(np.uint8).ravel()
+                weights[index] = 1
+        return PixelCache(
+            images=torch.from_numpy(images),
+            masks=None if masks is None else torch.from_numpy(masks),
+            mask_weights=torch.from_numpy(weights),
+            starts=torch.from_numpy(starts),
+            widths=torch.from_numpy(sizes[:, 0].copy()),
+            heights=torch.from_numpy(sizes[:, 1].copy()),
+            valid=None if valid.all() else torch.from_numpy(np.flatnonzero(valid)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    @property
+    def pixel_count(self) -> int:
+        """Number of pixels of all views together."""
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> PixelCache:
+        """The same cache with its tensors on ``device``."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return replace(self, **moved)
+
+    def image(self, view: int) -> np.ndarray:
+        """(H, W, 3) uint8 of one view."""
+        return self._view(self.images, view).cpu().numpy()
+
+    def mask(self, view: int) -> np.ndarray | None:
+        """(H, W) float32 0..1 of one view; None where its weight is 0."""
+        if self.masks is None or float(self.mask_weights[view]) == 0:
+            return None
+        return self._view(self.masks, view).cpu().numpy().astype(np.float32) / 255
+
+    def set_weights(self, weights: np.ndarray) -> None:
+        """Replace how far each mask is trusted: (N,) 0..1; a view without a mask keeps 0."""
+        trusted = torch.from_numpy(np.array(weights, dtype=np.float32)).to(self.mask_weights.device)
+        self.mask_weights = torch.where(self.mask_weights > 0, trusted, torch.zeros_like(trusted))
+
+    def set_masks(self, masks: list[np.ndarray | None], weights: np.ndarray) -> None:
+        """Replace all masks and how far they are trusted.
+
+        Args:
+            masks: per view (H, W) float 0..1 of any size, resized to the view's, or None.
+            weights: (N,) 0..1; a view without a mask gets 0 whatever its entry.
+        """
+        values = torch.zeros(self.pixel_count, dtype=torch.uint8)
+        for view, mask in enumerate(masks):
+            if mask is None:
+                continue
+            fitted = resized(np.array(mask, dtype=np.float32), int(self.widths[view]), int(self.heights[view]))
+            flat = np.rint(np.clip(fitted, 0, 1) * 255).astype(np.uint8).ravel()
+            values[int(self.starts[view]) : int(self.starts[view + 1])] = torch.from_numpy(flat)
+        self.masks = values.to(self.images.device)
+        self.mask_weights = torch.tensor([float(mask is not None) for mask in masks], device=self.images.device)
+        self.set_weights(weights)
+
+    def indices(self, positions: Tensor) -> Tensor:
+        """(R, 3) view, row and column of positions (R,)."""
+        view = torch.searchsorted(self.starts, positions, right=True) - 1
+        local = positions - self.starts[view]
+        width = self.widths[view]
+        row = torch.div(local, width, rounding_mode="floor")
+        return torch.stack([view, row, local - row * width], dim=-1)
+
+    def gather(self, positions: Tensor) -> dict[str, Tensor]:
+        """The training batch at positions (R,).
+
+        Returns:
+            image (R, 3) float32, indices (R, 3) int64 view, row, column, coarse_mask (R, 1) float32 0..1 and
+            mask_weight (R, 1) float32; the last two are zero as long as no mask is known.
+        """
+        indices = self.indices(positions)
+        if self.masks is None:
+            mask = torch.zeros(len(positions), 1, device=positions.device)
+        else:
+            mask = self.masks[positions][:, None].float() / 255
+        return {
+            "image": self.images[positions].float() / 255,
+            "indices": indices,
+            "coarse_mask": mask,
+            "mask_weight": self.mask_weights[indices[:, 0]][:, None],
+        }
+
+    def _view(self, values: Tensor, view: int) -> Tensor:
+        shape = (int(self.heights[view]), int(self.widths[view]), *values.shape[1:])
+        return values[int(self.starts[view]) : int(self.starts[view + 1])].view(shape)

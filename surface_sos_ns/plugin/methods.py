@@ -1,0 +1,79 @@
+"""The methods that the entry point group ``nerfstudio.method_configs`` finds: one base, varied by replacement.
+
+nerfstudio imports this module whenever any of its commands starts, for whatever method. So it must import nothing heavy
+or optional (CUDA, tiny-cuda-nn, numba, pycolmap), and must not fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nerfstudio.configs.base_config import LoggingConfig, ViewerConfig
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from nerfstudio.plugins.types import MethodSpecification
+
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
+from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
+from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
+from surface_sos_ns.plugin.torch_compat import allow_numpy_scalars
+from surface_sos_ns.plugin.trainer import SurfaceSOSPipelineConfig, SurfaceSOSTrainerConfig
+
+allow_numpy_scalars()
+
+_data = SurfaceSOSDataManagerConfig(train_num_rays_per_batch=2048, eval_num_rays_per_batch=1024)
+_model = SurfaceSOSModelConfig(eval_num_rays_per_chunk=1 << 14)
+
+_full = SurfaceSOSTrainerConfig(
+    method_name="surface-sos",
+    max_num_iterations=15_000,
+    steps_per_save=1_000,
+    # Evaluation while training runs with --vis viewer+tensorboard only. Whole images are seconds to minutes of
+    # rendering each, all of them are what ns-eval is for: 0 is never.
+    steps_per_eval_batch=500,
+    steps_per_eval_image=5_000,
+    steps_per_eval_all_images=0,
+    mixed_precision=False,  # SDF gradients of fine hash levels do not survive half precision
+    pipeline=SurfaceSOSPipelineConfig(datamanager=_data, model=_model),
+    optimizers={
+        "grids": {"optimizer": GridAdamConfig(), "scheduler": WarmupDecaySchedulerConfig()},
+        "nets": {"optimizer": AdamOptimizerConfig(lr=2e-3, eps=1e-15), "scheduler": WarmupDecaySchedulerConfig()},
+        "sharpness": {"optimizer": AdamOptimizerConfig(lr=1e-3), "scheduler": WarmupDecaySchedulerConfig()},
+        "appearance": {"optimizer": AdamOptimizerConfig(lr=1e-3), "scheduler": WarmupDecaySchedulerConfig()},
+    },
+    logging=LoggingConfig(steps_per_log=50),
+    viewer=ViewerConfig(num_rays_per_chunk=1 << 14),
+    vis="viewer",
+)
+
+_lite = replace(
+    _full,
+    method_name="surface-sos-lite",
+    max_num_iterations=2_500,
+    steps_per_save=250,
+    steps_per_eval_image=1_000,
+    logging=LoggingConfig(steps_per_log=20),
+    pipeline=replace(
+        _full.pipeline, datamanager=replace(_data, train_num_rays_per_batch=1024), model=lite_model(_model)
+    ),
+)
+
+_paper = replace(
+    _full,
+    method_name="surface-sos-paper",
+    max_num_iterations=40_000,
+    steps_per_save=2_000,
+    pipeline=replace(_full.pipeline, model=paper_model(_model)),
+)
+
+surface_sos = MethodSpecification(
+    config=_full,
+    description="Surface-SOS, full: masks, clean plate and surface of an object from a capture. For a GPU.",
+)
+surface_sos_lite = MethodSpecification(
+    config=_lite,
+    description="Surface-SOS, lite: small tables and few steps; minutes on a laptop or a CPU.",
+)
+surface_sos_paper = MethodSpecification(
+    config=_paper,
+    description="Surface-SOS, paper: the equations as they are printed. For comparison; slower.",
+)

@@ -1,0 +1,362 @@
+"""nerfstudio's trainer, made safe to stop, kill and resume.
+
+A run has one total number of steps. Stopped anywhere, it continues at the next step with the same weights, optimiser,
+schedules and random numbers, and ends at that total.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shlex
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from nerfstudio.configs.base_config import MachineConfig
+from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
+from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipelineConfig
+from nerfstudio.utils import writer
+from nerfstudio.utils.decorators import check_main_thread
+from nerfstudio.utils.rich_utils import CONSOLE
+from nerfstudio.viewer.viewer import Viewer
+
+from surface_sos_ns.plugin.checkpoints import (
+    CheckpointError,
+    find_checkpoint,
+    random_state,
+    read_checkpoint,
+    read_total_steps,
+    restore_random_state,
+    save_checkpoint,
+)
+from surface_sos_ns.plugin.datamanager import PRIOR_FILE
+
+# Paths and commands are for copying: no line breaks of ours in them, and no brackets taken for markup.
+_say = functools.partial(CONSOLE.print, markup=False, highlight=False, soft_wrap=True)
+
+_CPU_VIEWER_RESOLUTION = 256  # pixels; what the viewer's own "Fast" setting uses
+
+
+@dataclass
+class SurfaceSOSMachineConfig(MachineConfig):
+    """nerfstudio's machine settings with a device that is chosen by what is there."""
+
+    device_type: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # type: ignore[assignment]
+    """device to train on; auto takes CUDA where it works and the CPU elsewhere"""
+
+
+@dataclass
+class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
+    """nerfstudio's pipeline; loading it for rendering or evaluation passes over broken checkpoints."""
+
+    def setup(self, **kwargs: Any) -> Pipeline:
+        """Build the pipeline (arguments as nerfstudio gives them)."""
+        _skip_broken_checkpoints_at_evaluation()
+        return super().setup(**kwargs)
+
+
+@dataclass
+class SurfaceSOSTrainerConfig(TrainerConfig):
+    """Training settings. ``max_num_iterations`` is the run's total, also when it is resumed."""
+
+    _target: type = field(default_factory=lambda: SurfaceSOSTrainer)
+    machine: SurfaceSOSMachineConfig = field(default_factory=SurfaceSOSMachineConfig)
+    """Machine configuration"""
+    pipeline: SurfaceSOSPipelineConfig = field(default_factory=SurfaceSOSPipelineConfig)
+    """Pipeline configuration"""
+
+    def save_config(self) -> None:
+        """Write config.yml, complete enough to render and evaluate the run from it.
+
+        It says "auto" where the device was left to the machine, so that it can be read on another one, and does not
+        say ``load_step``, which ns-render and ns-eval would look for among this run's checkpoints.
+        """
+        self.settle_total_steps()
+        TrainerConfig.save_config(dataclasses.replace(self, load_step=None))
+        self.settle_device()
+
+    def setup(self, **kwargs: Any) -> SurfaceSOSTrainer:
+        """Build the trainer (arguments as nerfstudio gives them)."""
+        self.settle_total_steps()
+        self.settle_device()
+        return super().setup(**kwargs)
+
+    def settle_device(self) -> None:
+        """Replace the device "auto" by the one that is there."""
+        if self.machine.device_type == "auto":
+            device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
+            self.machine = dataclasses.replace(self.machine, device_type=device)
+
+    def settle_total_steps(self) -> None:
+        """Tell the model and every learning-rate schedule how long the run is.
+
+        A resumed run keeps the total that it was started with unless another one is asked for.
+        """
+        source = self.load_dir or self.load_checkpoint
+        if source is not None and not self._asks_for_a_total():
+            self.max_num_iterations = read_total_steps(source) or self.max_num_iterations
+        total = self.max_num_iterations
+        # Replaced, not changed in place: these objects may be those of the registered method.
+        model = dataclasses.replace(self.pipeline.model, total_steps=total)  # type: ignore[call-arg]
+        self.pipeline = dataclasses.replace(self.pipeline, model=model)
+        self.optimizers = {name: _with_total_steps(group, total) for name, group in self.optimizers.items()}
+
+    def _asks_for_a_total(self) -> bool:
+        """Whether max_num_iterations was set by the user or the caller, rather than by the method's preset."""
+        # Imported here: that module loads every registered method, this one among them.
+        from nerfstudio.configs.method_configs import all_methods
+
+        options = (argument.split("=")[0].replace("_", "-") for argument in sys.argv[1:])
+        preset = all_methods.get(self.method_name or "")
+        is_default = isinstance(preset, TrainerConfig) and preset.max_num_iterations == self.max_num_iterations
+        return not is_default or "--max-num-iterations" in options
+
+
+class SurfaceSOSTrainer(Trainer):
+    """Trainer with atomic checkpoints, exact resume and a clean stop on Ctrl-C and SIGTERM.
+
+    Attributes:
+        steps_done: number of training steps the weights have seen, those before a resume included.
+    """
+
+    config: SurfaceSOSTrainerConfig
+
+    def __init__(self, config: SurfaceSOSTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(config, local_rank=local_rank, world_size=world_size)
+        # Reentrant, because the set-up runs under it and may move a viewer control, whose hook takes it as well.
+        self.train_lock = threading.RLock()  # type: ignore[assignment]
+        self.steps_done = 0
+        self._random_state: dict[str, Any] | None = None
+        self._stop_signal: signal.Signals | None = None
+        self._handlers_before: dict[signal.Signals, Any] = {}
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """Build pipeline, optimisers, viewer and callbacks, and load the checkpoint to resume from.
+
+        Raises:
+            CheckpointError: there is nothing complete to resume from, or it belongs to another model.
+        """
+        # The viewer answers browsers as soon as it is built. Under the lock they wait until the weights are loaded and
+        # the callbacks are set up, and no second thread enters the kernels meanwhile.
+        with self.train_lock:
+            super().setup(test_mode=test_mode)
+            if self.device == "cpu" and isinstance(self.viewer_state, Viewer):
+                self.viewer_state.control_panel._max_res.value = _CPU_VIEWER_RESOLUTION
+        _say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
+
+    def train(self) -> None:
+        """Train up to the run's total number of steps.
+
+        Raises:
+            SystemExit: stopped by a signal; the status is 128 + the signal's number, as shells have it.
+        """
+        total = self.config.max_num_iterations
+        if self._start_step >= total:
+            _say(f"This run has had all of its {total} steps: nothing is left to train.")
+        elif self._start_step > 0:
+            _say(f"Continuing at step {self._start_step} of {total}.")
+        if self._random_state is not None:
+            restore_random_state(self._random_state)
+        # nerfstudio takes max_num_iterations for the number of steps from here, so it gets what is left of the total.
+        whole_run = self.config
+        self.config = dataclasses.replace(whole_run, max_num_iterations=max(0, total - self._start_step))
+        try:
+            with self._stop_on_signals():
+                super().train()
+        finally:
+            self.config = whole_run
+        if self._stop_signal is not None:
+            raise SystemExit(128 + self._stop_signal)
+
+    def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        """One training step; see nerfstudio's Trainer."""
+        outputs = super().train_iteration(step)
+        self.steps_done = step + 1
+        return outputs
+
+    @check_main_thread
+    def save_checkpoint(self, step: int) -> None:
+        """Save everything a resumed run needs, atomically.
+
+        Args:
+            step: ignored; nerfstudio's count is one ahead where training stops early, so the last trained step is
+                taken. Before the first step there is nothing to save.
+        """
+        del step
+        if self.steps_done == 0:
+            return
+        last_step = self.steps_done - 1
+        module = getattr(self.pipeline, "module", self.pipeline)  # unwrapped from distributed training
+        state = {
+            "step": last_step,
+            "pipeline": module.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.optimizers.items()},
+            "schedulers": {name: scheduler.state_dict() for name, scheduler in self.optimizers.schedulers.items()},
+            "scalers": self.grad_scaler.state_dict(),
+            "total_steps": self.pipeline.model.config.total_steps,
+            "random": random_state(),
+        }
+        save_checkpoint(self.checkpoint_dir, last_step, state, only_latest=self.config.save_only_latest_checkpoint)
+
+    def _load_checkpoint(self) -> None:
+        """Load the checkpoint that load_dir or load_checkpoint names, if any."""
+        if self.config.load_dir is not None:
+            path, state = find_checkpoint(self.config.load_dir, self.config.load_step, _say)
+        elif self.config.load_checkpoint is not None:
+            path = self.config.load_checkpoint
+            state = read_checkpoint(path)
+        else:
+            return
+        try:
+            self.pipeline.load_pipeline(state["pipeline"], state["step"])
+            self.optimizers.load_optimizers(state["optimizers"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{path} does not fit this model: resume with the method and the options it was trained with "
+                f"({path.parent.parent / 'config.yml'}). {error}"
+            ) from error
+        if "schedulers" in state and self.config.load_scheduler:
+            self.optimizers.load_schedulers(state["schedulers"])
+        if state["scalers"]:  # empty where the run had no use for gradient scaling
+            self.grad_scaler.load_state_dict(state["scalers"])
+        self.step = state["step"]
+        self.steps_done = self._start_step = state["step"] + 1
+        self._random_state = state.get("random")
+        # The masks training starts from: found again, they might differ in the last digits, and it takes a while.
+        for file in path.parent.parent.glob(f"{Path(PRIOR_FILE).stem}.*"):
+            if not (self.base_dir / file.name).exists():
+                self.base_dir.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, self.base_dir / file.name)
+        _say(f"Loaded {path}")
+
+    def _update_viewer_state(self, step: int) -> None:
+        """Let the viewer draw; called by nerfstudio after each step, outside the lock."""
+        if self._stop_signal is not None:
+            self.stop_training = True  # nerfstudio's loop looks here; it clears the flag once, when it starts
+            return
+        super()._update_viewer_state(step)
+        if isinstance(self.viewer_state, Viewer) and self.viewer_state.render_statemachines:
+            # A lock is not fair: without a pause this thread takes it again before a waiting browser's thread wakes up.
+            time.sleep(0.001)
+
+    def _after_train(self) -> None:
+        """Save the last checkpoint and finish, or say how to resume when stopped by a signal."""
+        self.step = max(0, self.steps_done - 1)
+        if self._stop_signal is None:
+            super()._after_train()
+            return
+        self.training_state = "completed"
+        self.save_checkpoint(self.step)
+        writer.write_out_storage()
+        stopped = f"Stopped by {self._stop_signal.name}"
+        if self.steps_done == 0:
+            _say(f"{stopped} before the first step: nothing to save.")
+        else:
+            progress = f"{self.steps_done} of {self.pipeline.model.config.total_steps} steps"
+            _say(f"{stopped}, saved after {progress}. Resume with: {self._resume_command()}")
+
+    def _train_complete_viewer(self) -> None:
+        """Keep the viewer open after the last step, until Ctrl-C."""
+        self._release_signals()
+        if self._stop_signal is None:  # it may have come while the last checkpoint was written
+            with suppress(KeyboardInterrupt):  # nerfstudio says "Use ctrl+c to quit", and means it
+                super()._train_complete_viewer()
+
+    @contextmanager
+    def _stop_on_signals(self) -> Iterator[None]:
+        """Turn the first SIGINT or SIGTERM into a stop after the current step; a second one acts at once.
+
+        Only in the main thread of a single-process run: elsewhere Python or nerfstudio's launcher handles signals.
+        """
+        if self.world_size == 1 and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers_before[number] = signal.signal(number, self._request_stop)
+        try:
+            yield
+        finally:
+            self._release_signals()
+
+    def _request_stop(self, number: int, frame: Any) -> None:
+        """Signal handler. Prints nothing: the interrupted code may be in the middle of printing."""
+        del frame
+        self._stop_signal = signal.Signals(number)
+        self.stop_training = True
+        self._release_signals()
+
+    def _release_signals(self) -> None:
+        while self._handlers_before:
+            number, handler = self._handlers_before.popitem()
+            signal.signal(number, handler)
+
+    def _resume_command(self) -> str:
+        """The command line that continues this run."""
+        method, checkpoints = str(self.config.method_name), str(self.checkpoint_dir)
+        arguments = sys.argv[1:]
+        if (
+            Path(sys.argv[0]).name != "ns-train"
+            or arguments[:1] != [method]
+            or self.config.load_config is not None  # it would override --load-dir
+        ):
+            data = self.config.data or self.config.pipeline.datamanager.data
+            return shlex.join(["ns-train", method, "--data", str(data), "--load-dir", checkpoints])
+        kept: list[str] = []
+        values_to_drop = 0
+        for argument in arguments[1:]:
+            option, has_value, _ = argument.partition("=")
+            if option.replace("_", "-") in ("--load-dir", "--load-step", "--load-checkpoint"):
+                values_to_drop = 0 if has_value else 1
+            elif values_to_drop:
+                values_to_drop -= 1
+            else:
+                kept.append(argument)
+        return shlex.join(["ns-train", method, "--load-dir", checkpoints, *kept])
+
+
+def _with_total_steps(group: dict[str, Any], total: int) -> dict[str, Any]:
+    """A param group's configs with the length of the run in its schedule, where the schedule asks for it."""
+    schedule = group["scheduler"]
+    if not hasattr(schedule, "total_steps"):
+        return group
+    return {**group, "scheduler": dataclasses.replace(schedule, total_steps=total)}
+
+
+def _describe_device(device: str) -> str:
+    """For example "cpu (2 threads)"."""
+    if device.startswith("cuda"):
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)" if device == "cpu" else device
+
+
+def _skip_broken_checkpoints_at_evaluation() -> None:
+    """Make nerfstudio's evaluation tools load our runs with `find_checkpoint`; other methods' runs load as ever.
+
+    ns-render, ns-eval, ns-export and ns-viewer share one loader, which takes the highest number among the names in the
+    folder, whatever the file is, and offers no hook. It cannot be replaced when the plugin is imported, since it
+    imports the plugin; it is when a pipeline is built, which is before it runs.
+    """
+    from nerfstudio.utils import eval_utils
+
+    if hasattr(eval_utils.eval_load_checkpoint, "__wrapped__"):
+        return
+    load_any = eval_utils.eval_load_checkpoint
+
+    @functools.wraps(load_any)
+    def eval_load_checkpoint(config: TrainerConfig, pipeline: Pipeline) -> tuple[Path, int]:
+        if not isinstance(config, SurfaceSOSTrainerConfig):
+            return load_any(config, pipeline)
+        assert config.load_dir is not None, "nerfstudio sets it to the run's checkpoint folder"
+        path, state = find_checkpoint(config.load_dir, config.load_step, _say)
+        pipeline.load_pipeline(state["pipeline"], state["step"])
+        _say(f"Loaded {path}")
+        return path, state["step"]
+
+    eval_utils.eval_load_checkpoint = eval_load_checkpoint

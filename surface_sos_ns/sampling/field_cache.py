@@ -1,0 +1,81 @@
+"""Coarse copies of both fields on regular grids, refreshed now and then: the cheap look that decides where to sample."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from surface_sos_ns.fields.contraction import contract
+from surface_sos_ns.rendering.blend import transmittance
+from surface_sos_ns.rendering.neus import density_opacity
+
+
+def grid_centres(resolution: int, extent: float, device: torch.device | str = "cpu") -> Tensor:
+    """(resolution**3, 3) cell centres of the cube [-extent, extent]^3, x slowest."""
+    axis = ((torch.arange(resolution, device=device) + 0.5) / resolution * 2 - 1) * extent
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+
+
+def look_up(grid: Tensor, points: Tensor, extent: float) -> Tensor:
+    """Trilinear values of an (N, N, N) grid indexed [x, y, z] over [-extent, extent]^3 at points (..., 3)."""
+    at = (points / extent).flip(-1).reshape(1, 1, 1, -1, 3)  # grid_sample wants (depth, height, width) as (z, y, x)
+    return F.grid_sample(grid[None, None], at, align_corners=False, padding_mode="border").reshape(points.shape[:-1])
+
+
+def look_up_nearest(grid: Tensor, points: Tensor, extent: float) -> Tensor:
+    """Value of the cell a point lies in; same conventions as `look_up`."""
+    n = grid.shape[0]
+    cell = ((points / extent + 1) * (0.5 * n)).long().clamp(0, n - 1)
+    return grid.reshape(-1)[(cell[..., 0] * n + cell[..., 1]) * n + cell[..., 2]]
+
+
+class FieldCache(nn.Module):
+    """Cached foreground SDF and label gate (object cube), and background density (contracted cube).
+
+    Both are buffers, so a loaded checkpoint renders at once and exactly as it was trained.
+    """
+
+    sdf: Tensor
+    gate: Tensor
+    density: Tensor
+
+    def __init__(self, resolution: int):
+        super().__init__()
+        self.resolution = resolution
+        self.register_buffer("sdf", torch.zeros(resolution, resolution, resolution))
+        self.register_buffer("gate", torch.ones(resolution, resolution, resolution))
+        self.register_buffer("density", torch.zeros(resolution, resolution, resolution))
+
+    @property
+    def cell(self) -> float:
+        """Side of a cell of the foreground's cube, object-frame units."""
+        return 2.0 / self.resolution
+
+    def interval_weights(
+        self, origins: Tensor, directions: Tensor, edges: Tensor, sharpness: float, background_only: bool = False
+    ) -> Tensor:
+        """Estimated share of a ray's light that stops in each coarse interval.
+
+        Args:
+            origins, directions: (R, 3), object frame.
+            edges: (R, E + 1) distances.
+            sharpness: b of the foreground; limited to what the cache resolves.
+            background_only: leave the foreground out (clean plate).
+
+        Returns:
+            (R, E).
+        """
+        middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
+        points = origins[:, None] + directions[:, None] * middle[..., None]
+        density = look_up_nearest(self.density, contract(points), 2.0)
+        opacity = density_opacity(density, edges[:, 1:] - edges[:, :-1])
+        if not background_only:
+            at_edges = origins[:, None] + directions[:, None] * edges[..., None]
+            sdf = look_up(self.sdf, at_edges, 1.0)
+            inside = (points.square().sum(-1) < 1.0).to(sdf.dtype)
+            before = torch.sigmoid(sdf * min(sharpness, 1.0 / self.cell))
+            surface = ((before[:, :-1] - before[:, 1:]) / before[:, :-1].clamp(min=1e-6)).clamp(0, 1) * inside
+            surface = surface * look_up(self.gate, points, 1.0)
+            opacity = 1.0 - (1.0 - opacity) * (1.0 - surface)
+        return transmittance(opacity)[:, :-1] * opacity

@@ -1,0 +1,207 @@
+"""Each check on a capture: what it refuses, what it lets pass, and what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from surface_sos_ns.plugin import checks
+from surface_sos_ns.plugin.checks import CaptureError
+
+SOURCE = Path("capture/transforms.json")
+
+
+def look_at(centre: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(4, 4) OpenGL camera-to-world of a camera at ``centre`` that looks at ``target``, z up."""
+    back = (centre - target) / np.linalg.norm(centre - target)
+    right = np.cross([0.0, 0.0, 1.0], back)
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(back, right), back, centre], axis=1)
+    return pose
+
+
+def orbit(count: int, arc: float = 360.0, inward: bool = True) -> np.ndarray:
+    angles = np.radians(np.linspace(0, arc, count, endpoint=False))
+    centres = np.stack([3 * np.cos(angles), 3 * np.sin(angles), np.full(count, 1.0)], axis=1)
+    return np.stack([look_at(centre, np.zeros(3) if inward else 2 * centre) for centre in centres])
+
+
+def half_fields(count: int, tangent: float = 0.5) -> np.ndarray:
+    return np.full((count, 2), tangent)
+
+
+def frames(count: int) -> list[dict]:
+    return [{"file_path": f"images/{i:04d}.png", "transform_matrix": np.eye(4).tolist()} for i in range(count)]
+
+
+def disc(size: int = 90, radius: float = 25.0) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size]
+    return (np.hypot(rows - size / 2, columns - size / 2) < radius).astype(np.float32)
+
+
+def test_frames_are_counted() -> None:
+    with pytest.raises(CaptureError, match="no frames"):
+        checks.check_frames([], SOURCE)
+    with pytest.raises(CaptureError, match=r"one frame only \(images/0000.png\)"):
+        checks.check_frames(frames(1), SOURCE)
+    checks.check_frames(frames(2), SOURCE)
+
+
+def test_frames_need_file_and_pose_and_come_once() -> None:
+    broken = frames(3)
+    del broken[1]["transform_matrix"]
+    with pytest.raises(CaptureError, match=r"images/0001.png has no 'transform_matrix'"):
+        checks.check_frames(broken, SOURCE)
+    twice = frames(3)
+    twice[2]["file_path"] = "./images/0000.png"
+    with pytest.raises(CaptureError, match="images/0000.png twice"):
+        checks.check_frames(twice, SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda pose: pose.__setitem__((0, 3), np.nan), "NaN"),
+        (lambda pose: pose.__setitem__((2, 1), np.inf), "NaN or infinite"),
+        (lambda pose: pose.__imul__(np.array([[2.0, 2, 2, 1]])), "scaled or sheared"),
+        (lambda pose: pose.__imul__(np.array([[1.0, 1, -1, 1]])), "mirrored"),
+    ],
+)
+def test_bad_poses_are_named(change, words: str) -> None:
+    poses = orbit(5)
+    change(poses[3])
+    with pytest.raises(CaptureError, match=words) as caught:
+        checks.check_poses(poses.tolist(), [f"{i}.png" for i in range(5)], SOURCE)
+    assert "3.png" in str(caught.value)
+
+
+def test_poses_pass_and_are_completed() -> None:
+    poses = orbit(4)
+    checked = checks.check_poses(poses[:, :3].tolist(), list("abcd"), SOURCE)
+    np.testing.assert_allclose(checked, poses, atol=1e-12)
+
+
+def test_cameras_in_one_place_are_refused() -> None:
+    poses = orbit(6)
+    poses[:, :3, 3] = [1.0, 2.0, 3.0]
+    with pytest.raises(CaptureError, match="same place"):
+        checks.check_poses(poses.tolist(), list("abcdef"), SOURCE)
+
+
+def test_matrix_of_another_shape_is_refused() -> None:
+    with pytest.raises(CaptureError, match="b is not a 4 x 4"):
+        checks.check_poses([np.eye(4).tolist(), [1, 2, 3]], ["a", "b"], SOURCE)
+
+
+def test_intrinsics_must_be_there() -> None:
+    meta = {"fl_x": 100, "fl_y": 100, "cx": 50, "cy": 50, "w": 100, "h": 100}
+    checks.check_intrinsics(meta, frames(2), SOURCE)
+    per_frame = [{**frame, **meta} for frame in frames(2)]
+    checks.check_intrinsics({}, per_frame, SOURCE)
+    del per_frame[1]["fl_y"]
+    with pytest.raises(CaptureError, match=r"'fl_y' is given neither .* images/0001.png"):
+        checks.check_intrinsics({}, per_frame, SOURCE)
+    with pytest.raises(CaptureError, match="'fl_x' of transforms.json is -3"):
+        checks.check_intrinsics({**meta, "fl_x": -3}, frames(2), SOURCE)
+
+
+def test_cameras_around_an_object_pass() -> None:
+    for arc in (20, 90, 180, 360):
+        assert checks.check_viewing_directions(orbit(24, arc), half_fields(24), SOURCE) is None
+
+
+def test_parallel_and_slightly_diverging_cameras_pass() -> None:
+    offsets = np.linspace(-1, 1, 9)
+    forward = np.stack([look_at(np.array([x, -4.0, 0.0]), np.array([x, 0.0, 0.0])) for x in offsets])
+    assert checks.check_viewing_directions(forward, half_fields(9), SOURCE) is None
+    fan = np.stack([look_at(np.array([x, -4.0, 0.0]), np.array([1.5 * x, 0.0, 0.0])) for x in offsets])
+    assert checks.check_viewing_directions(fan, half_fields(9), SOURCE) is None
+
+
+def test_cameras_that_look_away_are_refused() -> None:
+    with pytest.raises(CaptureError, match="look away from each other"):
+        checks.check_viewing_directions(orbit(24, inward=False), half_fields(24), SOURCE)
+    opposite = np.stack([look_at(np.array([s, 0.0, 0.0]), np.array([2 * s, 0.0, 0.0])) for s in (-1.0, 1.0)])
+    with pytest.raises(CaptureError, match="look away"):
+        checks.check_viewing_directions(opposite, half_fields(2), SOURCE)
+
+
+def test_poses_in_opencv_axes_are_refused() -> None:
+    poses = orbit(24)
+    poses[:, :3, 1:3] *= -1
+    with pytest.raises(CaptureError, match="x right, y up"):
+        checks.check_viewing_directions(poses, half_fields(24), SOURCE)
+
+
+def test_wide_fan_is_warned_about() -> None:
+    warning = checks.check_viewing_directions(orbit(24, arc=120, inward=False), half_fields(24, 1.2), SOURCE)
+    assert warning is not None and "fan out" in warning
+
+
+def test_missing_and_unreadable_images_are_named(tmp_path: Path) -> None:
+    good = tmp_path / "good.png"
+    Image.new("RGB", (8, 6)).save(good)
+    assert checks.read_image_sizes([good]) == [(8, 6)]
+    with pytest.raises(CaptureError, match=r"1 of 2 image files do not exist: .*gone.png"):
+        checks.read_image_sizes([good, tmp_path / "gone.png"])
+    bad = tmp_path / "bad.png"
+    bad.write_text("no image")
+    with pytest.raises(CaptureError, match=r"bad.png cannot be read"):
+        checks.read_image_sizes([good, bad])
+
+
+def test_image_of_another_size_is_named() -> None:
+    paths = [Path("a.png"), Path("b.png")]
+    checks.check_image_sizes(paths, [(100, 50), (101, 50)], [(100, 50)] * 2)
+    with pytest.raises(CaptureError, match=r"b.png is 50 x 100 pixels.*100 x 50"):
+        checks.check_image_sizes(paths, [(100, 50), (50, 100)], [(100, 50)] * 2)
+
+
+def test_mask_of_another_size_is_named(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    Image.new("L", (40, 30)).save(paths[0])
+    Image.new("L", (30, 40)).save(paths[1])
+    images = [Path("images/a.jpg"), Path("images/b.jpg")]
+    accepted = [[(80, 60), (40, 30)]] * 2
+    checks.check_mask_sizes([paths[0], None], images, accepted, "coarse mask")
+    with pytest.raises(CaptureError, match=r"coarse mask .*b.png is 30 x 40 pixels, its photo images/b.jpg is 80 x 60"):
+        checks.check_mask_sizes([*paths], images, accepted, "coarse mask")
+
+
+def test_object_masks() -> None:
+    good = disc()
+    assert checks.object_mask_warnings([]) == []
+    assert checks.object_mask_warnings([good] * 3) == []
+    assert checks.object_mask_warnings([good, good, np.zeros_like(good)]) == []
+    assert "inverted" in checks.object_mask_warnings([1 - good] * 3)[0]
+    assert "nearly full" in checks.object_mask_warnings([np.ones_like(good)] * 3)[0]
+    assert "empty" in checks.object_mask_warnings([np.zeros_like(good)] * 3)[0]
+
+
+def test_object_that_touches_the_border_is_fine() -> None:
+    tall = np.zeros((90, 60), np.float32)
+    tall[10:, 15:45] = 1
+    assert checks.object_mask_warnings([tall] * 3) == []
+
+
+def test_valid_masks() -> None:
+    warning = checks.valid_mask_warning([disc()] * 4)
+    assert warning is not None and "coarse_mask_path" in warning and "valid" in warning
+    person_removed = 1 - disc(radius=15)
+    assert checks.valid_mask_warning([person_removed] * 4) is None
+    fisheye_circle = disc(radius=44)
+    assert checks.valid_mask_warning([fisheye_circle] * 4) is None
+    assert checks.valid_mask_warning([np.ones((20, 20), np.float32)]) is None
+
+
+def test_messages_are_one_line() -> None:
+    with pytest.raises(CaptureError) as caught:
+        checks.check_frames([], SOURCE)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+    json.dumps(str(caught.value))

@@ -1,0 +1,197 @@
+"""The voted hull against an analytic sphere, with perfect and with badly corrupted masks, and on the captures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from surface_sos_ns.capture.bounds import ObjectSphere
+from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull, vote_hull, voxel_centres
+from surface_sos_ns.capture.views import Views
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def look_at(centre: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(3, 4) OpenGL pose."""
+    back = (centre - target) / np.linalg.norm(centre - target)
+    right = np.cross([0.0, 0.0, 1.0], back)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(back, right), back, centre], axis=1)
+
+
+def ring(count: int, target=(0.0, 0.0, 0.0), distance=4.0, size=(160, 120), focal=170.0, distortion=None) -> Views:
+    """Cameras on three rings around a target."""
+    target = np.asarray(target, float)
+    poses = []
+    for index in range(count):
+        angle, height = 2 * np.pi * index / count, [-0.4, 0.4, 1.0][index % 3]
+        offset = np.array([np.cos(angle) * np.cos(height), np.sin(angle) * np.cos(height), np.sin(height)])
+        poses.append(look_at(target + distance * offset, target))
+    one = np.ones(count)
+    lens = np.zeros((count, 6)) if distortion is None else np.tile(distortion, (count, 1))
+    return Views(
+        np.array(poses),
+        focal * one,
+        focal * one,
+        size[0] / 2 * one,
+        size[1] / 2 * one,
+        size[0] * one,
+        size[1] * one,
+        lens,
+    )
+
+
+def sphere_masks(views: Views, centre, radius: float) -> list[np.ndarray]:
+    """Exact silhouettes of a sphere, by its rays."""
+    masks = []
+    for index in range(len(views)):
+        rows, columns = np.mgrid[: views.height[index], : views.width[index]]
+        rays = views.rays(index, np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=-1))
+        to_centre = np.asarray(centre) - views.centres()[index]
+        along = rays @ to_centre
+        masks.append(((along > 0) & ((to_centre**2).sum() - along**2 < radius**2)).reshape(rows.shape))
+    return masks
+
+
+def corrupt(masks: list[np.ndarray], share: float, seed: int = 0) -> list[np.ndarray]:
+    """Replaces a share of the masks by empty ones, shifted blobs, or ones with a large bite."""
+    generator = np.random.default_rng(seed)
+    result = [mask.copy() for mask in masks]
+    for turn, index in enumerate(generator.choice(len(masks), round(share * len(masks)), replace=False)):
+        mask = result[index]
+        if turn % 3 == 0:
+            mask[:] = False
+        elif turn % 3 == 1:
+            mask[:] = np.roll(mask, (35, -40), axis=(0, 1))
+        else:
+            rows, columns = np.nonzero(mask)
+            cv2_mask = mask.astype(np.uint8)
+            cv2.circle(cv2_mask, (int(columns.min()) + 5, int(rows.mean())), 18, 0, -1)
+            mask[:] = cv2_mask > 0
+    return result
+
+
+def iou(first: np.ndarray, second: np.ndarray) -> float:
+    return float((first & second).sum() / (first | second).sum())
+
+
+def truth_grid(resolution: int, radius: float) -> np.ndarray:
+    axis = voxel_centres(resolution)
+    return np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2) - radius
+
+
+CENTRE, RADIUS = np.array([0.3, -0.2, 0.5]), 0.6
+FRAME = ObjectSphere(CENTRE, 1.0)
+
+
+@pytest.mark.parametrize("distortion", [None, np.array([0.2, -0.05, 0, 0, 0.004, -0.003])])
+def test_hull_of_a_sphere_and_its_signed_distance(distortion):
+    views = ring(30, CENTRE, distortion=distortion)
+    grid = vote_hull(views, sphere_masks(views, CENTRE, RADIUS), FRAME, resolution=64, dilation_px=0.0)
+    truth = truth_grid(64, RADIUS)
+    assert iou(grid.probability >= 0.5, truth < 0) > 0.93
+    assert grid.agreement > 0.95
+    assert grid.view_weights.min() > 0.9
+    distance = grid.signed_distance()
+    near = np.abs(truth) < 0.25
+    assert distance[32, 32, 32] < 0 < distance[0, 0, 0]
+    assert np.abs(distance - truth)[near].mean() < 2 / 64  # object-frame units: one voxel
+    slope = np.polyfit(truth[near], distance[near], 1)[0]
+    assert 0.9 < slope < 1.1
+
+
+def test_hull_survives_a_third_of_the_masks_being_wrong():
+    views = ring(30, CENTRE)
+    masks = corrupt(sphere_masks(views, CENTRE, RADIUS), 0.3)
+    grid = vote_hull(views, masks, FRAME, resolution=64)
+    assert iou(grid.probability >= 0.5, truth_grid(64, RADIUS) < 0) > 0.88
+    overlaps = mask_agreement(views, masks, grid, FRAME)
+    shifted = overlaps < 0.3
+    assert shifted.sum() >= 3
+    assert grid.view_weights[shifted].max() < 0.2 < 0.9 < np.median(grid.view_weights)
+
+
+def test_probability_is_soft_and_deterministic():
+    views = ring(12, CENTRE)
+    masks = corrupt(sphere_masks(views, CENTRE, RADIUS), 0.2)
+    first, second = (vote_hull(views, masks, FRAME, resolution=32) for _ in range(2))
+    np.testing.assert_array_equal(first.probability, second.probability)
+    assert first.probability.dtype == np.float32
+    assert ((first.probability > 0.05) & (first.probability < 0.95)).mean() > 0.01
+    assert first.probability.min() >= 0 and first.probability.max() <= 1
+
+
+def test_views_that_do_not_see_a_voxel_have_no_say():
+    views = ring(20, CENTRE, focal=600.0)  # each photo shows a part of the sphere only
+    masks = sphere_masks(views, CENTRE, RADIUS)
+    assert all(mask[0, 60:100].any() for mask in masks)  # the silhouettes leave the pictures
+    grid = vote_hull(views, masks, FRAME, resolution=32, quantile=0.8)
+    assert grid.probability[16, 16, 16] > 0.9
+
+
+def test_projection_of_a_grid_matches_the_silhouette():
+    views = ring(6, CENTRE, size=(320, 240), focal=340.0)
+    truth = truth_grid(64, RADIUS)
+    grid = VoteGrid(np.clip(0.5 - truth * 16, 0, 1).astype(np.float32), np.ones(6, np.float32), 1.0)
+    images = project_hull(grid, FRAME, views)
+    assert images.shape == (6, 240, 320)
+    for image, mask in zip(images, sphere_masks(views, CENTRE, RADIUS), strict=True):
+        assert iou(image >= 0.5, mask) > 0.98
+    assert project_hull(grid, FRAME, views, size=(60, 80)).shape == (6, 60, 80)
+
+
+def test_errors_say_what_is_wrong():
+    views = ring(4, CENTRE)
+    masks = sphere_masks(views, CENTRE, RADIUS)
+    with pytest.raises(ValueError, match="No coarse mask has an object pixel"):
+        vote_hull(views, [np.zeros_like(mask) for mask in masks], FRAME, resolution=16)
+    with pytest.raises(ValueError, match="3 masks for 4 views"):
+        vote_hull(views, masks[:3], FRAME, resolution=16)
+    with pytest.raises(ValueError, match="mask of view 1 has shape"):
+        vote_hull(views, [masks[0], masks[1][:50], *masks[2:]], FRAME, resolution=16)
+    with pytest.raises(ValueError, match="no surface"):
+        VoteGrid(np.zeros((8, 8, 8), np.float32), np.ones(1, np.float32), 0.0).signed_distance()
+
+
+@pytest.mark.parametrize(("name", "bar"), [("orbit", 0.845), ("blowtorch", 0.86)])
+def test_held_out_iou_on_captures(name, bar):
+    """Coarse masks of the training views in, sphere found from them, truth of the held-out views for scoring."""
+    from surface_sos_ns.capture.bounds import find_object_sphere
+
+    folder = SHARED / name
+    if not (folder / "transforms.json").exists():
+        pytest.skip(f"{folder} is not there")
+    train, coarse, _ = load_capture(folder, "train_filenames")
+    held_out, _, truth = load_capture(folder, "val_filenames")
+    sphere = find_object_sphere(train, coarse)
+    grid = vote_hull(train, coarse, sphere, resolution=128)
+    images = project_hull(grid, sphere, held_out)
+    assert np.mean([iou(image >= 0.5, mask) for image, mask in zip(images, truth, strict=True)]) > bar
+
+
+def load_capture(folder: Path, split: str | None = None):
+    """Views, coarse masks and true masks (bool, None where missing) of a capture in nerfstudio's layout."""
+    meta = json.loads((folder / "transforms.json").read_text())
+    frames = [frame for frame in meta["frames"] if split is None or frame["file_path"] in set(meta[split])]
+
+    def column(name: str) -> np.ndarray:
+        return np.array([frame.get(name, meta.get(name, 0)) for frame in frames], dtype=float)
+
+    views = Views(
+        np.array([frame["transform_matrix"] for frame in frames])[:, :3],
+        *(column(name) for name in ("fl_x", "fl_y", "cx", "cy", "w", "h")),
+        np.stack([column(name) for name in ("k1", "k2", "k3", "k4", "p1", "p2")], axis=-1),
+    )
+
+    def masks(key: str) -> list[np.ndarray | None]:
+        return [
+            cv2.imread(str(folder / frame[key]), cv2.IMREAD_GRAYSCALE) >= 128 if key in frame else None
+            for frame in frames
+        ]
+
+    return views, masks("coarse_mask_path"), masks("gt_mask_path")

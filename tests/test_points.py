@@ -1,0 +1,157 @@
+"""Reading sparse points, and triangulating them from photos with known poses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from test_hull import SHARED, load_capture, ring
+
+from surface_sos_ns.capture.points import SparsePoints, read_colmap_points, read_ply_points, triangulate_points
+from surface_sos_ns.capture.views import Views
+
+
+def _write_ply(path: Path, xyz: np.ndarray, rgb: np.ndarray, encoding: str) -> None:
+    header = f"ply\nformat {encoding} 1.0\ncomment made by a test\nelement vertex {len(xyz)}\n"
+    header += "".join(f"property float {name}\n" for name in "xyz")
+    header += "".join(f"property uint8 {name}\n" for name in ("red", "green", "blue")) + "end_header\n"
+    with open(path, "wb") as stream:
+        stream.write(header.encode())
+        if encoding == "ascii":
+            for position, colour in zip(xyz, rgb, strict=True):
+                stream.write((" ".join(map(str, [*position, *colour])) + "\n").encode())
+        else:
+            order = "<" if "little" in encoding else ">"
+            rows = np.zeros(len(xyz), [(n, order + "f4") for n in "xyz"] + [(n, "u1") for n in "rgb"])
+            for i, name in enumerate("xyz"):
+                rows[name] = xyz[:, i]
+            for i, name in enumerate("rgb"):
+                rows[name] = rgb[:, i]
+            stream.write(rows.tobytes())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian", "binary_big_endian"])
+def test_ply(tmp_path, encoding):
+    generator = np.random.default_rng(0)
+    xyz, rgb = generator.normal(size=(20, 3)), generator.integers(0, 256, (20, 3))
+    xyz[4] = np.nan
+    _write_ply(tmp_path / "points.ply", xyz, rgb, encoding)
+    points = read_ply_points(tmp_path / "points.ply")
+    kept = np.arange(20) != 4
+    np.testing.assert_allclose(points.xyz, xyz[kept], atol=1e-6)
+    np.testing.assert_array_equal(points.rgb, rgb[kept])
+    assert points.visibility is None and not points.track_length.any()
+
+
+def test_damaged_ply_is_named(tmp_path):
+    path = tmp_path / "points.ply"
+    _write_ply(path, np.zeros((5, 3)), np.zeros((5, 3)), "binary_little_endian")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="points.ply ends after 3 of 5"):
+        read_ply_points(path)
+    path.write_text("no point cloud")
+    with pytest.raises(ValueError, match="not a PLY"):
+        read_ply_points(path)
+
+
+def test_transformed_points():
+    points = SparsePoints(np.array([[1.0, 2, 3]]), np.zeros((1, 3)), [4], np.array([[True, False]]))
+    moved = points.transformed(np.array([[0, 0, 1, 1.0], [1, 0, 0, 0], [0, 1, 0, 0]]), scale=2.0)
+    np.testing.assert_allclose(moved.xyz, [[8, 2, 4]])
+    np.testing.assert_array_equal(moved.visibility, points.visibility)
+
+
+def test_colmap_model(tmp_path):
+    pycolmap = pytest.importorskip("pycolmap")
+    model = pycolmap.Reconstruction()
+    camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=100, height=80, params=[90, 50, 40], camera_id=1)
+    model.add_camera_with_trivial_rig(camera)
+    for image_id in (1, 2, 3):
+        image = pycolmap.Image(f"folder/{image_id}.jpg", np.full((2, 2), 10.0), camera_id=1, image_id=image_id)
+        pose = pycolmap.Rigid3d(np.concatenate([np.eye(3), [[0], [0], [image_id]]], axis=1))
+        model.add_image_with_trivial_frame(image, pose)
+    track = pycolmap.Track()
+    track.add_element(1, 0)
+    track.add_element(3, 1)
+    model.add_point3D(np.array([1.0, 2, 3]), track, np.array([9, 8, 7], np.uint8))
+    model.write(str(tmp_path))
+    turn = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]])
+    points = read_colmap_points(tmp_path, ["3.jpg", "2.jpg", "1.jpg"], turn)
+    np.testing.assert_allclose(points.xyz, [[1, 3, -2]])
+    np.testing.assert_array_equal(points.rgb, [[9, 8, 7]])
+    np.testing.assert_array_equal(points.visibility, [[True, False, True]])
+    assert points.track_length.tolist() == [2]
+    with pytest.raises(ValueError, match="knows none of the photos"):
+        read_colmap_points(tmp_path, ["a.jpg"])
+    with pytest.raises(ValueError, match="no readable COLMAP model"):
+        read_colmap_points(tmp_path / "nowhere", ["a.jpg"])
+
+
+def _photos_of_a_textured_plane(views: Views) -> list[np.ndarray]:
+    """Photos of random blotches painted on the plane z = 0, by intersecting each pixel's ray with it."""
+    noise = np.random.default_rng(0).uniform(0, 255, (256, 256, 3)).astype(np.float32)
+    texture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.5), None, 0, 255, cv2.NORM_MINMAX)
+    photos = []
+    for index in range(len(views)):
+        height, width = int(views.height[index]), int(views.width[index])
+        rows, columns = np.mgrid[:height, :width]
+        rays = views.rays(index, np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=-1))
+        centre = views.centres()[index]
+        hit = centre[:2] - rays[:, :2] * (centre[2] / rays[:, 2:])
+        place = ((hit + 2) * 64).astype(np.float32).reshape(height, width, 2)
+        photos.append(cv2.remap(texture, place[..., 0], place[..., 1], cv2.INTER_LINEAR).astype(np.uint8))
+    return photos
+
+
+def test_triangulated_points_lie_on_the_plane(tmp_path):
+    pytest.importorskip("pycolmap")
+    views = ring(36, distance=3.0, size=(200, 150), focal=220.0, distortion=np.array([0.1, -0.02, 0, 0, 0.001, 0.002]))
+    views = views.subset(np.arange(2, 36, 3))  # the steep ring, which sees the plane from above
+    photos = _photos_of_a_textured_plane(views)
+    points = triangulate_points(photos, views, tmp_path / "points.npz")
+    assert points is not None and len(points) > 100
+    pixel = 3.0 / 220
+    assert np.median(np.abs(points.xyz[:, 2])) < 0.7 * pixel
+    assert np.percentile(np.abs(points.xyz[:, 2]), 95) < 4 * pixel
+    assert points.track_length.min() >= 3 and points.visibility.shape == (len(points), len(views))
+    again = triangulate_points(photos, views)
+    np.testing.assert_allclose(again.xyz, points.xyz)
+    cached = triangulate_points(photos, views, tmp_path / "points.npz")
+    np.testing.assert_array_equal(cached.xyz, points.xyz)
+    (tmp_path / "points.npz").write_bytes(b"half a file")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert len(triangulate_points(photos, views, tmp_path / "points.npz")) == len(points)
+
+
+def test_nothing_to_triangulate_is_said_and_survived():
+    views = ring(6)
+    with pytest.warns(UserWarning, match="No sparse points: only 0"):
+        assert triangulate_points([np.full((120, 160, 3), 90, np.uint8)] * 6, views) is None
+
+
+def test_triangulation_on_a_capture():
+    """Points that project into the true mask of every view must lie on the figure's surface."""
+    pytest.importorskip("pycolmap")
+    trimesh = pytest.importorskip("trimesh")
+    folder = SHARED / "orbit"
+    if not (folder / "transforms.json").exists():
+        pytest.skip(f"{folder} is not there")
+    import json
+
+    frames = json.loads((folder / "transforms.json").read_text())["frames"]
+    views, _, truth = load_capture(folder)
+    photos = [cv2.imread(str(folder / frame["file_path"]))[..., ::-1] for frame in frames]
+    points = triangulate_points(photos, views)
+    assert points is not None and len(points) > 1000
+    uv, _ = views.project(points.xyz)
+    inside = np.ones(len(points), bool)
+    for index, mask in enumerate(truth):
+        with np.errstate(invalid="ignore"):
+            place = np.clip(np.nan_to_num(uv[index]), 0, [319, 239]).astype(int)
+        inside &= mask[place[:, 1], place[:, 0]]
+    assert inside.sum() > 50
+    mesh = trimesh.load(folder / "gt_object.ply")
+    distance = trimesh.proximity.closest_point_naive(mesh, points.xyz[inside][:60])[1]
+    assert np.median(distance) < 0.02  # a pixel spans 0.009 at the figure

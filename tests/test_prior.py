@@ -1,0 +1,138 @@
+"""The object prior without masks on a small textured scene, and what the whole prior promises."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from test_hull import CENTRE, RADIUS, iou, ring, sphere_masks
+
+from surface_sos_ns.capture.bounds import ObjectSphere
+from surface_sos_ns.capture.hull import project_hull
+from surface_sos_ns.capture.object_prior import ObjectPrior, build_object_prior
+from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.prior import find_support_plane
+from surface_sos_ns.capture.views import Views
+
+BALL, FLOOR = np.array([0.0, 0.0, 0.6]), 0.0
+
+
+def _texture(seed: int, low, high) -> np.ndarray:
+    noise = np.random.default_rng(seed).uniform(0, 1, (256, 256, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2.5)
+    smooth = (smooth - smooth.min((0, 1))) / np.ptp(smooth, axis=(0, 1))
+    return np.asarray(low) + smooth * (np.asarray(high, float) - low)
+
+
+def _scene(views: Views) -> tuple[list[np.ndarray], list[np.ndarray], SparsePoints]:
+    """A mottled orange ball on a mottled blue-grey floor, ray-cast; its true masks; points on both."""
+    orange, grey = _texture(0, [150, 60, 20], [255, 150, 70]), _texture(1, [60, 80, 100], [150, 170, 190])
+    photos, masks = [], sphere_masks(views, BALL, 0.6)
+    for index, mask in enumerate(masks):
+        height, width = mask.shape
+        rows, columns = np.mgrid[:height, :width]
+        rays = views.rays(index, np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=-1))
+        centre = views.centres()[index]
+        along = rays @ (BALL - centre)
+        depth = along - np.sqrt(np.maximum(0.36 - ((BALL - centre) ** 2).sum() + along**2, 0))
+        on_ball = (centre + rays * depth[:, None] - BALL) / 0.6
+        angles = np.stack([np.arctan2(on_ball[:, 1], on_ball[:, 0]) / np.pi, on_ball[:, 2]], axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            floor = (centre - rays * (centre[2] / rays[:, 2:]))[:, :2]
+        floor[(rays[:, 2] >= 0) | (np.abs(floor).max(axis=1) > 5)] = 5
+        colour = np.where(mask.ravel()[:, None], _sample(orange, angles), _sample(grey, floor / 5))
+        photos.append(np.clip(colour, 0, 255).astype(np.uint8).reshape(height, width, 3))
+    generator = np.random.default_rng(2)
+    direction = generator.normal(size=(300, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    ground = np.concatenate([generator.uniform(-3, 3, (900, 2)), generator.normal(0, 0.005, (900, 1))], axis=1)
+    ball_angles = np.stack([np.arctan2(direction[:, 1], direction[:, 0]) / np.pi, direction[:, 2]], axis=-1)
+    rgb = np.concatenate([_sample(orange, ball_angles), _sample(grey, ground[:, :2] / 5)])
+    xyz = np.concatenate([BALL + 0.6 * direction, ground])
+    return photos, masks, SparsePoints(xyz, rgb.astype(np.uint8), np.full(len(xyz), 4))
+
+
+def _sample(texture: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Texture looked up at (P, 2) coordinates in [-1, 1]."""
+    index = np.clip(((place + 1) * 127.5).astype(int), 0, 255)
+    return texture[index[:, 1], index[:, 0]]
+
+
+def _cameras(count: int = 18) -> Views:
+    """Cameras that look at the ball from above the floor."""
+    views = ring(count * 3, BALL)
+    return views.subset([index for index in range(len(views)) if index % 3])
+
+
+def test_support_plane():
+    views = _cameras()
+    _, _, points = _scene(views)
+    plane = find_support_plane(views, points.xyz, ObjectSphere(BALL, 1.0))
+    assert plane is not None
+    np.testing.assert_allclose(plane.normal, [0, 0, 1], atol=0.02)
+    assert abs(plane.offset) < 0.02
+    assert (plane.height(views.centres()) > 0).all()
+    # A ball alone has no plane that carries it.
+    assert find_support_plane(views, points.xyz[:300], ObjectSphere(BALL, 1.0)) is None
+
+
+def test_object_is_found_without_masks():
+    views = _cameras()
+    photos, masks, points = _scene(views)
+    lines: list[str] = []
+    prior = build_object_prior(photos, views, None, points, resolution=64, progress=lines.append)
+    assert prior.source == "geometry"
+    assert prior.confidence > 0.8
+    assert np.mean([iou(found >= 0.5, mask) for found, mask in zip(prior.masks, masks, strict=True)]) > 0.85
+    hull = project_hull(prior.hull, prior.sphere, views)
+    assert np.mean([iou(image >= 0.5, mask) for image, mask in zip(hull, masks, strict=True)]) > 0.8
+    assert np.linalg.norm(prior.sphere.centre - BALL) < 0.25 and 0.55 < prior.sphere.radius < 1.1
+    assert any("GrabCut" in line for line in lines)
+    again = build_object_prior(photos, views, None, points, resolution=64)
+    np.testing.assert_array_equal(again.hull.probability, prior.hull.probability)
+
+
+def test_colour_and_axes_alone_when_there_are_no_points():
+    views = _cameras(8)
+    photos, masks, _ = _scene(views)
+    prior = build_object_prior(photos, views, triangulate=False, resolution=48)
+    assert np.mean([iou(found >= 0.5, mask) for found, mask in zip(prior.masks, masks, strict=True)]) > 0.7
+
+
+def test_prior_from_masks_survives_saving(tmp_path):
+    views = ring(12, CENTRE)
+    masks: list = [mask.astype(np.float32) for mask in sphere_masks(views, CENTRE, RADIUS)]
+    masks[5] = None
+    photos = [np.zeros((120, 160, 3), np.uint8)] * 12
+    points = SparsePoints(CENTRE[None], np.ones((1, 3)), [3], np.ones((1, 12), bool))
+    prior = build_object_prior(photos, views, masks, points, resolution=32)
+    assert prior.source == "coarse masks" and prior.confidence > 0.9
+    path = tmp_path / "cache" / "prior.npz"
+    prior.save(path)
+    loaded = ObjectPrior.load(path)
+    np.testing.assert_allclose(loaded.hull.probability, prior.hull.probability, atol=1e-3)
+    np.testing.assert_allclose(loaded.sphere.centre, prior.sphere.centre)
+    assert (loaded.sphere.radius, loaded.source, loaded.masks[5]) == (prior.sphere.radius, prior.source, None)
+    np.testing.assert_array_equal(loaded.masks[0], masks[0])
+    np.testing.assert_array_equal(loaded.points.visibility, points.visibility)
+    assert [file.name for file in path.parent.iterdir()] == ["prior.npz"]  # nothing temporary is left
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="prior.npz cannot be read.*Delete it"):
+        ObjectPrior.load(path)
+    with pytest.raises(FileNotFoundError):
+        ObjectPrior.load(tmp_path / "none.npz")
+
+
+def test_named_sphere_is_taken_as_it_is():
+    views = ring(12, CENTRE)
+    masks = sphere_masks(views, CENTRE, RADIUS)
+    photos = [np.zeros((120, 160, 3), np.uint8)] * 12
+    prior = build_object_prior(
+        photos, views, masks, object_point=CENTRE, object_radius=0.9, resolution=16, triangulate=False
+    )
+    np.testing.assert_array_equal(prior.sphere.centre, CENTRE)
+    assert prior.sphere.radius == 0.9
+    with pytest.raises(ValueError, match="object radius is -1"):
+        build_object_prior(photos, views, masks, object_radius=-1, triangulate=False)
+    with pytest.raises(ValueError, match="11 photos for 12 views"):
+        build_object_prior(photos[1:], views, masks, triangulate=False)

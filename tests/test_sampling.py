@@ -1,0 +1,277 @@
+"""Where rays are sampled: candidate intervals, cached fields and draws, against closed forms."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from surface_sos_ns.fields.contraction import contract
+from surface_sos_ns.sampling import importance
+from surface_sos_ns.sampling.candidates import candidate_edges, sphere_crossing
+from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres, look_up, look_up_nearest
+from surface_sos_ns.sampling.importance import choose_sampler, draw_edges
+
+
+def rays(count: int, distance: float = 3.0, spread: float = 0.25, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Rays from a sphere of cameras roughly towards the origin."""
+    generator = torch.Generator().manual_seed(seed)
+    origins = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1) * distance
+    aim = torch.randn(count, 3, generator=generator) * spread
+    return origins, torch.nn.functional.normalize(aim - origins, dim=-1)
+
+
+# ------------------------------------------------------------------ candidates
+
+
+def test_sphere_crossing_solves_the_quadratic():
+    origins, directions = rays(200)
+    enter, leave = sphere_crossing(origins, directions)
+    for o, d, near, far in zip(origins.double(), directions.double(), enter, leave, strict=True):
+        roots = np.sort(np.roots([float(d @ d), 2 * float(o @ d), float(o @ o) - 1]))
+        if np.isreal(roots).all() and roots[1] - roots[0] > 0.6:
+            assert (float(near), float(far)) == pytest.approx(tuple(roots.real), abs=1e-4)
+        else:  # a miss, or a short way through: 0.3 around the closest approach
+            closest = -float(o @ d)
+            assert (float(near), float(far)) == pytest.approx((closest - 0.3, closest + 0.3), abs=1e-4)
+
+
+def test_sphere_crossing_from_inside_starts_behind():
+    enter, leave = sphere_crossing(torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]]))
+    assert (float(enter), float(leave)) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.5, 1.0, 3.0, 40.0])
+def test_candidate_edges_increase_and_cover(distance):
+    origins, directions = rays(300, distance, spread=1.0)
+    counts, far = (5, 16, 7), 200.0
+    edges = candidate_edges(origins, directions, counts, near_fraction=0.4, far=far)
+    assert edges.shape == (300, sum(counts) + 1)
+    assert (edges.diff(dim=-1) > 0).all()
+    assert (edges[:, 0] > 0).all()
+    assert torch.allclose(edges[:, -1], torch.full((300,), far), rtol=1e-4)
+    enter, leave = sphere_crossing(origins, directions)
+    ahead = enter > 0.1
+    # the edges around the dense part are the sphere's, and the first one lies on the way to it
+    assert torch.allclose(edges[ahead, 5], enter[ahead], atol=1e-3)
+    assert torch.allclose(edges[ahead, 21], leave[ahead], atol=1e-3)
+    assert torch.allclose(edges[ahead, 0], (0.4 * enter[ahead]).clamp(min=1e-2), atol=1e-5)
+
+
+def test_candidates_beyond_are_even_in_disparity():
+    edges = candidate_edges(*rays(10), (2, 4, 8), 0.4, 100.0)[:, 6:]
+    steps = (1.0 / edges).diff(dim=-1)
+    assert torch.allclose(steps, steps[:, :1].expand_as(steps), rtol=1e-2)
+
+
+# ------------------------------------------------------------------ look-ups
+
+
+def test_grid_centres_run_x_slowest():
+    centres = grid_centres(4, 2.0)
+    assert centres.shape == (64, 3)
+    assert centres[0].tolist() == [-1.5, -1.5, -1.5]
+    assert centres[1].tolist() == [-1.5, -1.5, -0.5]
+    assert centres[16].tolist() == [-0.5, -1.5, -1.5]
+
+
+@pytest.mark.parametrize("extent", [1.0, 2.0])
+def test_look_ups_read_x_y_z_in_this_order(extent):
+    n = 8
+    slopes = torch.tensor([1.0, 10.0, 100.0])
+    centres = grid_centres(n, extent)
+    grid = (centres @ slopes).reshape(n, n, n)
+    assert torch.allclose(look_up(grid, centres, extent), centres @ slopes, atol=1e-3)
+    assert torch.equal(look_up_nearest(grid, centres, extent), centres @ slopes)
+    # trilinear look-up is exact on a linear field between the outermost centres
+    inside = (torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1) * extent * (1 - 1 / n)
+    assert torch.allclose(look_up(grid, inside, extent), inside @ slopes, atol=1e-3)
+    # the nearest cell is at most half a cell away along each axis
+    assert ((look_up_nearest(grid, inside, extent) - inside @ slopes).abs() <= 111.0 * extent / n + 1e-3).all()
+
+
+def test_look_ups_keep_shapes_and_hold_the_border():
+    grid = torch.arange(27.0).reshape(3, 3, 3)
+    outside = torch.tensor([[[5.0, 5.0, 5.0], [-5.0, -5.0, -5.0]]])
+    assert look_up(grid, outside, 1.0).tolist() == [[26.0, 0.0]]
+    assert look_up_nearest(grid, outside, 1.0).tolist() == [[26.0, 0.0]]
+
+
+# ------------------------------------------------------------------ the cache
+
+
+def sphere_cache(radius: float = 0.5, resolution: int = 64) -> FieldCache:
+    """An analytic sphere in empty space."""
+    cache = FieldCache(resolution)
+    cache.sdf.copy_((grid_centres(resolution, 1.0).norm(dim=-1) - radius).reshape(cache.sdf.shape))
+    return cache
+
+
+def test_the_cache_finds_a_known_spheres_depth():
+    origins, directions = rays(100, spread=0.15)
+    cache = sphere_cache()
+    edges = candidate_edges(origins, directions, (24, 64, 32), 0.4, 200.0)
+    weights = cache.interval_weights(origins, directions, edges, sharpness=400.0)
+    closest = -(origins * directions).sum(-1)
+    miss2 = 9.0 - closest.square()
+    hit = miss2 < 0.4**2
+    assert hit.sum() > 20
+    depth = closest - (0.25 - miss2).clamp(min=0).sqrt()
+    middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    found = (weights * middle).sum(-1) / weights.sum(-1)
+    assert (weights[hit].sum(-1) > 0.95).all()
+    assert ((found - depth)[hit].abs() < 2 * cache.cell).all()
+    assert (weights[miss2 > 0.7**2].sum(-1) < 0.05).all()
+
+
+def test_the_clean_plates_weights_leave_the_object_out():
+    origins, directions = rays(50, spread=0.1)
+    cache = sphere_cache()
+    # a wall beyond the contracted radius 1.5, so 2 object radii away
+    cache.density.copy_((grid_centres(64, 2.0).norm(dim=-1) > 1.5).float().reshape(64, 64, 64) * 1e4)
+    edges = candidate_edges(origins, directions, (24, 64, 32), 0.4, 200.0)
+    middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    points = origins[:, None] + directions[:, None] * middle[..., None]
+    edges_from = int((middle.max(0).values < 1.5).sum())  # the cameras stand inside the wall: leave its near part out
+    weights = cache.interval_weights(origins, directions, edges[:, edges_from:], 400.0, background_only=True)
+    where = contract(points[:, edges_from:]).norm(dim=-1)
+    stopped = weights.sum(-1)
+    assert (stopped > 0.99).all()
+    assert float((weights * (where > 1.4)).sum() / stopped.sum()) > 0.99
+    both = cache.interval_weights(origins, directions, edges[:, edges_from:], 400.0)
+    assert float((both * (where < 0.8)).sum()) > 0.8 * 50
+
+
+# ------------------------------------------------------------------ draws
+
+
+def test_draws_follow_the_weights():
+    edges = torch.linspace(0, 10, 11)[None].repeat(2, 1)
+    weights = torch.zeros(2, 10)
+    weights[:, 4] = 0.3
+    weights[1, 8] = 0.6
+    drawn = draw_edges(edges, weights, 9999, stratified=True, floor=0.0)
+    assert drawn.shape == (2, 10000) and (drawn.diff(dim=-1) >= 0).all()
+    share = torch.stack([torch.histc(row, 10, 0, 10) for row in drawn]) / 10000
+    # half of an interval's weight stays, a quarter goes to either neighbour
+    assert share[0].tolist() == pytest.approx([0, 0, 0, 0.25, 0.5, 0.25, 0, 0, 0, 0], abs=2e-3)
+    third = torch.tensor([0, 0, 0, 0.25, 0.5, 0.25, 0, 0.5, 1.0, 0.5]) / 3
+    assert share[1].tolist() == pytest.approx(third.tolist(), abs=2e-3)
+
+
+def test_the_floor_reaches_every_interval():
+    edges = torch.linspace(0, 10, 11)[None]
+    weights = torch.zeros(1, 10)
+    weights[0, 4] = 1.0
+    drawn = draw_edges(edges, weights, 9999, stratified=False, floor=0.2)
+    share = torch.histc(drawn, 10, 0, 10) / 10000
+    assert share[[0, 1, 2, 6, 7, 8, 9]].tolist() == pytest.approx([0.02] * 7, abs=1e-3)
+    assert float(share[4]) == pytest.approx(0.8 * 0.5 + 0.02, abs=1e-3)
+
+
+def test_without_weights_draws_are_even():
+    edges = torch.tensor([[1.0, 2.0, 4.0]])  # even over intervals, not over distance
+    drawn = draw_edges(edges, torch.zeros(1, 2), 7, stratified=False)
+    assert drawn[0].tolist() == pytest.approx([1 + (i + 0.5) / 4 for i in range(4)] + [2.25, 2.75, 3.25, 3.75])
+
+
+def test_rendering_draws_are_the_same_each_time_and_training_draws_are_not():
+    edges = torch.linspace(0, 1, 33)[None].repeat(4, 1)
+    weights = torch.rand(4, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(draw_edges(edges, weights, 16, False), draw_edges(edges, weights, 16, False))
+    first, second = draw_edges(edges, weights, 16, True), draw_edges(edges, weights, 16, True)
+    assert not torch.equal(first, second)
+    for drawn in (first, second):
+        assert drawn.shape == (4, 17) and (drawn.diff(dim=-1) >= 0).all()
+        assert (drawn >= 0).all() and (drawn <= 1).all()
+
+
+def test_no_gradient_flows_through_draws():
+    weights = torch.rand(2, 8, requires_grad=True)
+    assert not draw_edges(torch.linspace(0, 1, 9)[None].repeat(2, 1), weights, 4, True).requires_grad
+
+
+# ------------------------------------------------------------------ nerfacc
+
+
+def test_nerfacc_is_left_alone_on_a_cpu(monkeypatch):
+    def never() -> bool:
+        raise AssertionError("tried to load nerfacc's CUDA extension on a CPU")
+
+    monkeypatch.setattr(importance, "_nerfacc_loads", never)
+    assert choose_sampler(torch.device("cpu")) == "torch"
+    draw_edges(torch.linspace(0, 1, 9)[None], torch.rand(1, 8), 4, True)
+
+
+@pytest.mark.parametrize(("loads", "sampler"), [(True, "nerfacc"), (False, "torch")])
+def test_cuda_takes_nerfacc_where_it_loads(monkeypatch, loads, sampler):
+    monkeypatch.setattr(importance, "_nerfacc_loads", lambda: loads)
+    assert choose_sampler(torch.device("cuda")) == sampler
+
+
+@pytest.mark.parametrize("error", [ImportError("no compiler"), RuntimeError("nvcc failed"), OSError("no CUDA_HOME")])
+def test_an_extension_that_does_not_load_is_told_and_replaced(monkeypatch, error):
+    def broken(name: str):
+        raise error
+
+    importance._nerfacc_loads.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib, "import_module", broken)
+    try:
+        with pytest.warns(UserWarning, match=str(error)):
+            assert choose_sampler(torch.device("cuda")) == "torch"
+    finally:
+        importance._nerfacc_loads.cache_clear()
+
+
+def emulated_importance_sampling(intervals, cdfs: Tensor, count: int, stratified: bool):
+    """What the kernel in nerfacc's pdf.cu does for batched rays, in plain Python."""
+    assert not stratified
+    samples = torch.empty(cdfs.shape[0], count)
+    for ray, (cdf, values) in enumerate(zip(cdfs.tolist(), intervals.vals.tolist(), strict=True)):
+        step = (cdf[-1] - cdf[0]) / count
+        for i in range(count):
+            u = cdf[0] + (i + 0.5) * step
+            upper = next((p for p in range(len(cdf) - 1) if cdf[p] > u), len(cdf) - 1)
+            lower = max(upper - 1, 0)
+            width = cdf[upper] - cdf[lower]
+            share = 0.5 if width < 1e-10 else (u - cdf[lower]) / width
+            samples[ray, i] = values[lower] + share * (values[upper] - values[lower])
+    return None, types.SimpleNamespace(vals=samples)
+
+
+def test_nerfaccs_samples_are_our_edges(monkeypatch):
+    """The mapping onto nerfacc's call, by an emulation of its kernel: draws at the quantiles of the strata's middles."""
+    package = types.ModuleType("nerfacc")
+    package.RayIntervals = lambda vals: types.SimpleNamespace(vals=vals)  # type: ignore[attr-defined]
+    package.importance_sampling = emulated_importance_sampling  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "nerfacc", package)
+    edges = candidate_edges(*rays(20), (4, 16, 8), 0.4, 200.0)
+    weights = torch.rand(20, 28, generator=torch.Generator().manual_seed(1)) ** 4
+    ours = draw_edges(edges, weights, 24, stratified=False)
+    monkeypatch.setattr(importance, "choose_sampler", lambda device: "nerfacc")
+    theirs = draw_edges(edges, weights, 24, stratified=False)
+    assert torch.allclose(ours, theirs, rtol=1e-3)
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or not importance._nerfacc_loads(),
+    reason="needs a CUDA device and nerfacc's CUDA extension",
+)
+def test_nerfacc_draws_what_torch_draws():
+    edges = candidate_edges(*rays(500), (24, 64, 32), 0.4, 200.0).cuda()
+    weights = (torch.rand(500, 120, generator=torch.Generator().manual_seed(1)) ** 4).cuda()
+    cdf = importance.importance_cdf(weights, 0.15)
+    ours, theirs = (
+        invert(edges, cdf, 33, False) for invert in (importance._invert_torch, importance._invert_nerfacc)
+    )
+    assert torch.allclose(ours, theirs, rtol=1e-3)
+    jittered = importance._invert_nerfacc(edges, cdf, 33, True)
+    assert (jittered.diff(dim=-1) >= 0).all()
+    assert float((jittered / ours).log().abs().mean()) < math.log(2)
