@@ -53,10 +53,9 @@ def image_metrics(image: Tensor, truth: Tensor) -> dict[str, float]:
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
     a, b = (t.movedim(-1, 0)[None].float() for t in (image, truth))
-    return {
-        "psnr": float(peak_signal_noise_ratio(a, b, data_range=1.0)),
-        "ssim": float(structural_similarity_index_measure(a, b, data_range=1.0)),
-    }
+    ssim = structural_similarity_index_measure(a, b, data_range=1.0)
+    assert isinstance(ssim, Tensor)
+    return {"psnr": float(peak_signal_noise_ratio(a, b, data_range=1.0)), "ssim": float(ssim)}
 
 
 def region_psnr(image: Tensor, truth: Tensor, region: Tensor) -> float:

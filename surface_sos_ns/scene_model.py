@@ -8,23 +8,29 @@ but for `to_object_frame`, the only place that knows the world.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surface_sos_ns.fields.colour import ColourNet
-from surface_sos_ns.fields.contraction import contract
+from surface_sos_ns.fields.contraction import contract, contract_direction
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import Backend, GridLayout
 from surface_sos_ns.fields.label import LABEL_LAYOUT, LabelField
 from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.rendering.blend import LayerWeights, accumulate, blend_weights, ray_depth, ray_distortion, single_weights
+from surface_sos_ns.rendering.blend import (
+    accumulate,
+    blend_weights,
+    ray_depth,
+    ray_distortion,
+    single_weights,
+)
 from surface_sos_ns.rendering.neus import density_opacity, neus_opacity
 from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres, look_up, look_up_nearest
-from surface_sos_ns.sampling.importance import draw_edges
+from surface_sos_ns.sampling.importance import choose_sampler, draw_edges
 from surface_sos_ns.schedules import geometric, ramp
 
 
@@ -58,8 +64,8 @@ class SceneConfig:
     probability_resolution: int = 96
     """Cells per axis of the stored object probability m^P."""
     first_sharpness: float = 64.0
-    """Floor of b of eq. 6 at the start, in 1 / object radius. The learned b starts at exp(3) = 20; started at a hull, FoCoR
-    must be opaque enough to hide what is behind it before the background has explained the object away."""
+    """Floor of b of eq. 6 at the start, in 1 / object radius. The learned b starts at exp(3) = 20; but started at a
+    hull, FoCoR must hide what is behind it before the background has explained the object away."""
     last_sharpness: float = 400.0
     """Floor of b at the end of the run; a learned b alone stays blurred in short runs."""
     gate_slope: tuple[float, float] = (1.0, 6.0)
@@ -70,6 +76,10 @@ class SceneConfig:
     """Farthest sample distance, in object radii."""
     colour_threshold: float = 1e-3
     """Samples with less weight than this get no colour evaluated."""
+
+
+MIXED_DENSITY_BIAS = 5.0
+"""Makes the density beyond the sphere start transparent where BaCo is an SDF inside only."""
 
 
 class Rendering(NamedTuple):
@@ -88,6 +98,20 @@ class Rendering(NamedTuple):
     sdf: Tensor  # (P,) foreground distances at evaluated samples
     sdf_normals: Tensor  # (P, 3)
     background_normals: Tensor  # (Q, 3) of BaCo where it is an SDF and not cropped
+
+
+class _ThinOrTrust(torch.autograd.Function):
+    """Identity whose backward scales growth by a trust and lets through all that thins (see `_background_trust`)."""
+
+    @staticmethod
+    def forward(ctx: Any, opacity: Tensor, trust: Tensor) -> Tensor:
+        ctx.save_for_backward(trust)
+        return opacity.view_as(opacity)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (trust,) = ctx.saved_tensors
+        return torch.where(grads[0] > 0, grads[0], grads[0] * trust), None
 
 
 def scale_gradient(values: Tensor, scale: Tensor) -> Tensor:
@@ -136,7 +160,7 @@ class SurfaceSOS(nn.Module):
         self.register_buffer("radius", torch.ones(()))
         self.register_buffer("hull", torch.zeros(n, n, n))  # the votes training started from
         self.register_buffer("probability", torch.zeros(n, n, n))  # m^P as it is now
-        self.register_buffer("progress", torch.zeros(()))
+        self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
         self._done = 0.0  # the buffer's value as a float: reading it from a GPU in every call would stall
 
@@ -153,9 +177,9 @@ class SurfaceSOS(nn.Module):
 
     @property
     def sharpness(self) -> Tensor:
-        """b of eq. 6 for FoCoR: learned, but not below a floor that rises over the run."""
+        """b of eq. 6 for FoCoR: learned, on top of a floor that rises over the run."""
         floor = geometric(self._done, self.config.first_sharpness, self.config.last_sharpness, 0.8)
-        return torch.exp(10.0 * self.log_sharpness).clamp(min=floor, max=4.0 * self.config.last_sharpness)
+        return floor + torch.exp(10.0 * self.log_sharpness).clamp(max=2.0 * self.config.last_sharpness)
 
     @property
     def background_sharpness(self) -> Tensor:
@@ -202,9 +226,7 @@ class SurfaceSOS(nn.Module):
         c = self.config
         with torch.no_grad():
             edges = candidate_edges(origins, directions, c.candidates, c.near_fraction, c.far)
-            weights = self.cache.interval_weights(
-                origins, directions, edges, float(self.sharpness), background_only
-            )
+            weights = self.cache.interval_weights(origins, directions, edges, float(self.sharpness), background_only)
             return draw_edges(edges, weights, c.samples, stratified=self.training)
 
     def background_opacity(
@@ -233,13 +255,12 @@ class SurfaceSOS(nn.Module):
         sdf = torch.lerp(surface.sdf, torch.ones_like(crop), crop)  # eq. 4: set the SDF to a positive number
         unit = F.normalize(surface.normal, dim=-1)
         radius = points.norm(dim=-1)
-        # Distances shrink under the contraction; so do the intervals the SDF is sectioned by.
-        shrink = torch.where(radius > 1, 1.0 / radius.clamp(min=1.0), torch.ones_like(radius))
-        cosine = (surface.normal * directions).sum(-1)
-        opacity = neus_opacity(sdf, cosine, interval * shrink, self.background_sharpness, ramp(self._done, 0.0, 0.5))
+        # The SDF lives in contracted space: its slope along the ray is along the contracted direction.
+        cosine = (surface.normal * contract_direction(points, directions)).sum(-1)
+        opacity = neus_opacity(sdf, cosine, interval, self.background_sharpness, ramp(self._done, 0.0, 0.5))
         mixed = self.config.background_inside != self.config.background_beyond
         if mixed:
-            as_density = density_opacity(torch.exp((-surface.sdf * 10.0).clamp(max=10.0)) * (1.0 - crop), interval)
+            as_density = density_opacity(torch.exp((-surface.sdf * 10.0 - MIXED_DENSITY_BIAS).clamp(max=10.0)) * (1.0 - crop), interval)
             use_sdf = (radius < 1) == (self.config.background_inside == "sdf")
             opacity = torch.where(use_sdf, opacity, as_density)
             eikonal = surface.normal[use_sdf & (crop < 0.5)]
@@ -286,7 +307,7 @@ class SurfaceSOS(nn.Module):
         opacity_b, inputs_b, background_normals, crop = self.background_opacity(flat, flat_directions, flat_interval)
         crop = crop.reshape(shape).amax(-1)
         trust = self._background_trust(origins, directions, middle, crop)
-        opacity_b = scale_gradient(opacity_b.reshape(shape), trust)
+        opacity_b = _ThinOrTrust.apply(opacity_b.reshape(shape), trust)
 
         inputs_f = torch.cat([near_points, unit_normal, surface.sdf[:, None], surface.geometry], -1)
         if c.split == "votes":
@@ -346,7 +367,7 @@ class SurfaceSOS(nn.Module):
 
     @staticmethod
     def _background_trust(origins: Tensor, directions: Tensor, distance: Tensor, crop: Tensor) -> Tensor:
-        """(R, S) how much each sample may teach the background, in [0, 1].
+        """(R, S) how much each sample may teach the background to grow, in [0, 1]; it may always be thinned.
 
         Rays through m^P must not: the background would learn the object's colours, explain the object away and leave a
         ghost in the clean plate. And space near a camera is hit by that camera's rays quadratically more often than by
@@ -358,7 +379,7 @@ class SurfaceSOS(nn.Module):
         return near * (1.0 - crop)[:, None]
 
     def _fill(self, rgb: Tensor, weights: Tensor) -> Tensor:
-        """Scale the background's colour up to full coverage: what lies behind the last sample looks like what was hit."""
+        """Scale the background's colour to full coverage: what lies behind the last sample looks like what was hit."""
         return rgb / weights.sum(-1, keepdim=True).clamp(min=0.05)
 
     def _clean_plate(self, origins: Tensor, directions: Tensor) -> Tensor:
@@ -459,9 +480,11 @@ class SurfaceSOS(nn.Module):
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
         self.update_cache()
         self.ready.fill_(True)
 
     def describe(self) -> str:
         """One line: which hash-grid backend and sampler run."""
-        return f"hash grid: {self.focor.grid.backend} | sampler: cached-field importance ({self.config.samples} samples)"
+        sampler = choose_sampler(self.centre.device)
+        return f"hash grid: {self.focor.grid.backend} | sampler: {sampler}, cached, {self.config.samples} samples"

@@ -247,7 +247,7 @@ def emulated_importance_sampling(intervals, cdfs: Tensor, count: int, stratified
 
 
 def test_nerfaccs_samples_are_our_edges(monkeypatch):
-    """The mapping onto nerfacc's call, by an emulation of its kernel: draws at the quantiles of the strata's middles."""
+    """The mapping onto nerfacc's call, emulating its kernel: draws at the quantiles of the strata's middles."""
     package = types.ModuleType("nerfacc")
     package.RayIntervals = lambda vals: types.SimpleNamespace(vals=vals)  # type: ignore[attr-defined]
     package.importance_sampling = emulated_importance_sampling  # type: ignore[attr-defined]
@@ -268,9 +268,7 @@ def test_nerfacc_draws_what_torch_draws():
     edges = candidate_edges(*rays(500), (24, 64, 32), 0.4, 200.0).cuda()
     weights = (torch.rand(500, 120, generator=torch.Generator().manual_seed(1)) ** 4).cuda()
     cdf = importance.importance_cdf(weights, 0.15)
-    ours, theirs = (
-        invert(edges, cdf, 33, False) for invert in (importance._invert_torch, importance._invert_nerfacc)
-    )
+    ours, theirs = (invert(edges, cdf, 33, False) for invert in (importance._invert_torch, importance._invert_nerfacc))
     assert torch.allclose(ours, theirs, rtol=1e-3)
     jittered = importance._invert_nerfacc(edges, cdf, 33, True)
     assert (jittered.diff(dim=-1) >= 0).all()

@@ -27,9 +27,9 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from surface_sos_ns.plugin.checkpoints import CheckpointError, checkpoint_path, list_checkpoints, read_checkpoint
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.trainer import (
     SurfaceSOSMachineConfig,
-    SurfaceSOSPipelineConfig,
     SurfaceSOSTrainer,
     SurfaceSOSTrainerConfig,
 )

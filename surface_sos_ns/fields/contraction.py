@@ -16,3 +16,14 @@ def contract(points: Tensor) -> Tensor:
     """
     norm = points.norm(dim=-1, keepdim=True).clamp(min=1.0)
     return points * ((2.0 - 1.0 / norm) / norm)
+
+
+def contract_direction(points: Tensor, directions: Tensor) -> Tensor:
+    """Derivative of `contract` at points along directions, both (..., 3); not normalised.
+
+    Outside the unit ball, with r = |p|: `(2/r - 1/r^2) d + p (p.d) (2/r^4 - 2/r^3)`.
+    """
+    norm = points.norm(dim=-1, keepdim=True).clamp(min=1.0)
+    along = (points * directions).sum(-1, keepdim=True)
+    radial = (2.0 / norm**4 - 2.0 / norm**3) * along
+    return directions * ((2.0 - 1.0 / norm) / norm) + points * radial

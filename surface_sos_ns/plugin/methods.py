@@ -15,8 +15,9 @@ from nerfstudio.plugins.types import MethodSpecification
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.torch_compat import allow_numpy_scalars
-from surface_sos_ns.plugin.trainer import SurfaceSOSPipelineConfig, SurfaceSOSTrainerConfig
+from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 
 allow_numpy_scalars()
 
@@ -36,7 +37,9 @@ _full = SurfaceSOSTrainerConfig(
     pipeline=SurfaceSOSPipelineConfig(datamanager=_data, model=_model),
     optimizers={
         "grids": {"optimizer": GridAdamConfig(), "scheduler": WarmupDecaySchedulerConfig()},
-        "nets": {"optimizer": AdamOptimizerConfig(lr=2e-3, eps=1e-15), "scheduler": WarmupDecaySchedulerConfig()},
+        # FoCoR starts at the voted hull: larger steps would shake it off before the colours hold it.
+        "surface": {"optimizer": GridAdamConfig(lr=3e-3), "scheduler": WarmupDecaySchedulerConfig()},
+        "nets": {"optimizer": AdamOptimizerConfig(lr=5e-3, eps=1e-15), "scheduler": WarmupDecaySchedulerConfig()},
         "sharpness": {"optimizer": AdamOptimizerConfig(lr=1e-3), "scheduler": WarmupDecaySchedulerConfig()},
         "appearance": {"optimizer": AdamOptimizerConfig(lr=1e-3), "scheduler": WarmupDecaySchedulerConfig()},
     },

@@ -22,6 +22,7 @@ from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
 if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
 
+PARAM_GROUPS = ("surface", "grids", "nets", "sharpness", "appearance")
 OVERLAY_COLOUR = (1.0, 0.35, 0.1)
 
 
@@ -44,8 +45,8 @@ class SurfaceSOSModelConfig(ModelConfig):
     probability_dilation: float = 0.02
     """How far beyond FoCoR's surface a refreshed m^P reaches, in object radii."""
     hull_slack: float = 0.25
-    """How far the voted hull's decision level is lowered for the start, as a fraction of the votes: colours carve surplus
-    away more easily than they grow what is missing."""
+    """How far the voted hull's decision level is lowered for the start, as a fraction of the votes: colours carve
+    surplus away more easily than they grow what is missing."""
     initial_fit_steps: int = 300
     """Steps that fit FoCoR and the label to the voted hull before training."""
     lpips: bool = False
@@ -97,10 +98,12 @@ class SurfaceSOSModel(Model):
         return self.scene.describe()
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """Hash tables, networks, sharpness and appearance codes."""
-        groups: dict[str, list[Parameter]] = {"grids": [], "nets": [], "sharpness": [], "appearance": []}
+        """FoCoR's surface, the other hash tables, the other networks, sharpness and appearance codes."""
+        groups: dict[str, list[Parameter]] = {name: [] for name in PARAM_GROUPS}
         for name, parameter in self.scene.named_parameters():
-            if name.endswith("table"):
+            if name.startswith("focor."):
+                groups["surface"].append(parameter)
+            elif name.endswith("table"):
                 groups["grids"].append(parameter)
             elif "log_sharpness" in name:
                 groups["sharpness"].append(parameter)
@@ -233,16 +236,13 @@ class SurfaceSOSModel(Model):
                 plate = batch["clean_plate"].to(photo)
                 metrics["clean_plate_psnr"] = region_psnr(outputs["background"], plate, truth > THRESHOLD)
         if self.config.lpips:
-            metrics["lpips"] = self._lpips(outputs["rgb"], photo)
+            metrics["lpips"] = self._perceptual_distance(outputs["rgb"], photo)
         return metrics, images
 
-    def _lpips(self, image: Tensor, truth: Tensor) -> float:
-        """Learned perceptual distance; built when first asked for, since it downloads weights."""
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    @staticmethod
+    def _perceptual_distance(image: Tensor, truth: Tensor) -> float:
+        """LPIPS of (H, W, 3) images; downloads its weights the first time."""
+        from torchmetrics.functional.image.lpips import learned_perceptual_image_patch_similarity
 
-        if not hasattr(self, "_lpips_metric"):
-            object.__setattr__(
-                self, "_lpips_metric", LearnedPerceptualImagePatchSimilarity(normalize=True).to(image.device)
-            )
         a, b = (t.movedim(-1, 0)[None] for t in (image, truth))
-        return float(self._lpips_metric(a, b))
+        return float(learned_perceptual_image_patch_similarity(a, b, normalize=True))

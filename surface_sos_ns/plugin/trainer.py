@@ -7,7 +7,6 @@ schedules and random numbers, and ends at that total.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import shlex
 import shutil
 import signal
@@ -23,10 +22,8 @@ from typing import Any, Literal
 import torch
 from nerfstudio.configs.base_config import MachineConfig
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
-from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipelineConfig
 from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
-from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer import Viewer
 
 from surface_sos_ns.plugin.checkpoints import (
@@ -39,9 +36,7 @@ from surface_sos_ns.plugin.checkpoints import (
     save_checkpoint,
 )
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
-
-# Paths and commands are for copying: no line breaks of ours in them, and no brackets taken for markup.
-_say = functools.partial(CONSOLE.print, markup=False, highlight=False, soft_wrap=True)
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
 
 _CPU_VIEWER_RESOLUTION = 256  # pixels; what the viewer's own "Fast" setting uses
 
@@ -52,16 +47,6 @@ class SurfaceSOSMachineConfig(MachineConfig):
 
     device_type: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # type: ignore[assignment]
     """device to train on; auto takes CUDA where it works and the CPU elsewhere"""
-
-
-@dataclass
-class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
-    """nerfstudio's pipeline; loading it for rendering or evaluation passes over broken checkpoints."""
-
-    def setup(self, **kwargs: Any) -> Pipeline:
-        """Build the pipeline (arguments as nerfstudio gives them)."""
-        _skip_broken_checkpoints_at_evaluation()
-        return super().setup(**kwargs)
 
 
 @dataclass
@@ -151,7 +136,7 @@ class SurfaceSOSTrainer(Trainer):
             super().setup(test_mode=test_mode)
             if self.device == "cpu" and isinstance(self.viewer_state, Viewer):
                 self.viewer_state.control_panel._max_res.value = _CPU_VIEWER_RESOLUTION
-        _say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
+        say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
 
     def train(self) -> None:
         """Train up to the run's total number of steps.
@@ -161,9 +146,9 @@ class SurfaceSOSTrainer(Trainer):
         """
         total = self.config.max_num_iterations
         if self._start_step >= total:
-            _say(f"This run has had all of its {total} steps: nothing is left to train.")
+            say(f"This run has had all of its {total} steps: nothing is left to train.")
         elif self._start_step > 0:
-            _say(f"Continuing at step {self._start_step} of {total}.")
+            say(f"Continuing at step {self._start_step} of {total}.")
         if self._random_state is not None:
             restore_random_state(self._random_state)
         # nerfstudio takes max_num_iterations for the number of steps from here, so it gets what is left of the total.
@@ -210,7 +195,7 @@ class SurfaceSOSTrainer(Trainer):
     def _load_checkpoint(self) -> None:
         """Load the checkpoint that load_dir or load_checkpoint names, if any."""
         if self.config.load_dir is not None:
-            path, state = find_checkpoint(self.config.load_dir, self.config.load_step, _say)
+            path, state = find_checkpoint(self.config.load_dir, self.config.load_step, say)
         elif self.config.load_checkpoint is not None:
             path = self.config.load_checkpoint
             state = read_checkpoint(path)
@@ -236,7 +221,7 @@ class SurfaceSOSTrainer(Trainer):
             if not (self.base_dir / file.name).exists():
                 self.base_dir.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file, self.base_dir / file.name)
-        _say(f"Loaded {path}")
+        say(f"Loaded {path}")
 
     def _update_viewer_state(self, step: int) -> None:
         """Let the viewer draw; called by nerfstudio after each step, outside the lock."""
@@ -259,10 +244,10 @@ class SurfaceSOSTrainer(Trainer):
         writer.write_out_storage()
         stopped = f"Stopped by {self._stop_signal.name}"
         if self.steps_done == 0:
-            _say(f"{stopped} before the first step: nothing to save.")
+            say(f"{stopped} before the first step: nothing to save.")
         else:
             progress = f"{self.steps_done} of {self.pipeline.model.config.total_steps} steps"
-            _say(f"{stopped}, saved after {progress}. Resume with: {self._resume_command()}")
+            say(f"{stopped}, saved after {progress}. Resume with: {self._resume_command()}")
 
     def _train_complete_viewer(self) -> None:
         """Keep the viewer open after the last step, until Ctrl-C."""
@@ -334,29 +319,3 @@ def _describe_device(device: str) -> str:
     if device.startswith("cuda"):
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)" if device == "cpu" else device
-
-
-def _skip_broken_checkpoints_at_evaluation() -> None:
-    """Make nerfstudio's evaluation tools load our runs with `find_checkpoint`; other methods' runs load as ever.
-
-    ns-render, ns-eval, ns-export and ns-viewer share one loader, which takes the highest number among the names in the
-    folder, whatever the file is, and offers no hook. It cannot be replaced when the plugin is imported, since it
-    imports the plugin; it is when a pipeline is built, which is before it runs.
-    """
-    from nerfstudio.utils import eval_utils
-
-    if hasattr(eval_utils.eval_load_checkpoint, "__wrapped__"):
-        return
-    load_any = eval_utils.eval_load_checkpoint
-
-    @functools.wraps(load_any)
-    def eval_load_checkpoint(config: TrainerConfig, pipeline: Pipeline) -> tuple[Path, int]:
-        if not isinstance(config, SurfaceSOSTrainerConfig):
-            return load_any(config, pipeline)
-        assert config.load_dir is not None, "nerfstudio sets it to the run's checkpoint folder"
-        path, state = find_checkpoint(config.load_dir, config.load_step, _say)
-        pipeline.load_pipeline(state["pipeline"], state["step"])
-        _say(f"Loaded {path}")
-        return path, state["step"]
-
-    eval_utils.eval_load_checkpoint = eval_load_checkpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -28,9 +29,9 @@ def neus_opacity(
     # Exiting sections count as parallel to the surface; early on every section counts as partly entering.
     true_cosine = -(torch.relu(0.5 - 0.5 * cosine) * (1.0 - anneal) + torch.relu(-cosine) * anneal)
     half = true_cosine * interval * 0.5
-    before = torch.sigmoid((sdf - half) * sharpness)
-    after = torch.sigmoid((sdf + half) * sharpness)
-    return ((before - after) / before.clamp(min=1e-6)).clamp(0.0, 1.0)
+    # The ratio of two sigmoids in logarithms: deep inside both vanish, and their ratio must not.
+    passed = F.logsigmoid((sdf + half) * sharpness) - F.logsigmoid((sdf - half) * sharpness)
+    return -torch.expm1(passed.clamp(max=0.0))
 
 
 def density_opacity(density: Tensor, interval: Tensor) -> Tensor:

@@ -46,5 +46,5 @@ def candidate_edges(
     before, inside, beyond = (torch.linspace(0, 1, n + 1, device=origins.device) for n in counts)
     first = near[:, None] + (enter - near)[:, None] * before[None, :-1]
     middle = enter[:, None] + (leave - enter)[:, None] * inside[None, :-1]
-    last = 1.0 / ((1.0 - beyond) / leave[:, None] + beyond / far)
+    last = 1.0 / ((1.0 - beyond) / leave[:, None] + beyond / torch.clamp(2.0 * leave, min=far)[:, None])
     return torch.cat([first, middle, last], -1)

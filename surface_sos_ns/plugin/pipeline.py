@@ -1,0 +1,94 @@
+"""nerfstudio's pipeline, for captures where only some photos have truth and for checkpoints that may be broken."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+
+from surface_sos_ns.plugin.checkpoints import find_checkpoint
+
+# Paths and commands are for copying: no line breaks of ours in them, and no brackets taken for markup.
+say = functools.partial(CONSOLE.print, markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass
+class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
+    """nerfstudio's pipeline; loading it for rendering or evaluation passes over broken checkpoints."""
+
+    _target: type = field(default_factory=lambda: SurfaceSOSPipeline)
+    """target class to instantiate"""
+
+    def setup(self, **kwargs: Any) -> Pipeline:
+        """Build the pipeline (arguments as nerfstudio gives them)."""
+        _skip_broken_checkpoints_at_evaluation()
+        return super().setup(**kwargs)
+
+
+class SurfaceSOSPipeline(VanillaPipeline):
+    """Averages each metric over the photos that have it.
+
+    nerfstudio takes the names of the metrics from the first photo and fails where another one lacks a truth mask; and a
+    clean-plate figure does not exist for a photo without the object.
+    """
+
+    def get_average_image_metrics(  # type: ignore[no-untyped-def]
+        self, data_loader, image_prefix: str, step=None, output_path=None, get_std: bool = False
+    ) -> dict[str, float]:
+        """See nerfstudio's pipeline."""
+        partial: dict[str, list[float]] = defaultdict(list)
+        of_one_image = self.model.get_image_metrics_and_images
+
+        def keep_partial(outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Any:
+            metrics, images = of_one_image(outputs, batch)
+            for name in [name for name in metrics if name.startswith(("mask_", "clean_plate_"))]:
+                value = metrics.pop(name)
+                if math.isfinite(value):
+                    partial[name].append(value)
+            return metrics, images
+
+        self.model.get_image_metrics_and_images = keep_partial  # type: ignore[method-assign]
+        try:
+            averages = super().get_average_image_metrics(data_loader, image_prefix, step, output_path, get_std)
+        finally:
+            del self.model.get_image_metrics_and_images
+        for name, values in partial.items():
+            averages[name] = float(torch.tensor(values).mean())
+            if get_std:
+                averages[f"{name}_std"] = float(torch.tensor(values).std())
+        return averages
+
+
+def _skip_broken_checkpoints_at_evaluation() -> None:
+    """Make nerfstudio's evaluation tools load our runs with `find_checkpoint`; other methods' runs load as ever.
+
+    ns-render, ns-eval, ns-export and ns-viewer share one loader, which takes the highest number among the names in the
+    folder, whatever the file is, and offers no hook. It cannot be replaced when the plugin is imported, since it
+    imports the plugin; it is when a pipeline is built, which is before it runs.
+    """
+    from nerfstudio.utils import eval_utils
+
+    if hasattr(eval_utils.eval_load_checkpoint, "__wrapped__"):
+        return
+    load_any = eval_utils.eval_load_checkpoint
+
+    @functools.wraps(load_any)
+    def eval_load_checkpoint(config: TrainerConfig, pipeline: Pipeline) -> tuple[Path, int]:
+        if not isinstance(config.pipeline, SurfaceSOSPipelineConfig):
+            return load_any(config, pipeline)
+        assert config.load_dir is not None, "nerfstudio sets it to the run's checkpoint folder"
+        path, state = find_checkpoint(config.load_dir, config.load_step, say)
+        pipeline.load_pipeline(state["pipeline"], state["step"])
+        say(f"Loaded {path}")
+        return path, state["step"]
+
+    eval_utils.eval_load_checkpoint = eval_load_checkpoint

@@ -1,0 +1,321 @@
+"""The whole numeric model, started from an analytic sphere's hull, and what training may and may not move."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from surface_sos_ns.fields.density import DensityField
+from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.objective import ObjectiveConfig, training_losses
+from surface_sos_ns.sampling.field_cache import grid_centres
+from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
+
+GRID = GridLayout(levels=4, features=2, log2_entries=12, base_resolution=8, max_resolution=48)
+TINY = SceneConfig(
+    foreground_grid=GRID,
+    background_grid=GRID,
+    label_grid=GridLayout(levels=3, features=2, log2_entries=12, base_resolution=4, max_resolution=16),
+    hidden=32,
+    samples=24,
+    candidates=(8, 32, 8),
+    cache_resolution=32,
+    probability_resolution=32,
+)
+PAPER = replace(TINY, split="predicted", background_inside="sdf", background_beyond="sdf")
+MIXED = replace(TINY, background_inside="sdf")
+BALL = 0.5
+
+
+def start(config: SceneConfig, steps: int = 300) -> SurfaceSOS:
+    """A scene model started from the exact hull of a ball of radius 0.5 at the centre of the object frame."""
+    torch.manual_seed(0)
+    scene = SurfaceSOS(config, views=3)
+    n = 48
+    distance = (grid_centres(n, 1.0).norm(dim=-1) - BALL).reshape(n, n, n)
+    scene.initialise(torch.tensor([1.0, 2.0, 3.0]), 2.0, (distance < 0).float(), distance, steps)
+    scene.zero_grad()
+    return scene
+
+
+def copy_of(scene: SurfaceSOS) -> SurfaceSOS:
+    twin = SurfaceSOS(scene.config, views=3)
+    twin.load_state_dict(scene.state_dict())
+    if isinstance(scene.baco, DensityField) and isinstance(twin.baco, DensityField):
+        twin.baco.bias = scene.baco.bias  # not a part of the state: only these tests change it
+    return twin
+
+
+@pytest.fixture(scope="module")
+def started() -> SurfaceSOS:
+    scene = start(TINY)
+    scene.set_progress(1.0)
+    assert isinstance(scene.baco, DensityField)
+    scene.baco.bias = -20.0  # empty space around the ball
+    scene.cache.density.zero_()
+    scene.update_cache()
+    return scene.eval()
+
+
+def rays_at(points: Tensor, distance: float = 3.0) -> tuple[Tensor, Tensor]:
+    """Rays along -z, through points (R, 2) of the plane z = 0."""
+    origins = torch.cat([points, torch.full_like(points[:, :1], distance)], -1)
+    return origins, torch.tensor([0.0, 0.0, -1.0]).expand(len(points), 3)
+
+
+def state(scene: SurfaceSOS) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in scene.state_dict().items()}
+
+
+# ------------------------------------------------------------------ from a hull
+
+
+def test_it_starts_as_the_hull(started):
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    distance = points.norm(dim=-1) - BALL
+    with torch.no_grad():
+        sdf = started.focor(points, normals=False).sdf
+        label = torch.sigmoid(started.label(points))
+    assert (sdf - distance)[distance.abs() < 0.2].abs().max() < 0.05
+    assert (label[distance < -0.15] > 0.8).all() and (label[distance > 0.15] < 0.2).all()
+    assert bool(started.ready)
+    assert (started.object_probability(points)[distance < -0.1] > 0.9).all()
+    assert (started.object_probability(points)[distance > 0.1] < 0.1).all()
+    assert not started.object_probability(points + 3.0).any()
+
+
+@torch.no_grad()
+def test_a_ray_through_the_ball_hits_it_and_one_beside_it_does_not(started):
+    seen = started.render(*rays_at(torch.tensor([[0.0, 0.0], [0.1, -0.2], [0.0, 0.8], [-0.7, 0.4], [0.0, 5.0]])))
+    assert (seen.alpha[:2] > 0.95).all()
+    assert (seen.alpha[2:] < 0.02).all()
+    assert (seen.accumulation[2:] < 0.02).all()
+    expected = 3.0 - torch.tensor([BALL**2, BALL**2 - 0.05]).sqrt()
+    assert torch.allclose(seen.depth[:2], expected, atol=0.06)
+    assert (seen.depth[2:] > 50).all()  # nothing hit: far away
+    outward = torch.cat([torch.tensor([[0.0, 0.0], [0.1, -0.2]]), 3.0 - expected[:, None]], -1) / BALL
+    cosine = (seen.normal[:2] * outward).sum(-1)
+    assert (cosine > 0.9).all()
+
+
+@torch.no_grad()
+def test_the_rendered_disc_has_the_balls_area(started):
+    axis = torch.linspace(-0.98, 0.98, 50)
+    points = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+    alpha = started.render(*rays_at(points, 30.0)).alpha
+    truth = points.norm(dim=-1) < BALL
+    assert ((alpha > 0.5) & truth).sum() / ((alpha > 0.5) | truth).sum() > 0.9
+
+
+def test_world_rays_become_object_rays(started):
+    origins, directions = started.to_object_frame(torch.tensor([[1.0, 2.0, 7.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
+    assert torch.allclose(origins, torch.tensor([[0.0, 0.0, 2.0]]))
+    assert torch.equal(directions, torch.tensor([[0.0, 0.0, -1.0]]))
+
+
+@pytest.mark.parametrize("dilation", [0.0, 0.15])
+def test_the_object_probability_follows_the_foreground(started, dilation):
+    scene = copy_of(started)
+    scene.probability.zero_()
+    scene.refresh_probability(dilation)
+    centres = grid_centres(32, 1.0)
+    distance = centres.norm(dim=-1) - BALL
+    found = scene.probability.reshape(-1)
+    assert (found[distance < -0.15] > 0.5).all()
+    assert (found[distance > dilation + 0.1] < 0.1).all()
+    assert torch.equal(scene.hull, started.hull)  # the votes stay
+
+
+# ------------------------------------------------------------------ rendering leaves no trace
+
+
+@torch.no_grad()
+def test_rendering_is_repeatable_and_changes_nothing(started):
+    rays = rays_at(torch.rand(60, 2, generator=torch.Generator().manual_seed(2)) * 2 - 1)
+    before = state(started)
+    first, second = started.render(*rays), started.render(*rays)
+    for name, one, two in zip(Rendering._fields, first, second, strict=True):
+        assert torch.equal(one, two), name
+    assert all(torch.equal(value, before[name]) for name, value in started.state_dict().items())
+
+
+@pytest.mark.parametrize("config", [TINY, PAPER, MIXED], ids=["default", "paper", "mixed"])
+def test_a_loaded_model_renders_the_same(config):
+    scene = start(config, steps=10)
+    scene.set_progress(0.625)
+    nn.init.normal_(scene.appearance)
+    scene.update_cache()
+    rays = rays_at(torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * 2 - 1)
+    loaded = copy_of(scene)
+    assert loaded.sharpness.item() == scene.sharpness.item()
+    with torch.no_grad():
+        expected, found = scene.eval().render(*rays), loaded.eval().render(*rays)
+    for name, one, two in zip(Rendering._fields, expected, found, strict=True):
+        assert torch.equal(one, two), name
+        assert one.isfinite().all(), name
+
+
+# ------------------------------------------------------------------ the clean plate
+
+
+class Wall(nn.Module):
+    """A dense background beyond contracted radius 1.5."""
+
+    def forward(self, contracted: Tensor) -> tuple[Tensor, Tensor]:
+        return (contracted.norm(dim=-1) > 1.5) * 1e4, contracted.new_zeros(len(contracted), 7)
+
+
+class Paint(nn.Module):
+    """One colour everywhere."""
+
+    def __init__(self, rgb: list[float]):
+        super().__init__()
+        self.register_buffer("rgb", torch.tensor(rgb))
+
+    def forward(self, inputs: Tensor, directions: Tensor) -> tuple[Tensor, None]:
+        return self.rgb.expand(len(inputs), 3), None  # type: ignore[operator]
+
+
+@torch.no_grad()
+def test_the_clean_plate_leaves_the_object_out(started):
+    scene = copy_of(started).eval()
+    scene.baco, scene.focor_colour, scene.baco_colour = Wall(), Paint([1.0, 0.0, 0.0]), Paint([0.0, 1.0, 0.0])
+    scene.update_cache()
+    # cameras within the wall, at 1.9 radii
+    seen = scene.render(*rays_at(torch.tensor([[0.0, 0.0], [0.2, 0.1], [0.75, 0.0]]), 1.9))
+    red, green = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
+    assert (seen.alpha[:2] > 0.95).all() and (seen.alpha[2] < 0.05).all()
+    assert torch.allclose(seen.rgb[:2], red.expand(2, 3), atol=0.06)
+    assert torch.allclose(seen.rgb[2], green, atol=0.06)
+    assert torch.allclose(seen.background, green.expand(3, 3), atol=0.02)
+    assert torch.allclose(seen.foreground, seen.alpha[:, None] * red, atol=5e-3)
+
+
+def test_a_view_without_a_code_gets_the_mean(started):
+    scene = copy_of(started).eval()
+    rays = rays_at(torch.zeros(2, 2))
+    with torch.no_grad():
+        plain = scene.render(*rays)
+        scene.appearance[0, :3] = 0.3  # one of three views is brighter by exp(0.3)
+        mean = scene.render(*rays)
+        bright = scene.render(*rays, view=torch.tensor([0, 1]))
+    assert torch.allclose(mean.foreground, plain.foreground * torch.tensor(0.1).exp(), atol=1e-5)
+    assert torch.allclose(bright.foreground[0], plain.foreground[0] * torch.tensor(0.3).exp(), atol=1e-5)
+    assert torch.allclose(bright.foreground[1], plain.foreground[1], atol=1e-5)
+
+
+# ------------------------------------------------------------------ training
+
+
+def a_batch(count: int = 64) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    points = torch.rand(count, 2, generator=generator) * 2 - 1
+    mask = (points.norm(dim=-1) < BALL).float()
+    return rays_at(points), torch.rand(count, 3, generator=generator), mask, torch.ones(count)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.7])
+@pytest.mark.parametrize("config", [TINY, PAPER, MIXED], ids=["default", "paper", "mixed"])
+def test_every_preset_trains(config, progress):
+    scene = start(config, steps=30).train()
+    scene.set_progress(progress)
+    optimiser = torch.optim.Adam(scene.parameters(), lr=2e-3, eps=1e-15)
+    rays, photo, mask, weight = a_batch()
+    surface = torch.nn.functional.normalize(torch.randn(100, 3), dim=-1) * BALL
+    colours = []
+    for _ in range(12):
+        view = torch.randint(3, (len(mask),))
+        losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays, view=view), photo, mask, weight, surface)
+        total = torch.stack(list(losses.values())).sum()
+        optimiser.zero_grad()
+        total.backward()
+        for name, parameter in scene.named_parameters():
+            assert parameter.grad is None or parameter.grad.isfinite().all(), name
+        optimiser.step()
+        colours.append(losses["colour"].item())
+    assert ("mask" in losses) == (progress < 0.3)
+    assert ("votes" in losses) == (config.split == "votes")
+    assert colours[-1] < colours[0]
+
+
+def test_votes_move_the_label_and_not_the_geometry():
+    """'Geometry from colour, label from masks'."""
+    scene = start(TINY, steps=30).train()
+    scene.set_progress(0.5)
+    rays, photo, mask, weight = a_batch()
+    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays), photo, 1 - mask, weight)
+    losses["votes"].backward()
+    moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert moved and all(name.startswith("label.") for name in moved)
+
+
+def test_the_clean_plates_loss_does_not_move_the_object():
+    scene = start(TINY, steps=30).train()
+    rays, photo, mask, weight = a_batch()
+    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays), photo, mask, weight)
+    losses["plate"].backward()
+    moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert moved and not any(name.startswith(("focor", "label")) for name in moved)
+
+
+def test_the_object_probability_is_never_trained():
+    scene = SurfaceSOS(TINY, views=1)
+    trained = {name for name, _ in scene.named_parameters()}
+    assert not any("probability" in name or "hull" in name or "cache" in name for name in trained)
+    points = torch.zeros(3, 3, requires_grad=True)
+    scene.probability.fill_(1.0)
+    assert not scene.probability.requires_grad and (scene.object_probability(points) > 0.99).all()
+
+
+def test_a_density_has_no_signed_distance():
+    with pytest.raises(TypeError, match="density"):
+        SurfaceSOS(TINY, views=1).background_sdf(torch.zeros(1, 3))
+    assert SurfaceSOS(PAPER, views=1).background_sdf(torch.zeros(4, 3)).shape == (4,)
+
+
+def test_sharpness_has_a_floor_that_rises_over_the_run():
+    scene, floors = SurfaceSOS(TINY, views=1), []
+    for progress in (0.0, 0.4, 0.8, 1.0):
+        scene.set_progress(progress)
+        floors.append(scene.sharpness.item())
+    assert floors == sorted(floors) and floors[0] >= TINY.first_sharpness - 1e-3
+    assert floors[2] == pytest.approx(TINY.last_sharpness, rel=0.1)
+
+
+def test_it_says_what_runs():
+    line = SurfaceSOS(replace(TINY, grid_backend="torch"), views=1).describe()
+    assert "hash grid: torch" in line and "sampler: torch" in line
+
+
+# ------------------------------------------------------------------ what it needs
+
+
+def test_the_core_needs_torch_and_numpy_alone():
+    """Everything else is behind a backend; the plugin's host is nowhere in the core."""
+    program = """
+import sys
+import torch
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"nerfstudio", "nerfacc", "numba", "tinycudann", "triton", "cv2", "scipy", "sklearn",
+                                  "skimage", "trimesh", "pycolmap", "torchmetrics", "torchvision"}:
+            raise ImportError("the core must not import " + name)
+sys.meta_path.insert(0, Refuse())
+import surface_sos_ns.metrics, surface_sos_ns.objective
+from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
+grid = GridLayout(levels=2, log2_entries=8, base_resolution=4, max_resolution=8)
+config = SceneConfig(grid, grid, grid, grid_backend="torch", cache_resolution=8, probability_resolution=8)
+scene = SurfaceSOS(config, 1).eval()
+with torch.no_grad():
+    seen = scene.render(torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
+assert seen.rgb.isfinite().all()
+print("alone")
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip() == "alone", result.stderr[-2000:]
