@@ -9,6 +9,9 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
+# Threads that wait by spinning take the cores away from those that work, several times over on a busy machine.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: demo test lint format clean ffmpeg
 
 demo: $(INSTALLED) ffmpeg

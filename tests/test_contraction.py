@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from surface_sos_ns.fields.contraction import contract
+from surface_sos_ns.fields.contraction import contract, contract_direction
 
 
 def points(count: int, scale: float, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -40,6 +40,22 @@ def test_gradients_by_finite_differences_on_both_sides_and_at_the_origin():
     origin = torch.zeros(1, 3, requires_grad=True)
     contract(origin).sum().backward()
     assert origin.grad is not None and torch.equal(origin.grad, torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("scale", [0.3, 2.0, 50.0])
+def test_directions_are_carried_along_by_finite_differences(scale):
+    at, along = points(200, scale), torch.nn.functional.normalize(points(400, 1.0)[200:], dim=-1)
+    at = at[(at.norm(dim=-1) - 1.0).abs() > 1e-3]  # the derivative jumps on the unit sphere
+    along, step = along[: len(at)], 1e-6 * scale
+    slope = (contract(at + step * along) - contract(at - step * along)) / (2 * step)
+    assert torch.allclose(contract_direction(at, along), slope, rtol=1e-6, atol=1e-8)
+
+
+def test_a_direction_outwards_shrinks_more_than_one_across():
+    """At radius 4: 1 / r^2 along the radius, (2 - 1 / r) / r across it."""
+    at, both = torch.tensor([[4.0, 0.0, 0.0]]), torch.eye(3)[:2]
+    carried = contract_direction(at.expand(2, 3), both)
+    assert torch.allclose(carried, torch.tensor([[1 / 16, 0.0, 0.0], [0.0, 1.75 / 4, 0.0]]))
 
 
 def test_shapes_are_kept():

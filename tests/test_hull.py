@@ -134,6 +134,22 @@ def test_views_that_do_not_see_a_voxel_have_no_say():
     assert grid.probability[16, 16, 16] > 0.9
 
 
+def test_a_relaxed_hull_is_a_larger_hull_of_the_same_votes():
+    views = ring(30, CENTRE)
+    grid = vote_hull(views, corrupt(sphere_masks(views, CENTRE, RADIUS), 0.3), FRAME, resolution=48)
+    relaxed = grid.relaxed(0.25)
+    solid, larger, truth = grid.probability >= 0.5, relaxed.probability >= 0.5, truth_grid(48, RADIUS) < 0
+    assert larger[solid].all() and larger.sum() > solid.sum()
+    assert larger[truth].mean() > 0.99 > iou(larger, truth) > 0.6, "nearly all of the object, and not everything"
+    assert relaxed.level == pytest.approx(grid.level - 0.25)
+    np.testing.assert_array_equal(relaxed.view_weights, grid.view_weights)
+    # The order of the voxels stays, and so does the hull where nothing is given away.
+    order = np.argsort(grid.probability, axis=None, kind="stable")
+    assert (np.diff(relaxed.probability.ravel()[order]) >= -1e-6).all()
+    np.testing.assert_allclose(grid.relaxed(0.0).probability, grid.probability, atol=2e-6)
+    assert (relaxed.signed_distance() <= grid.signed_distance() + 1e-6).all()
+
+
 def test_projection_of_a_grid_matches_the_silhouette():
     views = ring(6, CENTRE, size=(320, 240), focal=340.0)
     truth = truth_grid(64, RADIUS)

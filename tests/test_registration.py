@@ -60,12 +60,14 @@ def test_nerfstudio_lists_the_methods_and_the_parser() -> None:
 
 
 def test_presets_share_the_host_settings() -> None:
+    from surface_sos_ns.plugin.model import PARAM_GROUPS
     from surface_sos_ns.plugin.methods import surface_sos, surface_sos_lite, surface_sos_paper
 
     full, lite, paper = (spec.config for spec in (surface_sos, surface_sos_lite, surface_sos_paper))
     assert lite.max_num_iterations < full.max_num_iterations < paper.max_num_iterations
     for config in (full, lite, paper):
-        assert set(config.optimizers) == {"grids", "nets", "sharpness", "appearance"}
+        assert set(config.optimizers) == set(PARAM_GROUPS)
+        assert config.optimizers["surface"]["optimizer"].lr < config.optimizers["grids"]["optimizer"].lr
         assert config.machine.device_type == "auto" and config.vis == "viewer"
         assert config.steps_per_save <= config.max_num_iterations // 10, "a kill costs a tenth of the run at most"
         assert config.pipeline.model.total_steps is None, "follows max_num_iterations when a run starts"

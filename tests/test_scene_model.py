@@ -14,7 +14,7 @@ from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.objective import ObjectiveConfig, training_losses
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS, _ThinOrTrust, scale_gradient
 
 GRID = GridLayout(levels=4, features=2, log2_entries=12, base_resolution=8, max_resolution=48)
 TINY = SceneConfig(
@@ -261,6 +261,33 @@ def test_the_clean_plates_loss_does_not_move_the_object():
     losses["plate"].backward()
     moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert moved and not any(name.startswith(("focor", "label")) for name in moved)
+
+
+def test_opacity_may_always_thin_and_grows_as_far_as_trusted():
+    """Descent goes against the gradient: a negative one asks for more opacity."""
+    opacity = torch.tensor([[0.2, 0.4, 0.6, 0.8]], requires_grad=True)
+    trust = torch.tensor([[0.0, 0.25, 0.0, 0.25]])
+    passed = _ThinOrTrust.apply(opacity, trust)
+    assert torch.equal(passed, opacity)
+    passed.backward(torch.tensor([[-1.0, -2.0, 3.0, 4.0]]))
+    assert opacity.grad is not None and torch.equal(opacity.grad, torch.tensor([[0.0, -0.5, 3.0, 4.0]]))
+
+
+def test_a_scaled_gradient_leaves_the_values():
+    values = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    scaled = scale_gradient(values, torch.tensor([0.0, 0.5, 1.0]))
+    assert torch.equal(scaled, values)
+    scaled.sum().backward()
+    assert values.grad is not None and torch.equal(values.grad, torch.tensor([0.0, 0.5, 1.0]))
+
+
+def test_the_background_is_trusted_beyond_the_camera_and_off_the_object():
+    """(distance / distance to the object)^2, at most 1, and nothing on rays through m^P."""
+    origins, directions = rays_at(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), 4.0)
+    distance = torch.tensor([[1.0, 2.0, 4.0, 9.0]]).expand(2, 4)
+    trust = SurfaceSOS._background_trust(origins, directions, distance, torch.tensor([0.0, 0.75]))
+    assert torch.allclose(trust[0], torch.tensor([1 / 16, 1 / 4, 1.0, 1.0]))
+    assert torch.allclose(trust[1], trust[0] / 4)
 
 
 def test_the_object_probability_is_never_trained():

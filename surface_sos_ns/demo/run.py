@@ -77,7 +77,8 @@ def _call(
     """
     start = time.monotonic()
     # COLUMNS: nerfstudio's tables and bars would wrap at 80 in a log file.
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
+    # Threads that wait by spinning take the cores away from those that work where both cores are busy.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
     log.parent.mkdir(parents=True, exist_ok=True)
     peak = 0
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()

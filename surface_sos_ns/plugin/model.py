@@ -125,6 +125,8 @@ class SurfaceSOSModel(Model):
         """
         trainer, pipeline = training_callback_attributes.trainer, training_callback_attributes.pipeline
         assert pipeline is not None
+        # Adam's moments of table entries that are rarely hit decay into denormals, which are slow on CPUs.
+        torch.set_flush_denormal(True)
         directory: Path | None = None if trainer is None else trainer.base_dir
         prior = cast("Any", pipeline.datamanager).prepare(directory)
         self._start(prior)
