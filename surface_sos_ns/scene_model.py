@@ -78,6 +78,8 @@ class SceneConfig:
     """Samples with less weight than this get no colour evaluated."""
 
 
+LABEL_SUPPORT = 0.02
+"""Least probability of the hull training started from at which a point can be labelled object."""
 MIXED_DENSITY_BIAS = 5.0
 """Makes the density beyond the sphere start transparent where BaCo is an SDF inside only."""
 
@@ -311,8 +313,8 @@ class SurfaceSOS(nn.Module):
 
         inputs_f = torch.cat([near_points, unit_normal, surface.sdf[:, None], surface.geometry], -1)
         if c.split == "votes":
-            in_cube = (flat.abs() <= 1.0).all(-1)
-            inside = in_cube.nonzero()[:, 0]
+            # Beyond the reach of nearly all votes nothing is object: a stray label there would only punch holes.
+            inside = (self.hull_probability(flat) > LABEL_SUPPORT).nonzero()[:, 0]
             logits = self.label(flat[inside])
             vote = flat.new_zeros(flat.shape[0]).index_put((inside,), torch.sigmoid(logits)).reshape(shape)
             with torch.no_grad():
@@ -412,7 +414,8 @@ class SurfaceSOS(nn.Module):
             unit = self._cell_centres(index, n)
             self.cache.sdf.view(-1)[index] = self.focor(unit, normals=False).sdf
             if self.config.split == "votes":
-                self.cache.gate.view(-1)[index] = self.gate(self.label(unit))
+                support = self.hull_probability(unit) > LABEL_SUPPORT
+                self.cache.gate.view(-1)[index] = self.gate(self.label(unit)) * support
             at = unit * 2.0 + (torch.rand_like(unit) * 2 - 1) * (2.0 * jitter)
             density = self._effective_density(at)
             old = self.cache.density.view(-1)[index]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -65,7 +69,7 @@ def lite_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
         samples=24,
         last_sharpness=300.0,
     )
-    return replace(config, scene=scene, eval_num_rays_per_chunk=1 << 13, initial_fit_steps=200)
+    return replace(config, scene=scene, eval_num_rays_per_chunk=1 << 12, initial_fit_steps=200)
 
 
 def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
@@ -78,7 +82,16 @@ def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
         first_sharpness=20.0,
         last_sharpness=200.0,
     )
-    objective = replace(config.objective, votes=0.0, entropy=0.0, label_prior=0.0, plate=0.0, outside=0.0, mask=0.1)
+    objective = replace(
+        config.objective,
+        mask=0.1,
+        votes=0.0,
+        label_prior=0.0,
+        plate=0.0,
+        outside=0.0,
+        distortion=0.0,
+        entropy=0.0,
+    )
     return replace(config, scene=scene, objective=objective)
 
 
@@ -175,7 +188,8 @@ class SurfaceSOSModel(Model):
             assert ray_bundle.camera_indices is not None
             rendering = self.scene.render(origins, directions, ray_bundle.camera_indices[..., 0])
             return {"rgb": rendering.rgb, "rendering": rendering}
-        return self._images(self.scene.render(origins, directions))
+        with _without_interruption():
+            return self._images(self.scene.render(origins, directions))
 
     def _images(self, rendering: Rendering) -> dict[str, Tensor]:
         """Named outputs, float (R, 1) or (R, 3), as viewer, ns-render and ns-eval expect them."""
@@ -248,3 +262,23 @@ class SurfaceSOSModel(Model):
 
         a, b = (t.movedim(-1, 0)[None] for t in (image, truth))
         return float(learned_perceptual_image_patch_similarity(a, b, normalize=True))
+
+
+@contextmanager
+def _without_interruption() -> Iterator[None]:
+    """Keep the viewer from breaking off inside: it then does so between two chunks of rays.
+
+    When the camera moves, nerfstudio's viewer raises an exception at whichever line its render thread has reached, by
+    means of a trace function. Raised where a ``with`` block ends, it leaves the block's lock held for ever (the hash
+    grid's, or one in numba or torch), and training stands still. The main thread has no such trace function, so
+    debuggers and coverage keep theirs there.
+    """
+    if threading.current_thread() is threading.main_thread():
+        yield
+        return
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)

@@ -1,0 +1,70 @@
+"""Shared by the tests: the demo's capture, rendered once and small, and a word now and then about the time left."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from surface_sos_ns.demo.capture import write_demo_capture
+
+# Measured on one core. Only the proportions matter: they are scaled by how fast the tests run here.
+TYPICAL_SECONDS = {"test_end_to_end.py": 200.0, "test_demo_capture.py": 40.0}
+OTHER_SECONDS = 8.0
+SILENCE = 20.0  # seconds after which a file that is still running says how far it is
+
+
+@pytest.fixture(scope="session")
+def demo_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's scene in 24 small, coarsely lit photos, with everything a capture may have. Not to be written to."""
+    folder = tmp_path_factory.mktemp("demo") / "capture"
+    return write_demo_capture(folder, views=24, width=100, height=75, workers=1, progress=False, quality=0.3)
+
+
+class TimeLeft:
+    """Says how much of the tests is done and how long the rest will take, after each file and in long ones."""
+
+    def __init__(self, reporter: pytest.TerminalReporter) -> None:
+        self.reporter = reporter
+        self.started = self.last_word = time.monotonic()
+        self.done = self.total = 0.0
+        self.weights: dict[str, float] = {}
+        self.left_in_file: Counter[str] = Counter()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.left_in_file = Counter(item.path.name for item in session.items)
+        counts = dict(self.left_in_file)
+        for item in session.items:
+            name = item.path.name
+            self.weights[item.nodeid] = TYPICAL_SECONDS.get(name, OTHER_SECONDS) / counts[name]
+        self.total = sum(self.weights.values())
+        self.started = self.last_word = time.monotonic()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
+        self.done += self.weights.get(nodeid, 0.0)
+        name = Path(location[0]).name
+        self.left_in_file[name] -= 1
+        now = time.monotonic()
+        if self.done >= self.total or (self.left_in_file[name] > 0 and now - self.last_word < SILENCE):
+            return
+        self.last_word = now
+        left = (now - self.started) * (self.total - self.done) / self.done
+        words = f"{100 * self.done / self.total:.0f} % done, " + (
+            f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
+        )
+        if self.reporter.verbosity > 0:
+            self.reporter.ensure_newline()
+            self.reporter.write_line(f"    {words}")
+        else:  # among the dots
+            self.reporter.write(f" ({words}) ")
+
+
+@pytest.hookimpl(trylast=True)  # after pytest has set up its own reporter
+def pytest_configure(config: pytest.Config) -> None:
+    """Add the words about the time left, but not to quiet output and not in a worker of pytest-xdist."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and config.get_verbosity() >= 0 and config.option.collectonly is False:
+        config.pluginmanager.register(TimeLeft(reporter), "time-left")
