@@ -18,8 +18,8 @@ class Demo:
     """Folder for everything the demo makes. A second run reuses the capture and adds a new run folder."""
     method: str = "surface-sos-lite"
     """The method to train, as in ns-train."""
-    iterations: int | None = None
-    """Training steps; by default the method's own number."""
+    iterations: int | None = 1500
+    """Training steps: fewer than the method's default suffice for small pictures. None takes that default."""
     views: int = 48
     """Photos in the capture; every 8th from the 5th on is held out for measuring."""
     width: int = 200

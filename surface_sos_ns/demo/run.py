@@ -340,7 +340,7 @@ def show_table(figures: list[Figure], title: str) -> None:
 def run_demo(
     output: Path = Path("demo_output"),
     method: str = "surface-sos-lite",
-    iterations: int | None = None,
+    iterations: int | None = 1500,
     views: int = 48,
     width: int = 200,
     height: int = 150,
@@ -353,7 +353,8 @@ def run_demo(
     Args:
         output: folder for everything the demo makes.
         method: the method to train.
-        iterations: training steps; None: the method's default.
+        iterations: training steps; fewer than the method's default suffice for pictures as small as these. None: that
+            default.
         views, width, height, seed: the demo capture, see `write_demo_capture`.
 
     Raises:
