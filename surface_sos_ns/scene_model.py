@@ -262,7 +262,9 @@ class SurfaceSOS(nn.Module):
         opacity = neus_opacity(sdf, cosine, interval, self.background_sharpness, ramp(self._done, 0.0, 0.5))
         mixed = self.config.background_inside != self.config.background_beyond
         if mixed:
-            as_density = density_opacity(torch.exp((-surface.sdf * 10.0 - MIXED_DENSITY_BIAS).clamp(max=10.0)) * (1.0 - crop), interval)
+            as_density = density_opacity(
+                torch.exp((-surface.sdf * 10.0 - MIXED_DENSITY_BIAS).clamp(max=10.0)) * (1.0 - crop), interval
+            )
             use_sdf = (radius < 1) == (self.config.background_inside == "sdf")
             opacity = torch.where(use_sdf, opacity, as_density)
             eikonal = surface.normal[use_sdf & (crop < 0.5)]

@@ -10,17 +10,17 @@ import pytest
 
 from surface_sos_ns.demo.capture import write_demo_capture
 
-# Measured on one core. Only the proportions matter: they are scaled by how fast the tests run here.
-TYPICAL_SECONDS = {"test_end_to_end.py": 200.0, "test_demo_capture.py": 40.0}
-OTHER_SECONDS = 8.0
+# What a test takes on one core unless its marker `seconds` says otherwise, its fixtures included. Only the proportions
+# matter: they are scaled by how fast the tests run here.
+TYPICAL_SECONDS = 0.3
 SILENCE = 20.0  # seconds after which a file that is still running says how far it is
 
 
 @pytest.fixture(scope="session")
 def demo_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's scene in 24 small, coarsely lit photos, with everything a capture may have. Not to be written to."""
+    """The demo's scene in 32 small, coarsely lit photos, with everything a capture may have. Not to be written to."""
     folder = tmp_path_factory.mktemp("demo") / "capture"
-    return write_demo_capture(folder, views=24, width=100, height=75, workers=1, progress=False, quality=0.3)
+    return write_demo_capture(folder, views=32, width=100, height=75, workers=1, progress=False, quality=0.3)
 
 
 class TimeLeft:
@@ -35,10 +35,9 @@ class TimeLeft:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.left_in_file = Counter(item.path.name for item in session.items)
-        counts = dict(self.left_in_file)
         for item in session.items:
-            name = item.path.name
-            self.weights[item.nodeid] = TYPICAL_SECONDS.get(name, OTHER_SECONDS) / counts[name]
+            marker = item.get_closest_marker("seconds")
+            self.weights[item.nodeid] = TYPICAL_SECONDS if marker is None else float(marker.args[0])
         self.total = sum(self.weights.values())
         self.started = self.last_word = time.monotonic()
 
@@ -65,6 +64,7 @@ class TimeLeft:
 @pytest.hookimpl(trylast=True)  # after pytest has set up its own reporter
 def pytest_configure(config: pytest.Config) -> None:
     """Add the words about the time left, but not to quiet output and not in a worker of pytest-xdist."""
+    config.addinivalue_line("markers", "seconds(n): about how long a slow test takes, to estimate the time left")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and config.get_verbosity() >= 0 and config.option.collectonly is False:
         config.pluginmanager.register(TimeLeft(reporter), "time-left")

@@ -245,8 +245,9 @@ def test_outline_band() -> None:
     square = np.zeros((40, 40), bool)
     square[10:30, 10:30] = True
     band = outline_band(square, 2)
+    assert band[10:30, 10:30].all(), "the silhouette itself"
     assert band[20, 8:12].all() and band[20, 28:32].all()
-    assert not band[20, 7] and not band[20, 12] and not band[20, 20]
+    assert not band[20, 7] and not band[20, 32] and not band[7, 20]
     assert not outline_band(np.zeros((5, 5), bool), 2).any() and not outline_band(np.ones((5, 5), bool), 2).any()
 
 

@@ -76,6 +76,7 @@ def test_support_plane():
     assert find_support_plane(views, points.xyz[:300], ObjectSphere(BALL, 1.0)) is None
 
 
+@pytest.mark.seconds(20)
 def test_object_is_found_without_masks():
     views = _cameras()
     photos, masks, points = _scene(views)

@@ -37,6 +37,7 @@ def look(imports: str, found: str) -> dict:
     return json.loads(process.stdout.splitlines()[-1])
 
 
+@pytest.mark.seconds(6)
 def test_importing_the_methods_first_is_light_and_goes_in_no_circle() -> None:
     found = look(
         "from surface_sos_ns.plugin import methods",
@@ -45,6 +46,7 @@ def test_importing_the_methods_first_is_light_and_goes_in_no_circle() -> None:
     assert found == {"heavy": [], "cuda": False, "found": ["surface-sos", "surface-sos-lite", "surface-sos-paper"]}
 
 
+@pytest.mark.seconds(7)
 def test_nerfstudio_lists_the_methods_and_the_parser() -> None:
     try:
         distribution("surface-sos-ns")
@@ -60,8 +62,8 @@ def test_nerfstudio_lists_the_methods_and_the_parser() -> None:
 
 
 def test_presets_share_the_host_settings() -> None:
-    from surface_sos_ns.plugin.model import PARAM_GROUPS
     from surface_sos_ns.plugin.methods import surface_sos, surface_sos_lite, surface_sos_paper
+    from surface_sos_ns.plugin.model import PARAM_GROUPS
 
     full, lite, paper = (spec.config for spec in (surface_sos, surface_sos_lite, surface_sos_paper))
     assert lite.max_num_iterations < full.max_num_iterations < paper.max_num_iterations

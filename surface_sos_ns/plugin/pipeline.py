@@ -64,7 +64,7 @@ class SurfaceSOSPipeline(VanillaPipeline):
         for name, values in partial.items():
             averages[name] = float(torch.tensor(values).mean())
             if get_std:
-                averages[f"{name}_std"] = float(torch.tensor(values).std())
+                averages[f"{name}_std"] = float(torch.tensor(values).std()) if len(values) > 1 else 0.0
         return averages
 
 
