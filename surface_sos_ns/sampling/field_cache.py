@@ -1,4 +1,4 @@
-"""Coarse copies of both fields on regular grids, refreshed now and then: the cheap look that decides where to sample."""
+"""Coarse copies of both fields on regular grids, refreshed now and then: the cheap look that says where to sample."""
 
 from __future__ import annotations
 
