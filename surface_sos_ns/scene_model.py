@@ -156,7 +156,7 @@ class SurfaceSOS(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(0.3))  # v of b = exp(10 v)
         self.background_log_sharpness = nn.Parameter(torch.tensor(0.2))
         self.appearance = nn.Parameter(torch.zeros(max(views, 1), 6))
-        self.cache = FieldCache(config.cache_resolution)
+        self.cache = FieldCache(config.cache_resolution, splits=config.split == "votes")
         n = config.probability_resolution
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("radius", torch.ones(()))

@@ -273,3 +273,21 @@ def test_nerfacc_draws_what_torch_draws():
     jittered = importance._invert_nerfacc(edges, cdf, 33, True)
     assert (jittered.diff(dim=-1) >= 0).all()
     assert float((jittered / ours).log().abs().mean()) < math.log(2)
+
+
+def test_background_hidden_by_the_label_draws_no_samples() -> None:
+    """A dense background cell in front of the surface, labelled object, must not hide the surface from the sampler."""
+    cache = FieldCache(32, splits=True)
+    centres = grid_centres(32, 1.0).reshape(32, 32, 32, 3)
+    cache.sdf.copy_(centres.norm(dim=-1) - 0.5)
+    cache.density.fill_(100.0)  # everywhere, in contracted space
+    origins, directions = torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
+    edges = torch.linspace(2.1, 3.9, 91)[None]
+    middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    at_surface = (middle - 2.5).abs() < 0.3  # the ball's front, as blurred as a cell of 1/16 makes it
+    hidden = cache.interval_weights(origins, directions, edges, 400.0)  # gate 1 in the whole cube
+    assert hidden[at_surface].sum() > 0.95
+    cache.gate.zero_()  # all of it background: it stops the light where the ray starts
+    shown = cache.interval_weights(origins, directions, edges, 400.0)
+    assert shown[at_surface].sum() < 0.01
+    assert shown[0, :3].sum() > 0.95

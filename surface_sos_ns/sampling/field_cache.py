@@ -33,16 +33,20 @@ def look_up_nearest(grid: Tensor, points: Tensor, extent: float) -> Tensor:
 class FieldCache(nn.Module):
     """Cached foreground SDF and label gate (object cube), and background density (contracted cube).
 
-    Both are buffers, so a loaded checkpoint renders at once and exactly as it was trained.
+    All are buffers, so a loaded checkpoint renders at once and exactly as it was trained.
+
+    Args:
+        resolution: cells per axis.
+        splits: whether the gate is kept up to date, so that it also says where the background is hidden (eq. 5).
     """
 
     sdf: Tensor
     gate: Tensor
     density: Tensor
 
-    def __init__(self, resolution: int):
+    def __init__(self, resolution: int, splits: bool = False):
         super().__init__()
-        self.resolution = resolution
+        self.resolution, self.splits = resolution, splits
         self.register_buffer("sdf", torch.zeros(resolution, resolution, resolution))
         self.register_buffer("gate", torch.ones(resolution, resolution, resolution))
         self.register_buffer("density", torch.zeros(resolution, resolution, resolution))
@@ -76,6 +80,9 @@ class FieldCache(nn.Module):
             inside = (points.square().sum(-1) < 1.0).to(sdf.dtype)
             before = torch.sigmoid(sdf * min(sharpness, 1.0 / self.cell))
             surface = ((before[:, :-1] - before[:, 1:]) / before[:, :-1].clamp(min=1e-6)).clamp(0, 1) * inside
-            surface = surface * look_up(self.gate, points, 1.0)
+            gate = look_up(self.gate, points, 1.0) * inside
+            if self.splits:  # background that the label hides must not draw the samples away from the surface
+                opacity = opacity * (1.0 - gate)
+            surface = surface * gate
             opacity = 1.0 - (1.0 - opacity) * (1.0 - surface)
         return transmittance(opacity)[:, :-1] * opacity
