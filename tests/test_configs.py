@@ -116,12 +116,13 @@ def test_documented_training_commands_parse() -> None:
         assert str(config.data) == "SCENE"
 
 
-def test_documented_nerfstudio_commands_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documented_nerfstudio_commands_parse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from nerfstudio.scripts import eval as evaluation
     from nerfstudio.scripts import process_data, render
     from nerfstudio.scripts.viewer import run_viewer
     from nerfstudio.utils import install_checks
 
+    monkeypatch.chdir(tmp_path)  # ns-process-data makes its output folder while it reads its options
     # ns-process-data looks for them as soon as its options are read.
     monkeypatch.setattr(install_checks, "check_ffmpeg_installed", lambda: None)
     monkeypatch.setattr(install_checks, "check_colmap_installed", lambda colmap_cmd: None)
