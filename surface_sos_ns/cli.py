@@ -5,9 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
+
+from surface_sos_ns.bench.settings import Kernels, Render, Train
+
+
+class CommandError(RuntimeError):
+    """A command failed in a way its message explains."""
 
 
 @dataclass
@@ -18,7 +24,7 @@ class Demo:
     """Folder for everything the demo makes. A second run reuses the capture and adds a new run folder."""
     method: str = "surface-sos-lite"
     """The method to train, as in ns-train."""
-    iterations: int | None = 1500
+    iterations: int | None = 3000
     """Training steps: fewer than the method's default suffice for small pictures. None takes that default."""
     views: int = 48
     """Photos in the capture; every 8th from the 5th on is held out for measuring."""
@@ -31,9 +37,12 @@ class Demo:
 
     def main(self) -> None:
         """Runs the command."""
-        from surface_sos_ns.demo.run import run_demo
+        from surface_sos_ns.demo.run import DemoError, run_demo
 
-        run_demo(self.output, self.method, self.iterations, self.views, self.width, self.height, self.seed)
+        try:
+            run_demo(self.output, self.method, self.iterations, self.views, self.width, self.height, self.seed)
+        except DemoError as error:
+            raise CommandError(str(error)) from error
 
 
 @dataclass
@@ -65,17 +74,59 @@ class Capture:
         print(folder.resolve())
 
 
-Command = Annotated[Demo, tyro.conf.subcommand(name="demo")] | Annotated[Capture, tyro.conf.subcommand(name="capture")]
+@dataclass
+class Bench:
+    """Measure how fast this package is on this machine, against others where they are installed."""
+
+    what: (
+        Annotated[Kernels, tyro.conf.subcommand(name="kernels")]
+        | Annotated[Train, tyro.conf.subcommand(name="train")]
+        | Annotated[Render, tyro.conf.subcommand(name="render")]
+    )
+
+    def main(self) -> None:
+        """Runs the command."""
+        self.what.check()  # before torch is imported: a mistake in the options is told at once
+        from surface_sos_ns.bench.protocol import write_json
+        from surface_sos_ns.bench.report import show
+
+        result: dict[str, Any]
+        if isinstance(self.what, Kernels):
+            from surface_sos_ns.bench.kernels import run_kernels
+
+            result = run_kernels(self.what)
+        elif isinstance(self.what, Train):
+            from surface_sos_ns.bench.train import run_train
+
+            result = run_train(self.what)
+        else:
+            from surface_sos_ns.bench.render import run_render
+
+            result = run_render(self.what)
+        if self.what.json is not None:
+            write_json(self.what.json, result)
+        show(result)
+
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand(name="demo")]
+    | Annotated[Capture, tyro.conf.subcommand(name="capture")]
+    | Annotated[Bench, tyro.conf.subcommand(name="bench")]
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status. A user's mistake is a sentence, not a traceback."""
-    command = tyro.cli(Command, args=arguments, prog="surface-sos", description="Tools beside ns-train and ns-render.")
-    from surface_sos_ns.demo.run import DemoError
-
+    command = tyro.cli(
+        Command,
+        args=arguments,
+        prog="surface-sos",
+        description="Tools beside ns-train and ns-render.",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    )
     try:
         command.main()
-    except (DemoError, ValueError, OSError) as error:
+    except (CommandError, ValueError, OSError) as error:
         print(f"surface-sos: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

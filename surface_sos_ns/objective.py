@@ -20,7 +20,7 @@ from surface_sos_ns.losses import (
     surface_point_loss,
     vote_loss,
 )
-from surface_sos_ns.scene_model import Rendering, SurfaceSOS
+from surface_sos_ns.scene_model import Probes, Rendering, SurfaceSOS
 from surface_sos_ns.schedules import fade_out, ramp
 
 
@@ -30,12 +30,14 @@ class ObjectiveConfig:
 
     eikonal: float = 0.1
     """Weight of eq. 10, on every field that is an SDF."""
-    sparsity: float = 0.01
-    """Weight of eq. 11, on ray samples and on uniform samples."""
+    sparsity: float = 0.0
+    """Weight of eq. 11, on ray samples and on uniform samples. Ray samples lie before the surface more often than
+    behind it, so this pushes it inwards: it is for the paper's preset."""
     sparsity_tau: float = 50.0
     """tau of eq. 11, in 1 / object radius."""
-    mask: float = 0.3
-    """Weight of the initial mask loss, eq. 12."""
+    mask: float = 0.03
+    """Weight of the initial mask loss, eq. 12. It must stay below the colours' say: where some masks are bitten, a
+    large one carves to the intersection of all in the first hundred steps."""
     mask_hold: float = 0.1
     """The mask loss keeps its full weight until this fraction of the run ..."""
     mask_end: float = 0.3
@@ -50,6 +52,9 @@ class ObjectiveConfig:
     """Weight of the spread along rays of the light the background stops: fog in front of the cameras costs."""
     entropy: float = 3e-3
     """Weight of the matte's entropy in the second half of the run; not in the paper."""
+    parsimony: float = 1e-3
+    """Weight of the mean matte, rising to this in the first half: where object and background can paint a ray equally
+    well, as on a thin shell in the colour of what is behind it, it is background."""
     label_prior: float = 0.05
     """Weight that keeps the label near the voted hull where no surface is seen (free space, insides)."""
     outside: float = 1.0
@@ -60,6 +65,8 @@ class ObjectiveConfig:
     """Weight of the size of the per-view exposure and white-balance codes."""
     uniform_points: int = 1024
     """Points drawn in the object cube in each step for the regularisers."""
+    sparse_points: int = 512
+    """Sparse points taken in each step, at most."""
 
 
 def training_losses(
@@ -69,21 +76,19 @@ def training_losses(
     photo: Tensor,
     mask: Tensor,
     mask_weight: Tensor,
-    points: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """All weighted losses of a step.
 
     Args:
         scene: the model, for the regularisers and its progress.
-        rendering: of R rays, in training mode.
+        rendering: of R rays, in training mode, with the probes that `draw_probes` chose.
         photo: (R, 3) colours.
         mask, mask_weight: (R,) coarse mask and how far its view is trusted.
-        points: (P, 3) sparse surface points, object frame.
 
     Returns:
         Loss name -> scalar; their sum is eq. 8.
     """
-    progress = float(scene.progress)
+    progress = scene.done
     votes = scene.config.split == "votes"
     losses = {"colour": colour_loss(rendering.rgb, photo)}
     fade = fade_out(progress, config.mask_hold, config.mask_end)
@@ -93,38 +98,58 @@ def training_losses(
         first, last = config.vote_robustness
         robustness = first + (last - first) * progress
         losses["votes"] = config.votes * vote_loss(rendering.vote, mask, mask_weight, robustness)
-    # Rays through the object must not teach the background the object's colours: gate by the rendered matte.
-    misses = (1.0 - rendering.alpha.detach()).clamp(0, 1).square() * (rendering.crop < 0.5)
-    losses["plate"] = config.plate * ((rendering.background - photo).square().mean(-1) * misses).mean()
+    if config.plate > 0:
+        # Rays through the object must not teach the background the object's colours: gate by the rendered matte.
+        misses = (1.0 - rendering.alpha.detach()).clamp(0, 1).square() * (rendering.crop < 0.5)
+        losses["plate"] = config.plate * ((rendering.background - photo).square().mean(-1) * misses).mean()
 
-    uniform = torch.rand(config.uniform_points, 3, device=photo.device) * 2 - 1
-    surface = scene.focor(uniform)
-    assert surface.normal is not None
-    eikonal = eikonal_loss(torch.cat([rendering.sdf_normals, surface.normal]))
+    uniform, sdf, normals, label = (field[: config.uniform_points] for field in rendering.probes)
+    eikonal = eikonal_loss(torch.cat([rendering.sdf_normals, normals]))
     if rendering.background_normals.shape[0]:
         eikonal = eikonal + eikonal_loss(rendering.background_normals)
     losses["eikonal"] = config.eikonal * eikonal
-    sparsity = sparsity_loss(rendering.sdf, config.sparsity_tau) + sparsity_loss(surface.sdf, config.sparsity_tau)
-    losses["sparsity"] = config.sparsity * sparsity
+    if config.sparsity > 0:
+        sparsity = sparsity_loss(rendering.sdf, config.sparsity_tau) + sparsity_loss(sdf, config.sparsity_tau)
+        losses["sparsity"] = config.sparsity * sparsity
     hull = scene.hull_probability(uniform)
-    losses["outside"] = config.outside * (torch.relu(0.03 - surface.sdf) * (hull < 0.1)).mean()
+    if config.outside > 0:
+        losses["outside"] = config.outside * (torch.relu(0.03 - sdf) * (hull < 0.1)).mean()
     if votes:
-        anchor = F.binary_cross_entropy_with_logits(scene.label(uniform), hull.clamp(0.02, 0.98))
+        anchor = F.binary_cross_entropy_with_logits(label, hull.clamp(0.02, 0.98))
         losses["label_prior"] = config.label_prior * anchor
-    losses["distortion"] = config.distortion * rendering.distortion.mean()
+    if config.distortion > 0:
+        losses["distortion"] = config.distortion * rendering.distortion.mean()
     if config.entropy > 0 and progress > 0.5:
         losses["entropy"] = config.entropy * ramp(progress, 0.5, 1.0) * entropy_loss(rendering.alpha)
-    if points is not None and points.shape[0] and config.points > 0:
-        losses["points"] = config.points * _point_pull(scene, points)
+    if config.parsimony > 0:
+        losses["parsimony"] = config.parsimony * ramp(progress, 0.0, 0.5) * rendering.alpha.mean()
+    if config.points > 0 and rendering.probes.points.shape[0] > config.uniform_points:
+        losses["points"] = config.points * _point_pull(scene, rendering.probes, config.uniform_points)
     losses["appearance"] = config.appearance * scene.appearance.square().mean()
     return losses
 
 
-def _point_pull(scene: SurfaceSOS, points: Tensor, count: int = 512) -> Tensor:
+def draw_probes(config: ObjectiveConfig, points: Tensor | None, device: torch.device) -> Tensor:
+    """Points of the object frame at which the losses of one step want the foreground.
+
+    Args:
+        points: (P, 3) sparse surface points, object frame.
+
+    Returns:
+        (uniform_points + K, 3): random ones of the object cube, then some of the sparse ones.
+    """
+    uniform = torch.rand(config.uniform_points, 3, device=device) * 2 - 1
+    if points is None or points.shape[0] == 0 or config.points == 0:
+        return uniform
+    count = min(config.sparse_points, points.shape[0])
+    return torch.cat([uniform, points[torch.randint(points.shape[0], (count,), device=points.device)]])
+
+
+def _point_pull(scene: SurfaceSOS, probes: Probes, first: int) -> Tensor:
     """Pull the SDF that m^P assigns each sparse point to towards zero there."""
-    chosen = points[torch.randint(points.shape[0], (min(count, points.shape[0]),), device=points.device)]
-    is_object = scene.object_probability(chosen) > 0.5
-    pull = surface_point_loss(scene.focor(chosen[is_object], normals=False).sdf)
+    points = probes.points[first:]
+    is_object = scene.object_probability(points) > 0.5
+    pull = surface_point_loss(probes.sdf[first:][is_object])
     if scene.background_is_sdf:
-        pull = pull + surface_point_loss(scene.background_sdf(chosen[~is_object]))
+        pull = pull + surface_point_loss(scene.background_sdf(points[~is_object]))
     return pull

@@ -7,8 +7,8 @@ but for `to_object_frame`, the only place that knows the world.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +19,19 @@ from surface_sos_ns.fields.contraction import contract, contract_direction
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import Backend, GridLayout
 from surface_sos_ns.fields.label import LABEL_LAYOUT, LabelField
-from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.rendering.blend import (
-    accumulate,
-    blend_weights,
-    ray_depth,
-    ray_distortion,
-    single_weights,
+from surface_sos_ns.fields.sdf import SDFField, SurfaceSample
+from surface_sos_ns.rendering.composite import (
+    Listed,
+    composite_colours,
+    composite_weights,
+    density_section_opacity,
+    nothing,
+    section_opacity,
+    seen_samples,
 )
-from surface_sos_ns.rendering.neus import density_opacity, neus_opacity
-from surface_sos_ns.sampling.candidates import candidate_edges
-from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres, look_up, look_up_nearest
-from surface_sos_ns.sampling.importance import choose_sampler, draw_edges
+from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up, look_up_in_cube
+from surface_sos_ns.sampling.importance import choose_sampler
+from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples, sample_rays
 from surface_sos_ns.schedules import geometric, ramp
 
 
@@ -84,8 +85,17 @@ MIXED_DENSITY_BIAS = 5.0
 """Makes the density beyond the sphere start transparent where BaCo is an SDF inside only."""
 
 
+class Probes(NamedTuple):
+    """The foreground at points that no ray asked for: the regularisers' random points and the capture's sparse ones."""
+
+    points: Tensor  # (Q, 3) object frame
+    sdf: Tensor  # (Q,)
+    normals: Tensor  # (Q, 3)
+    label: Tensor  # (Q,) logits; (0,) where no label is learned
+
+
 class Rendering(NamedTuple):
-    """What rays see. R rays; weights and samples are kept for the losses."""
+    """What rays see. R rays; samples are kept for the losses."""
 
     rgb: Tensor  # (R, 3) both layers
     alpha: Tensor  # (R,) the object's matte, sum_i T_i aF_i
@@ -100,25 +110,7 @@ class Rendering(NamedTuple):
     sdf: Tensor  # (P,) foreground distances at evaluated samples
     sdf_normals: Tensor  # (P, 3)
     background_normals: Tensor  # (Q, 3) of BaCo where it is an SDF and not cropped
-
-
-class _ThinOrTrust(torch.autograd.Function):
-    """Identity whose backward scales growth by a trust and lets through all that thins (see `_background_trust`)."""
-
-    @staticmethod
-    def forward(ctx: Any, opacity: Tensor, trust: Tensor) -> Tensor:
-        ctx.save_for_backward(trust)
-        return opacity.view_as(opacity)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        (trust,) = ctx.saved_tensors
-        return torch.where(grads[0] > 0, grads[0], grads[0] * trust), None
-
-
-def scale_gradient(values: Tensor, scale: Tensor) -> Tensor:
-    """The same values; gradients through them are multiplied by `scale` (broadcastable, without gradient)."""
-    return values * scale + values.detach() * (1.0 - scale) if values.requires_grad else values
+    probes: Probes  # at the points that were given, after the rays' samples
 
 
 class SurfaceSOS(nn.Module):
@@ -141,17 +133,19 @@ class SurfaceSOS(nn.Module):
         self.config = config
         backend, hidden = config.grid_backend, config.hidden
         self.focor = SDFField(config.foreground_grid, 12, 1.0, 0.5, hidden, backend)
-        self.focor_colour = ColourNet(3 + 3 + 1 + 12, hidden, predict_alpha=config.split == "predicted")
+        self.focor_colour = ColourNet(
+            3 + 3 + 1 + 12, hidden, predict_alpha=config.split == "predicted", backend=backend
+        )
         self.background_is_sdf = "sdf" in (config.background_inside, config.background_beyond)
         self.baco: SDFField | DensityField
         if self.background_is_sdf:
             # Seen from within, like a room: starts as an inside-out sphere beyond the object.
             self.baco = SDFField(config.background_grid, 7, 2.0, -1.5, hidden, backend)
-            self.baco_colour = ColourNet(3 + 3 + 1 + 1 + 7, hidden)
+            self.baco_colour = ColourNet(3 + 3 + 1 + 1 + 7, hidden, backend=backend)
         else:
             # Starts nearly transparent, or the space in front of the cameras takes all of the first gradients.
             self.baco = DensityField(config.background_grid, 7, 2.0, -3.5, hidden, backend)
-            self.baco_colour = ColourNet(3 + 7, hidden)
+            self.baco_colour = ColourNet(3 + 7, hidden, backend=backend)
         self.label = LabelField(config.label_grid, backend=backend)
         self.log_sharpness = nn.Parameter(torch.tensor(0.3))  # v of b = exp(10 v)
         self.background_log_sharpness = nn.Parameter(torch.tensor(0.2))
@@ -171,6 +165,11 @@ class SurfaceSOS(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._done = float(self.progress)
+
+    @property
+    def done(self) -> float:
+        """Fraction of the run that is done, in [0, 1]."""
+        return self._done
 
     def set_progress(self, fraction: float) -> None:
         """Tell the schedules how much of the run is done, in [0, 1]."""
@@ -192,19 +191,20 @@ class SurfaceSOS(nn.Module):
         """World rays (R, 3) -> object-frame rays; directions are unit and stay so."""
         return (origins - self.centre) / self.radius, directions
 
+    @property
+    def compiled(self) -> bool:
+        """Whether compiled CPU code runs, or torch."""
+        return self.focor.grid.backend == "numba"
+
     # ------------------------------------------------------------------ fields
 
     def object_probability(self, points: Tensor) -> Tensor:
         """m^P at points (..., 3) of the object frame; 0 outside its cube. No gradient."""
-        return self._in_cube(self.probability, points)
+        return look_up_in_cube(self.probability, points.detach(), self.compiled)
 
     def hull_probability(self, points: Tensor) -> Tensor:
         """The voted hull that training started from, at points (..., 3); 0 outside its cube. No gradient."""
-        return self._in_cube(self.hull, points)
-
-    @staticmethod
-    def _in_cube(grid: Tensor, points: Tensor) -> Tensor:
-        return look_up(grid, points, 1.0) * (points.abs() <= 1.0).all(-1)
+        return look_up_in_cube(self.hull, points.detach(), self.compiled)
 
     def background_sdf(self, points: Tensor) -> Tensor:
         """BaCo's signed distance (P,) at points (P, 3) of the object frame, not cropped.
@@ -223,57 +223,95 @@ class SurfaceSOS(nn.Module):
 
     # ------------------------------------------------------------------ rendering
 
-    def sample(self, origins: Tensor, directions: Tensor, background_only: bool = False) -> Tensor:
-        """Edges (R, S + 1) of the ray intervals to evaluate."""
-        c = self.config
-        with torch.no_grad():
-            edges = candidate_edges(origins, directions, c.candidates, c.near_fraction, c.far)
-            weights = self.cache.interval_weights(origins, directions, edges, float(self.sharpness), background_only)
-            return draw_edges(edges, weights, c.samples, stratified=self.training)
+    def _plan(self) -> SamplePlan:
+        """How rays are sampled now."""
+        c, sharpness = self.config, float(self.sharpness.detach())
+        # FoCoR only where its cached distance can matter; elsewhere it is empty. Beyond the reach of nearly all votes
+        # nothing is object: a stray label there would only punch holes.
+        margin = 5.0 / sharpness + 2.0 * self.cache.cell
+        return SamplePlan(c.candidates, c.near_fraction, c.far, c.samples, sharpness, margin, LABEL_SUPPORT)
 
-    def background_opacity(
-        self, points: Tensor, directions: Tensor, interval: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """BaCo at samples.
+    def _sample(self, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Samples:
+        hull = self.hull if self.config.split == "votes" else None
+        return sample_rays(
+            self.cache, self.probability, hull, origins, directions, plan, self.training, compiled=self.compiled
+        )
 
-        Args:
-            points: (P, 3) object frame; directions: (P, 3); interval: (P,).
+    def _foreground_opacity(
+        self, samples: Samples, directions: Tensor, probes: Tensor | None = None
+    ) -> tuple[Listed, SurfaceSample, Tensor]:
+        """FoCoR's opacity and unit normals at `samples.near`, and the field there and, behind that, at the probes."""
+        points = samples.points[samples.near]
+        surface = self.focor(points if probes is None else torch.cat([points, probes]))
+        assert surface.normal is not None
+        count = points.shape[0]
+        opacity, unit = section_opacity(
+            surface.sdf[:count],
+            surface.normal[:count],
+            directions,
+            samples.interval,
+            self.sharpness,
+            ramp(self._done, 0.0, 0.3),
+            samples.near,
+            compiled=self.compiled,
+        )
+        return Listed(opacity, samples.near), surface, unit
 
-        Returns:
-            opacity (P,), colour-net inputs (P, I), normals (Q, 3) for the eikonal term (Q = 0 for a density), m^P (P,).
-        """
+    def _background_opacity(self, samples: Samples, directions: Tensor) -> tuple[Listed, Tensor, Tensor]:
+        """BaCo's opacity at `samples.background`, its colour net's inputs there, and normals for the eikonal term."""
+        c, at = self.config, samples.background
+        points, crop, interval = samples.points[at], samples.crop[at], samples.interval.reshape(-1)[at]
         contracted = contract(points)
-        crop = self.object_probability(points)
         if not isinstance(self.baco, SDFField):
             density, geometry = self.baco(contracted)
-            return (
-                density_opacity(density * (1.0 - crop), interval),
-                torch.cat([contracted, geometry], -1),
-                points.new_zeros(0, 3),
-                crop,
-            )
+            opacity = density_section_opacity(density, crop, interval, compiled=self.compiled)
+            return Listed(opacity, at), torch.cat([contracted, geometry], -1), points.new_zeros(0, 3)
         surface = self.baco(contracted)
         assert surface.normal is not None
-        sdf = torch.lerp(surface.sdf, torch.ones_like(crop), crop)  # eq. 4: set the SDF to a positive number
-        unit = F.normalize(surface.normal, dim=-1)
-        radius = points.norm(dim=-1)
         # The SDF lives in contracted space: its slope along the ray is along the contracted direction.
-        cosine = (surface.normal * contract_direction(points, directions)).sum(-1)
-        opacity = neus_opacity(sdf, cosine, interval, self.background_sharpness, ramp(self._done, 0.0, 0.5))
-        mixed = self.config.background_inside != self.config.background_beyond
-        if mixed:
-            as_density = density_opacity(
-                torch.exp((-surface.sdf * 10.0 - MIXED_DENSITY_BIAS).clamp(max=10.0)) * (1.0 - crop), interval
-            )
-            use_sdf = (radius < 1) == (self.config.background_inside == "sdf")
-            opacity = torch.where(use_sdf, opacity, as_density)
-            eikonal = surface.normal[use_sdf & (crop < 0.5)]
-        else:
-            eikonal = surface.normal[crop < 0.5]
+        heading = contract_direction(points, directions[at // samples.interval.shape[1]])
+        opacity, unit = section_opacity(
+            torch.lerp(surface.sdf, torch.ones_like(crop), crop),  # eq. 4: set the SDF to a positive number
+            surface.normal,
+            heading,
+            interval,
+            self.background_sharpness,
+            ramp(self._done, 0.0, 0.5),
+            compiled=self.compiled,
+        )
+        regular = crop < 0.5
+        if c.background_inside != c.background_beyond:
+            density = torch.exp((-surface.sdf * 10.0 - MIXED_DENSITY_BIAS).clamp(max=10.0))
+            use_sdf = (points.norm(dim=-1) < 1) == (c.background_inside == "sdf")
+            as_density = density_section_opacity(density, crop, interval, compiled=self.compiled)
+            opacity, regular = torch.where(use_sdf, opacity, as_density), regular & use_sdf
         inputs = torch.cat([contracted, unit, surface.sdf[:, None], crop[:, None], surface.geometry], -1)
-        return opacity, inputs, eikonal, crop
+        return Listed(opacity, at), inputs, surface.normal[regular]
 
-    def render(self, origins: Tensor, directions: Tensor, view: Tensor | None = None, plate: bool = True) -> Rendering:
+    def _background_colour(
+        self, samples: Samples, inputs: Tensor, directions: Tensor, weights: Tensor, others: Tensor | None = None
+    ) -> Listed:
+        """BaCo's colours where the weights can be seen."""
+        threshold = self.config.colour_threshold
+        chosen, seen = seen_samples(samples.background, threshold, weights, others, compiled=self.compiled)
+        rgb, _ = self.baco_colour(inputs[chosen], directions[seen // samples.interval.shape[1]])
+        return Listed(rgb, seen)
+
+    def _labels(self, samples: Samples, probes: Tensor | None = None) -> tuple[Listed, Tensor, Tensor]:
+        """The gate (no gradient) and the label at `samples.inside`, and logits at the probes."""
+        points = samples.points[samples.inside]
+        logits = self.label(points if probes is None else torch.cat([points, probes]))
+        here = logits[: points.shape[0]]
+        return Listed(self.gate(here.detach()), samples.inside), torch.sigmoid(here), logits[points.shape[0] :]
+
+    def render(
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        view: Tensor | None = None,
+        plate: bool = True,
+        probes: Tensor | None = None,
+    ) -> Rendering:
         """Render rays of the object frame.
 
         Args:
@@ -281,125 +319,97 @@ class SurfaceSOS(nn.Module):
             view: (R,) training view of each ray for its appearance code; None uses the mean code.
             plate: outside training, resample behind the object for the clean plate; without it the background is
                 read off the samples of the first pass.
+            probes: (Q, 3) points of the object frame at which the losses want the foreground as well: one evaluation
+                of a field costs less than two.
         """
         c = self.config
-        rays = origins.shape[0]
-        edges = self.sample(origins, directions)
-        middle, interval = 0.5 * (edges[:, 1:] + edges[:, :-1]), edges[:, 1:] - edges[:, :-1]
-        points = origins[:, None] + directions[:, None] * middle[..., None]
-        shape = points.shape[:2]
-        flat, flat_directions = points.reshape(-1, 3), directions[:, None].expand_as(points).reshape(-1, 3)
-        flat_interval = interval.reshape(-1)
-
-        # FoCoR only where its cached distance can matter; elsewhere it is empty.
-        sharpness = self.sharpness
-        with torch.no_grad():
-            margin = 5.0 / float(sharpness) + 2.0 * self.cache.cell
-            near_surface = look_up_nearest(self.cache.sdf, flat, 1.0) < margin
-            near = (near_surface & (flat.square().sum(-1) < 1.0)).nonzero()[:, 0]
-        near_points, near_directions = flat[near], flat_directions[near]
-        surface = self.focor(near_points)
+        samples = self._sample(origins, directions, self._plan())
+        per_ray, count = samples.interval.shape[1], samples.near.shape[0]
+        opacity_f, surface, unit = self._foreground_opacity(samples, directions, probes)
         assert surface.normal is not None
-        unit_normal = F.normalize(surface.normal, dim=-1)
-        cosine = (surface.normal * near_directions).sum(-1)
-        opacity = neus_opacity(surface.sdf, cosine, flat_interval[near], sharpness, ramp(self._done, 0.0, 0.3))
+        opacity_b, inputs_b, background_normals = self._background_opacity(samples, directions)
+        inputs_f = torch.cat(
+            [samples.points[samples.near], unit, surface.sdf[:count, None], surface.geometry[:count]], -1
+        )
 
-        def spread(values: Tensor) -> Tensor:
-            return values.new_zeros(flat.shape[0], *values.shape[1:]).index_put((near,), values)
-
-        opacity_f = spread(opacity).reshape(shape)
-        opacity_b, inputs_b, background_normals, crop = self.background_opacity(flat, flat_directions, flat_interval)
-        crop = crop.reshape(shape).amax(-1)
-        trust = self._background_trust(origins, directions, middle, crop)
-        opacity_b = _ThinOrTrust.apply(opacity_b.reshape(shape), trust)
-
-        inputs_f = torch.cat([near_points, unit_normal, surface.sdf[:, None], surface.geometry], -1)
+        logits = origins.new_zeros(0)
         if c.split == "votes":
-            # Beyond the reach of nearly all votes nothing is object: a stray label there would only punch holes.
-            inside = (self.hull_probability(flat) > LABEL_SUPPORT).nonzero()[:, 0]
-            logits = self.label(flat[inside])
-            vote = flat.new_zeros(flat.shape[0]).index_put((inside,), torch.sigmoid(logits)).reshape(shape)
-            with torch.no_grad():
-                gate = flat.new_zeros(flat.shape[0]).index_put((inside,), self.gate(logits)).reshape(shape)
+            gate, vote, logits = self._labels(samples, probes)
         else:
-            rgb_near, alpha_near = self.focor_colour(inputs_f, near_directions)
-            assert alpha_near is not None
-            gate = vote = spread(alpha_near).reshape(shape)
-        weights = blend_weights(opacity_f, opacity_b, gate)
-        union = weights.foreground + weights.background
+            rgb, predicted = self.focor_colour(inputs_f, directions[samples.near // per_ray])
+            assert predicted is not None
+            gate, vote = Listed(predicted, samples.near), predicted
+        crop = samples.crop.reshape(samples.interval.shape).amax(-1)
+        to_object = -(origins * directions).sum(-1).clamp(max=-1.0)
+        weights = composite_weights(
+            opacity_f, opacity_b, gate, vote, samples.edges, to_object, crop, compiled=self.compiled
+        )
 
         # Colours only where they can be seen.
         if c.split == "votes":
-            seen_f = (weights.foreground.reshape(-1)[near] > c.colour_threshold).nonzero()[:, 0]
-            rgb_seen, _ = self.focor_colour(inputs_f[seen_f], near_directions[seen_f])
-            rgb_f = flat.new_zeros(flat.shape[0], 3).index_put((near[seen_f],), rgb_seen)
+            chosen, seen = seen_samples(samples.near, c.colour_threshold, weights.foreground, compiled=self.compiled)
+            rgb, _ = self.focor_colour(inputs_f[chosen], directions[seen // per_ray])
+            rgb_f = Listed(rgb, seen)
         else:
-            rgb_f = spread(rgb_near)
-        alone = single_weights(opacity_b)
-        seen_b = (torch.maximum(weights.background, alone).reshape(-1) > c.colour_threshold).nonzero()[:, 0]
-        rgb_seen, _ = self.baco_colour(inputs_b[seen_b], flat_directions[seen_b])
-        rgb_b = flat.new_zeros(flat.shape[0], 3).index_put((seen_b,), rgb_seen).reshape(*shape, 3)
-        rgb_b = scale_gradient(rgb_b, trust[..., None])
+            rgb_f = Listed(rgb, samples.near)
+        rgb_b = self._background_colour(samples, inputs_b, directions, weights.background, weights.alone)
+        colours = composite_colours(weights, rgb_f, rgb_b, Listed(unit, samples.near), compiled=self.compiled)
 
-        foreground = accumulate(weights.foreground, rgb_f.reshape(*shape, 3))
-        background = self._fill(accumulate(alone, rgb_b), alone)
-        rgb = foreground + accumulate(weights.background, rgb_b)
-        alpha = weights.foreground.sum(-1)
+        background = colours.background
         if plate and not self.training:
-            hidden = (alpha > 1e-2).nonzero()[:, 0]
+            hidden = (weights.alpha > 1e-2).nonzero()[:, 0]
             if hidden.numel():
                 background = background.index_put((hidden,), self._clean_plate(origins[hidden], directions[hidden]))
-        # Distances as fractions: half way to the object is 1/3, the object 1/2, infinity 1.
-        scale = (origins * directions).sum(-1, keepdim=True).clamp(max=-1.0)
-        distortion = ray_distortion(alone, edges / (edges - scale))
-        gain, offset = self._appearance(view, rays)
+        gain, offset = self._appearance(view)
+        none = origins.new_zeros(0, 3)
         return Rendering(
-            rgb=rgb * gain + offset * union.sum(-1, keepdim=True),
-            alpha=alpha,
-            foreground=foreground * gain + offset * alpha[:, None],
+            rgb=colours.rgb * gain + offset * weights.accumulation[:, None],
+            alpha=weights.alpha,
+            foreground=colours.foreground * gain + offset * weights.alpha[:, None],
             background=background * gain + offset,
-            depth=ray_depth(union, middle),
-            normal=accumulate(weights.foreground, spread(unit_normal).reshape(*shape, 3)),
-            accumulation=union.sum(-1),
-            vote=(union.detach() * vote).sum(-1),
+            depth=weights.depth,
+            normal=colours.normal,
+            accumulation=weights.accumulation,
+            vote=weights.vote,
             crop=crop,
-            distortion=distortion,
-            sdf=surface.sdf,
-            sdf_normals=surface.normal,
+            distortion=weights.distortion,
+            sdf=surface.sdf[:count],
+            sdf_normals=surface.normal[:count],
             background_normals=background_normals,
+            probes=Probes(none if probes is None else probes, surface.sdf[count:], surface.normal[count:], logits),
         )
 
-    @staticmethod
-    def _background_trust(origins: Tensor, directions: Tensor, distance: Tensor, crop: Tensor) -> Tensor:
-        """(R, S) how much each sample may teach the background to grow, in [0, 1]; it may always be thinned.
-
-        Rays through m^P must not: the background would learn the object's colours, explain the object away and leave a
-        ghost in the clean plate. And space near a camera is hit by that camera's rays quadratically more often than by
-        the others', so floaters grow there; gradients are scaled back by (distance / distance to the object)^2
-        (Philip & Deschaintre 2023, the paper's [23]).
-        """
-        to_object = -(origins * directions).sum(-1, keepdim=True)
-        near = (distance / to_object.clamp(min=1.0)).square().clamp(max=1.0)
-        return near * (1.0 - crop)[:, None]
-
-    def _fill(self, rgb: Tensor, weights: Tensor) -> Tensor:
-        """Scale the background's colour to full coverage: what lies behind the last sample looks like what was hit."""
-        return rgb / weights.sum(-1, keepdim=True).clamp(min=0.05)
+    def matte(self, origins: Tensor, directions: Tensor) -> Tensor:
+        """(R,) the object's alpha alone, as `render` has it: no colours, and nothing on rays that miss the object."""
+        samples = self._sample(origins, directions, replace(self._plan(), foreground_only=True))
+        alpha = origins.new_zeros(origins.shape[0])
+        if samples.near.numel() == 0:
+            return alpha
+        directions = directions[samples.rays]
+        opacity_f, surface, unit = self._foreground_opacity(samples, directions)
+        if self.config.split == "votes":
+            gate, vote, _ = self._labels(samples)
+        else:
+            inputs = torch.cat([samples.points[samples.near], unit, surface.sdf[:, None], surface.geometry], -1)
+            _, predicted = self.focor_colour(inputs, directions[samples.near // samples.interval.shape[1]])
+            assert predicted is not None
+            gate, vote = Listed(predicted, samples.near), predicted
+        opacity_b, _, _ = self._background_opacity(samples, directions)
+        ones = samples.edges.new_ones(samples.edges.shape[0])  # nothing of what they decide reaches alpha
+        weights = composite_weights(opacity_f, opacity_b, gate, vote, samples.edges, ones, ones, compiled=self.compiled)
+        return alpha.index_put((samples.rays,), weights.alpha)
 
     def _clean_plate(self, origins: Tensor, directions: Tensor) -> Tensor:
         """(R, 3) the background alone, sampled where the background is."""
-        edges = self.sample(origins, directions, background_only=True)
-        middle, interval = 0.5 * (edges[:, 1:] + edges[:, :-1]), edges[:, 1:] - edges[:, :-1]
-        points = (origins[:, None] + directions[:, None] * middle[..., None]).reshape(-1, 3)
-        repeated = directions[:, None].expand(-1, middle.shape[1], -1).reshape(-1, 3)
-        opacity, inputs, _, _ = self.background_opacity(points, repeated, interval.reshape(-1))
-        weights = single_weights(opacity.reshape(middle.shape))
-        seen = (weights.reshape(-1) > self.config.colour_threshold).nonzero()[:, 0]
-        rgb_seen, _ = self.baco_colour(inputs[seen], repeated[seen])
-        rgb = points.new_zeros(points.shape[0], 3).index_put((seen,), rgb_seen).reshape(*middle.shape, 3)
-        return self._fill(accumulate(weights, rgb), weights)
+        samples = self._sample(origins, directions, replace(self._plan(), background_only=True))
+        opacity, inputs, _ = self._background_opacity(samples, directions)
+        none, ones = nothing(origins), samples.edges.new_ones(samples.edges.shape[0])
+        weights = composite_weights(none, opacity, none, none.values, samples.edges, ones, ones, compiled=self.compiled)
+        rgb = self._background_colour(samples, inputs, directions, weights.alone)
+        blank = nothing(origins, 3)
+        return composite_colours(weights, blank, rgb, blank, compiled=self.compiled).background
 
-    def _appearance(self, view: Tensor | None, rays: int) -> tuple[Tensor, Tensor]:
+    def _appearance(self, view: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gain and offset (R, 3) or (1, 3) of the views' exposure and white balance."""
         code = self.appearance.mean(0, keepdim=True).detach() if view is None else self.appearance[view]
         return torch.exp(code[:, :3]), code[:, 3:]
@@ -407,26 +417,27 @@ class SurfaceSOS(nn.Module):
     # ------------------------------------------------------------------ caches and m^P
 
     @torch.no_grad()
-    def update_cache(self, chunk: int = 1 << 15) -> None:
-        """Refresh the cached fields that guide sampling."""
-        n = self.config.cache_resolution
-        device = self.centre.device
-        jitter = 1.0 / n
-        for index in torch.arange(n**3, device=device).split(chunk):
-            unit = self._cell_centres(index, n)
-            self.cache.sdf.view(-1)[index] = self.focor(unit, normals=False).sdf
-            if self.config.split == "votes":
-                support = self.hull_probability(unit) > LABEL_SUPPORT
-                self.cache.gate.view(-1)[index] = self.gate(self.label(unit)) * support
-            at = unit * 2.0 + (torch.rand_like(unit) * 2 - 1) * (2.0 * jitter)
-            density = self._effective_density(at)
-            old = self.cache.density.view(-1)[index]
-            self.cache.density.view(-1)[index] = torch.maximum(old * 0.7, density)
+    def update_cache(self, share: float = 1.0, chunk: int = 1 << 15) -> None:
+        """Refresh the cached fields that guide sampling.
 
-    @staticmethod
-    def _cell_centres(index: Tensor, n: int) -> Tensor:
-        cell = torch.stack([index // (n * n), index // n % n, index % n], -1)
-        return (cell + 0.5) * (2.0 / n) - 1.0
+        Args:
+            share: of the cells, drawn at random; of FoCoR's, those near its surface are refreshed in any case.
+            chunk: cells evaluated at once.
+        """
+        n, cache = self.config.cache_resolution, self.cache
+        sdf, gate, density = (grid.view(-1) for grid in (cache.sdf, cache.gate, cache.density))
+        drawn = torch.rand_like(sdf) < share
+        for index in (drawn | (sdf.abs() < 3.0 * cache.cell)).nonzero()[:, 0].split(chunk):
+            centres = cell_centres(index, n, 1.0)
+            sdf[index] = self.focor(centres, normals=False).sdf
+            if cache.splits:
+                gate[index] = 0.0
+                supported = self.hull_probability(centres) > LABEL_SUPPORT
+                gate[index[supported]] = self.gate(self.label(centres[supported]))
+        for index in drawn.nonzero()[:, 0].split(chunk):
+            jitter = (torch.rand(index.shape[0], 3, device=index.device) * 2 - 1) * (2.0 / n)
+            found = self._effective_density(cell_centres(index, n, 2.0) + jitter)
+            density[index] = torch.maximum(density[index] * 0.7, found)
 
     def _effective_density(self, contracted: Tensor) -> Tensor:
         """BaCo as a density at points of contracted space, cropped by m^P."""
@@ -442,7 +453,7 @@ class SurfaceSOS(nn.Module):
         """Re-estimate m^P from the foreground itself: inside FoCoR, grown by `dilation`, where the label agrees."""
         n = self.config.probability_resolution
         for index in torch.arange(n**3, device=self.centre.device).split(chunk):
-            points = self._cell_centres(index, n)
+            points = cell_centres(index, n, 1.0)
             sdf = self.focor(points, normals=False).sdf
             solid = torch.sigmoid((dilation - sdf) * (2.0 * n))
             if self.config.split == "votes":
@@ -491,5 +502,5 @@ class SurfaceSOS(nn.Module):
 
     def describe(self) -> str:
         """One line: which hash-grid backend and sampler run."""
-        sampler = choose_sampler(self.centre.device)
+        sampler = "compiled" if self.compiled else choose_sampler(self.centre.device)
         return f"hash grid: {self.focor.grid.backend} | sampler: {sampler}, cached, {self.config.samples} samples"

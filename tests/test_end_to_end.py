@@ -61,6 +61,9 @@ socket.socket.connect, socket.getaddrinfo = guarded_connect, guarded_resolve
 """
 
 
+STARTED = r"cpu \| hash grid: numba \| sampler: .* \| \d+ threads?\b"  # what runs, said once by each command
+
+
 @dataclass(frozen=True)
 class Terminal:
     """Runs commands in an environment without a network and without a GPU."""
@@ -158,20 +161,22 @@ def meta(demo_capture: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def trained(terminal: Terminal, demo_capture: Path) -> Path:
-    """A fifth of the lite preset's steps with half of its rays, started closer to the votes; otherwise as it is."""
+    """Few of the lite preset's steps with half of its rays, started closer to the votes; otherwise as it is."""
     options = (
         *("--max-num-iterations", "500", "--pipeline.datamanager.train-num-rays-per-batch", "512"),
         *("--pipeline.model.hull-slack", "0.1"),  # there is less time to carve
     )
     run, output = terminal.train("surface-sos-lite", demo_capture, "trained", *options)
     assert "finding the object from the coarse masks" in output
-    assert re.search(r"cpu \(\d+ threads\) \| hash grid: numba \| sampler: ", output)
+    assert re.search(STARTED, output)
     return run
 
 
 @pytest.fixture(scope="module")
 def figures(terminal: Terminal, trained: Path) -> dict:
-    return terminal.eval(trained)[0]["results"]
+    result, output = terminal.eval(trained)
+    assert re.search(STARTED, output)
+    return result["results"]
 
 
 @pytest.fixture(scope="module")

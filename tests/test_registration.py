@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
+import torch
 
 METHODS = {"surface-sos", "surface-sos-lite", "surface-sos-paper"}
 HEAVY = ["numba", "tinycudann", "pycolmap", "open3d", "embreex", "sklearn", "skimage", "lpips"]
@@ -63,13 +64,16 @@ def test_nerfstudio_lists_the_methods_and_the_parser() -> None:
 
 def test_presets_share_the_host_settings() -> None:
     from surface_sos_ns.plugin.methods import surface_sos, surface_sos_lite, surface_sos_paper
-    from surface_sos_ns.plugin.model import PARAM_GROUPS
+    from surface_sos_ns.presets import RATES
 
     full, lite, paper = (spec.config for spec in (surface_sos, surface_sos_lite, surface_sos_paper))
     assert lite.max_num_iterations < full.max_num_iterations < paper.max_num_iterations
     for config in (full, lite, paper):
-        assert set(config.optimizers) == set(PARAM_GROUPS)
-        assert config.optimizers["surface"]["optimizer"].lr < config.optimizers["grids"]["optimizer"].lr
+        assert set(config.optimizers) == set(RATES)
+        for name, rate in RATES.items():
+            optimizer = config.optimizers[name]["optimizer"]
+            assert (optimizer.lr, optimizer.eps) == (rate.lr, rate.eps)
+            assert optimizer.setup([torch.nn.Parameter(torch.zeros(1))]).defaults["betas"] == rate.betas
         assert config.machine.device_type == "auto" and config.vis == "viewer"
         assert config.steps_per_save <= config.max_num_iterations // 10, "a kill costs a tenth of the run at most"
         assert config.pipeline.model.total_steps is None, "follows max_num_iterations when a run starts"

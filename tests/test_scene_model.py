@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.objective import ObjectiveConfig, training_losses
+from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS, _ThinOrTrust, scale_gradient
+from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
 
 GRID = GridLayout(levels=4, features=2, log2_entries=12, base_resolution=8, max_resolution=48)
 TINY = SceneConfig(
@@ -68,6 +68,10 @@ def rays_at(points: Tensor, distance: float = 3.0) -> tuple[Tensor, Tensor]:
     return origins, torch.tensor([0.0, 0.0, -1.0]).expand(len(points), 3)
 
 
+def probes() -> Tensor:
+    return draw_probes(ObjectiveConfig(), None, torch.device("cpu"))
+
+
 def state(scene: SurfaceSOS) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in scene.state_dict().items()}
 
@@ -112,6 +116,22 @@ def test_the_rendered_disc_has_the_balls_area(started):
     assert ((alpha > 0.5) & truth).sum() / ((alpha > 0.5) | truth).sum() > 0.9
 
 
+@pytest.mark.parametrize("config", [TINY, PAPER, MIXED], ids=["default", "paper", "mixed"])
+def test_the_matte_alone_is_that_of_the_whole_rendering(config):
+    scene = start(config, steps=60).eval()
+    scene.set_progress(1.0)
+    points = torch.rand(400, 2, generator=torch.Generator().manual_seed(5)) * 3 - 1.5
+    origins, directions = rays_at(points)
+    for way in (1.0, -1.0):  # towards the ball, and away from it
+        with torch.no_grad():
+            alpha = scene.matte(origins, directions * way)
+            whole = scene.render(origins, directions * way).alpha
+        assert torch.allclose(alpha, whole, atol=1e-4)
+        assert ((alpha > 0.3).any() and (alpha == 0).any()) if way > 0 else not alpha.any()
+    with torch.no_grad():
+        assert scene.matte(origins[:0], directions[:0]).shape == (0,)
+
+
 def test_world_rays_become_object_rays(started):
     origins, directions = started.to_object_frame(torch.tensor([[1.0, 2.0, 7.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
     assert torch.allclose(origins, torch.tensor([[0.0, 0.0, 2.0]]))
@@ -139,7 +159,7 @@ def test_rendering_is_repeatable_and_changes_nothing(started):
     rays = rays_at(torch.rand(60, 2, generator=torch.Generator().manual_seed(2)) * 2 - 1)
     before = state(started)
     first, second = started.render(*rays), started.render(*rays)
-    for name, one, two in zip(Rendering._fields, first, second, strict=True):
+    for name, one, two in zip(Rendering._fields[:-1], first[:-1], second[:-1], strict=True):
         assert torch.equal(one, two), name
     assert all(torch.equal(value, before[name]) for name, value in started.state_dict().items())
 
@@ -155,7 +175,7 @@ def test_a_loaded_model_renders_the_same(config):
     assert loaded.sharpness.item() == scene.sharpness.item()
     with torch.no_grad():
         expected, found = scene.eval().render(*rays), loaded.eval().render(*rays)
-    for name, one, two in zip(Rendering._fields, expected, found, strict=True):
+    for name, one, two in zip(Rendering._fields[:-1], expected[:-1], found[:-1], strict=True):
         assert torch.equal(one, two), name
         assert one.isfinite().all(), name
 
@@ -230,7 +250,8 @@ def test_every_preset_trains(config, progress):
     colours = []
     for _ in range(12):
         view = torch.randint(3, (len(mask),))
-        losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays, view=view), photo, mask, weight, surface)
+        rendering = scene.render(*rays, view=view, probes=draw_probes(ObjectiveConfig(), surface, torch.device("cpu")))
+        losses = training_losses(scene, ObjectiveConfig(), rendering, photo, mask, weight)
         total = torch.stack(list(losses.values())).sum()
         optimiser.zero_grad()
         total.backward()
@@ -248,7 +269,7 @@ def test_votes_move_the_label_and_not_the_geometry():
     scene = start(TINY, steps=30).train()
     scene.set_progress(0.5)
     rays, photo, mask, weight = a_batch()
-    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays), photo, 1 - mask, weight)
+    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays, probes=probes()), photo, 1 - mask, weight)
     losses["votes"].backward()
     moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert moved and all(name.startswith("label.") for name in moved)
@@ -257,37 +278,10 @@ def test_votes_move_the_label_and_not_the_geometry():
 def test_the_clean_plates_loss_does_not_move_the_object():
     scene = start(TINY, steps=30).train()
     rays, photo, mask, weight = a_batch()
-    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays), photo, mask, weight)
+    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays, probes=probes()), photo, mask, weight)
     losses["plate"].backward()
     moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert moved and not any(name.startswith(("focor", "label")) for name in moved)
-
-
-def test_opacity_may_always_thin_and_grows_as_far_as_trusted():
-    """Descent goes against the gradient: a negative one asks for more opacity."""
-    opacity = torch.tensor([[0.2, 0.4, 0.6, 0.8]], requires_grad=True)
-    trust = torch.tensor([[0.0, 0.25, 0.0, 0.25]])
-    passed = _ThinOrTrust.apply(opacity, trust)
-    assert torch.equal(passed, opacity)
-    passed.backward(torch.tensor([[-1.0, -2.0, 3.0, 4.0]]))
-    assert opacity.grad is not None and torch.equal(opacity.grad, torch.tensor([[0.0, -0.5, 3.0, 4.0]]))
-
-
-def test_a_scaled_gradient_leaves_the_values():
-    values = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
-    scaled = scale_gradient(values, torch.tensor([0.0, 0.5, 1.0]))
-    assert torch.equal(scaled, values)
-    scaled.sum().backward()
-    assert values.grad is not None and torch.equal(values.grad, torch.tensor([0.0, 0.5, 1.0]))
-
-
-def test_the_background_is_trusted_beyond_the_camera_and_off_the_object():
-    """(distance / distance to the object)^2, at most 1, and nothing on rays through m^P."""
-    origins, directions = rays_at(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), 4.0)
-    distance = torch.tensor([[1.0, 2.0, 4.0, 9.0]]).expand(2, 4)
-    trust = SurfaceSOS._background_trust(origins, directions, distance, torch.tensor([0.0, 0.75]))
-    assert torch.allclose(trust[0], torch.tensor([1 / 16, 1 / 4, 1.0, 1.0]))
-    assert torch.allclose(trust[1], trust[0] / 4)
 
 
 def test_the_object_probability_is_never_trained():

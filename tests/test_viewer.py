@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
+from nerfstudio.viewer.utils import get_camera
 from nerfstudio.viewer.viewer import Viewer
 
+from surface_sos_ns.compiled import threads
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig, lite_model
-from surface_sos_ns.scene_model import SceneConfig
+from surface_sos_ns.plugin.viewing import NEEDS, Need
+from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
 
 OUTPUTS = ("rgb", "mask", "alpha", "foreground", "background", "overlay", "depth", "normals", "accumulation")
 WAIT = 30.0  # seconds; a render takes a fraction of one, but kernels may have to be compiled first
@@ -34,6 +38,14 @@ class Browser:
         )
         self.images: queue.Queue[np.ndarray] = queue.Queue()
         self.scene = SimpleNamespace(set_background_image=lambda image, **_: self.images.put(image))
+
+
+class Machine(RenderStateMachine):
+    """The render thread, which draws when it is told to and not on its own after a while."""
+
+    def action(self, action: RenderAction) -> None:
+        if action.action != "static":
+            super().action(action)
 
 
 class Session(SimpleNamespace):
@@ -91,7 +103,7 @@ def session(model, tmp_path) -> Iterator[Session]:  # type: ignore[no-untyped-de
     )
     viewer.control_panel._max_res.value = 64
     browser = Browser()
-    machine = RenderStateMachine(viewer, 10.0, browser)  # type: ignore[arg-type]
+    machine = Machine(viewer, 10.0, browser)  # type: ignore[arg-type]
     machine.start()
     try:
         yield Session(model=model, viewer=viewer, machine=machine, browser=browser)
@@ -124,31 +136,26 @@ def test_every_output_can_be_shown_while_training(session):
     assert np.abs(shown["overlay"] - shown["rgb"])[outside].max() <= 3
 
 
-def test_moving_the_camera_during_a_render_leaves_no_lock_held(session, monkeypatch):
-    from surface_sos_ns.fields import grid_numba
+def test_a_break_where_the_kernels_threads_are_locked_does_not_happen(session, monkeypatch):
+    """The camera moves at the one line after which a lock would stay held: the end of a block that holds it."""
+    for name, value in {"_threads": 2, "_pool": None, "_pool_lock": threading.Lock()}.items():
+        monkeypatch.setattr(threads, name, value)
+    check, entrance = session.machine.check_interrupt, threads._workers.__code__
+    seen: list[int] = []
 
-    kernel, calls = grid_numba._gather, []
-    move = RenderAction("move", session.viewer.get_camera_state(session.browser))
-    session.image()
+    def move_at_the_end_of_the_block(frame: Any, event: str, argument: Any) -> Any:
+        if frame.f_code is entrance and event == "line":
+            session.machine.interrupt_render_flag |= frame.f_lineno in seen  # back at the line of its `with`
+            seen.append(frame.f_lineno)
+        check(frame, event, argument)
+        return move_at_the_end_of_the_block
 
-    def move_meanwhile(*arguments: Any) -> None:
-        kernel(*arguments)
-        calls.append(threading.current_thread())
-        if len(calls) == 1:
-            session.machine.next_action = move
-            session.machine.render_trigger.set()
-            # Last, as the next line the render thread reaches is then the end of the block that holds the lock.
-            session.machine.interrupt_render_flag = True
-
-    monkeypatch.setattr(grid_numba, "_gather", move_meanwhile)
-    for _ in range(3):
-        calls.clear()
-        image = session.image("alpha")
-        assert calls[0] is session.machine
-        assert session.machine.is_alive() and image.any()
-    free = grid_numba._LOCK.acquire(timeout=WAIT)
-    assert free
-    grid_numba._LOCK.release()
+    monkeypatch.setattr(session.machine, "check_interrupt", move_at_the_end_of_the_block)
+    for output in ("mask", "rgb", "background"):
+        assert session.image(output).any()
+    assert threads._pool is not None, "more than one thread must have run for this test"
+    assert threads._pool_lock.acquire(timeout=WAIT)
+    threads._pool_lock.release()
 
     with session.viewer.train_lock:  # and training goes on
         assert session.model.training
@@ -158,27 +165,199 @@ def test_moving_the_camera_during_a_render_leaves_no_lock_held(session, monkeypa
         session.model.zero_grad(set_to_none=True)
 
 
-def test_an_interrupted_render_stops_at_the_next_chunk(session, monkeypatch):
-    session.image()
+@pytest.mark.parametrize("output, method", [("rgb", "render"), ("mask", "matte")])
+def test_an_interrupted_render_stops_at_the_next_chunk(session, monkeypatch, output, method):
+    session.image(output)
     chunks: list[int] = []
     move = RenderAction("move", session.viewer.get_camera_state(session.browser))
-    render = session.model.scene.render
+    rendered = getattr(session.model.scene, method)
 
-    def move_meanwhile(origins: torch.Tensor, directions: torch.Tensor) -> Any:
+    def move_meanwhile(origins: torch.Tensor, directions: torch.Tensor, **options: Any) -> Any:
         chunks.append(len(origins))
         if len(chunks) == 1:
             session.machine.next_action = move
             session.machine.render_trigger.set()
             session.machine.interrupt_render_flag = True
-        return render(origins, directions)
+        return rendered(origins, directions, **options)
 
-    monkeypatch.setattr(session.model.scene, "render", move_meanwhile)
-    image = session.image("rgb")
+    monkeypatch.setattr(session.model.scene, method, move_meanwhile)
+    image = session.image()
     total = image.shape[0] * image.shape[1]
     assert total > 2 * 512, "one image must take several chunks for this test"
     # The interrupted image got one chunk, the one that was sent all of its own.
     assert sum(chunks) <= 512 + total
     assert session.machine.is_alive()
+
+
+# ------------------------------------------------------------------ only what is looked at
+
+
+class Spy:
+    """What the scene is asked to render, as a set of needs; it renders it."""
+
+    def __init__(self, scene: SurfaceSOS, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: set[Need] = set()
+        matte, render = scene.matte, scene.render
+
+        def spy_matte(*rays: torch.Tensor) -> torch.Tensor:
+            self.asked.add(Need.MATTE)
+            return matte(*rays)
+
+        def spy_render(*rays: torch.Tensor, plate: bool) -> Rendering:
+            self.asked.add(Need.PLATE if plate else Need.LAYERS)
+            return render(*rays, plate=plate)
+
+        monkeypatch.setattr(scene, "matte", spy_matte)
+        monkeypatch.setattr(scene, "render", spy_render)
+
+    def so_far(self) -> set[Need]:
+        """What was asked since the last call."""
+        asked, self.asked = self.asked, set()
+        return asked
+
+
+@pytest.fixture
+def spy(model, monkeypatch) -> Spy:  # type: ignore[no-untyped-def]
+    return Spy(model.scene, monkeypatch)
+
+
+def offered(session: Session) -> list[str]:
+    return list(session.viewer.control_panel._output_render.options)
+
+
+def test_only_what_the_panel_shows_is_rendered_and_all_is_offered(session, spy):
+    panel = session.viewer.control_panel
+    session.image()
+    assert spy.so_far() == {Need.LAYERS}, "the first image is of the colours"
+    assert offered(session) == list(OUTPUTS) and panel.output_render == "rgb"
+    for name in (*OUTPUTS, "mask"):
+        session.image(name)
+        assert spy.so_far() == {NEEDS[name]}, name
+        assert offered(session) == list(OUTPUTS)
+    panel._split.value = True
+    for name in ("alpha", "normals", "background"):
+        panel._split_output_render.value = name
+        session.image("mask")
+        assert spy.so_far() == {NEEDS[name]}, name
+    panel._split.value = False
+    panel._layer_depth.value = True
+    session.image("mask")
+    assert spy.so_far() == {Need.LAYERS}, "3D widgets behind surfaces are hidden by depth"
+    assert offered(session) == [*OUTPUTS, "gl_z_buf_depth"]
+    assert session.image("gl_z_buf_depth").any()
+    panel._layer_depth.value = False  # which takes the output that is shown away
+    session.image()
+    assert panel.output_render == "rgb" and offered(session) == list(OUTPUTS)
+    assert session.machine.is_alive()
+
+
+def test_what_is_shown_does_not_depend_on_what_is_not_rendered(session):
+    with torch.no_grad():
+        camera = get_camera(session.viewer.get_camera_state(session.browser), 48, 64)
+        everything = dict(session.model.eval().get_outputs_for_camera(camera))
+        session.model.train()
+    session.image()
+    for name in OUTPUTS:
+        image = session.image(name)
+        assert image.shape == (48, 64, 3)
+        if everything[name].shape[2] == 3:  # the others are drawn in false colours
+            assert np.array_equal(image, (everything[name] * 255).byte().numpy()), name
+
+
+def test_a_choice_that_changes_while_it_is_rendered_gets_its_image(session, spy, monkeypatch):
+    """The panel is read again when the image is sent, and the model may be in training by then."""
+    expected = session.image("background")
+    session.image("mask")
+    spy.so_far()
+    send, modes = session.machine._send_output_to_viewer, []
+
+    def change_and_send(outputs: Any, **options: Any) -> None:
+        if not modes:
+            modes.append(session.model.training)
+            session.viewer.control_panel._output_render.value = "background"
+        send(outputs, **options)
+
+    monkeypatch.setattr(session.machine, "_send_output_to_viewer", change_and_send)
+    image = session.image()
+    assert modes == [True] and spy.so_far() >= {Need.MATTE, Need.PLATE}
+    assert np.array_equal(image, expected)
+    with session.viewer.train_lock:
+        assert session.model.training
+    assert session.machine.is_alive()
+
+
+def test_a_second_browser_sees_what_the_first_one_does(session, spy):
+    session.image("mask")
+    browser = Browser()
+    machine = Machine(session.viewer, 10.0, browser)  # type: ignore[arg-type]
+    machine.start()
+    second = Session(model=session.model, viewer=session.viewer, machine=machine, browser=browser)
+    try:
+        spy.so_far()
+        assert np.array_equal(second.image(), session.image())
+        assert spy.so_far() == {Need.MATTE} and offered(session) == list(OUTPUTS)
+        assert second.image("rgb").shape == session.image("rgb").shape
+        assert spy.so_far() == {Need.LAYERS}
+    finally:
+        machine.running = False
+        machine.join(WAIT)
+    assert session.machine.is_alive()
+
+
+def test_commands_get_what_they_ask_for_and_no_more(model, spy):
+    """ns-render takes single outputs, ns-eval the metrics, both from the main thread."""
+    model._need_so_far = Need.MATTE  # a fresh process
+    model.eval()
+    pose = torch.tensor([[[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0]]])
+    camera = Cameras(pose, fx=40.0, fy=40.0, cx=16.0, cy=12.0, width=32, height=24)
+
+    def view() -> Any:
+        return model.get_outputs_for_camera(camera)
+
+    outputs = view()
+    assert list(outputs) == list(outputs.keys()) == list(OUTPUTS) and len(outputs) == len(OUTPUTS)
+    assert "rgb" in outputs and "rgba" not in outputs and str(outputs.keys()) == str(dict.fromkeys(OUTPUTS).keys())
+    assert spy.so_far() == set(), "names cost nothing"
+    mask = outputs["mask"]
+    assert spy.so_far() == {Need.MATTE} and mask.shape == (24, 32, 3) and outputs["alpha"].shape == (24, 32, 1)
+    outputs["rgba"] = model.get_rgba_image(outputs)
+    assert spy.so_far() == {Need.LAYERS} and list(outputs) == [*OUTPUTS, "rgba"]
+    assert outputs["mask"] is mask, "nerfstudio scales some in place"
+    with pytest.raises(KeyError):
+        outputs["no such output"]
+    view()["mask"]
+    assert spy.so_far() == {Need.LAYERS}, "as in the view before"
+    metrics, images = model.get_image_metrics_and_images(view(), {"image": torch.rand(24, 32, 3)})
+    assert spy.so_far() == {Need.PLATE} and np.isfinite(metrics["psnr"]) and "background" in images
+    outputs = view()
+    model.train()  # whatever the mode is by then
+    assert outputs["background"].shape == (24, 32, 3) and model.training
+    rays = camera.generate_rays(camera_indices=0, keep_shape=True).flatten()
+    with torch.no_grad():
+        assert set(model.eval().get_outputs(rays)) == set(OUTPUTS), "single rays get everything"
+    model.train()
+
+
+def test_another_thread_gets_everything_at_once(model, spy):
+    pose = torch.tensor([[[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0]]])
+    camera = Cameras(pose, fx=40.0, fy=40.0, cx=16.0, cy=12.0, width=32, height=24)
+    found: list[set[str]] = []
+    model.eval()
+    thread = threading.Thread(target=lambda: found.append(set(model.get_outputs_for_camera(camera))))
+    thread.start()
+    thread.join(WAIT)
+    model.train()
+    assert found == [set(OUTPUTS)] and spy.so_far() == {Need.PLATE}
+
+
+def test_on_a_cpu_the_viewer_starts_small_and_without_depth(model, tmp_path):
+    pipeline: Any = SimpleNamespace(model=model, datamanager=SimpleNamespace(includes_time=False))
+    config = ViewerConfig(websocket_host="127.0.0.1", websocket_port_default=0)
+    viewer = Viewer(config, tmp_path / "viewer.log", tmp_path, pipeline, train_lock=threading.Lock())
+    try:
+        assert viewer.control_panel.max_res == 256 and not viewer.control_panel.layer_depth
+    finally:
+        viewer.viser_server.stop()
 
 
 def test_lite_renders_in_chunks_short_enough_to_turn_the_view():

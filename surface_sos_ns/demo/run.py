@@ -338,13 +338,13 @@ def show_table(figures: list[Figure], title: str) -> None:
 
 
 def run_demo(
-    output: Path = Path("demo_output"),
-    method: str = "surface-sos-lite",
-    iterations: int | None = 1500,
-    views: int = 48,
-    width: int = 200,
-    height: int = 150,
-    seed: int = 0,
+    output: Path,
+    method: str,
+    iterations: int | None,
+    views: int,
+    width: int,
+    height: int,
+    seed: int,
 ) -> Path:
     """The whole demo; returns the path of its page, which is also the last line printed.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from surface_sos_ns.fields.hash_grid import Backend, choose_backend
+
 
 def spherical_harmonics(directions: Tensor) -> Tensor:
     """Real spherical harmonics of degree 0 to 3.
@@ -46,11 +48,12 @@ class ColourNet(nn.Module):
     Args:
         inputs: width of the geometric inputs (position, normal, sdf, geometry feature ...), directions not counted.
         predict_alpha: append one output in (0, 1), eq. 3.
+        backend: of the hash grids: with numba, the layers are compiled too.
     """
 
-    def __init__(self, inputs: int, hidden: int = 64, predict_alpha: bool = False):
+    def __init__(self, inputs: int, hidden: int = 64, predict_alpha: bool = False, backend: Backend = "auto"):
         super().__init__()
-        self.predict_alpha = predict_alpha
+        self.predict_alpha, self.backend = predict_alpha, backend
         self.net = nn.Sequential(
             nn.Linear(inputs + 16, hidden),
             nn.ReLU(),
@@ -61,5 +64,10 @@ class ColourNet(nn.Module):
 
     def forward(self, inputs: Tensor, directions: Tensor) -> tuple[Tensor, Tensor | None]:
         """Args: inputs (P, I), directions (P, 3) unit. Returns: rgb (P, 3) in (0, 1), alpha (P,) or None."""
+        if choose_backend(self.backend, inputs.device) == "numba":
+            from surface_sos_ns.compiled.mlp import network
+
+            rows = network(inputs.t(), directions.t(), True, *self.net.parameters())
+            return rows[:3].t(), (rows[3] if self.predict_alpha else None)
         value = torch.sigmoid(self.net(torch.cat([inputs, spherical_harmonics(directions)], -1)))
         return value[:, :3], (value[:, 3] if self.predict_alpha else None)

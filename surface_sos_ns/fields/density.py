@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from surface_sos_ns.fields.encoded import encoded_network
 from surface_sos_ns.fields.hash_grid import Backend, GridLayout, HashGrid
 
 
@@ -50,6 +50,5 @@ class DensityField(nn.Module):
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Args: points (P, 3) in the field's frame. Returns: density (P,) per unit length, geometry (P, G)."""
-        features, _ = self.grid((points / self.extent + 1) * 0.5)
-        value = self.out(F.relu(self.hidden(features)))
+        value = encoded_network(self.grid, (points / self.extent + 1) * 0.5, self.hidden, self.out)
         return _TruncatedExp.apply(value[:, 0] + self.bias), value[:, 1:]

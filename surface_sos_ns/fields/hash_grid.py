@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.util
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Backend = Literal["auto", "torch", "numba", "tcnn"]
+Backend = Literal["auto", "torch", "numba", "triton", "tcnn"]
 PRIMES = (1, 2654435761, 805459861)
 TCNN_FEATURES = (1, 2, 4, 8)  # features per level that tiny-cuda-nn is compiled for
 
@@ -74,6 +75,24 @@ def _numba_installed() -> bool:
 
 
 @functools.cache
+def triton_problem(device: torch.device) -> str | None:
+    """Why Triton cannot be used on a CUDA device, or None where it can.
+
+    Tries the kernels, since Triton may be installed without the C compiler or the GPU that it needs. So ask only on a
+    machine with CUDA, and not while a graph is captured; the answer is kept.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    try:
+        importlib.import_module("surface_sos_ns.fields.grid_triton").probe(device)
+    except Exception as error:  # of many kinds: import, compiler, driver
+        problem = f"the package triton is installed but does not work here: {type(error).__name__}: {error}"
+        warnings.warn(f"hash grid: {problem}", stacklevel=2)
+        return problem
+    return None
+
+
+@functools.cache
 def tcnn_problem() -> str | None:
     """Why tiny-cuda-nn cannot be used here, or None where it can. Imports it, so ask only on a machine with CUDA."""
     if importlib.util.find_spec("tinycudann") is None:
@@ -88,7 +107,7 @@ def tcnn_problem() -> str | None:
 def choose_backend(requested: Backend, device: torch.device, features: int = 2) -> str:
     """The backend that will run on `device` for a grid of `features` features a level.
 
-    'auto' takes numba on a CPU and tiny-cuda-nn on CUDA, where they are installed, else torch.
+    'auto' takes numba on a CPU and Triton on CUDA, or tiny-cuda-nn where Triton does not work; torch where none is.
 
     Raises:
         ValueError: a backend was asked for by name that cannot run here; nothing is replaced silently.
@@ -96,11 +115,19 @@ def choose_backend(requested: Backend, device: torch.device, features: int = 2) 
     if requested == "auto":
         if device.type == "cpu" and _numba_installed():
             return "numba"
+        if device.type == "cuda" and triton_problem(device) is None:
+            return "triton"
         if device.type == "cuda" and features in TCNN_FEATURES and tcnn_problem() is None:
             return "tcnn"
         return "torch"
     if requested == "numba" and (device.type != "cpu" or not _numba_installed()):
         raise ValueError(f"hash-grid backend 'numba' needs the CPU and the package numba (device: {device})")
+    if requested == "triton":
+        problem = triton_problem(device) if device.type == "cuda" else "the device is not CUDA"
+        if problem is not None:
+            raise ValueError(
+                f"hash-grid backend 'triton' needs CUDA and the package triton (device: {device}): {problem}"
+            )
     if requested == "tcnn":
         problem = tcnn_problem() if device.type == "cuda" else "the device is not CUDA"
         if problem is not None:
@@ -142,9 +169,13 @@ class HashGrid(nn.Module):
         """
         backend = self.backend
         if backend == "numba":
-            from surface_sos_ns.fields import grid_numba
+            from surface_sos_ns.compiled import grid
 
-            return grid_numba.encode(x, self.table, self.layout, jacobian)
+            return grid.encode(x, self.table, self.layout, jacobian)
+        if backend == "triton":
+            from surface_sos_ns.fields import grid_triton
+
+            return grid_triton.encode(x, self.table, self.layout, jacobian)
         if backend == "tcnn":
             from surface_sos_ns.fields import grid_tcnn
 

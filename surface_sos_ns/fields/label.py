@@ -6,9 +6,9 @@ must not carve its outline into the label; sharp edges come from the geometry th
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from surface_sos_ns.fields.encoded import encoded_network
 from surface_sos_ns.fields.hash_grid import Backend, GridLayout, HashGrid
 
 LABEL_LAYOUT = GridLayout(levels=8, features=2, log2_entries=16, base_resolution=8, max_resolution=128)
@@ -25,5 +25,4 @@ class LabelField(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """Args: points (P, 3) in the object frame. Returns: logits (P,)."""
-        features, _ = self.grid((points + 1) * 0.5)
-        return self.out(F.relu(self.hidden(features)))[:, 0]
+        return encoded_network(self.grid, (points + 1) * 0.5, self.hidden, self.out)[:, 0]

@@ -85,6 +85,13 @@ class SDFField(nn.Module):
             points: (P, 3) in the field's frame.
             normals: whether to compute the gradient.
         """
+        if self.grid.backend == "numba":
+            from surface_sos_ns.compiled.sdf import sdf_and_normal
+
+            value, normal = sdf_and_normal(
+                points, self.grid.table, self.hidden, self.out, self.grid.layout, self.extent, SOFTPLUS_BETA, normals
+            )
+            return SurfaceSample(value[:, 0], normal, value[:, 1:])
         features, jacobian = self.grid(self._unit_cube(points), jacobian=normals)
         z = F.linear(torch.cat([points, features], -1), self.hidden.weight, self.hidden.bias)
         value = self.out(F.softplus(z, beta=SOFTPLUS_BETA))

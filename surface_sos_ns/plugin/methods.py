@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nerfstudio.configs.base_config import LoggingConfig, ViewerConfig
-from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from nerfstudio.engine.optimizers import AdamOptimizerConfig, OptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
@@ -18,15 +18,25 @@ from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedule
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.torch_compat import allow_numpy_scalars
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
+from surface_sos_ns.presets import FULL, LITE, PAPER, RATES, TABLE_BETAS
 
 allow_numpy_scalars()
 
-_data = SurfaceSOSDataManagerConfig(train_num_rays_per_batch=2048, eval_num_rays_per_batch=1024)
-_model = SurfaceSOSModelConfig(eval_num_rays_per_chunk=1 << 14)
+
+def _optimiser(group: str) -> OptimizerConfig:
+    """Adam for a group of parameters, with that group's learning rate."""
+    rate = RATES[group]
+    if rate.betas == TABLE_BETAS:
+        return GridAdamConfig(lr=rate.lr, eps=rate.eps, betas=rate.betas)
+    return AdamOptimizerConfig(lr=rate.lr, eps=rate.eps)
+
+
+_data = SurfaceSOSDataManagerConfig(train_num_rays_per_batch=FULL.rays, eval_num_rays_per_batch=1024)
+_model = SurfaceSOSModelConfig(eval_num_rays_per_chunk=FULL.rays_per_chunk)
 
 _full = SurfaceSOSTrainerConfig(
     method_name="surface-sos",
-    max_num_iterations=15_000,
+    max_num_iterations=FULL.steps,
     steps_per_save=1_000,
     # Evaluation while training runs with --vis viewer+tensorboard only. Whole images are seconds to minutes of
     # rendering each, all of them are what ns-eval is for: 0 is never.
@@ -35,35 +45,28 @@ _full = SurfaceSOSTrainerConfig(
     steps_per_eval_all_images=0,
     mixed_precision=False,  # SDF gradients of fine hash levels do not survive half precision
     pipeline=SurfaceSOSPipelineConfig(datamanager=_data, model=_model),
-    optimizers={
-        "grids": {"optimizer": GridAdamConfig(), "scheduler": WarmupDecaySchedulerConfig()},
-        # FoCoR starts at the voted hull: larger steps would shake it off before the colours hold it.
-        "surface": {"optimizer": GridAdamConfig(lr=3e-3), "scheduler": WarmupDecaySchedulerConfig()},
-        "nets": {"optimizer": AdamOptimizerConfig(lr=5e-3, eps=1e-15), "scheduler": WarmupDecaySchedulerConfig()},
-        "sharpness": {"optimizer": AdamOptimizerConfig(lr=1e-3), "scheduler": WarmupDecaySchedulerConfig()},
-        "appearance": {"optimizer": AdamOptimizerConfig(lr=1e-3), "scheduler": WarmupDecaySchedulerConfig()},
-    },
+    optimizers={group: {"optimizer": _optimiser(group), "scheduler": WarmupDecaySchedulerConfig()} for group in RATES},
     logging=LoggingConfig(steps_per_log=50),
-    viewer=ViewerConfig(num_rays_per_chunk=1 << 14),
+    viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk),
     vis="viewer",
 )
 
 _lite = replace(
     _full,
     method_name="surface-sos-lite",
-    max_num_iterations=2_500,
+    max_num_iterations=LITE.steps,
     steps_per_save=250,
     steps_per_eval_image=1_000,
     logging=LoggingConfig(steps_per_log=20),
     pipeline=replace(
-        _full.pipeline, datamanager=replace(_data, train_num_rays_per_batch=1024), model=lite_model(_model)
+        _full.pipeline, datamanager=replace(_data, train_num_rays_per_batch=LITE.rays), model=lite_model(_model)
     ),
 )
 
 _paper = replace(
     _full,
     method_name="surface-sos-paper",
-    max_num_iterations=40_000,
+    max_num_iterations=PAPER.steps,
     steps_per_save=2_000,
     pipeline=replace(_full.pipeline, model=paper_model(_model)),
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,19 +16,22 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from torch import Tensor
 from torch.nn import Parameter
 
-from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.compiled.threads import claim_cores, thread_count
 from surface_sos_ns.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
-from surface_sos_ns.objective import ObjectiveConfig, training_losses
+from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.plugin.viewing import Need, ViewerDefaults, ViewImages, shown_in
+from surface_sos_ns.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
 from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
 
 if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
 
-PARAM_GROUPS = ("surface", "grids", "nets", "sharpness", "appearance")
 OVERLAY_COLOUR = (1.0, 0.35, 0.1)
+_need: contextvars.ContextVar[Need] = contextvars.ContextVar("need", default=Need.PLATE)
 
 
 @dataclass
@@ -42,16 +46,18 @@ class SurfaceSOSModelConfig(ModelConfig):
     """Sizes and choices of fields, renderer and sampler."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Losses and their schedules."""
-    cache_interval: int = 25
+    cache_interval: int = FULL.cache_interval
     """Steps between two refreshes of the cached fields that guide sampling."""
+    cache_share: float = FULL.cache_share
+    """Share of the cells that such a refresh takes, drawn at random; those near FoCoR's surface are always taken."""
     probability_refresh: tuple[float, ...] = (0.25, 0.5)
     """Fractions of the run at which m^P is re-estimated from the foreground."""
     probability_dilation: float = 0.02
     """How far beyond FoCoR's surface a refreshed m^P reaches, in object radii."""
-    hull_slack: float = 0.25
+    hull_slack: float = FULL.hull_slack
     """How far the voted hull's decision level is lowered for the start, as a fraction of the votes: colours carve
     surplus away more easily than they grow what is missing."""
-    initial_fit_steps: int = 300
+    initial_fit_steps: int = FULL.initial_fit_steps
     """Steps that fit FoCoR and the label to the voted hull before training."""
     lpips: bool = False
     """Add LPIPS to ns-eval; its weights are downloaded the first time."""
@@ -61,38 +67,17 @@ class SurfaceSOSModelConfig(ModelConfig):
 
 def lite_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
     """The same method with small tables, for a laptop or a CPU."""
-    small = GridLayout(levels=12, features=2, log2_entries=16, base_resolution=16, max_resolution=512)
-    scene = replace(
-        config.scene,
-        foreground_grid=small,
-        background_grid=replace(small, max_resolution=1024),
-        samples=24,
-        last_sharpness=300.0,
+    return replace(
+        config,
+        scene=lite_scene(config.scene),
+        eval_num_rays_per_chunk=LITE.rays_per_chunk,
+        initial_fit_steps=LITE.initial_fit_steps,
     )
-    return replace(config, scene=scene, eval_num_rays_per_chunk=1 << 12, initial_fit_steps=200)
 
 
 def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
     """Equations 1-12 as printed: SDFs everywhere, predicted alpha, mask loss at the start only."""
-    scene = replace(
-        config.scene,
-        split="predicted",
-        background_inside="sdf",
-        background_beyond="sdf",
-        first_sharpness=20.0,
-        last_sharpness=200.0,
-    )
-    objective = replace(
-        config.objective,
-        mask=0.1,
-        votes=0.0,
-        label_prior=0.0,
-        plate=0.0,
-        outside=0.0,
-        distortion=0.0,
-        entropy=0.0,
-    )
-    return replace(config, scene=scene, objective=objective)
+    return replace(config, scene=paper_scene(config.scene), objective=paper_objective(config.objective))
 
 
 class SurfaceSOSModel(Model):
@@ -104,27 +89,25 @@ class SurfaceSOSModel(Model):
         """Build the scene model; its state is filled by training or a checkpoint."""
         super().populate_modules()
         self.scene = SurfaceSOS(self.config.scene, self.num_train_data)
+        self.viewer_defaults = ViewerDefaults()
         self._points: Tensor | None = None
+        self._need_so_far = Need.MATTE
+
+    def claim_cores(self) -> None:
+        """Leave the cores to the compiled kernels, where those run. To be called once the device is settled."""
+        if self.scene.compiled:
+            claim_cores()
 
     def describe(self) -> str:
-        """One line: hash-grid backend and sampler."""
-        return self.scene.describe()
+        """One line: hash-grid backend, sampler and, on a CPU, how many threads run them."""
+        if self.device.type != "cpu":
+            return self.scene.describe()
+        threads = thread_count() if self.scene.compiled else torch.get_num_threads()
+        return f"{self.scene.describe()} | {threads} thread{'s' if threads > 1 else ''}"
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """FoCoR's surface, the other hash tables, the other networks, sharpness and appearance codes."""
-        groups: dict[str, list[Parameter]] = {name: [] for name in PARAM_GROUPS}
-        for name, parameter in self.scene.named_parameters():
-            if name.startswith("focor."):
-                groups["surface"].append(parameter)
-            elif name.endswith("table"):
-                groups["grids"].append(parameter)
-            elif "log_sharpness" in name:
-                groups["sharpness"].append(parameter)
-            elif name == "appearance":
-                groups["appearance"].append(parameter)
-            else:
-                groups["nets"].append(parameter)
-        return groups
+        return parameter_groups(self.scene)
 
     # ------------------------------------------------------------------ training
 
@@ -151,7 +134,7 @@ class SurfaceSOSModel(Model):
             if step in refresh:
                 self.scene.refresh_probability(self.config.probability_dilation)
             if step % self.config.cache_interval == 0:
-                self.scene.update_cache()
+                self.scene.update_cache(self.config.cache_share)
 
         def after(step: int) -> None:
             if step + 1 >= total:
@@ -186,20 +169,27 @@ class SurfaceSOSModel(Model):
         origins, directions = self.scene.to_object_frame(ray_bundle.origins, ray_bundle.directions)
         if self.training:
             assert ray_bundle.camera_indices is not None
-            rendering = self.scene.render(origins, directions, ray_bundle.camera_indices[..., 0])
+            probes = draw_probes(self.config.objective, self._points, self.device)
+            rendering = self.scene.render(origins, directions, ray_bundle.camera_indices[..., 0], probes=probes)
             return {"rgb": rendering.rgb, "rendering": rendering}
+        need = _need.get()
         with _without_interruption():
-            return self._images(self.scene.render(origins, directions))
+            if need is Need.MATTE:
+                return _matte_images(self.scene.matte(origins, directions))
+            images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE))
+        if need is not Need.PLATE:
+            del images["background"]  # without what the object hides it is not what its name says
+        return images
 
     def _images(self, rendering: Rendering) -> dict[str, Tensor]:
         """Named outputs, float (R, 1) or (R, 3), as viewer, ns-render and ns-eval expect them."""
         rgb = rendering.rgb.clamp(0, 1)
-        alpha = rendering.alpha.clamp(0, 1)[:, None]
+        matte = _matte_images(rendering.alpha)
+        alpha = matte["alpha"]
         tint = 0.5 * alpha * torch.tensor(OVERLAY_COLOUR, device=rgb.device)
         return {
             "rgb": rgb,
-            "mask": (alpha > THRESHOLD).to(rgb.dtype).expand(-1, 3),
-            "alpha": alpha,
+            **matte,
             "foreground": rendering.foreground.clamp(0, 1),
             "background": rendering.background.clamp(0, 1),
             "overlay": (1 - 0.5 * alpha) * rgb + tint,
@@ -207,6 +197,55 @@ class SurfaceSOSModel(Model):
             "normals": torch.nn.functional.normalize(rendering.normal, dim=-1) * 0.5 * alpha + 0.5,
             "accumulation": rendering.accumulation[:, None],
         }
+
+    def get_outputs_for_camera_ray_bundle(  # type: ignore[override]
+        self, camera_ray_bundle: RayBundle
+    ) -> MutableMapping[str, Tensor]:
+        """Images (H, W, C) of a view's rays (H, W), by name; see `ViewImages`.
+
+        For the viewer, what its panel shows is rendered here, where a move of the camera can break it off. Commands
+        (ns-render, ns-eval, ns-export, evaluation while training) take what they want from the result.
+        """
+        thread = threading.current_thread()
+        if isinstance(thread, RenderStateMachine):
+            viewer = thread.viewer
+            with _without_interruption():
+                need = shown_in(viewer.control_panel)
+
+            def render_late(need: Need) -> dict[str, Tensor]:
+                # The choice in the panel has changed meanwhile, and the viewer has given its lock back.
+                with viewer.train_lock or nullcontext(), self._evaluating():
+                    return self._render_view(camera_ray_bundle, need)
+
+            return ViewImages(render_late, self._render_view(camera_ray_bundle, need))
+        if thread is not threading.main_thread():  # nothing is known about when it would come back for more
+            return self._render_view(camera_ray_bundle, Need.PLATE)
+
+        def render(need: Need) -> dict[str, Tensor]:
+            # Commands want the same of one view after the other: at once what took two renderings before.
+            self._need_so_far = max(self._need_so_far, need)
+            with self._evaluating():
+                return self._render_view(camera_ray_bundle, self._need_so_far)
+
+        return ViewImages(render)
+
+    def _render_view(self, rays: RayBundle, need: Need) -> dict[str, Tensor]:
+        """nerfstudio's rendering of a view in chunks, of what `need` says."""
+        context = contextvars.copy_context()  # left behind by whatever way out the viewer makes it take
+        context.run(_need.set, need)
+        return context.run(super().get_outputs_for_camera_ray_bundle, rays)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """The model in evaluation mode, whatever it is in."""
+        if not self.training:
+            yield
+            return
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train()
 
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Tensor], metrics_dict: dict[str, Tensor] | None = None
@@ -216,9 +255,7 @@ class SurfaceSOSModel(Model):
         if "rendering" not in outputs:
             return {"colour": (outputs["rgb"] - photo).square().mean()}
         mask, weight = (batch[key].to(self.device)[..., 0] for key in ("coarse_mask", "mask_weight"))
-        return training_losses(
-            self.scene, self.config.objective, outputs["rendering"], photo, mask, weight, self._points
-        )
+        return training_losses(self.scene, self.config.objective, outputs["rendering"], photo, mask, weight)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Figures for the log: PSNR of the batch and the sharpness b."""
@@ -227,22 +264,25 @@ class SurfaceSOSModel(Model):
 
     # ------------------------------------------------------------------ evaluation
 
-    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
+    # Below, what takes most is asked for first: it brings the rest with it.
+
+    def get_rgba_image(self, outputs: Mapping[str, Tensor], output_name: str = "rgb") -> Tensor:  # type: ignore[override]
         """The object with transparency (H, W, 4), its colours not premultiplied."""
         del output_name
-        alpha = outputs["alpha"]
-        return torch.cat([(outputs["foreground"] / alpha.clamp(min=1e-3)).clamp(0, 1), alpha], dim=-1)
+        colours, alpha = outputs["foreground"], outputs["alpha"]
+        return torch.cat([(colours / alpha.clamp(min=1e-3)).clamp(0, 1), alpha], dim=-1)
 
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Tensor]
+    def get_image_metrics_and_images(  # type: ignore[override]
+        self, outputs: Mapping[str, Tensor], batch: dict[str, Tensor]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics against the photo, and against the truth where the batch brings it."""
+        background = outputs["background"]
         photo = batch["image"][..., :3].to(outputs["rgb"].device)
         metrics = image_metrics(outputs["rgb"], photo)
         images = {
             "img": torch.cat([photo, outputs["rgb"]], dim=1),
             "mask": torch.cat([outputs["alpha"].expand(-1, -1, 3), outputs["overlay"]], dim=1),
-            "background": outputs["background"],
+            "background": background,
             "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=outputs["accumulation"]),
         }
         if "gt_mask" in batch:
@@ -250,7 +290,7 @@ class SurfaceSOSModel(Model):
             metrics |= mask_metrics(outputs["alpha"][..., 0], truth)
             if "clean_plate" in batch:
                 plate = batch["clean_plate"].to(photo)
-                metrics["clean_plate_psnr"] = region_psnr(outputs["background"], plate, truth > THRESHOLD)
+                metrics["clean_plate_psnr"] = region_psnr(background, plate, truth > THRESHOLD)
         if self.config.lpips:
             metrics["lpips"] = self._perceptual_distance(outputs["rgb"], photo)
         return metrics, images
@@ -264,14 +304,20 @@ class SurfaceSOSModel(Model):
         return float(learned_perceptual_image_patch_similarity(a, b, normalize=True))
 
 
+def _matte_images(alpha: Tensor) -> dict[str, Tensor]:
+    """The outputs that alpha (R,) is enough for."""
+    alpha = alpha.clamp(0, 1)[:, None]
+    return {"mask": (alpha > THRESHOLD).to(alpha.dtype).expand(-1, 3), "alpha": alpha}
+
+
 @contextmanager
 def _without_interruption() -> Iterator[None]:
     """Keep the viewer from breaking off inside: it then does so between two chunks of rays.
 
     When the camera moves, nerfstudio's viewer raises an exception at whichever line its render thread has reached, by
-    means of a trace function. Raised where a ``with`` block ends, it leaves the block's lock held for ever (the hash
-    grid's, or one in numba or torch), and training stands still. The main thread has no such trace function, so
-    debuggers and coverage keep theirs there.
+    means of a trace function. Raised where a ``with`` block ends, it leaves the block's lock held for ever (that of the
+    kernels' threads, or one in numba or torch), and training stands still. The main thread has no such trace function,
+    so debuggers and coverage keep theirs there.
     """
     if threading.current_thread() is threading.main_thread():
         yield

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
-from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from nerfstudio.engine.optimizers import OptimizerConfig
 from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
+from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
+
+from surface_sos_ns.optimizer import SparseAdam
 
 
 @dataclass
-class GridAdamConfig(AdamOptimizerConfig):
-    """Adam for hash tables: most entries see a gradient rarely, so the second moment forgets faster."""
+class GridAdamConfig(OptimizerConfig):
+    """Adam for hash tables: most entries see a gradient rarely. Those without one are left alone, and the second moment
+    forgets faster."""
 
+    _target: type = SparseAdam
+    """The optimizer class to use."""
     lr: float = 1e-2
+    """The learning rate to use."""
     eps: float = 1e-15
+    """The epsilon value to use."""
     betas: tuple[float, float] = (0.9, 0.99)
     """decay rates of the gradient's first and second moments"""
+
+    def setup(self, params: Iterable[Parameter]) -> torch.optim.Optimizer:
+        """The optimiser of these parameters; its pass over a table is compiled where numba is installed."""
+        optimizer = super().setup(params)
+        if isinstance(optimizer, SparseAdam):  # in a config.yml of an earlier version it is dense
+            optimizer.compiled = importlib.util.find_spec("numba") is not None
+        return optimizer
 
 
 @dataclass

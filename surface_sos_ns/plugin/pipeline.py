@@ -35,11 +35,15 @@ class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
 
 
 class SurfaceSOSPipeline(VanillaPipeline):
-    """Averages each metric over the photos that have it.
+    """Averages each metric over the photos that have it, and gives the cores to the compiled kernels.
 
     nerfstudio takes the names of the metrics from the first photo and fails where another one lacks a truth mask; and a
     clean-plate figure does not exist for a photo without the object.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model.claim_cores()  # type: ignore[operator]
 
     def get_average_image_metrics(  # type: ignore[no-untyped-def]
         self, data_loader, image_prefix: str, step=None, output_path=None, get_std: bool = False
@@ -89,6 +93,7 @@ def _skip_broken_checkpoints_at_evaluation() -> None:
         path, state = find_checkpoint(config.load_dir, config.load_step, say)
         pipeline.load_pipeline(state["pipeline"], state["step"])
         say(f"Loaded {path}")
+        say(f"{pipeline.device} | {pipeline.model.describe()}")  # type: ignore[operator]
         return path, state["step"]
 
     eval_utils.eval_load_checkpoint = eval_load_checkpoint

@@ -38,8 +38,6 @@ from surface_sos_ns.plugin.checkpoints import (
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
 
-_CPU_VIEWER_RESOLUTION = 256  # pixels; what the viewer's own "Fast" setting uses
-
 
 @dataclass
 class SurfaceSOSMachineConfig(MachineConfig):
@@ -134,8 +132,6 @@ class SurfaceSOSTrainer(Trainer):
         # the callbacks are set up, and no second thread enters the kernels meanwhile.
         with self.train_lock:
             super().setup(test_mode=test_mode)
-            if self.device == "cpu" and isinstance(self.viewer_state, Viewer):
-                self.viewer_state.control_panel._max_res.value = _CPU_VIEWER_RESOLUTION
         say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
 
     def train(self) -> None:
@@ -315,7 +311,5 @@ def _with_total_steps(group: dict[str, Any], total: int) -> dict[str, Any]:
 
 
 def _describe_device(device: str) -> str:
-    """For example "cpu (2 threads)"."""
-    if device.startswith("cuda"):
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)" if device == "cpu" else device
+    """For example "cpu" or "cuda:0 (NVIDIA H200)"."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device

@@ -10,17 +10,47 @@ from surface_sos_ns.fields.contraction import contract
 from surface_sos_ns.rendering.blend import transmittance
 from surface_sos_ns.rendering.neus import density_opacity
 
+LEAST_LIGHT = 1e-4
+"""Share of a ray's light below which the cached fields are not followed any farther."""
+
+
+def cell_centres(index: Tensor, resolution: int, extent: float) -> Tensor:
+    """(I, 3) centres of some cells of the cube [-extent, extent]^3; index (I,) counts them, x slowest."""
+    cell = torch.stack([index // resolution**2, index // resolution % resolution, index % resolution], -1)
+    return ((cell + 0.5) / resolution * 2 - 1) * extent
+
 
 def grid_centres(resolution: int, extent: float, device: torch.device | str = "cpu") -> Tensor:
     """(resolution**3, 3) cell centres of the cube [-extent, extent]^3, x slowest."""
-    axis = ((torch.arange(resolution, device=device) + 0.5) / resolution * 2 - 1) * extent
-    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    return cell_centres(torch.arange(resolution**3, device=device), resolution, extent)
 
 
-def look_up(grid: Tensor, points: Tensor, extent: float) -> Tensor:
-    """Trilinear values of an (N, N, N) grid indexed [x, y, z] over [-extent, extent]^3 at points (..., 3)."""
+def look_up(grid: Tensor, points: Tensor, extent: float, compiled: bool = False) -> Tensor:
+    """Trilinear values of a grid; beyond the outermost cell centres they stay what they are there.
+
+    Args:
+        grid: (N, N, N) indexed [x, y, z] over [-extent, extent]^3.
+        points: (..., 3) in the grid's frame.
+        extent: half the side of the grid's cube, in the units of the points.
+        compiled: on a CPU, use compiled code, which has no gradient.
+
+    Returns:
+        (...).
+
+    Raises:
+        ValueError: a gradient is asked of compiled code.
+    """
+    if compiled and points.device.type == "cpu":
+        from surface_sos_ns.compiled import sampler  # numba takes a second to import
+
+        return sampler.look_up(grid, points, extent)
     at = (points / extent).flip(-1).reshape(1, 1, 1, -1, 3)  # grid_sample wants (depth, height, width) as (z, y, x)
     return F.grid_sample(grid[None, None], at, align_corners=False, padding_mode="border").reshape(points.shape[:-1])
+
+
+def look_up_in_cube(grid: Tensor, points: Tensor, compiled: bool = False) -> Tensor:
+    """`look_up` in the object cube [-1, 1]^3, and 0 outside it."""
+    return look_up(grid, points, 1.0, compiled) * (points.abs() <= 1.0).all(-1)
 
 
 def look_up_nearest(grid: Tensor, points: Tensor, extent: float) -> Tensor:
@@ -59,7 +89,7 @@ class FieldCache(nn.Module):
     def interval_weights(
         self, origins: Tensor, directions: Tensor, edges: Tensor, sharpness: float, background_only: bool = False
     ) -> Tensor:
-        """Estimated share of a ray's light that stops in each coarse interval.
+        """Estimated share of a ray's light that stops in each coarse interval, 0 once `LEAST_LIGHT` is left.
 
         Args:
             origins, directions: (R, 3), object frame.
@@ -85,4 +115,5 @@ class FieldCache(nn.Module):
                 opacity = opacity * (1.0 - gate)
             surface = surface * gate
             opacity = 1.0 - (1.0 - opacity) * (1.0 - surface)
-        return transmittance(opacity)[:, :-1] * opacity
+        light = transmittance(opacity)[:, :-1]
+        return light * opacity * (light >= LEAST_LIGHT)

@@ -47,10 +47,13 @@ def importance_cdf(weights: Tensor, floor: float) -> Tensor:
     return torch.cat([torch.zeros_like(pdf[:, :1]), pdf.cumsum(-1)], -1)
 
 
-def _invert_torch(edges: Tensor, cdf: Tensor, draws: int, stratified: bool) -> Tensor:
+def _invert_torch(
+    edges: Tensor, cdf: Tensor, draws: int, stratified: bool, jitter: Tensor | float | None = None
+) -> Tensor:
     """(R, draws) increasing distances at which the cumulative share reaches the strata's quantiles."""
     strata = torch.arange(draws, device=edges.device, dtype=edges.dtype)
-    jitter = torch.rand(edges.shape[0], draws, device=edges.device) if stratified else 0.5
+    if jitter is None:
+        jitter = torch.rand(edges.shape[0], draws, device=edges.device) if stratified else 0.5
     u = ((strata + jitter) / draws).expand(edges.shape[0], -1).clamp(max=1 - 1e-5).contiguous()
     above = torch.searchsorted(cdf, u, right=True).clamp(1, edges.shape[1] - 1)
     below = above - 1
@@ -68,7 +71,18 @@ def _invert_nerfacc(edges: Tensor, cdf: Tensor, draws: int, stratified: bool) ->
     return samples.vals
 
 
-def draw_edges(edges: Tensor, weights: Tensor, count: int, stratified: bool, floor: float = 0.15) -> Tensor:
+FLOOR = 0.15
+"""Share of the draws that is spread evenly over the coarse intervals."""
+
+
+def draw_edges(
+    edges: Tensor,
+    weights: Tensor,
+    count: int,
+    stratified: bool,
+    floor: float = FLOOR,
+    jitter: Tensor | None = None,
+) -> Tensor:
     """Redistribute interval edges by the inverse of the cumulative weights.
 
     Args:
@@ -77,12 +91,15 @@ def draw_edges(edges: Tensor, weights: Tensor, count: int, stratified: bool, flo
         count: samples wanted, so count + 1 edges come back.
         stratified: jitter each draw within its stratum (training); otherwise strata middles (rendering).
         floor: share of the draws spread evenly over the coarse intervals, so that no place is never looked at.
+        jitter: (R, count + 1) in [0, 1), place of each draw in its stratum, instead of random ones.
 
     Returns:
         (R, count + 1) increasing distances. No gradient flows through them.
     """
     with torch.no_grad():
         cdf = importance_cdf(weights, floor)
+        if jitter is not None:
+            return _invert_torch(edges, cdf, count + 1, stratified, jitter)
         # (a CUDA launch of no rays is an error)
         nerfacc = edges.shape[0] > 0 and choose_sampler(edges.device) == "nerfacc"
         invert = _invert_nerfacc if nerfacc else _invert_torch

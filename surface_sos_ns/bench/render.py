@@ -1,0 +1,83 @@
+"""`bench render`: one view of the demo scene after a short run: the matte alone, and everything there is to see.
+
+The view is a held-out one of the demo capture, resized. The run is short, its schedules run to their end, and how well
+the matte fits is reported too, so that a fast picture of nothing shows.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from surface_sos_ns.bench import ours
+from surface_sos_ns.bench.fit import fitted_run
+from surface_sos_ns.bench.protocol import Side, choose_device, flush_denormals, header, take_turns, thread_counts
+from surface_sos_ns.bench.settings import Render
+from surface_sos_ns.demo.progress import Stage
+from surface_sos_ns.presets import PRESETS
+
+OUTPUTS: dict[str, Callable[..., Any]] = {"alpha": ours.alpha, "all_outputs": ours.all_outputs}
+
+
+def run_render(settings: Render) -> dict[str, Any]:
+    """The benchmark; returns what the JSON file holds.
+
+    Raises:
+        BenchError: a setting that cannot work here.
+    """
+    settings.check()
+    device = choose_device(settings.device)
+    flush_denormals()
+    preset = PRESETS[settings.preset]
+    counts = thread_counts(settings, device)
+    result = header("render", settings, device)
+    ours.use_threads(counts[-1])
+    data, run = fitted_run(settings, preset, preset.rays, 1.0, device)
+
+    def sides(width: int, height: int) -> dict[str, Side]:
+        rays = data.view_rays(0, width, height)
+        return {
+            name: Side(partial(draw, run.scene, *rays, preset.rays_per_chunk), ours.use_threads)
+            for name, draw in OUTPUTS.items()
+        }
+
+    width, height = settings.width, settings.height
+    factors = (0.25, 0.5, 1.0, 2.0) if settings.scaling else ()
+    sizes = [(max(4, round(width * factor)), max(4, round(height * factor))) for factor in factors]
+    pixels = sum(w * h for w, h in sizes) + width * height * (settings.repeats + 1) * len(counts)
+    with Stage("Measuring pictures", float(pixels)) as stage:
+        rows: list[dict[str, Any]] = []
+        for count in counts:
+            stage.describe(f"{width} x {height}, {count} thread(s)")
+            runs = take_turns(sides(width, height), count, settings.repeats, device)
+            rows.append({"threads": count} | {f"{name}_runs": taken for name, taken in runs.items()})
+            rows[-1] |= {f"{name}_seconds": statistics.median(taken) for name, taken in runs.items()}
+            stage.advance(width * height * (settings.repeats + 1))
+        headline = {key: rows[-1][key] for key in ("alpha_seconds", "all_outputs_seconds", "threads")}
+        result |= {**headline, "width": width, "height": height, "preset": settings.preset, "by_threads": rows}
+        result["mask_iou"] = _mask_iou(run, data.held_out_masks[0], data.view_rays(0, width, height), (width, height))
+        result["scaling"] = {"pixels": []}
+        for w, h in sizes:
+            stage.describe(f"growth with image size: {w} x {h}")
+            runs = take_turns(sides(w, h), counts[-1], 1, device, warm_up=0)
+            taken = {f"{name}_seconds": value for name, (value,) in runs.items()}
+            row = {"pixels": w * h, "width": w, "height": h, "threads": counts[-1], **taken}
+            result["scaling"]["pixels"].append(row)
+            stage.advance(w * h)
+    return result
+
+
+def _mask_iou(
+    run: ours.Run, truth: np.ndarray, rays: tuple[torch.Tensor, torch.Tensor], size: tuple[int, int]
+) -> float:
+    """IoU of the rendered mask with the true one (H, W), at the rendered size (width, height)."""
+    import cv2
+
+    seen = ours.alpha(run.scene, *rays, run.preset.rays_per_chunk).reshape(size[1], size[0]).cpu().numpy() > 0.5
+    true = cv2.resize(truth.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
+    return float((seen & true).sum() / max((seen | true).sum(), 1))

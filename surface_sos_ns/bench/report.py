@@ -1,0 +1,119 @@
+"""The results as tables on the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from surface_sos_ns.bench.protocol import machine_line
+
+
+def _time(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.1f} ms"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}x"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", style="bold" if column == "ratio" else None)
+    return table
+
+
+def _growth(result: dict[str, Any], console: Console) -> None:
+    """How cost grows: one table an axis."""
+    for axis, rows in result["scaling"].items():
+        if not rows:
+            continue
+        flat = [_flat(row) for row in rows]
+        times = [name for name in flat[0] if name not in (axis, "threads", "width", "height")]
+        table = _table(f"Growth with {axis.replace('_', ' ')} ({rows[0]['threads']} thread(s))", axis, *times)
+        for row in flat:
+            table.add_row(str(row[axis]), *(_time(row[name]) for name in times))
+        console.print(table)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        flat |= {f"{name}: {inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _kernels(result: dict[str, Any], console: Console) -> None:
+    settings = result["settings"]
+    points = f"{result['grid']['points']} points on rays, {settings['levels']} levels"
+    for task, title in (("grid", "Hash grid with Jacobian"), ("sdf_normal", "Grid + SDF net + normal")):
+        columns = ("entries", "threads", "ours", "other", "ratio", "which")
+        table = _table(f"{title}: forward and backward, {points}", *columns)
+        for key, figures in result.items():
+            if key != task and not key.startswith(f"{task}_"):
+                continue
+            for size in figures["by_table_size"]:
+                for row in size["by_threads"]:
+                    times = (_time(row["ours_seconds"]), _time(row["baseline_seconds"]), _ratio(row["ratio"]))
+                    table.add_row(f"2^{size['log2_entries']}", str(row["threads"]), *times, size["baseline"] or "-")
+        console.print(table)
+    worst = max((v for found in result["agreement"].values() for v in found.values()), default=0.0)
+    console.print(f"Both sides compute the same: outputs and gradients differ by {worst:.1e} at most.")
+    _growth(result, console)
+
+
+def _train(result: dict[str, Any], console: Console) -> None:
+    step = result["step"]
+    table = _table(
+        f"Training step, preset {step['preset']}: {step['rays']} rays, {step['samples']} samples a ray",
+        *("against", "threads", "ours", "other", "ratio"),
+    )
+    for key in ("step", "step_our_sizes"):
+        for row in result.get(key, {}).get("by_threads", []):
+            times = (_time(row["ours_seconds"]), _time(row["baseline_seconds"]), _ratio(row["ratio"]))
+            table.add_row(result[key]["baseline"] or "-", str(row["threads"]), *times)
+    console.print(table)
+    for phases in result["phases"]:
+        table = _table(f"Where our step's time goes ({phases['threads']} thread(s))", "part", "time", "share")
+        total = sum(phases["seconds"].values())
+        for name, value in sorted(phases["seconds"].items(), key=lambda item: -item[1]):
+            table.add_row(name, _time(value), f"{100 * value / total:.0f} %")
+        console.print(table)
+    floor = result["floor"]
+    floor, where = result["floor"], "one thread" if result["machine"]["device"] == "cpu" else "the GPU"
+    table = _table(f"What our step needs at least, {where}", "part", "amount", "machine", "time")
+    for name, part in floor["parts"].items():
+        unit = "Gflop" if name == "arithmetic" else "GB"
+        amount, rate = f"{part['amount'] / 1e9:.2f} {unit}", f"{part['per_second'] / 1e9:.0f} {unit}/s"
+        table.add_row(name, amount, rate, _time(part["seconds"]))
+    console.print(table)
+    times = floor["step_seconds"] / floor["seconds"]
+    console.print(
+        f"The fastest step took {_time(floor['step_seconds'])}: {times:.1f} times the longest of these parts."
+    )
+    if result["peak_memory_gb"] is not None:
+        console.print(f"Peak memory of our side, set-up included: {result['peak_memory_gb']:.2f} GB.")
+    _growth(result, console)
+
+
+def _render(result: dict[str, Any], console: Console) -> None:
+    size = f"{result['width']} x {result['height']}"
+    table = _table(f"A view of {size}, preset {result['preset']}", "threads", "alpha alone", "all outputs")
+    for row in result["by_threads"]:
+        table.add_row(str(row["threads"]), _time(row["alpha_seconds"]), _time(row["all_outputs_seconds"]))
+    console.print(table)
+    console.print(f"Mask IoU of that view after the short run: {result['mask_iou']:.3f}.")
+    _growth(result, console)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the machine, the tables and what could not be measured."""
+    console = Console(highlight=False, markup=False)
+    console.print(f"{result['date']} | {machine_line(result['machine'])}", soft_wrap=True)
+    {"kernels": _kernels, "train": _train, "render": _render}[result["benchmark"]](result, console)
+    for name, reason in result.get("missing", {}).items():
+        console.print(f"Not measured: {name}, because {reason}.", soft_wrap=True)

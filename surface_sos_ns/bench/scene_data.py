@@ -1,0 +1,216 @@
+"""The demo scene as training sees it: rays, photos, masks, and what is known of the object before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surface_sos_ns.bench.settings import BenchError
+
+if TYPE_CHECKING:
+    from surface_sos_ns.capture.object_prior import ObjectPrior
+    from surface_sos_ns.capture.views import Views
+
+CAPTURE: dict[str, Any] = {"views": 32, "width": 128, "height": 96, "quality": 0.3}
+"""The small capture that is rendered when none is named."""
+BAND_FRACTION = 0.5  # of the rays are drawn in and around the projected hull, as in training
+BAND_WIDTH = 0.03  # of the longer side of a photo
+
+
+@dataclass(frozen=True)
+class Batch:
+    """R rays of a training step, object frame."""
+
+    origins: Tensor  # (R, 3)
+    directions: Tensor  # (R, 3) unit
+    view: Tensor  # (R,) index of the training view
+    photo: Tensor  # (R, 3) in [0, 1]
+    mask: Tensor  # (R,) coarse mask, 0 or 1
+    mask_weight: Tensor  # (R,) how far the view's mask is trusted
+
+
+@dataclass(frozen=True)
+class SceneData:
+    """All pixels of the N training views as rays, and the start of training; object frame unless said otherwise."""
+
+    pixels: Batch  # of all views
+    band: Tensor  # (B,) pixels in and around the projected hull
+    centre: Tensor  # (3,) of the object, world frame
+    radius: float  # world units
+    hull: Tensor  # (V, V, V) probability
+    signed_distance: Tensor  # (V, V, V) to the hull
+    points: Tensor  # (P, 3) sparse points on the object
+    view_count: int
+    held_out: Views  # world frame
+    held_out_masks: list[np.ndarray]  # (H, W) bool, true masks
+
+    def batches(self, rays: int, seed: int) -> Iterator[Batch]:
+        """Random batches without end: half of the rays around the object's outline, half from everywhere."""
+        device = self.pixels.origins.device
+        generator = torch.Generator().manual_seed(seed)
+        near = round(rays * BAND_FRACTION) if len(self.band) else 0
+        total = len(self.pixels.view)
+        while True:
+            in_band = self.band[torch.randint(max(len(self.band), 1), (near,), generator=generator).to(device)]
+            anywhere = torch.randint(total, (rays - near,), generator=generator).to(device)
+            chosen = torch.cat([in_band, anywhere])
+            yield Batch(*(values[chosen] for values in vars(self.pixels).values()))
+
+    def view_rays(self, index: int, width: int, height: int) -> tuple[Tensor, Tensor]:
+        """Origins and directions (H * W, 3), object frame, of a held-out view resized to width x height."""
+        view = self.held_out.subset([index])
+        scale = np.array([view.width[0] / width, view.height[0] / height])
+        directions = view.rays(0, _pixel_centres(width, height) * scale)
+        device = self.pixels.origins.device
+        origin = (torch.as_tensor(view.centres()[0], dtype=torch.float32) - self.centre.cpu()) / self.radius
+        rays = torch.as_tensor(directions, dtype=torch.float32, device=device)
+        return origin.to(device).expand_as(rays).contiguous(), rays
+
+
+def capture_folder() -> Path:
+    """Where the small capture is kept, by its contents."""
+    from surface_sos_ns.demo.capture import capture_settings
+
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(cache) if cache else Path.home() / ".cache"
+    digest = hashlib.sha256(json.dumps(capture_settings(seed=0, **CAPTURE), sort_keys=True).encode()).hexdigest()
+    return root / "surface-sos" / f"bench-capture-{digest[:12]}"
+
+
+def find_capture(folder: Path | None) -> Path:
+    """The capture to measure on; rendered where there is none yet (10 to 20 seconds).
+
+    Args:
+        folder: one that `surface-sos capture` wrote, or where to render; None: the user's cache folder.
+
+    Raises:
+        BenchError: packages that reading or rendering needs are missing.
+    """
+    _need("cv2", "scipy")
+    if folder is None:
+        folder = capture_folder()
+    if not (folder / "transforms.json").is_file():
+        _need("embreex", "trimesh")
+        from surface_sos_ns.demo.capture import write_demo_capture
+
+        write_demo_capture(folder, seed=0, **CAPTURE)
+    return folder
+
+
+def _need(*packages: str) -> None:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BenchError(
+            f"the demo capture needs the package(s) {', '.join(missing)}, not installed here. A capture rendered "
+            "elsewhere by `surface-sos capture` can be named with --capture; reading it needs cv2 and scipy only."
+        )
+
+
+def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneData:
+    """Read a demo capture and find its object.
+
+    Args:
+        folder: a capture as `surface-sos capture` writes it.
+        hull_slack: see `Preset.hull_slack`.
+        device: where the rays are kept.
+
+    Raises:
+        BenchError: the folder holds another kind of capture.
+    """
+    import cv2
+
+    from surface_sos_ns.capture.object_prior import build_object_prior
+    from surface_sos_ns.capture.points import read_ply_points
+
+    description = json.loads((folder / "transforms.json").read_text())
+    needed = ("train_filenames", "test_filenames", "ply_file_path", "fl_x", "k1")
+    if any(key not in description for key in needed) or "coarse_mask_path" not in description["frames"][0]:
+        raise BenchError(f"{folder} is not a demo capture; name one that `surface-sos capture` wrote.")
+    frames = {frame["file_path"]: frame for frame in description["frames"]}
+    training = [frames[name] for name in description["train_filenames"]]
+    held_out = [frames[name] for name in description["test_filenames"]]
+
+    def read(path: str, flag: int) -> np.ndarray:
+        picture = cv2.imread(str(folder / path), flag)
+        if picture is None:
+            raise BenchError(f"{folder / path} cannot be read.")
+        return picture
+
+    views = _views(description, training)
+    images = [read(frame["file_path"], cv2.IMREAD_COLOR)[..., ::-1] for frame in training]
+    masks = [read(frame["coarse_mask_path"], cv2.IMREAD_GRAYSCALE) > 127 for frame in training]
+    prior = build_object_prior(images, views, masks, read_ply_points(folder / description["ply_file_path"]))
+    assert prior.points is not None
+    hull = prior.hull.relaxed(hull_slack)
+    centre, radius = torch.as_tensor(prior.sphere.centre, dtype=torch.float32), float(prior.sphere.radius)
+    width, height = description["w"], description["h"]
+    coords = _pixel_centres(width, height)
+    count = len(coords)
+
+    def tensor(values: Any) -> Tensor:
+        return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
+
+    eyes = (views.centres() - prior.sphere.centre) / radius
+    points = (prior.points.xyz - prior.sphere.centre) / radius
+    pixels = Batch(
+        origins=tensor(np.repeat(eyes, count, axis=0)),
+        directions=tensor(np.concatenate([views.rays(index, coords) for index in range(len(views))])),
+        view=torch.arange(len(views), device=device).repeat_interleave(count),
+        photo=tensor(np.stack(images).reshape(-1, 3) / 255.0),
+        mask=tensor(np.stack(masks).reshape(-1)),
+        mask_weight=tensor(np.repeat(prior.hull.view_weights, count)),
+    )
+    return SceneData(
+        pixels=pixels,
+        band=torch.as_tensor(_band(prior, views, width, height), device=device),
+        centre=centre,
+        radius=radius,
+        hull=torch.as_tensor(hull.probability),
+        signed_distance=torch.as_tensor(hull.signed_distance()),
+        points=tensor(points[(np.linalg.norm(points, axis=1) < 1) & (prior.points.track_length != 2)]),
+        view_count=len(views),
+        held_out=_views(description, held_out),
+        held_out_masks=[read(frame["gt_mask_path"], cv2.IMREAD_GRAYSCALE) > 127 for frame in held_out],
+    )
+
+
+def _views(description: dict[str, Any], frames: list[dict[str, Any]]) -> Views:
+    from surface_sos_ns.capture.views import Views
+
+    count = len(frames)
+    keys = {"fx": "fl_x", "fy": "fl_y", "cx": "cx", "cy": "cy", "width": "w", "height": "h"}
+    lens = [float(description.get(key, 0.0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2")]
+    return Views(
+        camera_to_world=np.array([frame["transform_matrix"] for frame in frames])[:, :3],
+        distortion=np.tile(lens, (count, 1)),
+        **{name: np.full(count, description[key]) for name, key in keys.items()},
+    )
+
+
+def _pixel_centres(width: int, height: int) -> np.ndarray:
+    """(W * H, 2) pixel centres x, y, row by row."""
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def _band(prior: ObjectPrior, views: Views, width: int, height: int) -> np.ndarray:
+    """(B,) pixels, counted through all views, in the projected hull or near its outline."""
+    import cv2
+
+    from surface_sos_ns.capture.hull import project_hull
+
+    reach = max(1, round(BAND_WIDTH * max(width, height)))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    shown = project_hull(prior.hull, prior.sphere, views, (height, width))
+    grown = [cv2.dilate((np.asarray(view) > 0.5).astype(np.uint8), kernel) for view in shown]
+    return np.flatnonzero(np.stack(grown))

@@ -1,0 +1,177 @@
+"""What can be asked of `surface-sos bench`. Imports nothing heavy: the command line reads it for its help."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+class BenchError(ValueError):
+    """The benchmark cannot run or be trusted; the message says why and what to do."""
+
+
+def usable_cores() -> int:
+    """Cores this process may use: those of its affinity, or fewer where OMP_NUM_THREADS says so."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(usable, int(limit))) if limit.isdigit() else usable
+
+
+@dataclass
+class BenchSettings:
+    """What all benchmarks have in common."""
+
+    json: Path | None = None
+    """File to write the results to, beside the table on the terminal."""
+    overwrite: bool = False
+    """Replace that file if it exists."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to run: auto takes CUDA where there is any."""
+    threads: tuple[int, ...] = ()
+    """Thread counts to measure with on a CPU; the largest gives the headline. By default one, and all cores this
+    process may use (OMP_NUM_THREADS counts)."""
+    repeats: int = 7
+    """Timed calls of each side, taken in turns; the median counts."""
+    scaling: bool = True
+    """Also measure how cost grows with the sizes."""
+    seed: int = 0
+    """Of all random numbers."""
+
+    def thread_counts(self) -> list[int]:
+        """Thread counts to measure with, growing."""
+        return sorted(set(self.threads)) if self.threads else sorted({1, usable_cores()})
+
+    def check(self) -> None:
+        """Find what would fail later before anything long starts.
+
+        Raises:
+            BenchError: a setting out of range.
+            OSError: the file for the results exists already or cannot be written.
+        """
+        require(self.repeats >= 1, f"--repeats is {self.repeats}; at least one is needed.")
+        for count in self.threads:
+            most = usable_cores()
+            require(
+                1 <= count <= most,
+                f"--threads names {count}; this process may use 1 to {most} cores (OMP_NUM_THREADS and its affinity "
+                "count), and more threads than cores would measure the waiting.",
+            )
+        if self.json is not None:
+            check_writable(self.json, self.overwrite)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON has them."""
+        values = dataclasses.asdict(self)
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+@dataclass
+class Kernels(BenchSettings):
+    """The hash grid with its Jacobian, and grid + SDF net + normal: forward and backward, against autograd's double
+    backward."""
+
+    rays: int = 1024
+    """Rays through the unit cube, in random order as in training."""
+    samples: int = 32
+    """Points per ray, in ray order."""
+    levels: int = 16
+    """Levels of the hash grid, 16 to 2048 cells an axis."""
+    log2_entries: tuple[int, ...] = (15, 17, 19)
+    """Entries per level, as powers of two."""
+    headline: int = 17
+    """The table size, as a power of two, whose figures stand at the top."""
+
+    def check(self) -> None:
+        """See `BenchSettings.check`."""
+        super().check()
+        require(self.rays >= 1 and self.samples >= 1, "--rays and --samples must be positive.")
+        require(1 <= self.levels <= 32, f"--levels is {self.levels}; expected 1 to 32.")
+        require(
+            all(4 <= size <= 24 for size in self.log2_entries),
+            f"--log2-entries is {self.log2_entries}; expected powers of two from 4 to 24.",
+        )
+        require(
+            self.headline in self.log2_entries,
+            f"--headline {self.headline} is not among --log2-entries {self.log2_entries}.",
+        )
+
+
+@dataclass
+class SceneSettings(BenchSettings):
+    """What the benchmarks on the demo scene have in common."""
+
+    preset: Literal["lite", "full", "paper"] = "lite"
+    """Whose sizes to take."""
+    capture: Path | None = None
+    """Folder of the demo capture: one that `surface-sos capture` wrote, or where to render a small one. By default a
+    small one is rendered once and kept in the user's cache folder."""
+    fit_steps: int = 100
+    """Training steps, after the fit to the voted hull, that give a scene to measure on."""
+
+    def check(self) -> None:
+        """See `BenchSettings.check`."""
+        super().check()
+        require(self.fit_steps >= 1, f"--fit-steps is {self.fit_steps}; at least one is needed.")
+        if self.capture is not None and self.capture.exists() and not (self.capture / "transforms.json").is_file():
+            folder = self.capture
+            require(
+                folder.is_dir() and not any(folder.iterdir()),
+                f"--capture {folder} exists and holds no transforms.json. Name a folder that `surface-sos capture` "
+                "wrote, or one that does not exist yet: a small capture is then rendered into it.",
+            )
+
+
+@dataclass
+class Train(SceneSettings):
+    """A whole training step on the demo scene, against nerfstudio's neus-facto on the same rays and samples."""
+
+    repeats: int = 5
+    rays: int | None = None
+    """Rays per step; by default the preset's."""
+
+    def check(self) -> None:
+        """See `BenchSettings.check`."""
+        super().check()
+        require(self.rays is None or self.rays >= 2, f"--rays is {self.rays}; at least two are needed.")
+
+
+@dataclass
+class Render(SceneSettings):
+    """A view of the demo scene: its matte alone, and all outputs."""
+
+    repeats: int = 5
+    fit_steps: int = 400
+    width: int = 320
+    """Width of the view in pixels."""
+    height: int = 240
+    """Height of the view in pixels."""
+
+    def check(self) -> None:
+        """See `BenchSettings.check`."""
+        super().check()
+        require(self.width >= 4 and self.height >= 4, "--width and --height must be at least 4.")
+
+
+def require(holds: bool, message: str) -> None:
+    """Raises a BenchError with the message unless it holds."""
+    if not holds:
+        raise BenchError(message)
+
+
+def check_writable(path: Path, overwrite: bool) -> None:
+    """Raises OSError unless the file can be written, and is not there already or may be replaced."""
+    if path.is_dir():
+        raise IsADirectoryError(f"--json {path} is a folder; name a file.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"--json {path} exists; add --overwrite to replace it, or name another file.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--json {path}: there is no folder {path.parent}.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"--json {path}: files cannot be written to {path.parent} ({error.strerror}).") from error

@@ -1,0 +1,166 @@
+"""`bench train`: a whole training step on the demo scene, against nerfstudio's neus-facto.
+
+Both sides get the same rays (half of them around the object, as our training draws them), the same number of final
+samples per ray, their own losses and their own optimisers. Reading photos and drawing rays is left out on both. A step
+is rendering, losses, backward and optimiser; ours also bears its share of the refresh of the sampling caches, which a
+run does every so many steps. Ours is measured half way through a short run, since what it computes depends on what is
+known of the scene by then. With n threads our compiled kernels get n of them and torch's operations one, as training
+does on a CPU; neus-facto consists of torch's operations and gets n threads there.
+
+The two methods are not the same size, and the figures say so: neus-facto keeps its own tables (16 levels, 2^19) and
+widths (256), its two proposal networks (256 and 96 samples a ray) and has no background. A second row gives its SDF
+field our foreground's table and width. Ours renders object, background and label, without proposal networks.
+
+Beside the ratio stand the parts of our step (`Run.phases`), and what a step needs at least on this machine (`floor`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import torch
+
+from surface_sos_ns.bench import ours
+from surface_sos_ns.bench.baselines import NEUS_FACTO, NEUS_FACTO_OUR_SIZES, NeusFacto, nerfstudio_problem
+from surface_sos_ns.bench.fit import fitted_run
+from surface_sos_ns.bench.floor import step_floor
+from surface_sos_ns.bench.protocol import (
+    OURS,
+    PAUSE,
+    Side,
+    choose_device,
+    comparison,
+    flush_denormals,
+    header,
+    seconds,
+    take_turns,
+    thread_counts,
+)
+from surface_sos_ns.bench.scene_data import Batch, SceneData
+from surface_sos_ns.bench.settings import Train
+from surface_sos_ns.demo.progress import Stage
+from surface_sos_ns.presets import PRESETS
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+BATCHES = 8  # drawn before, used in turns
+CACHE_SHARE = "cache refresh (share)"
+
+
+def _peak_memory() -> float | None:
+    """Most memory this process has taken, in GB; None where the system does not tell."""
+    if resource is None:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+class _Cycle:
+    """A step with the next of a few batches, over and over."""
+
+    def __init__(self, step: Any, batches: list[Batch]):
+        self.step, self.batches = step, itertools.cycle(batches)
+
+    def __call__(self) -> None:
+        self.step(next(self.batches))
+
+
+def _batches(data: SceneData, rays: int, seed: int) -> list[Batch]:
+    return list(itertools.islice(data.batches(rays, seed), BATCHES))
+
+
+def run_train(settings: Train) -> dict[str, Any]:
+    """The benchmark; returns what the JSON file holds.
+
+    Raises:
+        BenchError: a setting that cannot work here.
+    """
+    settings.check()
+    device = choose_device(settings.device)
+    flush_denormals()
+    preset = PRESETS[settings.preset]
+    rays, samples = settings.rays or preset.rays, preset.scene.samples
+    counts = thread_counts(settings, device)
+    result = header("train", settings, device)
+    ours.use_threads(counts[-1])
+    data, run = fitted_run(settings, preset, rays, 0.5, device)
+    batches = _batches(data, rays, settings.seed + 1)
+    result["peak_memory_gb"] = _peak_memory()  # of our side: the other is not loaded yet
+    if device.type == "cuda":
+        result["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+
+    problem = nerfstudio_problem()
+    result["missing"] = {} if problem is None else {NEUS_FACTO: problem}
+    sizes = {NEUS_FACTO: None, NEUS_FACTO_OUR_SIZES: (preset.scene.foreground_grid, preset.scene.hidden)}
+    others = {} if problem else {n: NeusFacto(samples, data.view_count, device, s) for n, s in sizes.items()}
+
+    def sides(batches: list[Batch], names: list[str]) -> dict[str, Side]:
+        found = {OURS: Side(_Cycle(run.step, batches), ours.use_threads)}
+        return found | {name: Side(_Cycle(others[name].step, batches)) for name in names}
+
+    grown = _grown(rays, samples) if settings.scaling else []
+    work = len(counts) * (settings.repeats + 1) + len(grown)
+    with Stage("Measuring training steps", float(work)) as stage:
+        by_threads = {}
+        result["phases"] = []
+        for count in counts:
+            stage.describe(f"training step, {count} thread(s)")
+            ours.use_threads(count)
+            refreshes = [seconds(run.refresh_cache, device) for _ in range(3)]
+            share = statistics.median(refreshes) / preset.cache_interval
+            runs = take_turns(sides(batches, list(others)), count, settings.repeats, device)
+            by_threads[count] = {**runs, OURS: [taken + share for taken in runs[OURS]]}
+            ours.use_threads(count)
+            time.sleep(PAUSE)
+            parts = run.phases(batches)
+            names = dict.fromkeys(name for part in parts for name in part)
+            phases = {name: statistics.median(part.get(name, 0.0) for part in parts) for name in names}
+            result["phases"].append({"threads": count, "seconds": {**phases, CACHE_SHARE: share}})
+            stage.advance(settings.repeats + 1)
+        shape = {"rays": rays, "samples": samples, "preset": settings.preset, "cache_refresh_share_seconds": share}
+        result["step"] = {**comparison(by_threads, NEUS_FACTO if others else None), **shape}
+        if others:
+            result["step_our_sizes"] = {**comparison(by_threads, NEUS_FACTO_OUR_SIZES), **shape}
+        stage.describe("what a step needs at least")
+        result["floor"] = _floor(run, batches, device)
+        result["scaling"] = {"rays": [], "samples": []}
+        for axis, value in grown:
+            stage.describe(f"growth with {axis}: {value}")
+            count = samples if axis == "rays" else value
+            run.use_samples(count)
+            for other in others.values():
+                other.use_samples(count)
+            some = _batches(data, value if axis == "rays" else rays, settings.seed + 2)
+            steps = sides(some, [NEUS_FACTO] if others else [])
+            # Once is enough for what takes seconds a step and grows by factors of two.
+            runs = take_turns({OURS: steps.pop(OURS)}, counts[-1], 3, device)
+            runs |= take_turns(steps, counts[-1], 1, device, warm_up=0)
+            row = {axis: value, "threads": counts[-1], OURS: statistics.median(runs[OURS]) + share}
+            row |= {name: runs[name][0] for name in steps}
+            result["scaling"][axis].append(row)
+            stage.advance(1)
+    return result
+
+
+def _floor(run: ours.Run, batches: list[Batch], device: torch.device) -> dict[str, Any]:
+    """The least time of a step, and beside it that of the fastest of a few, on one thread, without cache refresh."""
+    ours.use_threads(1)
+    time.sleep(PAUSE)
+    taken = min(seconds(partial(run.step, batch), device) for batch in batches)
+    work = run.workload(batches[0])
+    return {**step_floor(work, device), "step_seconds": taken, "points": sum(work.points.values())}
+
+
+def _grown(rays: int, samples: int) -> list[tuple[str, int]]:
+    """What is varied, and its values."""
+    some_rays = sorted({max(2, rays // 4), max(2, rays // 2), rays, 2 * rays})
+    some_samples = sorted({max(2, samples // 2), samples, 2 * samples})
+    return [("rays", value) for value in some_rays] + [("samples", value) for value in some_samples]

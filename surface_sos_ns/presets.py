@@ -1,0 +1,127 @@
+"""The presets' numbers, free of nerfstudio: sizes, losses, run lengths, learning rates.
+
+`plugin/methods.py` and `plugin/model.py` make nerfstudio's configs of them, `bench/` runs them on the core alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from torch.nn import Parameter
+
+from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.objective import ObjectiveConfig
+from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a run of a preset consists of."""
+
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    """Sizes and choices of the scene model."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """Losses and their schedules."""
+    steps: int = 15_000
+    """Length of the run."""
+    rays: int = 2048
+    """Rays per training step."""
+    rays_per_chunk: int = 1 << 14
+    """Rays rendered at once."""
+    initial_fit_steps: int = 300
+    """Steps that fit FoCoR and the label to the voted hull before training."""
+    cache_interval: int = 25
+    """Steps between two refreshes of the cached fields that guide sampling."""
+    cache_share: float = 0.25
+    """Share of the cells that such a refresh takes, drawn at random; those near FoCoR's surface are always taken."""
+    hull_slack: float = 0.25
+    """How far the voted hull's decision level is lowered for the start, as a fraction of the votes: colours carve
+    surplus away more easily than they grow what is missing."""
+
+
+def lite_scene(scene: SceneConfig) -> SceneConfig:
+    """The same scene model with small tables, for a laptop or a CPU."""
+    small = GridLayout(levels=12, features=2, log2_entries=16, base_resolution=16, max_resolution=512)
+    return replace(
+        scene,
+        foreground_grid=small,
+        background_grid=replace(small, max_resolution=1024),
+        hidden=32,
+        samples=24,
+        last_sharpness=300.0,
+    )
+
+
+def paper_scene(scene: SceneConfig) -> SceneConfig:
+    """The scene model of equations 1-12 as printed: SDFs everywhere, predicted alpha."""
+    return replace(
+        scene,
+        split="predicted",
+        background_inside="sdf",
+        background_beyond="sdf",
+        first_sharpness=20.0,
+        last_sharpness=200.0,
+    )
+
+
+def paper_objective(objective: ObjectiveConfig) -> ObjectiveConfig:
+    """The losses as printed: the mask loss at the start only."""
+    return replace(
+        objective,
+        mask=0.1,
+        sparsity=0.01,
+        votes=0.0,
+        label_prior=0.0,
+        plate=0.0,
+        outside=0.0,
+        distortion=0.0,
+        entropy=0.0,
+        parsimony=0.0,
+    )
+
+
+FULL = Preset()
+LITE = replace(
+    FULL, scene=lite_scene(FULL.scene), steps=7_000, rays=1024, rays_per_chunk=1 << 12, initial_fit_steps=200
+)
+PAPER = replace(FULL, scene=paper_scene(FULL.scene), objective=paper_objective(FULL.objective), steps=40_000)
+PRESETS = {"full": FULL, "lite": LITE, "paper": PAPER}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Adam's settings for a group of parameters."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-15
+
+
+TABLE_BETAS = (0.9, 0.99)
+"""Most entries of a hash table see a gradient rarely, so the second moment forgets faster."""
+
+RATES = {
+    "grids": Rate(1e-2, TABLE_BETAS),
+    "surface": Rate(1e-2, TABLE_BETAS),
+    "nets": Rate(5e-3),
+    "sharpness": Rate(1e-3, eps=1e-8),
+    "appearance": Rate(1e-3, eps=1e-8),
+}
+"""Learning rates by parameter group."""
+
+
+def parameter_groups(scene: SurfaceSOS) -> dict[str, list[Parameter]]:
+    """FoCoR's surface, the other hash tables, the other networks, sharpness and appearance codes."""
+    groups: dict[str, list[Parameter]] = {name: [] for name in RATES}
+    for name, parameter in scene.named_parameters():
+        if name.startswith("focor."):
+            groups["surface"].append(parameter)
+        elif name.endswith("table"):
+            groups["grids"].append(parameter)
+        elif "log_sharpness" in name:
+            groups["sharpness"].append(parameter)
+        elif name == "appearance":
+            groups["appearance"].append(parameter)
+        else:
+            groups["nets"].append(parameter)
+    return groups
