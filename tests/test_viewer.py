@@ -41,7 +41,10 @@ class Browser:
 
 
 class Machine(RenderStateMachine):
-    """The render thread, which draws when it is told to and not on its own after a while."""
+    """The render thread, which draws when it is told to, at one size: nerfstudio's follows the speed it measured last."""
+
+    def _calculate_image_res(self, aspect_ratio: float) -> tuple[int, int]:
+        return round(64 / aspect_ratio), 64
 
     def action(self, action: RenderAction) -> None:
         if action.action != "static":
