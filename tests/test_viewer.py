@@ -41,7 +41,7 @@ class Browser:
 
 
 class Machine(RenderStateMachine):
-    """The render thread, which draws when it is told to, at one size: nerfstudio's follows the speed it measured last."""
+    """The render thread, which draws when it is told to and always at one size: the host's follows the last speed."""
 
     def _calculate_image_res(self, aspect_ratio: float) -> tuple[int, int]:
         return round(64 / aspect_ratio), 64
