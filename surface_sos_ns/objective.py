@@ -46,6 +46,8 @@ class ObjectiveConfig:
     """Weight of the label's mask votes, taken with the geometry detached, to the end of the run (default preset)."""
     vote_robustness: tuple[float, float] = (0.1, 0.7)
     """q of the votes' generalised cross entropy, first and last: from a mean of the masks to their majority."""
+    learned_reliability: bool = True
+    """Weigh each vote by what its mask's errors are found to be (Dawid & Skene 1979), not all alike."""
     plate: float = 1.0
     """Weight of the background rendered alone against the photo, where a ray misses the rendered object."""
     distortion: float = 3e-3
@@ -55,6 +57,10 @@ class ObjectiveConfig:
     parsimony: float = 1e-3
     """Weight of the mean matte, rising to this in the first half: where object and background can paint a ray equally
     well, as on a thin shell in the colour of what is behind it, it is background."""
+    explained: float = 1e-2
+    """Weight of the matte where the background alone already explains the photo, rising as `parsimony` does."""
+    explained_error: float = 0.07
+    """Difference of colours (root mean square of the channels) up to which that is so."""
     label_prior: float = 0.05
     """Weight that keeps the label near the voted hull where no surface is seen (free space, insides)."""
     outside: float = 1.0
@@ -76,6 +82,7 @@ def training_losses(
     photo: Tensor,
     mask: Tensor,
     mask_weight: Tensor,
+    view: Tensor,
 ) -> dict[str, Tensor]:
     """All weighted losses of a step.
 
@@ -84,6 +91,7 @@ def training_losses(
         rendering: of R rays, in training mode, with the probes that `draw_probes` chose.
         photo: (R, 3) colours.
         mask, mask_weight: (R,) coarse mask and how far its view is trusted.
+        view: (R,) int64, training view of each ray.
 
     Returns:
         Loss name -> scalar; their sum is eq. 8.
@@ -97,7 +105,12 @@ def training_losses(
     if votes:
         first, last = config.vote_robustness
         robustness = first + (last - first) * progress
-        losses["votes"] = config.votes * vote_loss(rendering.vote, mask, mask_weight, robustness)
+        weight = mask_weight
+        if config.learned_reliability:
+            asked = rendering.votes_asked & (mask_weight > 0)
+            scene.reliability.observe(view[asked], mask[asked], rendering.vote.detach()[asked].clamp(0, 1))
+            weight = weight * scene.reliability.vote_weight(view, mask)
+        losses["votes"] = config.votes * vote_loss(rendering.vote, mask, weight, robustness)
     if config.plate > 0:
         # Rays through the object must not teach the background the object's colours: gate by the rendered matte.
         misses = (1.0 - rendering.alpha.detach()).clamp(0, 1).square() * (rendering.crop < 0.5)
@@ -123,6 +136,10 @@ def training_losses(
         losses["entropy"] = config.entropy * ramp(progress, 0.5, 1.0) * entropy_loss(rendering.alpha)
     if config.parsimony > 0:
         losses["parsimony"] = config.parsimony * ramp(progress, 0.0, 0.5) * rendering.alpha.mean()
+    if config.explained > 0:
+        error = (rendering.background.detach() - photo).square().mean(-1)
+        explained = torch.exp(-0.5 * error / config.explained_error**2)
+        losses["explained"] = config.explained * ramp(progress, 0.0, 0.5) * (rendering.alpha * explained).mean()
     if config.points > 0 and rendering.probes.points.shape[0] > config.uniform_points:
         losses["points"] = config.points * _point_pull(scene, rendering.probes, config.uniform_points)
     losses["appearance"] = config.appearance * scene.appearance.square().mean()

@@ -15,24 +15,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surface_sos_ns.fields.colour import ColourNet
-from surface_sos_ns.fields.contraction import contract, contract_direction
+from surface_sos_ns.fields.contraction import contract, contract_direction, contracted_cell
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import Backend, GridLayout
 from surface_sos_ns.fields.label import LABEL_LAYOUT, LabelField
 from surface_sos_ns.fields.sdf import SDFField, SurfaceSample
+from surface_sos_ns.reliability import MaskReliability
 from surface_sos_ns.rendering.composite import (
     Listed,
     composite_colours,
     composite_weights,
     density_section_opacity,
     nothing,
+    scale_gradient,
     section_opacity,
     seen_samples,
 )
+from surface_sos_ns.sampling.evidence import Evidence
 from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up, look_up_in_cube
 from surface_sos_ns.sampling.importance import choose_sampler
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples, sample_rays
 from surface_sos_ns.schedules import geometric, ramp
+from surface_sos_ns.warm_start import SightLines, fit_to_hull, fit_to_points
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class SceneConfig:
     split: Literal["votes", "predicted"] = "votes"
     """What splits the layers: a view-independent label learned from mask votes to the end of the run (default preset),
     or the colour net's predicted alpha (eq. 3, paper preset)."""
+    foreground: Literal["sdf", "density"] = "sdf"
+    """FoCoR's geometry: a surface, or for the ablation a density of the same network, without surface or eikonal."""
+    background: Literal["field", "directional"] = "field"
+    """BaCo, or for the ablation no geometry at all behind the object: a colour for every direction."""
     background_inside: Literal["density", "sdf"] = "density"
     """BaCo's geometry inside the object sphere."""
     background_beyond: Literal["density", "sdf"] = "density"
@@ -61,7 +69,11 @@ class SceneConfig:
     candidates: tuple[int, int, int] = (24, 64, 32)
     """Coarse intervals a ray before, inside and beyond the object sphere."""
     cache_resolution: int = 64
-    """Cells per axis of the cached fields that guide sampling."""
+    """Cells per axis of the cached foreground that guides sampling."""
+    background_cache_resolution: int = 128
+    """Cells per axis of the cached background that guides sampling."""
+    evidence_resolution: int = 128
+    """Cells per axis of the record of what training has seen of the background."""
     probability_resolution: int = 96
     """Cells per axis of the stored object probability m^P."""
     first_sharpness: float = 64.0
@@ -71,6 +83,8 @@ class SceneConfig:
     """Floor of b at the end of the run; a learned b alone stays blurred in short runs."""
     gate_slope: tuple[float, float] = (1.0, 6.0)
     """Slope on the label's logit when it splits the layers, first and last: the split hardens during the run."""
+    gate_gradient: float = 0.1
+    """Share of the colours' gradient that reaches the label: where votes are even, what explains the photos decides."""
     near_fraction: float = 0.4
     """Rays start at this fraction of the way from the camera to the object sphere."""
     far: float = 200.0
@@ -79,6 +93,10 @@ class SceneConfig:
     """Samples with less weight than this get no colour evaluated."""
 
 
+LEAST_SHARE, LEAST_OPACITY = 0.1, 1e-2
+"""Cells of the cached background with less opacity than this are refreshed that much more rarely."""
+MOST_DEPTH = 0.7
+"""Optical depth of a cell of the cached background at most."""
 LABEL_SUPPORT = 0.02
 """Least probability of the hull training started from at which a point can be labelled object."""
 MIXED_DENSITY_BIAS = 5.0
@@ -101,10 +119,12 @@ class Rendering(NamedTuple):
     alpha: Tensor  # (R,) the object's matte, sum_i T_i aF_i
     foreground: Tensor  # (R, 3) the object over black
     background: Tensor  # (R, 3) the clean plate: the background rendered alone
+    background_confidence: Tensor  # (R,) how surely training has seen it; 0 in training and without `plate`
     depth: Tensor  # (R,) expected distance along the ray, object-frame units
     normal: Tensor  # (R, 3) weighted unit normals of the foreground
     accumulation: Tensor  # (R,) light stopped by anything
     vote: Tensor  # (R,) label seen along the ray with the geometry detached
+    votes_asked: Tensor  # (R,) bool, whether the ray passes where the label can say object at all
     crop: Tensor  # (R,) highest m^P along the ray
     distortion: Tensor  # (R,) spread of the light stopped by the background, 0 for one surface
     sdf: Tensor  # (P,) foreground distances at evaluated samples
@@ -123,6 +143,7 @@ class SurfaceSOS(nn.Module):
 
     centre: Tensor
     radius: Tensor
+    reach: Tensor
     hull: Tensor
     probability: Tensor
     progress: Tensor
@@ -150,21 +171,24 @@ class SurfaceSOS(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(0.3))  # v of b = exp(10 v)
         self.background_log_sharpness = nn.Parameter(torch.tensor(0.2))
         self.appearance = nn.Parameter(torch.zeros(max(views, 1), 6))
-        self.cache = FieldCache(config.cache_resolution, splits=config.split == "votes")
+        self.cache = FieldCache(config.cache_resolution, config.background_cache_resolution, config.split == "votes")
+        self.evidence = Evidence(config.evidence_resolution)
+        self.reliability = MaskReliability(max(views, 1))
         n = config.probability_resolution
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("radius", torch.ones(()))
+        self.register_buffer("reach", torch.ones(()))  # how far BaCo's space is not contracted, object radii
         self.register_buffer("hull", torch.zeros(n, n, n))  # the votes training started from
         self.register_buffer("probability", torch.zeros(n, n, n))  # m^P as it is now
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
-        self._done = 0.0  # the buffer's value as a float: reading it from a GPU in every call would stall
+        self._done, self._reach = 0.0, 1.0  # the buffers' values: reading them from a GPU in every call would stall
 
     # ------------------------------------------------------------------ state
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self._done = float(self.progress)
+        self._done, self._reach = float(self.progress), float(self.reach)
 
     @property
     def done(self) -> float:
@@ -214,7 +238,7 @@ class SurfaceSOS(nn.Module):
         """
         if not isinstance(self.baco, SDFField):
             raise TypeError("the background is a density field in this configuration: it has no signed distance")
-        return self.baco(contract(points), normals=False).sdf
+        return self.baco(contract(points / self._reach), normals=False).sdf
 
     def gate(self, logits: Tensor) -> Tensor:
         """Label logits -> the alpha of eq. 3 that splits the layers."""
@@ -229,13 +253,19 @@ class SurfaceSOS(nn.Module):
         # FoCoR only where its cached distance can matter; elsewhere it is empty. Beyond the reach of nearly all votes
         # nothing is object: a stray label there would only punch holes.
         margin = 5.0 / sharpness + 2.0 * self.cache.cell
-        return SamplePlan(c.candidates, c.near_fraction, c.far, c.samples, sharpness, margin, LABEL_SUPPORT)
+        return SamplePlan(
+            c.candidates, c.near_fraction, c.far, c.samples, sharpness, self._reach, margin, LABEL_SUPPORT
+        )
 
     def _sample(self, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Samples:
         hull = self.hull if self.config.split == "votes" else None
-        return sample_rays(
+        samples = sample_rays(
             self.cache, self.probability, hull, origins, directions, plan, self.training, compiled=self.compiled
         )
+        if self.config.background == "directional":  # the last samples are so far away that only their direction counts
+            rays, per_ray = samples.interval.shape
+            samples = samples._replace(background=torch.arange(1, rays + 1, device=origins.device) * per_ray - 1)
+        return samples
 
     def _foreground_opacity(
         self, samples: Samples, directions: Tensor, probes: Tensor | None = None
@@ -245,6 +275,11 @@ class SurfaceSOS(nn.Module):
         surface = self.focor(points if probes is None else torch.cat([points, probes]))
         assert surface.normal is not None
         count = points.shape[0]
+        if self.config.foreground == "density":
+            density = self._soft_density(surface.sdf[:count], self.sharpness)
+            interval = samples.interval.reshape(-1)[samples.near]
+            opacity = density_section_opacity(density, torch.zeros_like(density), interval, compiled=self.compiled)
+            return Listed(opacity, samples.near), surface, F.normalize(surface.normal[:count], dim=-1)
         opacity, unit = section_opacity(
             surface.sdf[:count],
             surface.normal[:count],
@@ -261,7 +296,7 @@ class SurfaceSOS(nn.Module):
         """BaCo's opacity at `samples.background`, its colour net's inputs there, and normals for the eikonal term."""
         c, at = self.config, samples.background
         points, crop, interval = samples.points[at], samples.crop[at], samples.interval.reshape(-1)[at]
-        contracted = contract(points)
+        contracted = contract(points / self._reach)
         if not isinstance(self.baco, SDFField):
             density, geometry = self.baco(contracted)
             opacity = density_section_opacity(density, crop, interval, compiled=self.compiled)
@@ -269,7 +304,7 @@ class SurfaceSOS(nn.Module):
         surface = self.baco(contracted)
         assert surface.normal is not None
         # The SDF lives in contracted space: its slope along the ray is along the contracted direction.
-        heading = contract_direction(points, directions[at // samples.interval.shape[1]])
+        heading = contract_direction(points / self._reach, directions[at // samples.interval.shape[1]] / self._reach)
         opacity, unit = section_opacity(
             torch.lerp(surface.sdf, torch.ones_like(crop), crop),  # eq. 4: set the SDF to a positive number
             surface.normal,
@@ -302,7 +337,8 @@ class SurfaceSOS(nn.Module):
         points = samples.points[samples.inside]
         logits = self.label(points if probes is None else torch.cat([points, probes]))
         here = logits[: points.shape[0]]
-        return Listed(self.gate(here.detach()), samples.inside), torch.sigmoid(here), logits[points.shape[0] :]
+        gate = scale_gradient(self.gate(here), torch.as_tensor(self.config.gate_gradient))
+        return Listed(gate, samples.inside), torch.sigmoid(here), logits[points.shape[0] :]
 
     def render(
         self,
@@ -355,11 +391,17 @@ class SurfaceSOS(nn.Module):
         rgb_b = self._background_colour(samples, inputs_b, directions, weights.background, weights.alone)
         colours = composite_colours(weights, rgb_f, rgb_b, Listed(unit, samples.near), compiled=self.compiled)
 
-        background = colours.background
-        if plate and not self.training:
+        background, confidence = colours.background, torch.zeros_like(weights.alpha)
+        if self.training:
+            seen = weights.background.detach().reshape(-1)[samples.background]
+            self.evidence.add(samples.points[samples.background], seen)
+        elif plate:
+            confidence = self._confidence(samples, weights.alone)
             hidden = (weights.alpha > 1e-2).nonzero()[:, 0]
             if hidden.numel():
-                background = background.index_put((hidden,), self._clean_plate(origins[hidden], directions[hidden]))
+                behind, known = self._clean_plate(origins[hidden], directions[hidden])
+                background = background.index_put((hidden,), behind)
+                confidence = confidence.index_put((hidden,), known)
         gain, offset = self._appearance(view)
         none = origins.new_zeros(0, 3)
         return Rendering(
@@ -367,10 +409,12 @@ class SurfaceSOS(nn.Module):
             alpha=weights.alpha,
             foreground=colours.foreground * gain + offset * weights.alpha[:, None],
             background=background * gain + offset,
+            background_confidence=confidence,
             depth=weights.depth,
             normal=colours.normal,
             accumulation=weights.accumulation,
             vote=weights.vote,
+            votes_asked=torch.zeros_like(crop, dtype=torch.bool).index_fill_(0, samples.inside // per_ray, True),
             crop=crop,
             distortion=weights.distortion,
             sdf=surface.sdf[:count],
@@ -399,15 +443,24 @@ class SurfaceSOS(nn.Module):
         weights = composite_weights(opacity_f, opacity_b, gate, vote, samples.edges, ones, ones, compiled=self.compiled)
         return alpha.index_put((samples.rays,), weights.alpha)
 
-    def _clean_plate(self, origins: Tensor, directions: Tensor) -> Tensor:
-        """(R, 3) the background alone, sampled where the background is."""
+    def _confidence(self, samples: Samples, alone: Tensor) -> Tensor:
+        """(R,) how surely training has seen the background that weighs `alone` (R, S)."""
+        per_ray, at = samples.interval.shape[1], samples.background
+        weights = alone.reshape(-1)[at]
+        known = alone.new_zeros(alone.shape[0])
+        known.index_add_(0, at // per_ray, weights * self.evidence.confidence(samples.points[at]))
+        return known / alone.sum(-1).clamp(min=1e-6)
+
+    def _clean_plate(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, 3) the background alone, sampled where the background is, and (R,) how surely it has been seen."""
         samples = self._sample(origins, directions, replace(self._plan(), background_only=True))
         opacity, inputs, _ = self._background_opacity(samples, directions)
         none, ones = nothing(origins), samples.edges.new_ones(samples.edges.shape[0])
         weights = composite_weights(none, opacity, none, none.values, samples.edges, ones, ones, compiled=self.compiled)
         rgb = self._background_colour(samples, inputs, directions, weights.alone)
         blank = nothing(origins, 3)
-        return composite_colours(weights, blank, rgb, blank, compiled=self.compiled).background
+        colours = composite_colours(weights, blank, rgb, blank, compiled=self.compiled)
+        return colours.background, self._confidence(samples, weights.alone)
 
     def _appearance(self, view: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gain and offset (R, 3) or (1, 3) of the views' exposure and white balance."""
@@ -418,12 +471,13 @@ class SurfaceSOS(nn.Module):
 
     @torch.no_grad()
     def update_cache(self, share: float = 1.0, chunk: int = 1 << 15) -> None:
-        """Refresh the cached fields that guide sampling.
+        """Refresh the cached fields that guide sampling, and let what was seen of the background fade.
 
         Args:
             share: of the cells, drawn at random; of FoCoR's, those near its surface are refreshed in any case.
             chunk: cells evaluated at once.
         """
+        self.evidence.forget(self._done)
         n, cache = self.config.cache_resolution, self.cache
         sdf, gate, density = (grid.view(-1) for grid in (cache.sdf, cache.gate, cache.density))
         drawn = torch.rand_like(sdf) < share
@@ -434,19 +488,31 @@ class SurfaceSOS(nn.Module):
                 gate[index] = 0.0
                 supported = self.hull_probability(centres) > LABEL_SUPPORT
                 gate[index[supported]] = self.gate(self.label(centres[supported]))
-        for index in drawn.nonzero()[:, 0].split(chunk):
+        n = self.config.background_cache_resolution
+        # Most cells are empty and stay so.
+        likely = share * (LEAST_SHARE + (1.0 - LEAST_SHARE) * (density * (4.0 * self._reach / n) > LEAST_OPACITY))
+        for index in (torch.rand_like(density) < likely).nonzero()[:, 0].split(chunk):
             jitter = (torch.rand(index.shape[0], 3, device=index.device) * 2 - 1) * (2.0 / n)
-            found = self._effective_density(cell_centres(index, n, 2.0) + jitter)
-            density[index] = torch.maximum(density[index] * 0.7, found)
+            centres = cell_centres(index, n, 2.0)
+            found = self._effective_density(centres + jitter)
+            # A surface is somewhere in its cell: were all light to stop at the cell's front, so would all samples.
+            most = MOST_DEPTH / contracted_cell(centres, self._reach, n)
+            density[index] = torch.maximum(density[index] * 0.7, torch.minimum(found, most))
 
     def _effective_density(self, contracted: Tensor) -> Tensor:
         """BaCo as a density at points of contracted space, cropped by m^P."""
-        crop = self.object_probability(contracted)
+        if self.config.background == "directional":
+            return torch.zeros_like(contracted[:, 0])
+        crop = self.object_probability(contracted * self._reach)  # what is contracted lies outside the object's cube
         if isinstance(self.baco, SDFField):
             sdf = torch.lerp(self.baco(contracted, normals=False).sdf, torch.ones_like(crop), crop)
-            b = self.background_sharpness
-            return b * torch.sigmoid(-sdf * b)  # the density of NeuS at normal incidence
+            return self._soft_density(sdf, self.background_sharpness)
         return self.baco(contracted)[0] * (1.0 - crop)
+
+    @staticmethod
+    def _soft_density(sdf: Tensor, sharpness: Tensor) -> Tensor:
+        """The density (P,) that NeuS gives a surface at normal incidence."""
+        return sharpness * torch.sigmoid(-sdf * sharpness)
 
     @torch.no_grad()
     def refresh_probability(self, dilation: float, chunk: int = 1 << 15) -> None:
@@ -464,39 +530,49 @@ class SurfaceSOS(nn.Module):
     # ------------------------------------------------------------------ start
 
     def initialise(
-        self, centre: Tensor, radius: float, probability: Tensor, signed_distance: Tensor, steps: int = 300
+        self,
+        centre: Tensor,
+        radius: float,
+        reach: float,
+        probability: Tensor,
+        signed_distance: Tensor,
+        lines: SightLines | None = None,
+        steps: int = 300,
     ) -> None:
-        """Start from the voted hull: FoCoR at its signed distance, the label at its votes, m^P at its probability.
+        """Start from what is known before training.
+
+        FoCoR starts at the voted hull's signed distance, the label at its votes, m^P at its probability, and BaCo at
+        the sparse points that lie outside the hull.
 
         Args:
             centre: (3,) of the object, world frame; radius in world units.
+            reach: how far from the centre space is as detailed as near the object, in object radii, at least 1: the
+                distance of the cameras. What lies beyond is contracted.
             probability: (R, R, R) soft visual hull over the object cube, indexed [x, y, z].
             signed_distance: (R, R, R) to the hull, object-frame units, negative inside.
-            steps: of the regression, a few milliseconds each.
+            lines: sparse points and who sees them, object frame.
+            steps: of each regression, a few milliseconds each.
         """
         device = self.centre.device
         self.centre.copy_(centre.to(device))
         self.radius.fill_(radius)
+        self._reach = max(reach, 1.0)
+        self.reach.fill_(self._reach)
         probability, signed_distance = probability.to(device), signed_distance.to(device)
         n = self.config.probability_resolution
         self.hull.copy_(look_up(probability, grid_centres(n, 1.0, device), 1.0).reshape(n, n, n))
         self.probability.copy_(self.hull)
-        parameters = [*self.focor.parameters(), *self.label.parameters()]
-        optimiser = torch.optim.Adam(parameters, lr=5e-3, eps=1e-15)
-        for _ in range(steps):
-            points = torch.rand(4096, 3, device=device) * 2 - 1
-            target = look_up(signed_distance, points, 1.0)
-            surface = self.focor(points)
-            assert surface.normal is not None
-            near = torch.exp(-(target / 0.2).square())  # the band around the hull counts most
-            loss = ((surface.sdf - target).abs() * (0.2 + near)).mean()
-            loss = loss + 0.1 * (surface.normal.norm(dim=-1) - 1).square().mean()
-            votes = look_up(probability, points, 1.0)
-            loss = loss + F.binary_cross_entropy_with_logits(self.label(points), votes.clamp(0.02, 0.98))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        fit_to_hull(self.focor, self.label, probability, signed_distance, steps)
+        if lines is not None:
+            outside = self.object_probability(lines.points) < 0.3
+            seen = None if lines.seen is None else lines.seen[outside]
+            fit_to_points(
+                self.baco,
+                SightLines(lines.points[outside], lines.cameras, seen),
+                self._reach,
+                self.config.background_cache_resolution,
+                steps,
+            )
         self.update_cache()
         self.ready.fill_(True)
 

@@ -53,13 +53,13 @@ def soft_ball(resolution: int, radius: float, slope: float) -> Tensor:
 
 def scene(resolution: int = 32, splits: bool = True) -> tuple[FieldCache, Tensor, Tensor]:
     """Cache, m^P and hull of a dented ball in thin fog, with a patchy wall around it."""
-    cache = FieldCache(resolution, splits)
-    shape = cache.sdf.shape
+    cache = FieldCache(resolution, 40, splits)
+    shape, beyond = cache.sdf.shape, cache.density.shape
     near = grid_centres(resolution, 1.0)
     cache.sdf.copy_((near.norm(dim=-1) - 0.5 + 0.05 * torch.sin(near.sum(-1) * 9)).reshape(shape))
     cache.gate.copy_(soft_ball(resolution, 0.6, 30.0))
-    wall = (grid_centres(resolution, 2.0).norm(dim=-1) > 1.75).reshape(shape)
-    cache.density.copy_(uniform(*shape, seed=1) * (0.05 + 20.0 * wall * (uniform(*shape, seed=2) > 0.5)))
+    wall = (grid_centres(40, 2.0).norm(dim=-1) > 1.75).reshape(beyond)
+    cache.density.copy_(uniform(*beyond, seed=1) * (0.05 + 20.0 * wall * (uniform(*beyond, seed=2) > 0.5)))
     return cache, soft_ball(40, 0.5, 40.0), soft_ball(40, 0.6, 20.0)
 
 
@@ -104,6 +104,16 @@ def test_compiled_samples_are_those_of_torch(distance: float, stratified: bool) 
     assert torch.allclose(ours.points.reshape(333, 24, 3), points, atol=1e-4)  # of up to 200
     for name in ("near", "inside", "background"):
         assert_nearly_the_same_list(getattr(ours, name), getattr(twin, name), 8)  # of 8000 samples
+
+
+@pytest.mark.parametrize("reach", [1.0, 2.5])
+def test_the_uncontracted_space_is_as_large_in_both(reach: float) -> None:
+    plan = replace(PLAN, reach=reach, least_opacity=0.02)
+    ours, twin, *_ = both(plan, *rays(300))
+    assert_same_places(ours, twin)
+    assert_nearly_the_same_list(ours.background, twin.background, 20)
+    wall = 4.0 * reach  # |contracted| = 1.75
+    assert float((ours.middle[:, 12:] - wall).abs().median()) < 4.0 + 0.5 * wall
 
 
 @pytest.mark.parametrize("splits", [False, True])
@@ -178,7 +188,7 @@ def test_the_clean_plates_samples_need_no_foreground() -> None:
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_without_anything_cached_samples_are_even_over_the_intervals(compiled: bool) -> None:
-    cache = FieldCache(8)
+    cache = FieldCache(8, 8)
     cache.sdf.fill_(10.0)
     plan = replace(PLAN, candidates=(2, 4, 3), samples=8)
     origins, directions = rays(20)
@@ -191,7 +201,7 @@ def test_without_anything_cached_samples_are_even_over_the_intervals(compiled: b
 @pytest.mark.parametrize("compiled", [False, True])
 def test_nothing_is_looked_for_where_no_light_is_left(compiled: bool) -> None:
     """A wall in front of a wall: with next to no light behind the first, samples do not crowd at the second."""
-    cache = FieldCache(64)
+    cache = FieldCache(64, 64)
     cache.sdf.fill_(10.0)
     origins, directions = torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
     plan = SamplePlan((1, 64, 1), 0.4, 200.0, samples=400, sharpness=400.0)

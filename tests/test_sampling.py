@@ -108,7 +108,7 @@ def test_look_ups_keep_shapes_and_hold_the_border():
 
 def sphere_cache(radius: float = 0.5, resolution: int = 64) -> FieldCache:
     """An analytic sphere in empty space."""
-    cache = FieldCache(resolution)
+    cache = FieldCache(resolution, resolution)
     cache.sdf.copy_((grid_centres(resolution, 1.0).norm(dim=-1) - radius).reshape(cache.sdf.shape))
     return cache
 
@@ -277,7 +277,7 @@ def test_nerfacc_draws_what_torch_draws():
 
 def test_background_hidden_by_the_label_draws_no_samples() -> None:
     """A dense background cell in front of the surface, labelled object, must not hide the surface from the sampler."""
-    cache = FieldCache(32, splits=True)
+    cache = FieldCache(32, 24, splits=True)
     centres = grid_centres(32, 1.0).reshape(32, 32, 32, 3)
     cache.sdf.copy_(centres.norm(dim=-1) - 0.5)
     cache.density.fill_(100.0)  # everywhere, in contracted space

@@ -38,7 +38,7 @@ def start(config: SceneConfig, steps: int = 300) -> SurfaceSOS:
     scene = SurfaceSOS(config, views=3)
     n = 48
     distance = (grid_centres(n, 1.0).norm(dim=-1) - BALL).reshape(n, n, n)
-    scene.initialise(torch.tensor([1.0, 2.0, 3.0]), 2.0, (distance < 0).float(), distance, steps)
+    scene.initialise(torch.tensor([1.0, 2.0, 3.0]), 2.0, 1.0, (distance < 0).float(), distance, steps=steps)
     scene.zero_grad()
     return scene
 
@@ -101,7 +101,7 @@ def test_a_ray_through_the_ball_hits_it_and_one_beside_it_does_not(started):
     assert (seen.accumulation[2:] < 0.02).all()
     expected = 3.0 - torch.tensor([BALL**2, BALL**2 - 0.05]).sqrt()
     assert torch.allclose(seen.depth[:2], expected, atol=0.06)
-    assert (seen.depth[2:] > 50).all()  # nothing hit: far away
+    assert (seen.depth[2:] > 15).all()  # nothing hit: far away
     outward = torch.cat([torch.tensor([[0.0, 0.0], [0.1, -0.2]]), 3.0 - expected[:, None]], -1) / BALL
     cosine = (seen.normal[:2] * outward).sum(-1)
     assert (cosine > 0.9).all()
@@ -232,6 +232,9 @@ def test_a_view_without_a_code_gets_the_mean(started):
 # ------------------------------------------------------------------ training
 
 
+VIEWS = torch.zeros(64, dtype=torch.long)
+
+
 def a_batch(count: int = 64) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(4)
     points = torch.rand(count, 2, generator=generator) * 2 - 1
@@ -251,7 +254,7 @@ def test_every_preset_trains(config, progress):
     for _ in range(12):
         view = torch.randint(3, (len(mask),))
         rendering = scene.render(*rays, view=view, probes=draw_probes(ObjectiveConfig(), surface, torch.device("cpu")))
-        losses = training_losses(scene, ObjectiveConfig(), rendering, photo, mask, weight)
+        losses = training_losses(scene, ObjectiveConfig(), rendering, photo, mask, weight, view)
         total = torch.stack(list(losses.values())).sum()
         optimiser.zero_grad()
         total.backward()
@@ -269,7 +272,9 @@ def test_votes_move_the_label_and_not_the_geometry():
     scene = start(TINY, steps=30).train()
     scene.set_progress(0.5)
     rays, photo, mask, weight = a_batch()
-    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays, probes=probes()), photo, 1 - mask, weight)
+    losses = training_losses(
+        scene, ObjectiveConfig(), scene.render(*rays, probes=probes()), photo, 1 - mask, weight, VIEWS
+    )
     losses["votes"].backward()
     moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert moved and all(name.startswith("label.") for name in moved)
@@ -278,7 +283,7 @@ def test_votes_move_the_label_and_not_the_geometry():
 def test_the_clean_plates_loss_does_not_move_the_object():
     scene = start(TINY, steps=30).train()
     rays, photo, mask, weight = a_batch()
-    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays, probes=probes()), photo, mask, weight)
+    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays, probes=probes()), photo, mask, weight, VIEWS)
     losses["plate"].backward()
     moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert moved and not any(name.startswith(("focor", "label")) for name in moved)

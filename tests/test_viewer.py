@@ -25,7 +25,18 @@ from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig, 
 from surface_sos_ns.plugin.viewing import NEEDS, Need
 from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
 
-OUTPUTS = ("rgb", "mask", "alpha", "foreground", "background", "overlay", "depth", "normals", "accumulation")
+OUTPUTS = (
+    "rgb",
+    "mask",
+    "alpha",
+    "foreground",
+    "background",
+    "background_confidence",
+    "overlay",
+    "depth",
+    "normals",
+    "accumulation",
+)
 WAIT = 30.0  # seconds; a render takes a fraction of one, but kernels may have to be compiled first
 
 
@@ -88,7 +99,7 @@ def model() -> SurfaceSOSModel:
     model: SurfaceSOSModel = config.setup(scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2)
     axis = torch.linspace(-1, 1, 24)
     distance = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0) - 0.5
-    model.scene.initialise(torch.zeros(3), 1.0, (distance < 0).float(), distance, 60)
+    model.scene.initialise(torch.zeros(3), 1.0, 4.0, (distance < 0).float(), distance, steps=60)
     return model
 
 

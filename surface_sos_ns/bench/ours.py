@@ -155,8 +155,9 @@ class Run:
     def __init__(self, preset: Preset, data: SceneData, device: torch.device):
         self.preset, self.device = preset, device
         self.scene = SurfaceSOS(preset.scene, data.view_count).to(device)
-        self.points = data.points
-        self.scene.initialise(data.centre, data.radius, data.hull, data.signed_distance, preset.initial_fit_steps)
+        self.points = data.lines.points[data.lines.points.norm(dim=-1) < 1]
+        start = (data.centre, data.radius, data.reach, data.hull, data.signed_distance, data.lines)
+        self.scene.initialise(*start, preset.initial_fit_steps)
         self.optimisers = optimisers(self.scene)
 
     def fit(self, batches: Iterator[Batch], steps: int, until: float, advance: Callable[[], None]) -> None:
@@ -189,7 +190,9 @@ class Run:
             probes = draw_probes(objective, self.points, self.device)
             rendering = scene.render(batch.origins, batch.directions, batch.view, probes=probes)
         with part(LOSSES):
-            losses = training_losses(scene, objective, rendering, batch.photo, batch.mask, batch.mask_weight)
+            losses = training_losses(
+                scene, objective, rendering, batch.photo, batch.mask, batch.mask_weight, batch.view
+            )
             loss = torch.stack(list(losses.values())).sum()
         before_backward(loss)
         with part(BACKWARD):

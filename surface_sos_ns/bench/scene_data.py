@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.bench.settings import BenchError
+from surface_sos_ns.warm_start import SightLines, sight_lines
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.object_prior import ObjectPrior
@@ -47,9 +48,10 @@ class SceneData:
     band: Tensor  # (B,) pixels in and around the projected hull
     centre: Tensor  # (3,) of the object, world frame
     radius: float  # world units
+    reach: float  # median distance of the cameras from the centre, in radii
     hull: Tensor  # (V, V, V) probability
     signed_distance: Tensor  # (V, V, V) to the hull
-    points: Tensor  # (P, 3) sparse points on the object
+    lines: SightLines  # sparse points
     view_count: int
     held_out: Views  # world frame
     held_out_masks: list[np.ndarray]  # (H, W) bool, true masks
@@ -161,7 +163,6 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
         return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
 
     eyes = (views.centres() - prior.sphere.centre) / radius
-    points = (prior.points.xyz - prior.sphere.centre) / radius
     pixels = Batch(
         origins=tensor(np.repeat(eyes, count, axis=0)),
         directions=tensor(np.concatenate([views.rays(index, coords) for index in range(len(views))])),
@@ -175,9 +176,10 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
         band=torch.as_tensor(_band(prior, views, width, height), device=device),
         centre=centre,
         radius=radius,
+        reach=float(np.median(np.linalg.norm(eyes, axis=1))),
         hull=torch.as_tensor(hull.probability),
         signed_distance=torch.as_tensor(hull.signed_distance()),
-        points=tensor(points[(np.linalg.norm(points, axis=1) < 1) & (prior.points.track_length != 2)]),
+        lines=sight_lines(prior.points, tensor(eyes), centre, radius, device),
         view_count=len(views),
         held_out=_views(description, held_out),
         held_out_masks=[read(frame["gt_mask_path"], cv2.IMREAD_GRAYSCALE) > 127 for frame in held_out],

@@ -76,11 +76,11 @@ def _mix(grid, corner, n, fx, fy, fz):  # type: ignore[no-untyped-def]
 
 
 @njit(**_OPTIONS)
-def _contraction(x, y, z):  # type: ignore[no-untyped-def]
-    """What `contract` scales a point by, halved: contracted space reaches to 2."""
-    norm = np.sqrt(x * x + y * y + z * z)
+def _contraction(x, y, z, shrink):  # type: ignore[no-untyped-def]
+    """What `contract` scales a point by that is first scaled by `shrink`, halved: contracted space reaches to 2."""
+    norm = np.sqrt(x * x + y * y + z * z) * shrink
     norm = norm if norm > np.float32(1.0) else np.float32(1.0)
-    return (np.float32(1.0) - np.float32(0.5) / norm) / norm
+    return shrink * (np.float32(1.0) - np.float32(0.5) / norm) / norm
 
 
 @njit(**_OPTIONS)
@@ -157,11 +157,11 @@ def _weigh(origin, direction, edges, before, within, fields, cells, scratch, wei
 
     Chunks start anew at the object sphere and beyond it: the foreground's fields are needed in between only.
     """
-    density, sdf, gate, n, slope, splits, plate, least_light = fields
+    density, sdf, gate, d, shrink, n, slope, splits, plate, least_light = fields
     one, half, nothing = np.float32(1.0), np.float32(0.5), np.float32(0.0)
     ox, oy, oz = origin[0], origin[1], origin[2]
     dx, dy, dz = direction[0], direction[1], direction[2]
-    cells_half = np.float32(0.5 * n)
+    cells_half = np.float32(0.5 * d)
     middle, shown = scratch[_MIDDLE : _MIDDLE + _CHUNK], scratch[_LABEL : _LABEL + _CHUNK]
     phi = scratch[_PHI + 1 : _PHI + 1 + _CHUNK]
     light, total = 1.0, 0.0
@@ -181,8 +181,8 @@ def _weigh(origin, direction, edges, before, within, fields, cells, scratch, wei
             hit = x * x + y * y + z * z < one
             scratch[_WITHIN + i] = one if hit else nothing
             hits += np.int32(hit) & np.int32(i < size)
-            s = _contraction(x, y, z)
-            cells[i] = _cell(x * s, y * s, z * s, cells_half, n)
+            s = _contraction(x, y, z, shrink)
+            cells[i] = _cell(x * s, y * s, z * s, cells_half, d)
         for i in range(_CHUNK):
             scratch[_OPACITY + i] = density[np.uint32(cells[i])]
         for i in range(_CHUNK):
@@ -286,7 +286,7 @@ def _edges(first, last, origins, directions, candidates, fields, floor, jitter, 
 @njit(**_OPTIONS)
 def _samples(first, last, origins, directions, candidates, fields, floor, jitter, look, found, marks, counts):  # type: ignore[no-untyped-def]
     """Samples of the batches of rays first..last, with marks and how many there are of each a ray."""
-    density, sdf, n, plate = fields[0], fields[1], fields[3], fields[6]
+    density, sdf, _, d, shrink, n, _, _, plate, _ = fields
     probability, hull, m, margin, support, least_opacity, most_crop, alpha_only = look
     drawn, middle, interval, points, crop = found
     one = np.float32(1.0)
@@ -356,8 +356,8 @@ def _samples(first, last, origins, directions, candidates, fields, floor, jitter
                 kept = crop[p] < most_crop and not (alpha_only and s + 1 == end)
                 if kept and least_opacity > np.float32(0.0):
                     x, y, z = points[p, 0], points[p, 1], points[p, 2]
-                    c = _contraction(x, y, z)
-                    cell = np.uint32(_cell(x * c, y * c, z * c, cells_half, n))
+                    c = _contraction(x, y, z, shrink)
+                    cell = np.uint32(_cell(x * c, y * c, z * c, np.float32(0.5 * d), d))
                     kept = density[cell] * interval[r, s] >= least_opacity
                 if kept:
                     marks[p] |= _BACKGROUND
@@ -495,9 +495,9 @@ class RayCall:
 
     Args:
         origins, directions: (R, 3), object frame.
-        caches: density, sdf and gate, (N, N, N) each.
+        caches: density (D, D, D); sdf and gate, (N, N, N) each.
         counts, near_fraction, far: of `candidate_edges`.
-        sharpness, splits, background_only, least_light: of `FieldCache.interval_weights`.
+        sharpness, reach, splits, background_only, least_light: of `FieldCache.interval_weights`.
         samples, floor: of `draw_edges`.
         jitter: (R, samples + 1) in [0, 1), place of each draw in its stratum; None for the middles.
 
@@ -514,6 +514,7 @@ class RayCall:
         near_fraction: float,
         far: float,
         sharpness: float,
+        reach: float,
         splits: bool,
         background_only: bool,
         least_light: float,
@@ -524,10 +525,9 @@ class RayCall:
         self.samples = samples
         self.origins, self.directions = _rays(origins, directions)
         self.count = self.origins.shape[0]
-        flat = [_flat_grid(grid) for grid in caches]
-        n = flat[0][1]
-        if any(size != n for _, size in flat):
-            raise ValueError(f"the cached fields must be of one size, got {[size for _, size in flat]}")
+        (density, d), (sdf, n), (gate, k) = (_flat_grid(grid) for grid in caches)
+        if n != k:
+            raise ValueError(f"the cached SDF and gate must be of one size, got {n} and {k}")
         if jitter is not None and jitter.shape != (self.count, samples + 1):
             raise ValueError(f"jitter must be {(self.count, samples + 1)}, got {tuple(jitter.shape)}")
         slope = np.float32(min(sharpness, 0.5 * n))
@@ -535,7 +535,7 @@ class RayCall:
             self.origins,
             self.directions,
             _candidate_arguments(counts, near_fraction, far),
-            (*(grid for grid, _ in flat), n, slope, splits, background_only, least_light),
+            (density, sdf, gate, d, np.float32(1.0 / reach), n, slope, splits, background_only, least_light),
             floor,
             np.empty((1, 0), np.float32) if jitter is None else _array(jitter),
         )

@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def contract(points: Tensor) -> Tensor:
-    """Map all of space into the ball of radius 2; the unit ball (the object sphere) stays as it is.
+    """Map all of space into the ball of radius 2; the unit ball stays as it is.
 
     Args:
-        points: (..., 3) in the object frame.
+        points: (..., 3) in units of the radius within which space is to stay as it is.
 
     Returns:
         (..., 3) with norm below 2.
@@ -27,3 +27,18 @@ def contract_direction(points: Tensor, directions: Tensor) -> Tensor:
     along = (points * directions).sum(-1, keepdim=True)
     radial = (2.0 / norm**4 - 2.0 / norm**3) * along
     return directions * ((2.0 - 1.0 / norm) / norm) + points * radial
+
+
+def contracted_cell(contracted: Tensor, reach: float, resolution: int) -> Tensor:
+    """Length of a cell of contracted space along the radius, before contraction.
+
+    Args:
+        contracted: (P, 3) points of contracted space, norm below 2 (farther ones count as 1.99).
+        reach: radius that was scaled to 1 before the contraction.
+        resolution: cells per axis of [-2, 2]^3.
+
+    Returns:
+        (P,) in the units of `reach`.
+    """
+    # Contracted, r is 2 - 1 / r, so the slope is 1 / r^2 = (2 - c)^2.
+    return reach * (4.0 / resolution) / (2.0 - contracted.norm(dim=-1).clamp(1.0, 1.99)).square()

@@ -25,7 +25,9 @@ from surface_sos_ns.metrics import THRESHOLD, image_metrics, mask_metrics, regio
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
 from surface_sos_ns.plugin.viewing import Need, ViewerDefaults, ViewImages, shown_in
 from surface_sos_ns.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
+from surface_sos_ns.rendering.completion import complete
 from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.warm_start import sight_lines
 
 if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
@@ -125,7 +127,7 @@ class SurfaceSOSModel(Model):
         torch.set_flush_denormal(True)
         directory: Path | None = None if trainer is None else trainer.base_dir
         prior = cast("Any", pipeline.datamanager).prepare(directory)
-        self._start(prior)
+        self._start(prior, cast("Any", pipeline.datamanager).train_dataset.cameras.camera_to_worlds[:, :3, 3])
         total = self.config.total_steps or (trainer.config.max_num_iterations if trainer is not None else 1)
         refresh = {int(fraction * total) for fraction in self.config.probability_refresh}
 
@@ -146,23 +148,24 @@ class SurfaceSOSModel(Model):
             TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], after, update_every_num_iters=1),
         ]
 
-    def _start(self, prior: ObjectPrior) -> None:
+    def _start(self, prior: ObjectPrior, cameras: Tensor) -> None:
         """Take over what is known before training, unless a checkpoint already says more."""
-        centre = torch.as_tensor(prior.sphere.centre, dtype=torch.float32)
+        centre, radius = torch.as_tensor(prior.sphere.centre, dtype=torch.float32), float(prior.sphere.radius)
+        eyes = (cameras.cpu() - centre) / radius
+        lines = None if prior.points is None else sight_lines(prior.points, eyes, centre, radius, self.device)
         if not bool(self.scene.ready):
             hull = prior.hull.relaxed(self.config.hull_slack)
             self.scene.initialise(
                 centre,
-                float(prior.sphere.radius),
+                radius,
+                float(eyes.norm(dim=-1).median()),
                 torch.as_tensor(hull.probability),
                 torch.as_tensor(hull.signed_distance()),
+                lines,
                 self.config.initial_fit_steps,
             )
-        if prior.points is not None:
-            xyz = torch.as_tensor(prior.points.xyz, dtype=torch.float32, device=self.device)
-            reliable = torch.as_tensor(prior.points.track_length, device=self.device) != 2
-            inside = (xyz - self.scene.centre).norm(dim=-1) < self.scene.radius
-            self._points = ((xyz - self.scene.centre) / self.scene.radius)[inside & reliable]
+        if lines is not None:
+            self._points = lines.points[lines.points.norm(dim=-1) < 1]
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:  # type: ignore[override]
         """Render a bundle of rays: everything the losses need in training, images otherwise."""
@@ -178,7 +181,8 @@ class SurfaceSOSModel(Model):
                 return _matte_images(self.scene.matte(origins, directions))
             images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE))
         if need is not Need.PLATE:
-            del images["background"]  # without what the object hides it is not what its name says
+            for name in ("background", "background_confidence"):  # without what the object hides they are not that
+                del images[name]
         return images
 
     def _images(self, rendering: Rendering) -> dict[str, Tensor]:
@@ -192,6 +196,7 @@ class SurfaceSOSModel(Model):
             **matte,
             "foreground": rendering.foreground.clamp(0, 1),
             "background": rendering.background.clamp(0, 1),
+            "background_confidence": rendering.background_confidence[:, None],
             "overlay": (1 - 0.5 * alpha) * rgb + tint,
             "depth": rendering.depth[:, None] * self.scene.radius,
             "normals": torch.nn.functional.normalize(rendering.normal, dim=-1) * 0.5 * alpha + 0.5,
@@ -233,7 +238,11 @@ class SurfaceSOSModel(Model):
         """nerfstudio's rendering of a view in chunks, of what `need` says."""
         context = contextvars.copy_context()  # left behind by whatever way out the viewer makes it take
         context.run(_need.set, need)
-        return context.run(super().get_outputs_for_camera_ray_bundle, rays)
+        images: dict[str, Tensor] = context.run(super().get_outputs_for_camera_ray_bundle, rays)
+        if need is Need.PLATE:
+            with _without_interruption():
+                images["background"] = complete(images["background"], images["background_confidence"][..., 0])
+        return images
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -255,7 +264,8 @@ class SurfaceSOSModel(Model):
         if "rendering" not in outputs:
             return {"colour": (outputs["rgb"] - photo).square().mean()}
         mask, weight = (batch[key].to(self.device)[..., 0] for key in ("coarse_mask", "mask_weight"))
-        return training_losses(self.scene, self.config.objective, outputs["rendering"], photo, mask, weight)
+        view = batch["indices"][:, 0].to(self.device)
+        return training_losses(self.scene, self.config.objective, outputs["rendering"], photo, mask, weight, view)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Figures for the log: PSNR of the batch and the sharpness b."""

@@ -33,6 +33,7 @@ NEEDS: dict[str, Need] = {
     "alpha": Need.MATTE,
     "foreground": Need.LAYERS,
     "background": Need.PLATE,
+    "background_confidence": Need.PLATE,
     "overlay": Need.LAYERS,
     "depth": Need.LAYERS,
     "normals": Need.LAYERS,

@@ -66,7 +66,8 @@ class FieldCache(nn.Module):
     All are buffers, so a loaded checkpoint renders at once and exactly as it was trained.
 
     Args:
-        resolution: cells per axis.
+        resolution: cells per axis of the object cube.
+        background_resolution: cells per axis of contracted space.
         splits: whether the gate is kept up to date, so that it also says where the background is hidden (eq. 5).
     """
 
@@ -74,12 +75,12 @@ class FieldCache(nn.Module):
     gate: Tensor
     density: Tensor
 
-    def __init__(self, resolution: int, splits: bool = False):
+    def __init__(self, resolution: int, background_resolution: int, splits: bool = False):
         super().__init__()
-        self.resolution, self.splits = resolution, splits
+        self.resolution, self.background_resolution, self.splits = resolution, background_resolution, splits
         self.register_buffer("sdf", torch.zeros(resolution, resolution, resolution))
         self.register_buffer("gate", torch.ones(resolution, resolution, resolution))
-        self.register_buffer("density", torch.zeros(resolution, resolution, resolution))
+        self.register_buffer("density", torch.zeros((background_resolution,) * 3))
 
     @property
     def cell(self) -> float:
@@ -87,7 +88,13 @@ class FieldCache(nn.Module):
         return 2.0 / self.resolution
 
     def interval_weights(
-        self, origins: Tensor, directions: Tensor, edges: Tensor, sharpness: float, background_only: bool = False
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        edges: Tensor,
+        sharpness: float,
+        reach: float = 1.0,
+        background_only: bool = False,
     ) -> Tensor:
         """Estimated share of a ray's light that stops in each coarse interval, 0 once `LEAST_LIGHT` is left.
 
@@ -95,6 +102,7 @@ class FieldCache(nn.Module):
             origins, directions: (R, 3), object frame.
             edges: (R, E + 1) distances.
             sharpness: b of the foreground; limited to what the cache resolves.
+            reach: radius within which the background's space is not contracted, object-frame units.
             background_only: leave the foreground out (clean plate).
 
         Returns:
@@ -102,7 +110,7 @@ class FieldCache(nn.Module):
         """
         middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
         points = origins[:, None] + directions[:, None] * middle[..., None]
-        density = look_up_nearest(self.density, contract(points), 2.0)
+        density = look_up_nearest(self.density, contract(points / reach), 2.0)
         opacity = density_opacity(density, edges[:, 1:] - edges[:, :-1])
         if not background_only:
             at_edges = origins[:, None] + directions[:, None] * edges[..., None]

@@ -52,6 +52,8 @@ class SamplePlan:
     """Samples a ray."""
     sharpness: float
     """b of the foreground, in 1 / object-frame units."""
+    reach: float = 1.0
+    """Radius within which the background's space is not contracted, object-frame units."""
     margin: float = 0.0
     """Cached distance, object-frame units, from which on the foreground is taken as empty."""
     support: float = 0.0
@@ -85,6 +87,7 @@ def _call(
         plan.near_fraction,
         plan.far,
         plan.sharpness,
+        plan.reach,
         cache.splits,
         plan.background_only,
         LEAST_LIGHT,
@@ -110,7 +113,7 @@ def sample_edges(
 
         return sampler.sample_edges(_call(cache, origins, directions, plan, stratified, jitter))
     edges = candidate_edges(origins, directions, plan.candidates, plan.near_fraction, plan.far)
-    weights = cache.interval_weights(origins, directions, edges, plan.sharpness, plan.background_only)
+    weights = cache.interval_weights(origins, directions, edges, plan.sharpness, plan.reach, plan.background_only)
     return draw_edges(edges, weights, plan.samples, stratified, jitter=jitter)
 
 
@@ -197,7 +200,9 @@ def sample_rays(
         inside = nowhere if hull is None else look_up_in_cube(hull, points) > plan.support
     background = crop < 1.0 - FULLY_CROPPED
     if plan.least_opacity > 0:
-        background &= look_up_nearest(cache.density, contract(points), 2.0) * interval >= plan.least_opacity
+        background &= (
+            look_up_nearest(cache.density, contract(points / plan.reach), 2.0) * interval >= plan.least_opacity
+        )
     if plan.foreground_only:
         near = near if hull is None else near & inside
         following = near.long().flip(-1).cumsum(-1).flip(-1)  # near samples from here on

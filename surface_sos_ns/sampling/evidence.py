@@ -1,0 +1,50 @@
+"""Where training has seen the background, so that a clean plate can say what of it is known and what is a guess."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from surface_sos_ns.fields.contraction import contract
+from surface_sos_ns.sampling.field_cache import look_up
+
+
+class Evidence(nn.Module):
+    """Light of training rays that ended in the background, on a grid over space contracted around the object sphere.
+
+    Contracted at the object's own radius, not as BaCo's space is, it resolves best what the object hides or touches.
+    It is a buffer, so a checkpoint knows it.
+
+    Args:
+        resolution: cells per axis.
+        enough: light, in rays, at which a cell counts as seen with confidence 1 - 1/e.
+        memory: share of the run after which what was seen counts half: surfaces move while they are learned.
+    """
+
+    light: Tensor
+    noted: Tensor
+
+    def __init__(self, resolution: int, enough: float = 3.0, memory: float = 0.25):
+        super().__init__()
+        self.resolution, self.enough, self.memory = resolution, enough, memory
+        self.register_buffer("light", torch.zeros((resolution,) * 3))
+        self.register_buffer("noted", torch.zeros((), dtype=torch.float64))  # progress of the run at the last `forget`
+
+    @torch.no_grad()
+    def add(self, points: Tensor, weights: Tensor) -> None:
+        """Count light `weights` (P,), in rays, that ended at points (P, 3) of the object frame."""
+        n = self.resolution
+        cell = ((contract(points) / 2.0 + 1) * (0.5 * n)).long().clamp(0, n - 1)
+        flat = (cell[:, 0] * n + cell[:, 1]) * n + cell[:, 2]
+        self.light.view(-1).index_add_(0, flat, weights)
+
+    @torch.no_grad()
+    def forget(self, progress: float) -> None:
+        """Let what was counted fade, up to this fraction of the run."""
+        self.light.mul_(0.5 ** max((progress - float(self.noted)) / self.memory, 0.0))
+        self.noted.fill_(progress)
+
+    def confidence(self, points: Tensor) -> Tensor:
+        """In [0, 1], (P,): how surely training has seen what is at points (P, 3) of the object frame. No gradient."""
+        with torch.no_grad():
+            return 1.0 - torch.exp(-look_up(self.light, contract(points), 2.0) / self.enough)

@@ -1,0 +1,154 @@
+"""What the fields are fitted to before training: the object's to the voted hull, the background's to sparse points.
+
+Both are regressions of a few seconds. They decide more than their length says: the object must be there before the
+background explains it away, and the background's surfaces before fog in front of every camera has become its geometry.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from surface_sos_ns.fields.contraction import contract, contracted_cell
+from surface_sos_ns.fields.density import DensityField
+from surface_sos_ns.fields.label import LabelField
+from surface_sos_ns.fields.sdf import SDFField
+from surface_sos_ns.sampling.field_cache import look_up
+
+if TYPE_CHECKING:  # capture/ brings scipy
+    from surface_sos_ns.capture.points import SparsePoints
+
+RATE = 5e-3
+"""Adam's learning rate in both fits."""
+SURFACE_DEPTH = 2.0
+"""Optical depth of a cell of the cached background at a sparse point."""
+EMPTY = -6.0
+"""Logarithm of the background's density, per object radius, between a camera and a point it sees."""
+NEAR_END = 2.0
+"""Cells of the cached background before a point that are not taken for empty: the point may lie that much off."""
+
+
+class SightLines(NamedTuple):
+    """Points on surfaces of the background and who saw them, object frame."""
+
+    points: Tensor  # (P, 3)
+    cameras: Tensor  # (N, 3)
+    seen: Tensor | None  # (P, N) bool, whether camera n sees point p; None where unknown
+
+
+def sight_lines(
+    points: SparsePoints, eyes: Tensor, centre: Tensor, radius: float, device: torch.device | str = "cpu"
+) -> SightLines:
+    """Reliable sparse points in the object frame; those of two photos only are often wrong.
+
+    Args:
+        points: world frame.
+        eyes: (N, 3) where the photos were taken, object frame.
+        centre, radius: (3,) and length, world frame: the object sphere.
+        device: of the result.
+    """
+    reliable = points.track_length != 2
+    xyz = (torch.as_tensor(points.xyz[reliable], dtype=torch.float32) - centre) / radius
+    seen = None if points.visibility is None else torch.as_tensor(points.visibility[reliable], device=device)
+    return SightLines(xyz.to(device), eyes.to(device), seen)
+
+
+def fit_to_hull(focor: SDFField, label: LabelField, probability: Tensor, signed_distance: Tensor, steps: int) -> None:
+    """Fit FoCoR to the hull's signed distance and the label to its votes.
+
+    Args:
+        focor, label: over the object cube.
+        probability: (R, R, R) soft visual hull over the object cube, indexed [x, y, z].
+        signed_distance: (R, R, R) to the hull, object-frame units, negative inside.
+        steps: a few milliseconds each.
+    """
+    parameters = [*focor.parameters(), *label.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=RATE, eps=1e-15)
+    for _ in range(steps):
+        points = torch.rand(4096, 3, device=probability.device) * 2 - 1
+        target = look_up(signed_distance, points, 1.0)
+        surface = focor(points)
+        assert surface.normal is not None
+        near = torch.exp(-(target / 0.2).square())  # the band around the hull counts most
+        loss = ((surface.sdf - target).abs() * (0.2 + near)).mean()
+        loss = loss + 0.1 * (surface.normal.norm(dim=-1) - 1).square().mean()
+        votes = look_up(probability, points, 1.0)
+        loss = loss + F.binary_cross_entropy_with_logits(label(points), votes.clamp(0.02, 0.98))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+
+
+class _Draw(NamedTuple):
+    """Places in contracted space at which a step of `fit_to_points` knows something."""
+
+    surfaces: Tensor  # (S, 3) about at sparse points
+    cells: Tensor  # (S,) length of a cell of the cached background there
+    empty: Tensor  # (E, 3) between a camera and a point it sees
+    gaps: Tensor  # (E,) distance to that point, in contracted space
+
+
+def _draw(lines: SightLines, sights: Tensor, reach: float, resolution: int) -> _Draw:
+    """Some of the points and, of the sights (P', 2) of points and cameras that see them, places along some."""
+    points, device = lines.points, lines.points.device
+    surfaces = contract(points[torch.randint(len(points), (1024,), device=device)] / reach)
+    cells = contracted_cell(surfaces, reach, resolution)
+    surfaces = surfaces + torch.randn_like(surfaces) / resolution
+    if len(sights) == 0:
+        return _Draw(surfaces, cells, surfaces[:0], cells[:0])
+    point, camera = sights[torch.randint(len(sights), (2048,), device=device)].unbind(-1)
+    end, eye = points[point], lines.cameras[camera]
+    goal = contract(end / reach)
+    known = 1.0 - NEAR_END * contracted_cell(goal, reach, resolution) / (end - eye).norm(dim=-1)
+    share = torch.rand(len(end), 1, device=device) * known.clamp(min=0.1)[:, None]
+    empty = contract((eye + (end - eye) * share) / reach)
+    return _Draw(surfaces, cells, empty, (empty - goal).norm(dim=-1))
+
+
+def fit_to_points(baco: DensityField | SDFField, lines: SightLines, reach: float, resolution: int, steps: int) -> None:
+    """Fit the background to sparse points: dense (or at distance 0) there, empty in front of them.
+
+    Elsewhere a density is kept as thin as it starts.
+
+    Args:
+        baco: over contracted space.
+        lines: what is known.
+        reach: radius within which the background's space is not contracted, object-frame units.
+        resolution: cells per axis of the cached background, which says how thick a surface must be to be found.
+        steps: a few milliseconds each.
+    """
+    if len(lines.points) == 0:
+        return
+    sights = torch.zeros(0, 2, dtype=torch.long) if lines.seen is None else lines.seen.nonzero()
+    optimiser = torch.optim.Adam(baco.parameters(), lr=RATE, eps=1e-15)
+    for _ in range(steps):
+        optimiser.zero_grad(set_to_none=True)
+        draw = _draw(lines, sights, reach, resolution)
+        loss = _distance_errors(baco, draw) if isinstance(baco, SDFField) else _density_errors(baco, draw)
+        loss.backward()
+        optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+
+
+def _density_errors(baco: DensityField, draw: _Draw) -> Tensor:
+    """Squared errors of the logarithm of the density."""
+    elsewhere = (torch.rand(1024, 3, device=draw.cells.device) * 2 - 1) * 2
+    density, _ = baco(torch.cat([draw.surfaces, draw.empty, elsewhere]))
+    at_surfaces, in_front, anywhere = (
+        density.clamp(min=1e-9).log().split([len(draw.surfaces), len(draw.empty), len(elsewhere)])
+    )
+    loss = (at_surfaces - (SURFACE_DEPTH / draw.cells).log()).square().sum()
+    loss = loss + 0.5 * (in_front - EMPTY).square().sum() + 0.1 * (anywhere - baco.bias).square().sum()
+    return loss / len(density)
+
+
+def _distance_errors(baco: SDFField, draw: _Draw) -> Tensor:
+    """Zero at surfaces; in front of them positive, and no farther away than the line of sight is long."""
+    surface = baco(torch.cat([draw.surfaces, draw.empty]))
+    at_surfaces, in_front = surface.sdf.split([len(draw.surfaces), len(draw.empty)])
+    loss = at_surfaces.abs().sum() + (torch.relu(-in_front) + torch.relu(in_front - draw.gaps)).sum()
+    return loss / len(surface.sdf) + 0.1 * (surface.normal.norm(dim=-1) - 1).square().mean()

@@ -1,0 +1,78 @@
+"""What a clean plate knows and what it guesses: the record of what training has seen, and filling in the rest."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from surface_sos_ns.rendering.completion import complete
+from surface_sos_ns.sampling.evidence import Evidence
+
+
+def test_confidence_follows_the_light_that_ended_in_a_cell() -> None:
+    evidence = Evidence(16, enough=2.0)
+    seen, never = torch.tensor([[0.125, 0.125, 0.125]]), torch.tensor([[-0.625, -0.625, -0.625]])
+    evidence.add(seen.expand(8, 3), torch.full((8,), 0.5))  # four rays' light in one cell of side 1/4
+    at_centre = float(evidence.confidence(seen))
+    assert at_centre == pytest.approx(1 - math.exp(-4.0 / 2.0), rel=1e-5)
+    assert float(evidence.confidence(never)) == 0.0
+
+
+def test_far_space_is_counted_where_contraction_puts_it() -> None:
+    evidence = Evidence(32)
+    contracted = torch.tensor([[0.0625, 0.0625, -1.8125]])  # the centre of a cell
+    norm = float(contracted.norm())
+    wall = contracted / norm / (2 - norm)  # contract, turned round: beyond the unit ball |c| = 2 - 1 / |p|
+    evidence.add(wall, torch.tensor([3.0]))
+    assert evidence.light.nonzero().tolist() == [[16, 16, 1]]
+    here, nearer, opposite = evidence.confidence(torch.cat([wall, 0.9 * wall, -wall])).tolist()
+    assert here == pytest.approx(1 - math.exp(-1.0), rel=1e-3)
+    assert 0.0 < nearer < here and opposite == 0.0
+
+
+def test_what_was_seen_fades_with_the_run_and_not_with_the_calls() -> None:
+    point = torch.zeros(1, 3)
+    light = {}
+    for calls in (1, 5):
+        evidence = Evidence(4, memory=0.1)
+        evidence.add(point, torch.ones(1))
+        for call in range(calls):
+            evidence.forget(0.3 * (call + 1) / calls)
+        light[calls] = float(evidence.light.sum())
+    assert light[1] == pytest.approx(0.5**3) and light[5] == pytest.approx(0.5**3)
+    resumed = Evidence(4, memory=0.1)
+    resumed.load_state_dict(evidence.state_dict())
+    resumed.forget(0.3)  # nothing has passed since
+    assert torch.equal(resumed.light, evidence.light)
+
+
+def test_known_pixels_stay_and_unknown_ones_come_from_around_them() -> None:
+    ramp = torch.linspace(0, 1, 37)[None, :, None].expand(29, 37, 3).contiguous()
+    confidence = torch.ones(29, 37)
+    confidence[10:20, 12:24] = 0.0
+    damaged = ramp.clone()
+    damaged[10:20, 12:24] = torch.tensor([0.0, 5.0, 0.0])
+    filled = complete(damaged, confidence)
+    known = confidence > 0
+    assert torch.allclose(filled[known], ramp[known], atol=1e-6)
+    assert float((filled - ramp)[~known].abs().max()) < 0.2  # of a hole a third as wide as the ramp; unfilled, it is 5
+    assert float((filled - ramp)[~known].mean().abs()) < 0.05
+
+
+def test_a_half_known_pixel_is_mixed_and_an_unknown_picture_is_left_alone() -> None:
+    image = torch.zeros(8, 8, 1)
+    image[3, 3] = 1.0
+    confidence = torch.ones(8, 8)
+    confidence[3, 3] = 0.4  # half of what is enough to be known
+    assert float(complete(image, confidence)[3, 3]) == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(complete(image, torch.zeros(8, 8)), image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (6, 8)])
+def test_any_size_of_one_colour_keeps_its_colour(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    confidence = torch.rand(size)
+    confidence[0, 0] = 1.0
+    assert torch.allclose(complete(torch.full((*size, 3), 0.3), confidence), torch.tensor(0.3), atol=1e-5)
