@@ -100,16 +100,16 @@ def training_losses(
     votes = scene.config.split == "votes"
     losses = {"colour": colour_loss(rendering.rgb, photo)}
     fade = fade_out(progress, config.mask_hold, config.mask_end)
+    weight = mask_weight
+    if votes and config.learned_reliability:
+        asked = rendering.votes_asked & (mask_weight > 0)
+        scene.reliability.observe(view[asked], mask[asked], rendering.vote.detach()[asked].clamp(0, 1))
+        weight = mask_weight * scene.reliability.vote_weight(view, mask)
     if fade > 0:
-        losses["mask"] = config.mask * fade * mask_loss(rendering.alpha, mask, mask_weight)
+        losses["mask"] = config.mask * fade * mask_loss(rendering.alpha, mask, weight)
     if votes:
         first, last = config.vote_robustness
         robustness = first + (last - first) * progress
-        weight = mask_weight
-        if config.learned_reliability:
-            asked = rendering.votes_asked & (mask_weight > 0)
-            scene.reliability.observe(view[asked], mask[asked], rendering.vote.detach()[asked].clamp(0, 1))
-            weight = weight * scene.reliability.vote_weight(view, mask)
         losses["votes"] = config.votes * vote_loss(rendering.vote, mask, weight, robustness)
     if config.plate > 0:
         # Rays through the object must not teach the background the object's colours: gate by the rendered matte.
