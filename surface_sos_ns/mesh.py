@@ -63,7 +63,7 @@ def surface_mesh(field: np.ndarray, centre: np.ndarray, radius: float) -> trimes
         raise MeshError("no point of the object sphere lies inside the object: there is no surface")
     cell = 2.0 / field.shape[0]
     closed = np.pad(field.astype(np.float32), 1, constant_values=cell)  # what leaves the cube ends at its faces
-    vertices, faces, _, _ = marching_cubes(closed, 0.0, gradient_direction="ascent")
+    vertices, faces, _, _ = marching_cubes(closed, 0.0)
     points = (vertices - 0.5) * cell - 1.0  # the first of the padded centres lies half a cell before the cube
     mesh = trimesh.Trimesh(points * radius + centre, faces, process=False)
     pieces = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(faces))

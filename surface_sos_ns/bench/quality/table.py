@@ -198,7 +198,7 @@ def show(outcomes: Sequence[Outcome]) -> None:
     for line in sizes(outcomes):
         console.print(line, soft_wrap=True)
     # Figures cut off for a narrow window would be lost; lines that wrap are not.
-    console.width = max(console.width, Measurement.get(console, console.options, table).maximum)
+    console.width = max(console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum)
     console.print(table)
     for line in [LEGEND, *(f"Failed: {line}" for line in failures(outcomes))]:
         console.print(line, soft_wrap=True)
