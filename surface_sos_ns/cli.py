@@ -10,6 +10,10 @@ from typing import Annotated, Any
 import tyro
 
 from surface_sos_ns.bench.settings import BenchError, Kernels, Quality, Render, ResultFile, Train
+from surface_sos_ns.capture.convert.blendedmvs import BlendedMvs
+from surface_sos_ns.capture.convert.co3d import Co3d
+from surface_sos_ns.capture.convert.llff import Llff
+from surface_sos_ns.capture.convert.tum import Tum
 
 
 class CommandError(RuntimeError):
@@ -73,6 +77,22 @@ class Capture:
             self.output, self.views, self.width, self.height, self.seed, self.workers, quality=self.quality
         )
         print(folder.resolve())
+
+
+@dataclass
+class Convert:
+    """Write a scene of a public data set as a capture: poses, photos, and masks and points where it has them."""
+
+    what: (
+        Annotated[Llff, tyro.conf.subcommand(name="llff")]
+        | Annotated[Co3d, tyro.conf.subcommand(name="co3d")]
+        | Annotated[BlendedMvs, tyro.conf.subcommand(name="blendedmvs")]
+        | Annotated[Tum, tyro.conf.subcommand(name="tum")]
+    )
+
+    def main(self) -> None:
+        """Runs the command."""
+        self.what.main()
 
 
 @dataclass
@@ -141,6 +161,7 @@ def _write(settings: ResultFile, result: dict[str, Any]) -> None:
 Command = (
     Annotated[Demo, tyro.conf.subcommand(name="demo")]
     | Annotated[Capture, tyro.conf.subcommand(name="capture")]
+    | Annotated[Convert, tyro.conf.subcommand(name="convert")]
     | Annotated[Bench, tyro.conf.subcommand(name="bench")]
 )
 
