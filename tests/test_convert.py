@@ -128,7 +128,7 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
 
 
 def tum(folder: Path) -> Miniature:
-    """Camera to world as a quaternion, other times than the photos', a lens that bends, pixel centres at whole numbers."""
+    """Camera to world by quaternions, at times of their own; a lens that bends; pixel centres at whole numbers."""
     fx, fy, cx, cy, k1, k2, p1, p2, k3 = 517.3, 516.5, 318.6, 255.3, 0.2624, -0.9531, -0.0054, 0.0026, 1.1633
     source = folder / "rgbd_dataset_freiburg1_teddy"
     source.mkdir(parents=True)
