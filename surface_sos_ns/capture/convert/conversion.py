@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -43,9 +43,9 @@ class Scene:
 class Conversion:
     """Where a scene comes from and where it goes."""
 
-    source: tyro.conf.Positional[Path]
+    source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SOURCE")]]
     """Folder of the scene, as the data set's project hands it out."""
-    output: tyro.conf.Positional[Path]
+    output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUTPUT")]]
     """Folder of the capture; it must not exist yet."""
     link: bool = False
     """Link to the photos instead of copying them."""
