@@ -9,7 +9,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from surface_sos_ns.bench.settings import Kernels, Render, Train
+from surface_sos_ns.bench.settings import BenchError, Kernels, Quality, Render, ResultFile, Train
+from surface_sos_ns.capture.convert.blendedmvs import BlendedMvs
+from surface_sos_ns.capture.convert.co3d import Co3d
+from surface_sos_ns.capture.convert.llff import Llff
+from surface_sos_ns.capture.convert.tum import Tum
 
 
 class CommandError(RuntimeError):
@@ -38,10 +42,11 @@ class Demo:
     def main(self) -> None:
         """Runs the command."""
         from surface_sos_ns.demo.run import DemoError, run_demo
+        from surface_sos_ns.user_commands import CommandFailed
 
         try:
             run_demo(self.output, self.method, self.iterations, self.views, self.width, self.height, self.seed)
-        except DemoError as error:
+        except (CommandFailed, DemoError) as error:
             raise CommandError(str(error)) from error
 
 
@@ -75,42 +80,88 @@ class Capture:
 
 
 @dataclass
+class Convert:
+    """Write a scene of a public data set as a capture: poses, photos, and masks and points where it has them."""
+
+    what: (
+        Annotated[Llff, tyro.conf.subcommand(name="llff")]
+        | Annotated[Co3d, tyro.conf.subcommand(name="co3d")]
+        | Annotated[BlendedMvs, tyro.conf.subcommand(name="blendedmvs")]
+        | Annotated[Tum, tyro.conf.subcommand(name="tum")]
+    )
+
+    def main(self) -> None:
+        """Runs the command."""
+        self.what.main()
+
+
+@dataclass
 class Bench:
-    """Measure how fast this package is on this machine, against others where they are installed."""
+    """Measure on this machine how fast this package is, against others where they are installed, and how good."""
 
     what: (
         Annotated[Kernels, tyro.conf.subcommand(name="kernels")]
         | Annotated[Train, tyro.conf.subcommand(name="train")]
         | Annotated[Render, tyro.conf.subcommand(name="render")]
+        | Annotated[Quality, tyro.conf.subcommand(name="quality")]
     )
 
     def main(self) -> None:
         """Runs the command."""
         self.what.check()  # before torch is imported: a mistake in the options is told at once
-        from surface_sos_ns.bench.protocol import write_json
-        from surface_sos_ns.bench.report import show
-
-        result: dict[str, Any]
-        if isinstance(self.what, Kernels):
-            from surface_sos_ns.bench.kernels import run_kernels
-
-            result = run_kernels(self.what)
-        elif isinstance(self.what, Train):
-            from surface_sos_ns.bench.train import run_train
-
-            result = run_train(self.what)
+        if isinstance(self.what, Quality):
+            _quality(self.what)
         else:
-            from surface_sos_ns.bench.render import run_render
+            _speed(self.what)
 
-            result = run_render(self.what)
-        if self.what.json is not None:
-            write_json(self.what.json, result)
-        show(result)
+
+def _speed(settings: Kernels | Train | Render) -> None:
+    from surface_sos_ns.bench.report import show
+
+    result: dict[str, Any]
+    if isinstance(settings, Kernels):
+        from surface_sos_ns.bench.kernels import run_kernels
+
+        result = run_kernels(settings)
+    elif isinstance(settings, Train):
+        from surface_sos_ns.bench.train import run_train
+
+        result = run_train(settings)
+    else:
+        from surface_sos_ns.bench.render import run_render
+
+        result = run_render(settings)
+    _write(settings, result)
+    show(result)
+
+
+def _quality(settings: Quality) -> None:
+    from surface_sos_ns.bench.quality.runner import run_quality
+    from surface_sos_ns.bench.quality.table import failures, plain, show
+
+    outcomes = run_quality(settings)
+    if settings.json is not None:
+        from surface_sos_ns.bench.protocol import choose_device, header
+
+        _write(settings, header("quality", settings, choose_device("auto")) | plain(outcomes))
+    show(outcomes)
+    print(settings.output.resolve() / "results.md")
+    failed = failures(outcomes)
+    if failed:
+        raise BenchError(f"{len(failed)} of {len(outcomes)} runs failed; the same command tries them again.")
+
+
+def _write(settings: ResultFile, result: dict[str, Any]) -> None:
+    from surface_sos_ns.bench.files import write_json
+
+    if settings.json is not None:
+        write_json(settings.json, result)
 
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand(name="demo")]
     | Annotated[Capture, tyro.conf.subcommand(name="capture")]
+    | Annotated[Convert, tyro.conf.subcommand(name="convert")]
     | Annotated[Bench, tyro.conf.subcommand(name="bench")]
 )
 

@@ -1,14 +1,21 @@
-"""Metrics of masks and images, per image; averages over images are the caller's.
+"""Metrics of masks and images, per image (averages are the caller's), and of meshes.
 
 Everything that a kept library defines comes from it (torchmetrics, scikit-learn), imported when first used.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    import trimesh
+
 THRESHOLD = 0.5
+EDGE_SHARE, EDGE_LEAST = 0.01, 3
+"""Width of the band on either side of the true outline: a share of the longer image side, and the least, in pixels."""
 
 
 def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
@@ -20,7 +27,9 @@ def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
     Returns:
         mask_iou, mask_iou_bg: intersection over union of object and of background at threshold 0.5; an empty union
         is 1. mask_miou: their mean. mask_acc: share of pixels on the right side. mask_sad: sum of absolute
-        differences / 1000. mask_mse: mean squared difference. mask_ari: adjusted Rand index of the two segmentations.
+        differences / 1000. mask_mse: mean squared difference. mask_edge_sad, mask_edge_mse: the same two in the band
+        around the true outline (`edge_band`); NaN where the truth has none. mask_ari: adjusted Rand index of the two
+        segmentations.
 
     Raises:
         ValueError: the shapes differ.
@@ -37,6 +46,7 @@ def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
 
     foreground, background = iou(found, true), iou(~found, ~true)
     difference = matte.double() - truth.double()
+    at_edge = difference[edge_band(true)]
     return {
         "mask_iou": foreground,
         "mask_iou_bg": background,
@@ -44,8 +54,28 @@ def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
         "mask_acc": float(binary_accuracy(found.int(), true.int())),
         "mask_sad": float(difference.abs().sum() / 1000),
         "mask_mse": float(difference.square().mean()),
+        "mask_edge_sad": float(at_edge.abs().sum() / 1000) if at_edge.numel() else float("nan"),
+        "mask_edge_mse": float(at_edge.square().mean()),
         "mask_ari": float(adjusted_rand_score(true.flatten().cpu().numpy(), found.flatten().cpu().numpy())),
     }
+
+
+def edge_band(truth: Tensor) -> Tensor:
+    """Pixels (H, W) bool at most 1 % of the longer image side (3 pixels at least) from the other side of the outline.
+
+    Args:
+        truth: (H, W) bool. Without an outline, all or nothing the object, the band is empty.
+    """
+    import cv2
+    import numpy as np
+
+    width = max(EDGE_LEAST, round(EDGE_SHARE * max(truth.shape)))
+    inside = truth.cpu().numpy().astype(np.uint8)
+    if inside.min() == inside.max():
+        return torch.zeros_like(truth)
+    # Each distance is 0 on the far side of the outline, so that the larger one is that to the other side.
+    distance = [cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for side in (inside, 1 - inside)]
+    return torch.from_numpy(np.maximum(*distance) <= width).to(truth.device)
 
 
 def image_metrics(image: Tensor, truth: Tensor) -> dict[str, float]:
@@ -62,3 +92,30 @@ def region_psnr(image: Tensor, truth: Tensor, region: Tensor) -> float:
     """PSNR (dB) of (H, W, 3) images inside a region (H, W) bool; NaN where the region is empty."""
     error = (image - truth)[region].square()
     return float(-10 * torch.log10(error.mean().clamp(min=1e-10))) if error.numel() else float("nan")
+
+
+def mesh_metrics(
+    found: trimesh.Trimesh, truth: trimesh.Trimesh, samples: int = 100_000, seed: int = 0
+) -> dict[str, float]:
+    """How far two surfaces lie apart.
+
+    Points are drawn evenly over both, and each is measured to the nearest point of the other surface's. So two equal
+    meshes come out at about half the spacing of the points, sqrt(area / samples) / 2, and not at 0.
+
+    Args:
+        found, truth: in one frame.
+        samples: points on each of them.
+        seed: equal seeds give equal figures.
+
+    Returns:
+        mesh_chamfer: mean over both directions of the mean distance, in the meshes' units. mesh_chamfer_relative: the
+        same as a fraction of the diagonal of the true mesh's bounding box.
+    """
+    import numpy as np
+    from scipy.spatial import cKDTree
+    from trimesh.sample import sample_surface
+
+    points = [np.asarray(sample_surface(mesh, samples, seed=seed + i)[0]) for i, mesh in enumerate((found, truth))]
+    there, back = (cKDTree(b).query(a)[0].mean() for a, b in (points, points[::-1]))
+    chamfer = 0.5 * float(there + back)
+    return {"mesh_chamfer": chamfer, "mesh_chamfer_relative": chamfer / float(truth.scale)}

@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from surface_sos_ns import presets, scene_model
-from surface_sos_ns.bench import baselines, floor, ours, protocol
+from surface_sos_ns.bench import baselines, files, floor, ours
 from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TwinGrid
 from surface_sos_ns.bench.kernels import TASKS, TOLERANCE, Problem, Task, ray_points
 from surface_sos_ns.bench.protocol import OURS, Side, comparison, take_turns
@@ -443,7 +443,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text("old")
     with pytest.raises(TypeError):
-        protocol.write_json(path, {"unwritable": object()})
+        files.write_json(path, {"unwritable": object()})
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 

@@ -7,9 +7,10 @@ import math
 
 import pytest
 import torch
+import trimesh
 from torch import Tensor
 
-from surface_sos_ns.metrics import image_metrics, mask_metrics, region_psnr
+from surface_sos_ns.metrics import edge_band, image_metrics, mask_metrics, mesh_metrics, region_psnr
 
 
 def two_masks() -> tuple[Tensor, Tensor]:
@@ -108,3 +109,49 @@ def test_region_psnr_sees_the_region_alone():
     assert region_psnr(image, truth, ~region) == pytest.approx(0.0, abs=1e-4)
     assert math.isnan(region_psnr(image, truth, torch.zeros_like(region)))
     assert math.isfinite(region_psnr(truth, truth, region))
+
+
+def test_the_edge_band_is_three_pixels_on_either_side_of_the_outline():
+    truth = torch.zeros(9, 20, dtype=torch.bool)
+    truth[:, :8] = True
+    expected = torch.zeros_like(truth)
+    expected[:, 5:11] = True
+    assert torch.equal(edge_band(truth), expected)
+    assert torch.equal(edge_band(~truth), expected), "the outline has no sides"
+    assert not edge_band(torch.zeros(4, 4, dtype=torch.bool)).any() and not edge_band(torch.ones(4, 4).bool()).any()
+
+
+def test_the_edge_band_grows_with_the_picture():
+    truth = torch.zeros(4, 500, dtype=torch.bool)
+    truth[:, :200] = True
+    assert edge_band(truth)[0].nonzero().flatten().tolist() == list(range(195, 205))  # 1 % of 500 on either side
+
+
+def test_errors_at_the_edge_are_those_of_the_band():
+    truth = torch.zeros(9, 20)
+    truth[:, :8] = 1.0
+    matte = truth.clone()
+    matte[0, 9] = 0.5  # in the band of 9 x 6 pixels
+    matte[3, 0] = 0.0  # far from the outline
+    values = mask_metrics(matte, truth)
+    assert values["mask_edge_sad"] == pytest.approx(0.5 / 1000) and values["mask_sad"] == pytest.approx(1.5 / 1000)
+    assert values["mask_edge_mse"] == pytest.approx(0.25 / 54)
+    nowhere = mask_metrics(matte, torch.zeros_like(truth))
+    assert math.isnan(nowhere["mask_edge_sad"]) and math.isnan(nowhere["mask_edge_mse"])
+
+
+def test_chamfer_distance_of_two_plates():
+    """Two unit squares, one 0.3 above the other and half covering it: what hangs over is nearest to an edge."""
+    square = [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
+    truth = trimesh.Trimesh(square, [[0, 1, 2], [0, 2, 3]])
+    found = truth.copy()
+    found.apply_translation([0.5, 0, 0.3])
+    # Half of each lies at 0.3 from the other; of the rest the distance is that to an edge, sqrt(0.3^2 + x^2), x to 0.5.
+    reach = math.hypot(0.3, 0.5)
+    beyond = (0.5 * reach + 0.09 * math.log((0.5 + reach) / 0.3)) / 2 / 0.5
+    expected = 0.5 * 0.3 + 0.5 * beyond
+    values = mesh_metrics(found, truth, samples=40_000)
+    assert values["mesh_chamfer"] == pytest.approx(expected, rel=5e-3)
+    assert values["mesh_chamfer_relative"] == pytest.approx(values["mesh_chamfer"] / math.sqrt(2))
+    assert values == mesh_metrics(found, truth, samples=40_000), "seeded"
+    assert mesh_metrics(truth, truth, samples=40_000)["mesh_chamfer"] == pytest.approx(0.5 / 200, rel=0.05)

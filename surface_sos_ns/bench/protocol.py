@@ -8,11 +8,9 @@ medians stays.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from surface_sos_ns.bench.settings import BenchError, BenchSettings, usable_cores
+from surface_sos_ns.bench.settings import BenchError, BenchSettings, ResultFile, usable_cores
 
 PAUSE = 0.02
 """Seconds before each run: idle workers of OpenMP, which runs torch's operations, spin for a few milliseconds on cores
@@ -171,7 +169,7 @@ def machine_line(found: dict[str, Any]) -> str:
     return f"{found['processor']}, {cores}{load}{gpu} | on {found['device']} | {versions}"
 
 
-def header(name: str, settings: BenchSettings, device: torch.device) -> dict[str, Any]:
+def header(name: str, settings: ResultFile, device: torch.device) -> dict[str, Any]:
     """What every result starts with."""
     return {
         "benchmark": name,
@@ -179,16 +177,3 @@ def header(name: str, settings: BenchSettings, device: torch.device) -> dict[str
         "machine": machine(device),
         "settings": settings.plain(),
     }
-
-
-def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Write the result; a reader never meets half a file."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}", suffix=".part")
-    try:
-        with os.fdopen(handle, "w") as stream:
-            json.dump(result, stream, indent=1)
-            stream.write("\n")
-        os.chmod(temporary, 0o644)  # mkstemp's files are the user's alone
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -22,13 +22,33 @@ def usable_cores() -> int:
 
 
 @dataclass
-class BenchSettings:
+class ResultFile:
     """What all benchmarks have in common."""
 
     json: Path | None = None
     """File to write the results to, beside the table on the terminal."""
     overwrite: bool = False
     """Replace that file if it exists."""
+
+    def check(self) -> None:
+        """Find what would fail later before anything long starts.
+
+        Raises:
+            BenchError: a setting out of range.
+            OSError: the file for the results exists already or cannot be written.
+        """
+        if self.json is not None:
+            check_writable(self.json, self.overwrite)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON has them."""
+        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+
+
+@dataclass
+class BenchSettings(ResultFile):
+    """What the benchmarks of speed have in common."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to run: auto takes CUDA where there is any."""
     threads: tuple[int, ...] = ()
@@ -46,12 +66,7 @@ class BenchSettings:
         return sorted(set(self.threads)) if self.threads else sorted({1, usable_cores()})
 
     def check(self) -> None:
-        """Find what would fail later before anything long starts.
-
-        Raises:
-            BenchError: a setting out of range.
-            OSError: the file for the results exists already or cannot be written.
-        """
+        """See `ResultFile.check`."""
         require(self.repeats >= 1, f"--repeats is {self.repeats}; at least one is needed.")
         for count in self.threads:
             most = usable_cores()
@@ -60,13 +75,7 @@ class BenchSettings:
                 f"--threads names {count}; this process may use 1 to {most} cores (OMP_NUM_THREADS and its affinity "
                 "count), and more threads than cores would measure the waiting.",
             )
-        if self.json is not None:
-            check_writable(self.json, self.overwrite)
-
-    def plain(self) -> dict[str, Any]:
-        """The settings as JSON has them."""
-        values = dataclasses.asdict(self)
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        super().check()
 
 
 @dataclass
@@ -154,6 +163,30 @@ class Render(SceneSettings):
         """See `BenchSettings.check`."""
         super().check()
         require(self.width >= 4 and self.height >= 4, "--width and --height must be at least 4.")
+
+
+@dataclass
+class Quality(ResultFile):
+    """Masks, clean plates and meshes against the truth, on the captures, methods and variants that recipes name."""
+
+    config: tuple[Path, ...] = ()
+    """Recipes, such as those in configs/bench/."""
+    data: Path = Path()
+    """Folder that the recipes' captures are looked up in; by default the working directory."""
+    output: Path = Path("bench_quality")
+    """Folder for runs, contact sheets and results.md. Runs that are finished there are not repeated."""
+
+    def check(self) -> None:
+        """See `ResultFile.check`."""
+        super().check()
+        require(bool(self.config), "--config names no recipe; there are some in configs/bench/.")
+        self.output.mkdir(parents=True, exist_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def require(holds: bool, message: str) -> None:

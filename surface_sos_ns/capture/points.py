@@ -142,6 +142,15 @@ def read_ply_points(path: Path) -> SparsePoints:
     return SparsePoints(xyz[finite], rgb[finite], np.zeros(int(finite.sum()), np.int64))
 
 
+def write_ply_points(path: Path, xyz: np.ndarray, rgb: np.ndarray) -> None:
+    """Writes points (P, 3) and their colours (P, 3) uint8 as nerfstudio's ``sparse_pc.ply`` is."""
+    lines = ["ply", "format ascii 1.0", f"element vertex {len(xyz)}"]
+    lines += [f"property float {k}" for k in "xyz"] + [f"property uint8 {k}" for k in ("red", "green", "blue")]
+    lines.append("end_header")
+    lines += [f"{p[0]:.6f} {p[1]:.6f} {p[2]:.6f} {c[0]} {c[1]} {c[2]}" for p, c in zip(xyz, rgb, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+
+
 def read_colmap_points(
     sparse_dir: Path, image_names: Sequence[str], applied_transform: np.ndarray | None = None
 ) -> SparsePoints:

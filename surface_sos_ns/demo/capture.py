@@ -18,6 +18,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from surface_sos_ns.capture.points import write_ply_points
+from surface_sos_ns.capture.transforms import transforms
+from surface_sos_ns.capture.views import Views
 from surface_sos_ns.demo.coarse_masks import coarse_masks
 from surface_sos_ns.demo.path_tracer import Camera, Lighting, Rendered, Tracer
 from surface_sos_ns.demo.progress import Stage
@@ -213,14 +216,6 @@ def sparse_points(
     return xyz + rng.normal(0, 0.5, xyz.shape) * (nearest / cameras[0].focal)[:, None], rgb
 
 
-def _write_ply_points(path: Path, xyz: np.ndarray, rgb: np.ndarray) -> None:
-    lines = ["ply", "format ascii 1.0", f"element vertex {len(xyz)}"]
-    lines += [f"property float {k}" for k in "xyz"] + [f"property uint8 {k}" for k in ("red", "green", "blue")]
-    lines.append("end_header")
-    lines += [f"{p[0]:.6f} {p[1]:.6f} {p[2]:.6f} {c[0]} {c[1]} {c[2]}" for p, c in zip(xyz, rgb, strict=True)]
-    path.write_text("\n".join(lines) + "\n")
-
-
 # --- the capture -------------------------------------------------------------------------------------------------
 def capture_settings(views: int, width: int, height: int, seed: int, quality: float) -> dict[str, Any]:
     """What a capture depends on: its parameters and the sources that draw it."""
@@ -319,7 +314,7 @@ def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool)
         (folder / name).mkdir()
     frames = []
     jpeg = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    for i, (camera, view, mask) in enumerate(zip(cameras, rendered, masks, strict=True)):
+    for i, (view, mask) in enumerate(zip(rendered, masks, strict=True)):
         stem = f"frame_{i + 1:05d}"
         paths = {
             "file_path": f"images/{stem}.jpg",
@@ -335,31 +330,27 @@ def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool)
         ):
             if not cv2.imwrite(str(folder / path), picture, options):
                 raise OSError(f"could not write {folder / path}")
-        matrix = np.concatenate([camera.camera_to_world, [[0, 0, 0, 1]]]).tolist()
-        frames.append({"file_path": paths.pop("file_path"), "transform_matrix": matrix, **paths})
+        frames.append(paths)
     mesh = trimesh.Trimesh(tracer.front.vertices, tracer.front.faces, process=False)
     mesh.export(folder / "gt_object.ply")
     xyz, rgb = sparse_points(tracer, cameras, rendered, seed, int(4000 * min(1, quality)))
-    _write_ply_points(folder / "sparse_pc.ply", xyz, rgb)
-    first = cameras[0]
+    write_ply_points(folder / "sparse_pc.ply", xyz, rgb)
     names = [frame["file_path"] for frame in frames]
-    transforms = {
-        "camera_model": "OPENCV",
-        "fl_x": first.focal,
-        "fl_y": first.focal,
-        "cx": first.cx,
-        "cy": first.cy,
-        "w": first.width,
-        "h": first.height,
-        "k1": first.k1,
-        "k2": first.k2,
-        "p1": 0.0,
-        "p2": 0.0,
+    content = transforms(_views(cameras), frames) | {
         "ply_file_path": "sparse_pc.ply",
         "train_filenames": [names[i] for i in training],
         "val_filenames": [names[i] for i in evaluation],
         "test_filenames": [names[i] for i in evaluation],
-        "frames": frames,
     }
-    (folder / "transforms.json").write_text(json.dumps(transforms, indent=1))
+    (folder / "transforms.json").write_text(json.dumps(content, indent=1))
     (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1))
+
+
+def _views(cameras: list[Camera]) -> Views:
+    """Cameras as plain arrays."""
+    focal, cx, cy, width, height = (
+        np.array([getattr(camera, name) for camera in cameras]) for name in ("focal", "cx", "cy", "width", "height")
+    )
+    distortion = np.array([[camera.k1, camera.k2, 0, 0, 0, 0] for camera in cameras])
+    poses = np.stack([camera.camera_to_world for camera in cameras])
+    return Views(poses, focal, focal, cx, cy, width, height, distortion)

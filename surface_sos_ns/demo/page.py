@@ -19,14 +19,14 @@ COLUMNS = (
     ("coarse", "coarse mask (input)"),
     ("mask", "our mask"),
     ("truth", "true mask"),
-    ("error", "error: red missed, blue extra"),
+    ("error", "error: red extra, blue missed"),
     ("cutout", "object, cut out"),
     ("plate", "our clean plate"),
     ("true_plate", "true clean plate"),
     ("depth", "depth"),
     ("normals", "normals"),
 )
-MISSED, EXTRA = (220, 60, 50), (50, 110, 230)
+MISSED, EXTRA = (50, 110, 230), (220, 60, 50)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def over_checkerboard(foreground: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def error_map(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8: object pixels white, missed ones red, extra ones blue; masks (H, W) bool."""
+    """(H, W, 3) uint8: object pixels white, extra ones red, missed ones blue; masks (H, W) bool."""
     picture = np.full((*mask.shape, 3), 24, np.uint8)
     picture[mask & truth] = 225
     picture[truth & ~mask] = MISSED

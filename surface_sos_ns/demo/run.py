@@ -7,16 +7,9 @@ the demo proves the path that a user's own capture takes.
 from __future__ import annotations
 
 import json
-import os
-import queue
 import re
-import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +26,8 @@ from surface_sos_ns.demo.page import (
     write_page,
 )
 from surface_sos_ns.demo.progress import Stage
+from surface_sos_ns.user_commands import Finished, run_module, train
 
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-STEP = re.compile(r"^\s*(\d+) \((\d+(?:\.\d+)?)%\)")
 COUNT = re.compile(r"(\d+)/(\d+)\s*\(")
 
 METRICS = (
@@ -53,109 +45,7 @@ METRICS = (
 
 
 class DemoError(RuntimeError):
-    """A step of the demo failed; the message says which, why as far as known, and where its log is."""
-
-
-@dataclass(frozen=True)
-class _Done:
-    seconds: float
-    peak_gb: float | None
-
-
-def _call(
-    arguments: list[str],
-    log: Path,
-    on_line: Callable[[str], None] = lambda line: None,
-    on_tick: Callable[[], None] = lambda: None,
-) -> _Done:
-    """Runs a Python module's command line and keeps its output in `log`.
-
-    `on_line` gets each line of output without colours, `on_tick` is called about twice a second.
-
-    Raises:
-        DemoError: it ended with an error.
-    """
-    start = time.monotonic()
-    # COLUMNS: nerfstudio's tables and bars would wrap at 80 in a log file.
-    # Threads that wait by spinning take the cores away from those that work where both cores are busy.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
-    log.parent.mkdir(parents=True, exist_ok=True)
-    peak = 0
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    with log.open("w", encoding="utf-8") as out:
-        out.write("$ " + " ".join(arguments) + "\n")
-        out.flush()
-        process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-        )
-
-        def read() -> None:
-            assert process.stdout is not None
-            for raw in process.stdout:
-                # A bar redraws its line with carriage returns; each redraw counts as a line.
-                for piece in raw.decode("utf-8", "replace").replace("\r", "\n").splitlines():
-                    line = ESCAPES.sub("", piece).rstrip()
-                    out.write(line + "\n")
-                    lines.put(line)
-                out.flush()
-
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        before = _end_on_sigterm()
-        try:
-            while reader.is_alive() or not lines.empty():
-                reader.join(0.5)
-                while not lines.empty():
-                    on_line(lines.get())
-                on_tick()
-                peak = max(peak, _peak_kb(process.pid))
-            code = process.wait()
-        except BaseException as error:
-            # Ctrl-C in a terminal reaches the command as well, which may want to save what it has.
-            if not isinstance(error, KeyboardInterrupt):
-                process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            reader.join(2)
-            raise
-        finally:
-            if before is not None:
-                signal.signal(signal.SIGTERM, before)
-    if code != 0:
-        tail = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()][-12:]
-        raise DemoError(
-            f"`{' '.join(arguments[:2])}` ended with exit status {code}. Its whole output is in {log};\n"
-            "the last lines:\n" + "\n".join("    " + line for line in tail)
-        )
-    return _Done(time.monotonic() - start, peak / 1e6 if peak else None)
-
-
-def _end_on_sigterm() -> Any:
-    """Makes a polite kill raise, so that the command is ended too; returns the handler before (None: not changed)."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def leave(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    return signal.signal(signal.SIGTERM, leave)
-
-
-def _peak_kb(pid: int) -> int:
-    """Peak resident memory of a process in kB, where the system tells (Linux); else 0."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found.group(1)) if found else 0
+    """The demo cannot go on; the message says why."""
 
 
 def _capture_for(output: Path, settings: dict[str, Any]) -> Path:
@@ -272,28 +162,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def train(method: str, capture: Path, run: Path, seed: int, iterations: int | None) -> tuple[Path, _Done]:
-    """ns-train; returns the run's config.yml."""
-    arguments = ["nerfstudio.scripts.train", method, "--data", str(capture), "--output-dir", str(run / "training")]
-    arguments += ["--experiment-name", "demo", "--timestamp", "run", "--vis", "tensorboard"]
-    arguments += ["--machine.seed", str(seed), "--logging.local-writer.max-log-size", "0"]
-    if iterations is not None:
-        arguments += ["--max-num-iterations", str(iterations)]
-    with Stage(f"Training {method} (its own log: {run / 'train.log'})", 100.0) as stage:
-
-        def on_line(line: str) -> None:
-            found = STEP.match(line)
-            if found:
-                stage.reach(float(found.group(2)))
-
-        done = _call(arguments, run / "train.log", on_line, lambda: stage.reach(stage.done))
-    configs = sorted((run / "training").rglob("config.yml"))
-    if not configs:
-        raise DemoError(f"Training ended but left no config.yml under {run / 'training'}; see {run / 'train.log'}.")
-    return configs[-1], done
-
-
-def evaluate(config: Path, run: Path) -> tuple[dict[str, float], _Done]:
+def evaluate(config: Path, run: Path) -> tuple[dict[str, float], Finished]:
     """ns-eval; returns its figures by name."""
     result = run / "metrics.json"
     arguments = ["nerfstudio.scripts.eval", "--load-config", str(config), "--output-path", str(result)]
@@ -304,11 +173,11 @@ def evaluate(config: Path, run: Path) -> tuple[dict[str, float], _Done]:
             if found and int(found.group(2)):
                 stage.reach(int(found.group(1)) / int(found.group(2)))
 
-        done = _call(arguments, run / "eval.log", on_line)
+        done = run_module(arguments, run / "eval.log", on_line)
     return json.loads(result.read_text())["results"], done
 
 
-def render(config: Path, run: Path, views: int) -> tuple[Path, _Done]:
+def render(config: Path, run: Path, views: int) -> tuple[Path, Finished]:
     """ns-render dataset: masks, foregrounds, clean plates ... of every photo; returns the folder."""
     renders = run / "renders"
     arguments = ["nerfstudio.scripts.render", "dataset", "--load-config", str(config), "--output-path", str(renders)]
@@ -319,7 +188,7 @@ def render(config: Path, run: Path, views: int) -> tuple[Path, _Done]:
             # Files say it best: nerfstudio's own bar is not drawn where the output is no terminal.
             stage.reach(sum(1 for _ in renders.glob("*/mask/*.png")))
 
-        done = _call(arguments, run / "render.log", on_tick=on_tick)
+        done = run_module(arguments, run / "render.log", on_tick=on_tick)
     return renders, done
 
 
@@ -358,7 +227,8 @@ def run_demo(
         views, width, height, seed: the demo capture, see `write_demo_capture`.
 
     Raises:
-        DemoError: a step failed; the message names its log.
+        CommandFailed: a step failed; the message names its log.
+        DemoError: there is no room for another run in the folder.
     """
     output = Path(output)
     started = time.monotonic()
@@ -371,7 +241,8 @@ def run_demo(
     write_demo_capture(capture, views, width, height, seed)
     run = _new_run(output)
     _say(f"2/5 Training: ns-train {method}, results in {run}")
-    config, trained = train(method, capture, run, seed, iterations)
+    steps = () if iterations is None else ("--max-num-iterations", str(iterations))
+    config, trained = train(method, capture, run, "demo", seed, steps)
     _say("3/5 Evaluation: ns-eval")
     metrics, evaluated = evaluate(config, run)
     _say("4/5 Export: ns-render dataset")

@@ -130,6 +130,7 @@ class SurfaceSOSDataParser(Nerfstudio):
         gt_mask_filenames, clean_plate_filenames: the same for the truth; always None for the split ``train``.
         points_source: PointsSource or None.
         object_hint: ObjectHint or None, world frame.
+        capture_to_world: (4, 4) float64, from the frame of transforms.json to the world frame, scale included.
 
     Raises:
         CaptureError: whatever is wrong with the capture, with the file, what was expected and what to do.
@@ -182,6 +183,7 @@ class SurfaceSOSDataParser(Nerfstudio):
         to_world, scale = _saved_to_world(outputs, meta)
         metadata["points_source"] = _find_points(meta, data_dir, outputs, to_world, scale)
         metadata["object_hint"] = self._object_hint(to_world, scale)
+        metadata["capture_to_world"] = np.vstack([scale * to_world, [0, 0, 0, 1]])
         outputs.metadata = metadata
 
         if self.to_report:

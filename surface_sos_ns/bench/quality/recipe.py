@@ -1,0 +1,241 @@
+"""What a quality benchmark consists of: recipes in YAML, checked before anything starts, and the runs they ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from surface_sos_ns.bench.settings import BenchError, require
+
+DEMO = "demo"
+"""The capture of this name is rendered on the spot."""
+DATAPARSER = "pipeline.datamanager.dataparser"
+
+
+def _words_only(options: dict[str, Any]) -> dict[str, Any]:
+    for name, value in options.items():
+        if any(isinstance(word, dict | list) for word in (value if isinstance(value, list) else [value])):
+            raise ValueError(f"{name} has keys or lists of its own: expected a value, or a list of values")
+    return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_words_only)]
+"""Options of ns-train by name, without the leading dashes; a list is several words."""
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Variant(_Section):
+    """What a row of an ablation has of its own."""
+
+    options: Options = {}
+    """More of ns-train's options; they come after the recipe's."""
+    masks: str | None = None
+    """Instead of the recipe's masks."""
+
+
+class Recipe(_Section):
+    """One benchmark: every method on every capture with every kind of masks, in every variant, with every seed."""
+
+    captures: Names
+    """Folders with a transforms.json, or `demo`: the rendered demo capture."""
+    methods: Annotated[list[Literal["surface-sos", "surface-sos-lite", "surface-sos-paper"]], Field(min_length=1)]
+    """As in ns-train."""
+    masks: Names = ["given"]
+    """given: the capture's own; none; or a folder, relative to the capture."""
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    """Of all random numbers; with more than one the table has mean, least and most."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Length of the runs; the method's own where it is not given."""
+    options: Options = {}
+    """Options of ns-train for all runs."""
+    variants: Annotated[dict[str, Variant], Field(min_length=1)] = {"": Variant()}
+    """Named rows, as in an ablation."""
+
+    @field_validator("captures", "methods", "masks", "seeds")
+    @classmethod
+    def _once_each(cls, values: list[Any]) -> list[Any]:
+        if len(set(values)) < len(values):
+            raise ValueError("something is listed twice")
+        return values
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A capture of a recipe."""
+
+    name: str
+    """As the recipe has it."""
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and what is measured on it."""
+
+    capture: Capture
+    method: str
+    variant: str
+    masks: str
+    seed: int
+    options: tuple[str, ...]
+    """Words of ns-train's command line, those for masks and steps included."""
+
+    def settings(self) -> dict[str, Any]:
+        """All that the result depends on, as JSON has it."""
+        return {**asdict(self), "options": list(self.options), "capture": str(self.capture.folder.resolve())}
+
+    @property
+    def title(self) -> str:
+        """In words, for messages."""
+        parts = [self.capture.name, self.method, self.variant, f"masks {self.masks}", f"seed {self.seed}"]
+        return ", ".join(filter(None, parts))
+
+    @property
+    def inputs(self) -> Inputs:
+        """What this run starts from."""
+        return Inputs(self.capture, self.masks, tuple(_dataparser_options(self.options)))
+
+    def folder(self, output: Path) -> Path:
+        """Where its files go: readable, and a place of its own for every setting."""
+        return output / "runs" / _file_name(self.title, self.settings())
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What runs start from: coarse masks and the hull they are voted into, measured without any training."""
+
+    capture: Capture
+    masks: str
+    options: tuple[str, ...]
+    """Those that decide what is read of the capture."""
+
+    def settings(self) -> dict[str, Any]:
+        """All that the result depends on, as JSON has it."""
+        return {"capture": str(self.capture.folder.resolve()), "options": list(self.options)}
+
+    @property
+    def title(self) -> str:
+        """In words, for messages."""
+        return f"{self.capture.name}, masks {self.masks}"
+
+    def folder(self, output: Path) -> Path:
+        """Where its files go."""
+        return output / "inputs" / _file_name(self.title, self.settings())
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads a recipe.
+
+    Raises:
+        BenchError: the file is missing, is no YAML, or a key in it is unknown or has a wrong value.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BenchError(f"--config {path} cannot be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path} is not YAML: {error}") from error
+    known = ", ".join(Recipe.model_fields)
+    require(isinstance(values, dict), f"{path} holds no recipe: expected the keys {known}.")
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{path}: {_place(problem['loc'])}: {_words(problem)}" for problem in error.errors()]
+        raise BenchError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _place(location: tuple[str | int, ...]) -> str:
+    """The key as the file has it."""
+    return f"key '{'.'.join(map(str, location))}'"
+
+
+def _words(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return f"there is no such key. A recipe has {', '.join(Recipe.model_fields)}; a variant has options and masks."
+    if problem["type"] == "missing":
+        return "it is missing, and a recipe needs it."
+    return f"{problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}."
+
+
+def plan(recipes: Sequence[tuple[Path, Recipe]], data: Path, demo: Path) -> tuple[list[Run], list[Capture]]:
+    """The runs that recipes ask for, each once, and the captures that are not there.
+
+    Args:
+        recipes: with the files they come from.
+        data: folder that relative captures are looked up in.
+        demo: where the demo capture is or goes.
+
+    Raises:
+        BenchError: a folder is no capture, or has not the folder of masks that a recipe names.
+    """
+    runs: dict[Run, None] = {}
+    absent: dict[Capture, None] = {}
+    for path, recipe in recipes:
+        for name in recipe.captures:
+            capture = Capture(name, demo if name == DEMO else data / Path(name).expanduser())
+            if name != DEMO and not capture.folder.exists():
+                absent[capture] = None
+                continue
+            _check_capture(path, recipe, capture)
+            variants = recipe.variants.items()
+            for method, (variant, own), seed in itertools.product(recipe.methods, variants, recipe.seeds):
+                for masks in recipe.masks if own.masks is None else [own.masks]:
+                    options: Options = {} if recipe.steps is None else {"max-num-iterations": recipe.steps}
+                    options |= _mask_options(masks) | recipe.options | own.options
+                    words = tuple(word for option in options.items() for word in _option_words(*option))
+                    runs[Run(capture, method, variant, masks, seed, words)] = None
+    return list(runs), list(absent)
+
+
+def _check_capture(path: Path, recipe: Recipe, capture: Capture) -> None:
+    if capture.name == DEMO:
+        return
+    require(
+        (capture.folder / "transforms.json").is_file(),
+        f"{path}: key 'captures': {capture.folder} holds no transforms.json. Name a capture's folder.",
+    )
+    asked = [("masks", masks) for masks in recipe.masks]
+    asked += [(f"variants.{n}.masks", own.masks) for n, own in recipe.variants.items() if own.masks is not None]
+    for key, masks in asked:
+        require(
+            masks in ("given", "none") or (capture.folder / masks).is_dir(),
+            f"{path}: key '{key}': {capture.folder / masks} is no folder. Expected given, none, or a folder of masks, "
+            "relative to the capture.",
+        )
+
+
+def _mask_options(masks: str) -> Options:
+    return {} if masks == "given" else {f"{DATAPARSER}.coarse-masks": masks}
+
+
+def _option_words(name: str, value: Any) -> list[str]:
+    return [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+
+
+def _dataparser_options(words: Sequence[str]) -> list[str]:
+    """Those options, with their values, that decide what is read of a capture."""
+    kept, keep = [], False
+    for word in words:
+        if word.startswith("--"):
+            keep = word.startswith(f"--{DATAPARSER}.")
+        if keep:
+            kept.append(word)
+    return kept
+
+
+def _file_name(title: str, settings: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', title).strip('-')}-{digest}"

@@ -1,0 +1,136 @@
+"""Trains what recipes ask for with the user's own commands, measures it, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from surface_sos_ns.bench.files import write_json, write_text
+from surface_sos_ns.bench.quality.recipe import DEMO, Inputs, Run, plan, read_recipe
+from surface_sos_ns.bench.quality.table import Outcome, markdown
+from surface_sos_ns.bench.settings import BenchError, Quality, require
+from surface_sos_ns.demo.capture import write_demo_capture
+from surface_sos_ns.user_commands import CommandFailed, run_module, train
+
+SCORE = "surface_sos_ns.bench.quality.score"
+RESULT = "result.json"
+TABLE = "results.md"
+
+
+def run_quality(settings: Quality) -> list[Outcome]:
+    """The whole benchmark; returns what was measured, inputs first, and rewrites results.md after every run.
+
+    Raises:
+        BenchError: a recipe or an option in it is wrong, or nerfstudio is missing; nothing has started then.
+    """
+    recipes = [(path, read_recipe(path)) for path in settings.config]
+    output = settings.output
+    runs, absent = plan(recipes, settings.data, output / DEMO)
+    for capture in absent:
+        _say(f"Skipped: the capture {capture.name}; there is no {capture.folder} (--data names where captures are).")
+    require(bool(runs), "None of the captures is there, so nothing is measured.")
+    _check_options(runs, output)
+    if any(run.capture.name == DEMO for run in runs):
+        write_demo_capture(output / DEMO)
+
+    outcomes: list[Outcome] = []
+
+    def keep(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        write_text(output / TABLE, markdown(outcomes))
+
+    inputs = list(dict.fromkeys(run.inputs for run in runs))
+    for number, start in enumerate(inputs, 1):
+        keep(_measured(start, output, f"Inputs {number} of {len(inputs)}", _measure_inputs))
+    for number, run in enumerate(runs, 1):
+        keep(_measured(run, output, f"Run {number} of {len(runs)}", _measure_run))
+    return outcomes
+
+
+def _check_options(runs: Sequence[Run], output: Path) -> None:
+    """ns-train's own word on the options, before any of the runs starts."""
+    require(
+        importlib.util.find_spec("nerfstudio") is not None,
+        "`bench quality` trains with nerfstudio, which is not installed here: pip install 'nerfstudio>=1.1.5,<1.2'.",
+    )
+    waiting = [run for run in runs if _kept(run, output) is None]
+    if not waiting:
+        return
+    log = output / "check.log"
+    try:
+        given = [(run.title, run.method, list(run.options)) for run in waiting]
+        run_module([SCORE, "check", json.dumps({"runs": given})], log)
+    except CommandFailed as error:
+        raise BenchError(f"ns-train does not take the options of a recipe. {error}") from error
+
+
+def _measured(task: Run | Inputs, output: Path, title: str, measure: Callable[[Any, Path], dict[str, Any]]) -> Outcome:
+    """The kept result of a task, or a new one; a failure is a result as well, but not kept."""
+    kept = _kept(task, output)
+    if kept is not None:
+        other = "" if kept["code"] == _code() else " It is of another state of the code; --output names a fresh folder."
+        _say(f"{title}: {task.title}: measured before, in {task.folder(output)}.{other}")
+        return Outcome(task, kept)
+    folder = task.folder(output)
+    if folder.exists():  # of a run that was stopped half way
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    _say(f"{title}: {task.title}: into {folder}")
+    try:
+        result = {"settings": task.settings(), "code": _code(), **measure(task, folder)}
+    except CommandFailed as error:
+        _say(f"{title}: {task.title}: failed. {error}")
+        return Outcome(task, None, _reason(str(error)))
+    write_json(folder / RESULT, result)
+    return Outcome(task, result)
+
+
+def _measure_inputs(inputs: Inputs, folder: Path) -> dict[str, Any]:
+    arguments = {"capture": str(inputs.capture.folder), "options": list(inputs.options), "folder": str(folder)}
+    return _score("inputs", arguments, folder)
+
+
+def _measure_run(run: Run, folder: Path) -> dict[str, Any]:
+    name = folder.name
+    config, done = train(run.method, run.capture.folder, folder, name, run.seed, run.options)
+    arguments = {"config": str(config), "capture": str(run.capture.folder), "folder": str(folder)}
+    scores = _score("run", arguments, folder)
+    return {"seconds": done.seconds, "peak_gb": done.peak_gb, "config": str(config), **scores}
+
+
+def _score(task: str, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    run_module([SCORE, task, json.dumps(arguments)], folder / "score.log")
+    return json.loads((folder / "scores.json").read_text())
+
+
+def _kept(task: Run | Inputs, output: Path) -> dict[str, Any] | None:
+    """The result of the very same settings, if there is one."""
+    try:
+        result = json.loads((task.folder(output) / RESULT).read_text())
+    except (OSError, ValueError):
+        return None
+    return result if result["settings"] == task.settings() else None
+
+
+def _code() -> str:
+    """Digest of this package's sources, so that results of different states of it can be told apart."""
+    root = Path(__file__).parents[2]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _reason(message: str) -> str:
+    """The last line that a failed command said."""
+    return message.strip().splitlines()[-1].strip()
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)

@@ -1,0 +1,204 @@
+"""Measures one run, or what runs start from, in a process of its own: the only part that imports nerfstudio.
+
+Called as `python -m surface_sos_ns.bench.quality.score TASK ARGUMENTS`, the arguments in JSON; see `TASKS`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+import trimesh
+
+from surface_sos_ns.bench.files import write_json
+from surface_sos_ns.demo.page import ViewPictures, contact_sheet, error_map, over_checkerboard
+from surface_sos_ns.mesh import MeshError, object_mesh, surface_mesh
+from surface_sos_ns.metrics import THRESHOLD, mask_metrics, mesh_metrics
+
+if TYPE_CHECKING:
+    from surface_sos_ns.plugin.evaluation import ScoringViews
+
+SCORES = "scores.json"
+SHEET = "contact_sheet.jpg"
+MESH = "object.ply"
+TRUE_MESH = "gt_object.ply"
+SHEET_ROWS = 6
+TILE = 320  # longer side of a picture of the contact sheet, at most
+
+
+def check(runs: list[tuple[str, str, list[str]]]) -> None:
+    """Reads the options of runs (title, method, options) as ns-train would.
+
+    Raises:
+        ValueError: ns-train would not take them.
+    """
+    from surface_sos_ns.plugin.evaluation import training_config
+
+    for title, method, options in runs:
+        try:
+            training_config(method, options)
+        except ValueError as error:
+            raise ValueError(f"{title}: {error}") from error
+
+
+def score_inputs(capture: str, options: list[str], folder: str) -> None:
+    """Coarse masks, and the hull that training would start from, against the truth.
+
+    Args:
+        capture: its folder.
+        options: those of the data parser.
+        folder: where the scores go.
+    """
+    from surface_sos_ns.capture.hull import project_hull
+    from surface_sos_ns.plugin.datamanager import views_from_cameras
+    from surface_sos_ns.plugin.evaluation import scoring_views, start_of_training, training_config
+
+    config: Any = training_config("surface-sos-lite", options).pipeline.datamanager
+    config.data = config.dataparser.data = Path(capture)
+    views = scoring_views(config)
+    prior = start_of_training(config, Path(folder))
+    cameras = views_from_cameras(views.dataset.cameras)
+    coarse, voted = [], []
+    for index, item in _items(views):
+        truth = item.get("gt_mask")
+        if truth is None:
+            continue
+        truth, place = truth[..., 0], _place(views, index)
+        if float(item.get("mask_weight", torch.zeros(1)).max()) > 0:
+            coarse.append(place | _finite(mask_metrics(item["coarse_mask"][..., 0], truth)))
+        shown = np.asarray(project_hull(prior.hull, prior.sphere, cameras.subset([index]))[0])
+        # The hull is a vote, not a matte: its level is where the object is.
+        voted.append(place | _finite(mask_metrics(torch.from_numpy(shown > 0.5).to(truth), truth)))
+    figures: dict[str, Any] = {"coarse masks": {"views": coarse}, "voted hull": {"views": voted}}
+    try:
+        mesh = surface_mesh(prior.hull.signed_distance(), prior.sphere.centre, prior.sphere.radius)
+        figures["voted hull"] |= _against_true_mesh(mesh, views, Path(capture))
+    except MeshError as error:
+        figures["voted hull"]["no_mesh"] = str(error)
+    write_json(Path(folder) / SCORES, figures | _about(views))
+
+
+def score_run(config: str, capture: str, folder: str) -> None:
+    """A trained run against photos and truth; its contact sheet and its mesh, in the frame of transforms.json.
+
+    Args:
+        config: the run's config.yml.
+        capture: its capture's folder.
+        folder: where scores, contact sheet and mesh go.
+    """
+    from surface_sos_ns.plugin.evaluation import load_run, scoring_views
+
+    model, data = load_run(Path(config))
+    views = scoring_views(data)
+    shown = set(_chosen(views))
+    rows, pictures = [], []
+    for index, item in _items(views):
+        outputs = model.get_outputs_for_camera(views.dataset.cameras[index : index + 1].to(model.device))
+        metrics, _ = model.get_image_metrics_and_images(outputs, item)
+        rows.append(_place(views, index) | _finite(metrics))
+        if index in shown:
+            images = {name: outputs[name].cpu().numpy() for name in ("alpha", "foreground", "background")}
+            pictures.append(_pictures(rows[-1]["name"], item, images, metrics.get("mask_iou")))
+    figures: dict[str, Any] = {"views": rows}
+    sheet = contact_sheet(pictures)[..., ::-1]
+    if not cv2.imwrite(str(Path(folder) / SHEET), sheet, [cv2.IMWRITE_JPEG_QUALITY, 92]):
+        raise OSError(f"could not write {Path(folder) / SHEET}")
+    try:
+        mesh = object_mesh(model.scene)
+        figures |= _against_true_mesh(mesh, views, Path(capture))
+        mesh.export(Path(folder) / MESH)
+    except MeshError as error:
+        figures["no_mesh"] = str(error)
+    write_json(Path(folder) / SCORES, figures | _about(views))
+
+
+def _items(views: ScoringViews) -> Iterable[tuple[int, dict[str, Any]]]:
+    """Photos with all that is known of them, in the dataset's order."""
+    for index in range(len(views.dataset)):
+        yield index, views.dataset.get_data(index)
+
+
+def _place(views: ScoringViews, index: int) -> dict[str, Any]:
+    return {"name": views.dataset.image_filenames[index].stem, "held_out": views.held_out[index]}
+
+
+def _about(views: ScoringViews) -> dict[str, Any]:
+    """The capture in figures: size of the (first) photo as it was used, photos trained on and held out."""
+    width, height = views.dataset.size(0)
+    held = sum(views.held_out)
+    return {"width": width, "height": height, "trained_on": len(views.held_out) - held, "held_out": held}
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    """Figures that exist: no clean plate's without the object, none at an outline that is not there."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _chosen(views: ScoringViews) -> list[int]:
+    """Photos for the contact sheet: some of those that are held out, of all where none is."""
+    candidates = [index for index, held in enumerate(views.held_out) if held] or list(range(len(views.held_out)))
+    places = np.linspace(0, len(candidates) - 1, min(SHEET_ROWS, len(candidates)))
+    return [candidates[int(place)] for place in places.round()]
+
+
+def _pictures(name: str, item: dict[str, Any], images: dict[str, np.ndarray], iou: float | None) -> ViewPictures:
+    """A row of the contact sheet."""
+    alpha = images["alpha"][..., 0]
+    tiles = {
+        "photo": _eight_bit(item["image"]),
+        "mask": _eight_bit(alpha),
+        "cutout": over_checkerboard(images["foreground"] * 255, alpha),
+        "plate": _eight_bit(images["background"]),
+    }
+    given = {"coarse": "coarse_mask", "truth": "gt_mask", "true_plate": "clean_plate"}
+    tiles |= {tile: _eight_bit(item[key]) for tile, key in given.items() if key in item}
+    if "gt_mask" in item:
+        tiles["error"] = error_map(alpha > THRESHOLD, item["gt_mask"][..., 0].numpy() > THRESHOLD)
+    height, width = alpha.shape
+    factor = min(1.0, TILE / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = {tile: cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for tile, picture in tiles.items()}
+    return ViewPictures(name, small, iou)
+
+
+def _eight_bit(image: Any) -> np.ndarray:
+    """(H, W, 3) uint8 of an image (H, W), (H, W, 1) or (H, W, 3) in 0..1."""
+    values = np.asarray(image, dtype=np.float32)
+    values = values[..., None] if values.ndim == 2 else values
+    return np.rint(np.broadcast_to(values, (*values.shape[:2], 3)).clip(0, 1) * 255).astype(np.uint8)
+
+
+def _against_true_mesh(mesh: trimesh.Trimesh, views: ScoringViews, capture: Path) -> dict[str, Any]:
+    """Brings a mesh of the world frame into that of transforms.json; how far it is from the true one, if there is."""
+    mesh.apply_transform(np.linalg.inv(views.dataset.metadata["capture_to_world"]))
+    path = capture / TRUE_MESH
+    if not path.is_file():
+        return {}
+    truth = trimesh.load(path, force="mesh")
+    assert isinstance(truth, trimesh.Trimesh)
+    return {"mesh": mesh_metrics(mesh, truth)}
+
+
+TASKS = {"check": check, "inputs": score_inputs, "run": score_run}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs a task; an error that explains itself is a sentence and exit status 1."""
+    task, given = arguments
+    try:
+        TASKS[task](**json.loads(given))  # type: ignore[operator]
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,204 @@
+"""Results as one table: for the terminal, in Markdown, and as plain rows for JSON."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from surface_sos_ns.bench.quality.recipe import Inputs, Run
+
+COLUMNS = {
+    "mask_iou": ("IoU", "{:.3f}"),
+    "worst_mask_iou": ("worst", "{:.3f}"),
+    "mask_miou": ("mIoU", "{:.3f}"),
+    "mask_acc": ("Acc", "{:.3f}"),
+    "mask_sad": ("SAD", "{:.3f}"),
+    "mask_mse": ("MSE", "{:.4f}"),
+    "mask_edge_sad": ("edge SAD", "{:.3f}"),
+    "mask_edge_mse": ("edge MSE", "{:.3f}"),
+    "mask_ari": ("ARI", "{:.3f}"),
+    "psnr": ("PSNR", "{:.1f}"),
+    "clean_plate_psnr": ("plate PSNR", "{:.1f}"),
+    "mesh_chamfer": ("Chamfer", "{:.4f}"),
+    "mesh_chamfer_relative": ("/ size", "{:.4f}"),
+    "seconds": ("s", "{:.0f}"),
+    "peak_gb": ("GB", "{:.2f}"),
+}
+"""Figures by name: heading and format."""
+OF_THE_RUN = ("mesh_chamfer", "mesh_chamfer_relative", "seconds", "peak_gb")
+"""Figures that do not depend on the view."""
+SHOWN = (
+    *("mask_iou", "worst_mask_iou", "mask_miou", "mask_acc", "mask_sad", "mask_edge_mse"),
+    *("psnr", "clean_plate_psnr", "mesh_chamfer", "seconds", "peak_gb"),
+)
+"""Those that fit on a terminal; the others are in the file."""
+LEGEND = (
+    "Masks: threshold 0.5, mean over views; worst: the least IoU of a view. SAD in thousands of pixels. Edge: within "
+    "1 % of the longer image side (3 pixels at least) of the true outline. PSNR in dB, of the clean plate inside the "
+    "true mask; photos that were trained on are drawn with the mean exposure. Chamfer in the capture's units, and as a "
+    "fraction of the diagonal of the true mesh. s, GB: ns-train from start to end, its peak main memory. Of several "
+    "seeds the mean (least to most)."
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: its result, or why there is none."""
+
+    task: Run | Inputs
+    result: dict[str, Any] | None
+    problem: str = ""
+
+
+@dataclass
+class Row:
+    """A line of the table: figures by name, one value for each seed."""
+
+    capture: str
+    masks: str
+    what: str
+    views: str
+    figures: dict[str, list[float]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, figures: dict[str, float]) -> None:
+        """One more seed."""
+        for name, value in figures.items():
+            self.figures.setdefault(name, []).append(value)
+
+    def cell(self, name: str, between: str) -> str:
+        """The figure as text: its mean and, of several seeds, its least and most."""
+        values, form = self.figures.get(name), COLUMNS[name][1]
+        if not values:
+            return "-"
+        mean, least, most = (form.format(of(values)) for of in (statistics.mean, min, max))
+        return mean if len(values) == 1 else f"{mean}{between}({least} to {most})"
+
+
+def rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    """All lines, captures together; before the methods what they start from. Lines without a figure are left out."""
+    found: dict[tuple[str, ...], Row] = {}
+    for outcome in outcomes:
+        for what, result in _parts(outcome):
+            for held_out in (True, False):
+                views = [view for view in result.get("views", []) if view["held_out"] == held_out]
+                figures = _of_views(views)
+                if held_out or not result.get("held_out"):
+                    figures |= _of_run(result)
+                if figures:
+                    label = f"{len(views)} {'held out' if held_out else 'trained on'}"
+                    _row(found, outcome.task, what, label).add(figures)
+        if outcome.problem:
+            what = _what(outcome.task) if isinstance(outcome.task, Run) else "inputs"
+            _row(found, outcome.task, what, "").problems.append(outcome.problem)
+    captures = list(dict.fromkeys(row.capture for row in found.values()))
+    return sorted(found.values(), key=lambda row: captures.index(row.capture))
+
+
+def _row(found: dict[tuple[str, ...], Row], task: Run | Inputs, what: str, views: str) -> Row:
+    key = (task.capture.name, task.masks, what, views)
+    return found.setdefault(key, Row(*key))
+
+
+def _parts(outcome: Outcome) -> Iterable[tuple[str, dict[str, Any]]]:
+    """What was measured in a task, by name."""
+    if outcome.result is None:
+        return []
+    if isinstance(outcome.task, Run):
+        return [(_what(outcome.task), outcome.result)]
+    held_out = {"held_out": outcome.result["held_out"]}
+    return [(name, outcome.result[name] | held_out) for name in ("coarse masks", "voted hull")]
+
+
+def _what(run: Run) -> str:
+    return f"{run.method}: {run.variant}" if run.variant else run.method
+
+
+def _of_views(views: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Means over the views that have the figure, and the worst IoU."""
+    figures = {}
+    for name in COLUMNS:
+        values = [view[name] for view in views if name in view]
+        if values:
+            figures[name] = statistics.mean(values)
+    overlaps = [view["mask_iou"] for view in views if "mask_iou" in view]
+    return figures | ({"worst_mask_iou": min(overlaps)} if overlaps else {})
+
+
+def _of_run(result: dict[str, Any]) -> dict[str, float]:
+    values = result.get("mesh", {}) | {name: result.get(name) for name in ("seconds", "peak_gb")}
+    return {name: value for name, value in values.items() if name in OF_THE_RUN and value is not None}
+
+
+def sizes(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for each capture: size and number of its photos."""
+    lines = {}
+    for outcome in outcomes:
+        if outcome.result is not None:
+            of = outcome.result
+            name, size = outcome.task.capture.name, f"{of['width']} x {of['height']} pixels"
+            lines[name] = f"{name}: {size}, {of['trained_on']} photos trained on, {of['held_out']} held out"
+    return list(lines.values())
+
+
+def plain(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Everything as JSON has it."""
+    return {
+        "rows": [vars(row) for row in rows(outcomes)],
+        "results": [outcome.result for outcome in outcomes if outcome.result is not None],
+        "problems": failures(outcomes),
+    }
+
+
+def _used(lines: Sequence[Row]) -> list[str]:
+    """Figures that at least one line has."""
+    return [name for name in COLUMNS if any(name in row.figures for row in lines)]
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """The table as a Markdown document."""
+    lines = rows(outcomes)
+    names = _used(lines)
+    heads = ["capture", "masks", "what", "views", *(COLUMNS[name][0] for name in names)]
+    text = ["# Quality", "", *(f"- {line}" for line in sizes(outcomes)), ""]
+    text += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for row in lines:
+        if row.figures:
+            cells = [row.capture, row.masks, row.what, row.views, *(row.cell(name, " ") for name in names)]
+            text.append(f"| {' | '.join(cells)} |")
+    text += ["", LEGEND]
+    text += [f"\nFailed: {line}" for line in failures(outcomes)]
+    return "\n".join(text) + "\n"
+
+
+def failures(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for each task that failed."""
+    return [f"{outcome.task.title}: {outcome.problem}" for outcome in outcomes if outcome.problem]
+
+
+def show(outcomes: Sequence[Outcome]) -> None:
+    """Prints the table."""
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    lines = [row for row in rows(outcomes) if row.figures]
+    names = [name for name in _used(lines) if name in SHOWN]
+    table = Table(title="Quality", title_justify="left")
+    for head in ("capture", "masks", "what", "views"):
+        table.add_column(head, no_wrap=True)
+    for name in names:
+        style = "bold" if name == "mask_iou" else None
+        table.add_column(COLUMNS[name][0], justify="right", no_wrap=True, style=style)
+    for row in lines:
+        table.add_row(row.capture, row.masks, row.what, row.views, *(row.cell(name, "\n") for name in names))
+    console = Console(highlight=False, markup=False)
+    for line in sizes(outcomes):
+        console.print(line, soft_wrap=True)
+    # Figures cut off for a narrow window would be lost; lines that wrap are not.
+    console.width = max(console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum)
+    console.print(table)
+    for line in [LEGEND, *(f"Failed: {line}" for line in failures(outcomes))]:
+        console.print(line, soft_wrap=True)

@@ -1,0 +1,147 @@
+"""What all data sets have in common: a scene is read into plain arrays and written as a capture."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from surface_sos_ns.capture.transforms import transforms
+from surface_sos_ns.capture.views import Views
+
+OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0])
+"""Camera axes right, down, forward -> right, up, back."""
+
+
+class ConversionError(ValueError):
+    """A scene cannot be converted; the message names the file, what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A posed set of photos with what the data set says about them."""
+
+    views: Views
+    """In the data set's own world frame."""
+    images: Sequence[Path]
+    """One for each view."""
+    coarse_masks: Sequence[Path | None] = ()
+    """One for each view, or none at all."""
+    points: tuple[np.ndarray, np.ndarray] | None = None
+    """Sparse points (P, 3), world frame, and their colours (P, 3) uint8."""
+
+
+@dataclass
+class Conversion:
+    """Where a scene comes from and where it goes."""
+
+    source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SOURCE")]]
+    """Folder of the scene, as the data set's project hands it out."""
+    output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUTPUT")]]
+    """Folder of the capture; it must not exist yet."""
+    link: bool = False
+    """Link to the photos instead of copying them."""
+
+    def read(self) -> Scene:
+        """The scene.
+
+        Raises:
+            ConversionError: a file is missing or holds something else than expected.
+        """
+        raise NotImplementedError
+
+    def main(self) -> None:
+        """Runs the command."""
+        refuse_existing(self.output)
+        require(self.source.is_dir(), f"{self.source} is no folder; name that of a scene.")
+        scene = self.read()
+        write_capture(self.output, scene, self.link)
+        print(f"{len(scene.images)} photos: {self.output.resolve()}")
+
+
+def require(holds: bool, message: str) -> None:
+    """Raises a ConversionError with the message unless it holds."""
+    if not holds:
+        raise ConversionError(message)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raises FileExistsError where there is something already."""
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; nothing is overwritten. Name another folder, or remove that one.")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of a photo.
+
+    Raises:
+        ConversionError: it is missing or cannot be read.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise ConversionError(f"{path} cannot be read as an image ({error}); download the scene again.") from error
+
+
+def camera_to_world(rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """(N, 3, 4) poses of OpenGL cameras from rotations (N, 3, 3) of OpenCV cameras to the world and centres (N, 3)."""
+    return np.concatenate([rotation @ OPENCV_TO_OPENGL, centre[..., None]], axis=-1)
+
+
+def write_capture(folder: Path, scene: Scene, link: bool = False) -> None:
+    """Writes a scene as a capture; the folder appears only when it is complete.
+
+    Args:
+        folder: must not exist.
+        scene: photos keep their names, but for dots before the suffix, which become underscores.
+        link: symbolic links in place of copies.
+
+    Raises:
+        FileExistsError: the folder exists.
+        ConversionError: two photos have one name.
+    """
+    refuse_existing(folder)
+    names = [f"{path.stem.replace('.', '_')}" for path in scene.images]
+    require(len(set(names)) == len(names), f"{scene.images[0].parent}: two photos have one name but for the suffix.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".partial", dir=folder.parent))
+    try:
+        frames: list[dict[str, Any]] = []
+        masks = scene.coarse_masks or [None] * len(names)
+        for name, image, mask in zip(names, scene.images, masks, strict=True):
+            frames.append({"file_path": _place(partial, "images", name, image, link)})
+            if mask is not None:
+                frames[-1]["coarse_mask_path"] = _place(partial, "coarse_masks", name, mask, link)
+        content = transforms(scene.views, frames)
+        if scene.points is not None:
+            from surface_sos_ns.capture.points import write_ply_points
+
+            write_ply_points(partial / "sparse_pc.ply", *scene.points)
+            content["ply_file_path"] = "sparse_pc.ply"
+        (partial / "transforms.json").write_text(json.dumps(content, indent=1))
+        partial.chmod(0o755)  # mkdtemp's folders are the user's alone
+        os.rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _place(folder: Path, kind: str, name: str, source: Path, link: bool) -> str:
+    """Copies or links a file; returns its path in the capture."""
+    target = folder / kind / f"{name}{source.suffix.lower()}"
+    target.parent.mkdir(exist_ok=True)
+    if link:
+        target.symlink_to(source.resolve())
+    else:
+        shutil.copyfile(source, target)
+    return f"{kind}/{target.name}"

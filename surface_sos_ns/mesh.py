@@ -1,0 +1,103 @@
+"""The object's surface as a mesh: where FoCoR's distance is zero and the split says object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from surface_sos_ns.fields.sdf import SDFField
+from surface_sos_ns.sampling.field_cache import cell_centres, grid_centres
+from surface_sos_ns.scene_model import LABEL_SUPPORT, SurfaceSOS
+
+if TYPE_CHECKING:
+    import trimesh
+
+
+class MeshError(ValueError):
+    """There is no surface; the message says why."""
+
+
+def object_mesh(scene: SurfaceSOS, resolution: int = 192, chunk: int = 1 << 16) -> trimesh.Trimesh:
+    """The object's surface, closed, in the world frame, normals outwards; nothing floats beside it.
+
+    The solid is an intersection: inside FoCoR, on the object's side of what splits the layers, within reach of the
+    votes, and in the object sphere. All are given as distances, and the largest of them is the field whose zero level
+    is taken: continuous where two of them meet, and exact to first order on each.
+
+    Args:
+        scene: a trained model.
+        resolution: cells per axis of the grid over the object sphere's cube.
+        chunk: grid points evaluated at once.
+
+    Raises:
+        MeshError: nothing is object in this scene, or its foreground is no signed distance.
+    """
+    if not isinstance(scene.focor, SDFField):
+        raise MeshError("the foreground is a density in this configuration: it has no surface")
+    distance, split, votes = _grids(scene, resolution, chunk)
+    cell = 2.0 / resolution
+    sphere = grid_centres(resolution, 1.0).norm(dim=-1).reshape(distance.shape).numpy() - 1.0
+    field = np.maximum.reduce([distance, _distance_to_zero(-split, cell), sphere])
+    if scene.config.split == "votes":
+        field = np.maximum(field, _distance_to_zero(LABEL_SUPPORT - votes, cell))
+    return surface_mesh(field, scene.centre.cpu().numpy(), float(scene.radius))
+
+
+def surface_mesh(field: np.ndarray, centre: np.ndarray, radius: float) -> trimesh.Trimesh:
+    """The zero level of a field over the object cube as a mesh: closed, normals outwards, the largest piece alone.
+
+    Args:
+        field: (R, R, R) negative inside, index [x, y, z], at the centres of the cells that tile [-1, 1]^3.
+        centre, radius: (3,) and length of the object sphere, world frame.
+
+    Raises:
+        MeshError: the field is negative nowhere.
+    """
+    import trimesh
+    from skimage.measure import marching_cubes
+
+    if not (field < 0).any():
+        raise MeshError("no point of the object sphere lies inside the object: there is no surface")
+    cell = 2.0 / field.shape[0]
+    closed = np.pad(field.astype(np.float32), 1, constant_values=cell)  # what leaves the cube ends at its faces
+    vertices, faces, _, _ = marching_cubes(closed, 0.0)
+    points = (vertices - 0.5) * cell - 1.0  # the first of the padded centres lies half a cell before the cube
+    mesh = trimesh.Trimesh(points * radius + centre, faces, process=False)
+    pieces = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(faces))
+    mesh.update_faces(pieces == np.bincount(pieces, weights=mesh.area_faces).argmax())
+    mesh.remove_unreferenced_vertices()
+    return mesh
+
+
+@torch.no_grad()
+def _grids(scene: SurfaceSOS, resolution: int, chunk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """FoCoR's distance, what splits the layers (positive: object) and the votes training started from; (R, R, R)."""
+    values = []
+    for index in torch.arange(resolution**3, device=scene.centre.device).split(chunk):
+        points = cell_centres(index, resolution, 1.0)
+        if scene.config.split == "votes":
+            sdf, split = scene.focor(points, normals=False).sdf, scene.label(points)
+        else:
+            sdf, split = _predicted(scene, points)
+        values.append(torch.stack([sdf, split, scene.hull_probability(points)]).cpu())
+    distance, split, votes = torch.cat(values, dim=1).reshape(3, *[resolution] * 3).numpy()
+    return distance, split, votes
+
+
+def _predicted(scene: SurfaceSOS, points: Tensor) -> tuple[Tensor, Tensor]:
+    """FoCoR's distance and the logit of the alpha of eq. 3 at points (P, 3), seen straight from the outside."""
+    surface = scene.focor(points)
+    assert surface.normal is not None
+    unit = torch.nn.functional.normalize(surface.normal, dim=-1)
+    _, alpha = scene.focor_colour(torch.cat([points, unit, surface.sdf[:, None], surface.geometry], -1), -unit)
+    assert alpha is not None
+    return surface.sdf, torch.logit(alpha, eps=1e-6)
+
+
+def _distance_to_zero(values: np.ndarray, cell: float) -> np.ndarray:
+    """First-order signed distance to the zero level of a field (R, R, R) that is none: value over slope, at most 1."""
+    slope = np.sqrt(sum(np.square(part) for part in np.gradient(values, cell)))
+    return np.clip(values / np.maximum(slope, 1e-6), -1.0, 1.0)

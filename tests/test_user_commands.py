@@ -1,0 +1,29 @@
+"""Commands run in a process of their own: what they took, and what is said when they fail."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from surface_sos_ns.user_commands import CommandFailed, run_module
+
+
+def test_a_failing_command_names_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "step.log"
+    with pytest.raises(CommandFailed, match=r"step\.log") as caught:
+        run_module(["json.tool", str(tmp_path / "absent.json")], log)
+    assert "absent.json" in log.read_text() and "absent.json" in str(caught.value)
+
+
+def test_time_and_memory_are_those_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows does not tell the peak memory of a process that has ended")
+    (tmp_path / "greedy.py").write_text("import time\nblock = b'1' * 10**9\ntime.sleep(0.5)\nprint('done')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    said: list[str] = []
+    run = run_module(["greedy"], tmp_path / "log", said.append)
+    assert said == ["done"]
+    assert 0.5 <= run.seconds < 60
+    assert run.peak_gb is not None and 1.0 < run.peak_gb < 20
