@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.sampling.field_cache import cell_centres, grid_centres
 from surface_sos_ns.scene_model import LABEL_SUPPORT, SurfaceSOS
 
@@ -35,7 +34,7 @@ def object_mesh(scene: SurfaceSOS, resolution: int = 192, chunk: int = 1 << 16) 
     Raises:
         MeshError: nothing is object in this scene, or its foreground is no signed distance.
     """
-    if not isinstance(scene.focor, SDFField):
+    if scene.config.foreground == "density":
         raise MeshError("the foreground is a density in this configuration: it has no surface")
     distance, split, votes = _grids(scene, resolution, chunk)
     cell = 2.0 / resolution

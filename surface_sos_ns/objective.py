@@ -57,10 +57,6 @@ class ObjectiveConfig:
     parsimony: float = 1e-3
     """Weight of the mean matte, rising to this in the first half: where object and background can paint a ray equally
     well, as on a thin shell in the colour of what is behind it, it is background."""
-    explained: float = 1e-2
-    """Weight of the matte where the background alone already explains the photo, rising as `parsimony` does."""
-    explained_error: float = 0.07
-    """Difference of colours (root mean square of the channels) up to which that is so."""
     label_prior: float = 0.05
     """Weight that keeps the label near the voted hull where no surface is seen (free space, insides)."""
     outside: float = 1.0
@@ -136,10 +132,6 @@ def training_losses(
         losses["entropy"] = config.entropy * ramp(progress, 0.5, 1.0) * entropy_loss(rendering.alpha)
     if config.parsimony > 0:
         losses["parsimony"] = config.parsimony * ramp(progress, 0.0, 0.5) * rendering.alpha.mean()
-    if config.explained > 0:
-        error = (rendering.background.detach() - photo).square().mean(-1)
-        explained = torch.exp(-0.5 * error / config.explained_error**2)
-        losses["explained"] = config.explained * ramp(progress, 0.0, 0.5) * (rendering.alpha * explained).mean()
     if config.points > 0 and rendering.probes.points.shape[0] > config.uniform_points:
         losses["points"] = config.points * _point_pull(scene, rendering.probes, config.uniform_points)
     losses["appearance"] = config.appearance * scene.appearance.square().mean()

@@ -131,16 +131,7 @@ def test_a_home_folder_is_a_place_for_captures(data: Path, tmp_path: Path, monke
 
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(
-            path,
-            marks=[pytest.mark.xfail(reason="ns-train has no switches for FoCoR and BaCo yet", strict=True)]
-            if path.stem == "ablation"
-            else [],
-            id=path.stem,
-        )
-        for path in RECIPES
-    ],
+    [pytest.param(path, id=path.stem) for path in RECIPES],
 )
 def test_recipes_that_come_along_are_taken_by_ns_train(path: Path, tmp_path: Path) -> None:
     from surface_sos_ns.plugin.evaluation import training_config

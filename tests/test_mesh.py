@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,6 +105,6 @@ def test_without_a_surface_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(found.label, "forward", lambda points: points[:, 2] - 5.0)
     with pytest.raises(MeshError, match="no surface"):
         object_mesh(found, resolution=16)
-    found.focor = nn.Identity()  # type: ignore[assignment]
+    found.config = replace(found.config, foreground="density")
     with pytest.raises(MeshError, match="density"):
         object_mesh(found, resolution=16)

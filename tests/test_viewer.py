@@ -23,6 +23,7 @@ from surface_sos_ns.compiled import threads
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig, lite_model
 from surface_sos_ns.plugin.viewing import NEEDS, Need
+from surface_sos_ns.rendering.edges import edge_pixels
 from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
 
 OUTPUTS = (
@@ -265,7 +266,8 @@ def test_only_what_the_panel_shows_is_rendered_and_all_is_offered(session, spy):
     assert session.machine.is_alive()
 
 
-def test_what_is_shown_does_not_depend_on_what_is_not_rendered(session):
+def test_what_is_shown_does_not_depend_on_what_is_not_rendered(session, monkeypatch):
+    monkeypatch.setattr(session.model.config, "edge_samples", 1)  # the viewer renders the pixels' middles alone
     with torch.no_grad():
         camera = get_camera(session.viewer.get_camera_state(session.browser), 48, 64)
         everything = dict(session.model.eval().get_outputs_for_camera(camera))
@@ -276,6 +278,23 @@ def test_what_is_shown_does_not_depend_on_what_is_not_rendered(session):
         assert image.shape == (48, 64, 3)
         if everything[name].shape[2] == 3:  # the others are drawn in false colours
             assert np.array_equal(image, (everything[name] * 255).byte().numpy()), name
+
+
+def test_commands_get_smooth_outlines(model):
+    pose = torch.tensor([[[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 2.0]]])
+    camera = Cameras(pose, fx=40.0, fy=40.0, cx=20.0, cy=20.0, width=40, height=40)
+    images = {}
+    for per_axis in (1, 3):
+        model.config.edge_samples = per_axis
+        with torch.no_grad():
+            images[per_axis] = dict(model.eval().get_outputs_for_camera(camera))
+    moved = (images[1]["alpha"] - images[3]["alpha"]).abs()[..., 0]
+    edge = edge_pixels(images[1]["alpha"][..., 0])
+    assert moved.max() > 0.02 and (moved[~edge] == 0).all()
+    for name in ("rgb", "foreground", "background", "depth"):
+        assert torch.equal(images[1][name][~edge], images[3][name][~edge]), name
+    assert torch.equal(images[3]["mask"][..., :1] > 0, images[3]["alpha"] > 0.5)
+    assert (images[3]["foreground"] <= images[3]["alpha"] + 1e-5).all(), "colours are multiplied by the same alpha"
 
 
 def test_a_choice_that_changes_while_it_is_rendered_gets_its_image(session, spy, monkeypatch):
@@ -342,7 +361,8 @@ def test_commands_get_what_they_ask_for_and_no_more(model, spy):
     view()["mask"]
     assert spy.so_far() == {Need.LAYERS}, "as in the view before"
     metrics, images = model.get_image_metrics_and_images(view(), {"image": torch.rand(24, 32, 3)})
-    assert spy.so_far() == {Need.PLATE} and np.isfinite(metrics["psnr"]) and "background" in images
+    assert spy.so_far() == {Need.PLATE, Need.LAYERS}, "once whole, and more rays of its outline without the plate"
+    assert np.isfinite(metrics["psnr"]) and "background" in images
     outputs = view()
     model.train()  # whatever the mode is by then
     assert outputs["background"].shape == (24, 32, 3) and model.training

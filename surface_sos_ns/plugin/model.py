@@ -26,6 +26,7 @@ from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_loss
 from surface_sos_ns.plugin.viewing import Need, ViewerDefaults, ViewImages, shown_in
 from surface_sos_ns.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
 from surface_sos_ns.rendering.completion import complete
+from surface_sos_ns.rendering.edges import edge_pixels, sub_pixel_directions
 from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.warm_start import sight_lines
 
@@ -61,6 +62,9 @@ class SurfaceSOSModelConfig(ModelConfig):
     surplus away more easily than they grow what is missing."""
     initial_fit_steps: int = FULL.initial_fit_steps
     """Steps that fit FoCoR and the label to the voted hull before training."""
+    edge_samples: int = 3
+    """Rays per axis of a pixel at the object's outline, in what ns-render and ns-eval make; odd. 1 renders the pixels'
+    middles alone, as the viewer does."""
     lpips: bool = False
     """Add LPIPS to ns-eval; its weights are downloaded the first time."""
     total_steps: int | None = None
@@ -230,19 +234,44 @@ class SurfaceSOSModel(Model):
             # Commands want the same of one view after the other: at once what took two renderings before.
             self._need_so_far = max(self._need_so_far, need)
             with self._evaluating():
-                return self._render_view(camera_ray_bundle, self._need_so_far)
+                return self._render_view(camera_ray_bundle, self._need_so_far, smooth_edges=True)
 
         return ViewImages(render)
 
-    def _render_view(self, rays: RayBundle, need: Need) -> dict[str, Tensor]:
-        """nerfstudio's rendering of a view in chunks, of what `need` says."""
+    def _render_rays(self, rays: RayBundle, need: Need) -> dict[str, Tensor]:
+        """nerfstudio's rendering of rays (H, W) in chunks, of what `need` says."""
         context = contextvars.copy_context()  # left behind by whatever way out the viewer makes it take
         context.run(_need.set, need)
         images: dict[str, Tensor] = context.run(super().get_outputs_for_camera_ray_bundle, rays)
+        return images
+
+    def _render_view(self, rays: RayBundle, need: Need, smooth_edges: bool = False) -> dict[str, Tensor]:
+        """Images (H, W, C) of a view, as far as `need` says."""
+        images = self._render_rays(rays, need)
+        if smooth_edges and self.config.edge_samples > 1:
+            self._smooth_edges(rays, images, need)
         if need is Need.PLATE:
             with _without_interruption():
                 images["background"] = complete(images["background"], images["background_confidence"][..., 0])
         return images
+
+    def _smooth_edges(self, rays: RayBundle, images: dict[str, Tensor], need: Need) -> None:
+        """Render more rays through the pixels of the object's outline and average, in place."""
+        chosen = edge_pixels(images["alpha"][..., 0])
+        if min(chosen.shape) < 2 or not chosen.any():
+            return
+        directions = sub_pixel_directions(rays.directions, chosen, self.config.edge_samples)
+        shape = directions.shape[:2]  # an image with a pixel a row
+        parts = RayBundle(
+            origins=rays.origins[chosen][:, None].expand(*shape, 3).contiguous(),
+            directions=directions,
+            pixel_area=rays.pixel_area[chosen][:, None].expand(*shape, 1) / (shape[1] + 1),
+        )
+        found = self._render_rays(parts, min(need, Need.LAYERS))
+        for name in ("alpha", "rgb", "foreground", "overlay"):
+            if name in found:
+                images[name][chosen] = (images[name][chosen] + found[name].sum(1)) / (shape[1] + 1)
+        images["mask"][chosen] = (images["alpha"][chosen] > THRESHOLD).to(images["mask"].dtype)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
