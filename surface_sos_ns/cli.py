@@ -28,7 +28,7 @@ class Demo:
     """Folder for everything the demo makes. A second run reuses the capture and adds a new run folder."""
     method: str = "surface-sos-lite"
     """The method to train, as in ns-train."""
-    iterations: int | None = 3000
+    iterations: int | None = 5000
     """Training steps: fewer than the method's default suffice for small pictures. None takes that default."""
     views: int = 48
     """Photos in the capture; every 8th from the 5th on is held out for measuring."""
