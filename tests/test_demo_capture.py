@@ -315,6 +315,6 @@ def test_pictures_and_video_are_collected_from_renders(capture: Path, meta: dict
         collect_pictures(capture, tmp_path)
 
 
-def test_voting_the_coarse_masks_beats_them(capture: Path) -> None:
-    raw, voted = (float(figure.value) for figure in measure_inputs(capture))
+def test_voting_the_coarse_masks_beats_them(capture: Path, tmp_path: Path) -> None:
+    raw, voted = (float(figure.value) for figure in measure_inputs(capture, tmp_path))
     assert 0.4 < raw < voted

@@ -20,7 +20,6 @@ from surface_sos_ns.demo.page import (
     RENDERED,
     Figure,
     collect_pictures,
-    intersection_over_union,
     over_checkerboard,
     read_picture,
     write_page,
@@ -69,52 +68,24 @@ def _new_run(output: Path) -> Path:
     raise DemoError(f"{output} already holds 999 runs; remove some or choose another folder.")
 
 
-def _masks(capture: Path, key: str, names: list[str]) -> list[np.ndarray]:
-    frames = {f["file_path"]: f for f in json.loads((capture / "transforms.json").read_text())["frames"]}
-    return [read_picture(capture / frames[name][key])[..., 0] > 127 for name in names]
+def measure_inputs(capture: Path, folder: Path) -> list[Figure]:
+    """How good the coarse masks are by themselves, and voted in 3D without training: what training must beat.
 
+    Args:
+        capture: its folder.
+        folder: for the scores; made where it is not there.
+    """
+    from surface_sos_ns.bench.quality.runner import score
 
-def measure_inputs(capture: Path) -> list[Figure]:
-    """How good the coarse masks are by themselves, and voted in 3D without training: what training must beat."""
-    from surface_sos_ns.capture.bounds import find_object_sphere
-    from surface_sos_ns.capture.hull import project_hull, vote_hull
-    from surface_sos_ns.capture.views import Views
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = score("inputs", {"capture": str(capture), "options": [], "folder": str(folder)}, folder)
 
-    meta = json.loads((capture / "transforms.json").read_text())
-    train, test = meta["train_filenames"], meta["test_filenames"]
-    poses = {f["file_path"]: np.asarray(f["transform_matrix"])[:3] for f in meta["frames"]}
+    def held_out(row: str) -> str:
+        return f"{np.mean([view['mask_iou'] for view in scores[row]['views'] if view['held_out']]):.4f}"
 
-    def views(names: list[str]) -> Views:
-        n = len(names)
-
-        def full(key: str) -> np.ndarray:
-            return np.full(n, float(meta[key]))
-
-        distortion = np.zeros((n, 6))
-        distortion[:, 0], distortion[:, 1] = meta["k1"], meta["k2"]
-        return Views(
-            camera_to_world=np.stack([poses[name] for name in names]),
-            fx=full("fl_x"),
-            fy=full("fl_y"),
-            cx=full("cx"),
-            cy=full("cy"),
-            width=np.full(n, meta["w"]),
-            height=np.full(n, meta["h"]),
-            distortion=distortion,
-            fisheye=np.zeros(n, dtype=bool),
-        )
-
-    truth, coarse = _masks(capture, "gt_mask_path", test), _masks(capture, "coarse_mask_path", test)
-    raw = float(np.mean([intersection_over_union(a, b) for a, b in zip(coarse, truth, strict=True)]))
-    given = [mask.astype(np.float32) for mask in _masks(capture, "coarse_mask_path", train)]
-    training_views = views(train)
-    sphere = find_object_sphere(training_views, given, None)
-    hull = vote_hull(training_views, given, sphere)
-    voted = project_hull(hull, sphere, views(test), (meta["h"], meta["w"]))
-    vote = float(np.mean([intersection_over_union(np.asarray(a) > 0.5, b) for a, b in zip(voted, truth, strict=True)]))
     return [
-        Figure("coarse masks: mask IoU", f"{raw:.4f}", "the input, on the same views"),
-        Figure("coarse masks voted in 3D: mask IoU", f"{vote:.4f}", "no training; what training has to beat"),
+        Figure("coarse masks: mask IoU", held_out("coarse masks"), "the input, on the same views"),
+        Figure("coarse masks voted in 3D: mask IoU", held_out("voted hull"), "no training; what training has to beat"),
     ]
 
 
@@ -250,7 +221,7 @@ def run_demo(
     _say("5/5 Figures, video and page")
     held = json.loads((capture / "transforms.json").read_text())["test_filenames"]
     size = f"{width} x {height}, {len(held)} held-out views"
-    figures = measure_inputs(capture)
+    figures = measure_inputs(capture, run / "inputs")
     for key, name, form, note in METRICS:
         if key in metrics:
             figures.append(Figure(f"{method}: {name}", form.format(metrics[key]), note))

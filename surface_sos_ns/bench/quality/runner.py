@@ -93,18 +93,19 @@ def _measured(task: Run | Inputs, output: Path, title: str, measure: Callable[[A
 
 def _measure_inputs(inputs: Inputs, folder: Path) -> dict[str, Any]:
     arguments = {"capture": str(inputs.capture.folder), "options": list(inputs.options), "folder": str(folder)}
-    return _score("inputs", arguments, folder)
+    return score("inputs", arguments, folder)
 
 
 def _measure_run(run: Run, folder: Path) -> dict[str, Any]:
     name = folder.name
     config, done = train(run.method, run.capture.folder, folder, name, run.seed, run.options)
     arguments = {"config": str(config), "capture": str(run.capture.folder), "folder": str(folder)}
-    scores = _score("run", arguments, folder)
+    scores = score("run", arguments, folder)
     return {"seconds": done.seconds, "peak_gb": done.peak_gb, "config": str(config), **scores}
 
 
-def _score(task: str, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+def score(task: str, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a task of `score.py` finds, in a process of its own, so that its memory is given back."""
     run_module([SCORE, task, json.dumps(arguments)], folder / "score.log")
     return json.loads((folder / "scores.json").read_text())
 
