@@ -233,9 +233,11 @@ class SurfaceSOS(nn.Module):
 
     def _sample(self, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Samples:
         hull = self.hull if self.config.split == "votes" else None
-        return sample_rays(
-            self.cache, self.probability, hull, origins, directions, plan, self.training, compiled=self.compiled
-        )
+        fixed = (origins.detach(), directions.detach())
+        samples = sample_rays(self.cache, self.probability, hull, *fixed, plan, self.training, compiled=self.compiled)
+        # Poses that are refined learn by what lies at the distances drawn, not by which are drawn.
+        moves = origins.requires_grad or directions.requires_grad
+        return samples.on_rays(origins, directions) if moves else samples
 
     def _foreground_opacity(
         self, samples: Samples, directions: Tensor, probes: Tensor | None = None
@@ -315,7 +317,8 @@ class SurfaceSOS(nn.Module):
         """Render rays of the object frame.
 
         Args:
-            origins, directions: (R, 3), directions unit.
+            origins, directions: (R, 3), directions unit. Where they have gradients (poses that are refined), what is
+                rendered has one with respect to them, at fixed distances along the rays.
             view: (R,) training view of each ray for its appearance code; None uses the mean code.
             plate: outside training, resample behind the object for the clean plate; without it the background is
                 read off the samples of the first pass.
@@ -340,7 +343,7 @@ class SurfaceSOS(nn.Module):
             assert predicted is not None
             gate, vote = Listed(predicted, samples.near), predicted
         crop = samples.crop.reshape(samples.interval.shape).amax(-1)
-        to_object = -(origins * directions).sum(-1).clamp(max=-1.0)
+        to_object = -(origins * directions).sum(-1).detach().clamp(max=-1.0)
         weights = composite_weights(
             opacity_f, opacity_b, gate, vote, samples.edges, to_object, crop, compiled=self.compiled
         )

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
@@ -23,6 +26,7 @@ from torch.nn import Parameter
 from surface_sos_ns.compiled.threads import claim_cores, thread_count
 from surface_sos_ns.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.plugin.viewing import Need, ViewerDefaults, ViewImages, shown_in
 from surface_sos_ns.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
 from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
@@ -61,8 +65,14 @@ class SurfaceSOSModelConfig(ModelConfig):
     """Steps that fit FoCoR and the label to the voted hull before training."""
     lpips: bool = False
     """Add LPIPS to ns-eval; its weights are downloaded the first time."""
+    camera_optimizer: CameraOptimizerConfig = field(default_factory=CameraOptimizerConfig)
+    """Small corrections of the training views' poses, learned from the colours (off, SO3xR3 or SE3)."""
     total_steps: int | None = None
     """Length of the run; set by the trainer from max-num-iterations."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read back from a config.yml; one of an earlier version lacks the options that came later."""
+        self.__dict__.update({"camera_optimizer": CameraOptimizerConfig(), **state})
 
 
 def lite_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
@@ -89,6 +99,8 @@ class SurfaceSOSModel(Model):
         """Build the scene model; its state is filled by training or a checkpoint."""
         super().populate_modules()
         self.scene = SurfaceSOS(self.config.scene, self.num_train_data)
+        poses = self.config.camera_optimizer
+        self.training_views = TrainingViews(self.num_train_data, poses) if poses.mode != "off" else None
         self.viewer_defaults = ViewerDefaults()
         self._points: Tensor | None = None
         self._need_so_far = Need.MATTE
@@ -106,8 +118,11 @@ class SurfaceSOSModel(Model):
         return f"{self.scene.describe()} | {threads} thread{'s' if threads > 1 else ''}"
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """FoCoR's surface, the other hash tables, the other networks, sharpness and appearance codes."""
-        return parameter_groups(self.scene)
+        """The scene model's groups, and the poses where they are refined."""
+        groups = parameter_groups(self.scene)
+        if self.training_views is not None:
+            self.training_views.optimizer.get_param_groups(groups)
+        return groups
 
     # ------------------------------------------------------------------ training
 
@@ -126,6 +141,8 @@ class SurfaceSOSModel(Model):
         directory: Path | None = None if trainer is None else trainer.base_dir
         prior = cast("Any", pipeline.datamanager).prepare(directory)
         self._start(prior)
+        if self.training_views is not None:
+            self.training_views.set(cast("Any", pipeline.datamanager).train_dataset.cameras)
         total = self.config.total_steps or (trainer.config.max_num_iterations if trainer is not None else 1)
         refresh = {int(fraction * total) for fraction in self.config.probability_refresh}
 
@@ -166,6 +183,8 @@ class SurfaceSOSModel(Model):
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:  # type: ignore[override]
         """Render a bundle of rays: everything the losses need in training, images otherwise."""
+        if self.training and self.training_views is not None:
+            self.training_views.optimizer.apply_to_raybundle(ray_bundle)
         origins, directions = self.scene.to_object_frame(ray_bundle.origins, ray_bundle.directions)
         if self.training:
             assert ray_bundle.camera_indices is not None
@@ -197,6 +216,15 @@ class SurfaceSOSModel(Model):
             "normals": torch.nn.functional.normalize(rendering.normal, dim=-1) * 0.5 * alpha + 0.5,
             "accumulation": rendering.accumulation[:, None],
         }
+
+    def get_outputs_for_camera(  # type: ignore[override]
+        self, camera: Cameras, obb_box: OrientedBox | None = None
+    ) -> MutableMapping[str, Tensor]:
+        """Images of a camera, see `get_outputs_for_camera_ray_bundle`; of a training view from its refined pose."""
+        if self.training_views is not None:
+            with torch.no_grad():
+                camera = self.training_views.refined(camera)
+        return cast("MutableMapping[str, Tensor]", super().get_outputs_for_camera(camera, obb_box))
 
     def get_outputs_for_camera_ray_bundle(  # type: ignore[override]
         self, camera_ray_bundle: RayBundle
@@ -255,12 +283,18 @@ class SurfaceSOSModel(Model):
         if "rendering" not in outputs:
             return {"colour": (outputs["rgb"] - photo).square().mean()}
         mask, weight = (batch[key].to(self.device)[..., 0] for key in ("coarse_mask", "mask_weight"))
-        return training_losses(self.scene, self.config.objective, outputs["rendering"], photo, mask, weight)
+        losses = training_losses(self.scene, self.config.objective, outputs["rendering"], photo, mask, weight)
+        if self.training_views is not None:
+            self.training_views.optimizer.get_loss_dict(losses)
+        return losses
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Figures for the log: PSNR of the batch and the sharpness b."""
+        """Figures for the log: PSNR of the batch, the sharpness b, and how far poses were refined."""
         error = (outputs["rgb"].detach() - batch["image"][..., :3].to(self.device)).square().mean()
-        return {"psnr": -10 * torch.log10(error.clamp(min=1e-10)), "sharpness": self.scene.sharpness.detach()}
+        metrics = {"psnr": -10 * torch.log10(error.clamp(min=1e-10)), "sharpness": self.scene.sharpness.detach()}
+        if self.training_views is not None:
+            self.training_views.optimizer.get_metrics_dict(metrics)
+        return metrics
 
     # ------------------------------------------------------------------ evaluation
 
