@@ -107,7 +107,7 @@ RATES = {
     "nets": Rate(5e-3),
     "sharpness": Rate(1e-3, eps=1e-8),
     "appearance": Rate(1e-3, eps=1e-8),
-    "camera_opt": Rate(5e-4),
+    "camera_opt": Rate(1e-3),
 }
 """Learning rates by parameter group; the last is that of nerfstudio's poses, if they are refined."""
 

@@ -300,8 +300,11 @@ class SurfaceSOS(nn.Module):
         return Listed(rgb, seen)
 
     def _labels(self, samples: Samples, probes: Tensor | None = None) -> tuple[Listed, Tensor, Tensor]:
-        """The gate (no gradient) and the label at `samples.inside`, and logits at the probes."""
-        points = samples.points[samples.inside]
+        """The gate (no gradient) and the label at `samples.inside`, and logits at the probes.
+
+        Like geometry, poses follow the colours and not the coarse masks: no gradient to the points.
+        """
+        points = samples.points[samples.inside].detach()
         logits = self.label(points if probes is None else torch.cat([points, probes]))
         here = logits[: points.shape[0]]
         return Listed(self.gate(here.detach()), samples.inside), torch.sigmoid(here), logits[points.shape[0] :]

@@ -13,14 +13,16 @@ ROOM = 5.0
 
 def paint(points: Tensor, shift: float) -> Tensor:
     """(P, 3) colours of surface points (P, 3): smooth, and different everywhere."""
-    waves = torch.stack([points @ torch.tensor(w) for w in ([12.0, 5.0, -7.0], [-5.0, 14.0, 5.0], [7.0, -8.0, 12.0])], -1)
+    waves = torch.stack([points @ torch.tensor(w) for w in ([8.0, 3.0, -5.0], [-3.0, 9.0, 3.0], [5.0, -5.0, 8.0])], -1)
     return 0.5 + 0.4 * torch.sin(waves + shift)
 
 
 def look_at(eye: Tensor) -> Tensor:
     """(N, 3, 4) camera-to-world of cameras at eyes (N, 3) that look at the origin; x right, y up, along -z."""
     back = torch.nn.functional.normalize(eye, dim=-1)
-    right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([[0.0, 0.0, 1.0]]).expand_as(eye), back), dim=-1)
+    right = torch.nn.functional.normalize(
+        torch.linalg.cross(torch.tensor([[0.0, 0.0, 1.0]]).expand_as(eye), back), dim=-1
+    )
     return torch.stack([right, torch.linalg.cross(back, right), back, eye], -1)
 
 

@@ -154,6 +154,8 @@ class SurfaceSOSModel(Model):
                 self.scene.update_cache(self.config.cache_share)
 
         def after(step: int) -> None:
+            if self.training_views is not None:
+                self.training_views.hold_frame()
             if step + 1 >= total:
                 self.scene.set_progress(1.0)
                 self.scene.update_cache()
