@@ -107,9 +107,10 @@ RATES = {
     "nets": Rate(5e-3),
     "sharpness": Rate(1e-3, eps=1e-8),
     "appearance": Rate(1e-3, eps=1e-8),
+    "deformation": Rate(2e-3),
     "camera_opt": Rate(1e-3),
 }
-"""Learning rates by parameter group; the last is that of nerfstudio's poses, if they are refined."""
+"""Learning rates by parameter group. The last two exist where the object may deform, and where poses are refined."""
 
 
 def parameter_groups(scene: SurfaceSOS) -> dict[str, list[Parameter]]:
@@ -118,6 +119,8 @@ def parameter_groups(scene: SurfaceSOS) -> dict[str, list[Parameter]]:
     for name, parameter in scene.named_parameters():
         if name.startswith("focor."):
             groups["surface"].append(parameter)
+        elif name.startswith("deformation."):
+            groups["deformation"].append(parameter)
         elif name.endswith("table"):
             groups["grids"].append(parameter)
         elif "log_sharpness" in name:

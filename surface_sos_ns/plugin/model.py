@@ -100,7 +100,8 @@ class SurfaceSOSModel(Model):
         super().populate_modules()
         self.scene = SurfaceSOS(self.config.scene, self.num_train_data)
         poses = self.config.camera_optimizer
-        self.training_views = TrainingViews(self.num_train_data, poses) if poses.mode != "off" else None
+        needed = poses.mode != "off" or self.scene.deformation is not None
+        self.training_views = TrainingViews(self.num_train_data, poses) if needed else None
         self.viewer_defaults = ViewerDefaults()
         self._points: Tensor | None = None
         self._need_so_far = Need.MATTE
@@ -188,16 +189,19 @@ class SurfaceSOSModel(Model):
         if self.training and self.training_views is not None:
             self.training_views.optimizer.apply_to_raybundle(ray_bundle)
         origins, directions = self.scene.to_object_frame(ray_bundle.origins, ray_bundle.directions)
+        time = None if self.scene.deformation is None or ray_bundle.times is None else ray_bundle.times[..., 0]
         if self.training:
             assert ray_bundle.camera_indices is not None
             probes = draw_probes(self.config.objective, self._points, self.device)
-            rendering = self.scene.render(origins, directions, ray_bundle.camera_indices[..., 0], probes=probes)
+            rendering = self.scene.render(
+                origins, directions, ray_bundle.camera_indices[..., 0], probes=probes, time=time
+            )
             return {"rgb": rendering.rgb, "rendering": rendering}
         need = _need.get()
         with _without_interruption():
             if need is Need.MATTE:
-                return _matte_images(self.scene.matte(origins, directions))
-            images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE))
+                return _matte_images(self.scene.matte(origins, directions, time))
+            images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE, time=time))
         if need is not Need.PLATE:
             del images["background"]  # without what the object hides it is not what its name says
         return images
@@ -222,10 +226,15 @@ class SurfaceSOSModel(Model):
     def get_outputs_for_camera(  # type: ignore[override]
         self, camera: Cameras, obb_box: OrientedBox | None = None
     ) -> MutableMapping[str, Tensor]:
-        """Images of a camera, see `get_outputs_for_camera_ray_bundle`; of a training view from its refined pose."""
+        """Images of a camera, see `get_outputs_for_camera_ray_bundle`; of a training view from its refined pose.
+
+        Where the object may deform, a camera without a time shows it as the nearest training view saw it.
+        """
         if self.training_views is not None:
             with torch.no_grad():
                 camera = self.training_views.refined(camera)
+            if self.scene.deformation is not None:
+                camera = self.training_views.timed(camera)
         return cast("MutableMapping[str, Tensor]", super().get_outputs_for_camera(camera, obb_box))
 
     def get_outputs_for_camera_ray_bundle(  # type: ignore[override]

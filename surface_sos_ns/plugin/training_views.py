@@ -1,4 +1,4 @@
-"""The training views' poses: refined while training, and remembered for when one of these views is rendered."""
+"""The training views' poses and times: poses may be refined; both are remembered for when views are rendered."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ class TrainingViews(nn.Module):
     """
 
     poses: Tensor
+    times: Tensor
 
     def __init__(self, count: int, config: CameraOptimizerConfig):
         super().__init__()
         self.optimizer: CameraOptimizer = config.setup(num_cameras=count, device="cpu")
         self.register_buffer("poses", torch.full((count, 3, 4), torch.nan))  # until training sets them
+        self.register_buffer("times", torch.zeros(count))
 
     def set(self, cameras: Cameras) -> None:
         """Take over the training cameras, world frame, as the capture has them."""
         self.poses.copy_(cameras.camera_to_worlds[:, :3])
+        if cameras.times is not None:
+            self.times.copy_(cameras.times[:, 0])
 
     @torch.no_grad()
     def hold_frame(self) -> None:
@@ -42,6 +46,8 @@ class TrainingViews(nn.Module):
         The colours cannot tell it from a change of the world frame, so it would drift, and the held-out views, which
         have no corrections, would be left behind. First order: the least-squares fit of an infinitesimal similarity.
         """
+        if self.optimizer.config.mode == "off":
+            return
         corrections = self.optimizer.pose_adjustment  # (N, 6) translations, then rotations (axis times angle)
         centres = self.poses[:, :, 3] - self.poses[:, :, 3].mean(0)
         axes = torch.eye(3, device=centres.device).expand(len(centres), 3, 3)
@@ -50,14 +56,24 @@ class TrainingViews(nn.Module):
         scaled = torch.cat([centres, torch.zeros_like(centres)], -1)[:, None]
         common = torch.cat([moved, turned, scaled], 1).transpose(0, 1).reshape(7, -1)
         basis = torch.linalg.qr(common.T).Q
-        corrections -= (basis @ (basis.T @ corrections.reshape(-1))).reshape(corrections.shape)
+        corrections.sub_((basis @ (basis.T @ corrections.reshape(-1))).reshape(corrections.shape))
 
     def same(self, camera: Cameras) -> int | None:
         """Which training view has this one camera's pose; None where none has."""
+        nearest, apart = self._nearest(camera)
+        return nearest if apart < SAME_POSE else None
+
+    def timed(self, camera: Cameras) -> Cameras:
+        """One camera with a time: its own, or that of the training view whose pose is nearest (the first of equals)."""
+        if camera.times is not None:
+            return camera
+        return dataclasses.replace(camera, times=self.times[self._nearest(camera)[0]].reshape(1, 1).to(camera.device))
+
+    def _nearest(self, camera: Cameras) -> tuple[int, float]:
+        """The training view whose pose differs least from this one camera's, and by how much in any entry."""
         pose = camera.camera_to_worlds.reshape(-1, 4)[:3].to(self.poses)
         apart = (self.poses - pose).abs().amax((1, 2)).nan_to_num(torch.inf)
-        nearest = int(apart.argmin())
-        return nearest if float(apart[nearest]) < SAME_POSE else None
+        return int(apart.argmin()), float(apart.min())
 
     def refined(self, camera: Cameras) -> Cameras:
         """One camera with its pose corrected, where it is a training view's; held-out views and paths stay as given."""
