@@ -53,6 +53,20 @@ def entropy_loss(alpha: Tensor) -> Tensor:
     return -(alpha * alpha.log() + (1.0 - alpha) * (1.0 - alpha).log()).mean()
 
 
+def deformation_loss(displaced: Tensor, later: Tensor, jacobian: Tensor, bound: float) -> Tensor:
+    """What a small motion costs: being away from the canonical place, changing over time, and bending or stretching.
+
+    Args:
+        displaced, later: (P, 3) displacements of the same points at a time and a little later.
+        jacobian: (P, 3, 3) of the displaced points; `J^T J = I` is rigid.
+        bound: farthest displacement, the unit of the first two.
+    """
+    away = (displaced / bound).square().sum(-1).mean()
+    change = ((later - displaced) / bound).square().sum(-1).mean()
+    stretch = jacobian.transpose(1, 2) @ jacobian - torch.eye(3).to(jacobian)
+    return away + change + stretch.square().sum((1, 2)).mean()
+
+
 def surface_point_loss(sdf: Tensor) -> Tensor:
     """Mean |f| (P,) at triangulated points that lie on a surface."""
     return sdf.abs().mean() if sdf.shape[0] else sdf.sum()

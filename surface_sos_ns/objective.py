@@ -13,6 +13,7 @@ from torch import Tensor
 
 from surface_sos_ns.losses import (
     colour_loss,
+    deformation_loss,
     eikonal_loss,
     entropy_loss,
     mask_loss,
@@ -22,6 +23,9 @@ from surface_sos_ns.losses import (
 )
 from surface_sos_ns.scene_model import Probes, Rendering, SurfaceSOS
 from surface_sos_ns.schedules import fade_out, ramp
+
+LATER = 0.05
+"""Part of a clip over which motion should be smooth."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class ObjectiveConfig:
     """Weight of the pull of the SDFs to zero at sparse points."""
     appearance: float = 1e-3
     """Weight of the size of the per-view exposure and white-balance codes."""
+    deformation: float = 1e-3
+    """Weight of the cost of motion, where the object may deform (`scene.deformation`)."""
     uniform_points: int = 1024
     """Points drawn in the object cube in each step for the regularisers."""
     sparse_points: int = 512
@@ -134,6 +140,11 @@ def training_losses(
         losses["parsimony"] = config.parsimony * ramp(progress, 0.0, 0.5) * rendering.alpha.mean()
     if config.points > 0 and rendering.probes.points.shape[0] > config.uniform_points:
         losses["points"] = config.points * _point_pull(scene, rendering.probes, config.uniform_points)
+    if scene.deformation is not None and config.deformation > 0:
+        time = torch.rand(len(uniform), device=uniform.device)
+        now, later = scene.deformation(uniform, time), scene.deformation(uniform, time + LATER)
+        moved = (now.points - uniform, later.points - uniform, now.jacobian, scene.deformation.config.bound)
+        losses["deformation"] = config.deformation * deformation_loss(*moved)
     losses["appearance"] = config.appearance * scene.appearance.square().mean()
     return losses
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 from torch.nn import Parameter
@@ -106,16 +107,20 @@ RATES = {
     "nets": Rate(5e-3),
     "sharpness": Rate(1e-3, eps=1e-8),
     "appearance": Rate(1e-3, eps=1e-8),
+    "deformation": Rate(2e-3),
+    "camera_opt": Rate(1e-3),
 }
-"""Learning rates by parameter group."""
+"""Learning rates by parameter group. The last two exist where the object may deform, and where poses are refined."""
 
 
 def parameter_groups(scene: SurfaceSOS) -> dict[str, list[Parameter]]:
     """FoCoR's surface, the other hash tables, the other networks, sharpness and appearance codes."""
-    groups: dict[str, list[Parameter]] = {name: [] for name in RATES}
+    groups: dict[str, list[Parameter]] = defaultdict(list)
     for name, parameter in scene.named_parameters():
         if name.startswith("focor."):
             groups["surface"].append(parameter)
+        elif name.startswith("deformation."):
+            groups["deformation"].append(parameter)
         elif name.endswith("table"):
             groups["grids"].append(parameter)
         elif "log_sharpness" in name:
@@ -124,4 +129,4 @@ def parameter_groups(scene: SurfaceSOS) -> dict[str, list[Parameter]]:
             groups["appearance"].append(parameter)
         else:
             groups["nets"].append(parameter)
-    return groups
+    return dict(groups)

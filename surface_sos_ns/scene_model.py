@@ -7,6 +7,7 @@ but for `to_object_frame`, the only place that knows the world.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.contraction import contract, contract_direction, contracted_cell
+from surface_sos_ns.fields.deformation import STILL, Deformation, DeformationConfig, Displacement
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import Backend, GridLayout
 from surface_sos_ns.fields.label import LABEL_LAYOUT, LabelField
@@ -91,6 +93,8 @@ class SceneConfig:
     """Farthest sample distance, in object radii."""
     colour_threshold: float = 1e-3
     """Samples with less weight than this get no colour evaluated."""
+    deformation: DeformationConfig = STILL  # a value, so that a config.yml of before it reads
+    """Small motion of the object over time, for video; off by default."""
 
 
 LEAST_SHARE, LEAST_OPACITY = 0.1, 1e-2
@@ -99,6 +103,8 @@ MOST_DEPTH = 0.7
 """Optical depth of a cell of the cached background at most."""
 LABEL_SUPPORT = 0.02
 """Least probability of the hull training started from at which a point can be labelled object."""
+SWEPT_MOMENTS = 16
+"""Moments of a clip at which a deforming object is looked at for what it sweeps."""
 MIXED_DENSITY_BIAS = 5.0
 """Makes the density beyond the sphere start transparent where BaCo is an SDF inside only."""
 
@@ -145,6 +151,7 @@ class SurfaceSOS(nn.Module):
     radius: Tensor
     reach: Tensor
     hull: Tensor
+    support: Tensor  # only where the object may deform
     probability: Tensor
     progress: Tensor
     ready: Tensor
@@ -174,7 +181,16 @@ class SurfaceSOS(nn.Module):
         self.cache = FieldCache(config.cache_resolution, config.background_cache_resolution, config.split == "votes")
         self.evidence = Evidence(config.evidence_resolution)
         self.reliability = MaskReliability(max(views, 1))
+        self.deformation: Deformation | None = None
         n = config.probability_resolution
+        if config.deformation.bound > 0:
+            if config.split != "votes":
+                raise ValueError(
+                    "scene.deformation.bound: the object can deform only where the label splits the layers (split "
+                    "'votes', the default preset); leave it 0 in the paper preset"
+                )
+            self.deformation = Deformation(config.deformation)
+            self.register_buffer("support", torch.zeros(n, n, n))
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("radius", torch.ones(()))
         self.register_buffer("reach", torch.ones(()))  # how far BaCo's space is not contracted, object radii
@@ -253,44 +269,74 @@ class SurfaceSOS(nn.Module):
         # FoCoR only where its cached distance can matter; elsewhere it is empty. Beyond the reach of nearly all votes
         # nothing is object: a stray label there would only punch holes.
         margin = 5.0 / sharpness + 2.0 * self.cache.cell
+        if self.deformation is not None:  # the cache is canonical: what is seen may be that far from it
+            margin += c.deformation.bound
+            sharpness = min(sharpness, 1.0 / c.deformation.bound)
         return SamplePlan(
             c.candidates, c.near_fraction, c.far, c.samples, sharpness, self._reach, margin, LABEL_SUPPORT
         )
 
+    def _label_support(self) -> Tensor:
+        """The hull within which something may be labelled object, grown by what the object may move."""
+        return self.hull if self.deformation is None else self.support
+
     def _sample(self, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Samples:
-        hull = self.hull if self.config.split == "votes" else None
-        samples = sample_rays(
-            self.cache, self.probability, hull, origins, directions, plan, self.training, compiled=self.compiled
-        )
+        hull = self._label_support() if self.config.split == "votes" else None
+        fixed = (origins.detach(), directions.detach())
+        samples = sample_rays(self.cache, self.probability, hull, *fixed, plan, self.training, compiled=self.compiled)
         if self.config.background == "directional":  # the last samples are so far away that only their direction counts
             rays, per_ray = samples.interval.shape
             samples = samples._replace(background=torch.arange(1, rays + 1, device=origins.device) * per_ray - 1)
-        return samples
+        # Poses that are refined learn by what lies at the distances drawn, not by which are drawn.
+        moves = origins.requires_grad or directions.requires_grad
+        return samples.on_rays(origins, directions) if moves else samples
+
+    def _displaced(self, samples: Samples, where: Tensor, time: Tensor | None) -> Displacement | None:
+        """The samples listed in `where` in the canonical frame, seen by rays at times (R,); None where nothing deforms.
+
+        Raises:
+            ValueError: the object may deform and the rays have no times.
+        """
+        if self.deformation is None:
+            return None
+        if time is None:
+            raise ValueError("the object may deform (scene.deformation): rays need the times at which they were taken")
+        times = time[samples.rays][where // samples.interval.shape[1]]
+        return self.deformation(samples.points[where], times)
 
     def _foreground_opacity(
-        self, samples: Samples, directions: Tensor, probes: Tensor | None = None
-    ) -> tuple[Listed, SurfaceSample, Tensor]:
-        """FoCoR's opacity and unit normals at `samples.near`, and the field there and, behind that, at the probes."""
+        self, samples: Samples, directions: Tensor, time: Tensor | None, probes: Tensor | None = None
+    ) -> tuple[Listed, SurfaceSample, Tensor, Tensor]:
+        """FoCoR's opacity and unit normals at `samples.near`, and the field there and, behind that, at the probes.
+
+        Also the points at which the field was asked: where the object deforms they are canonical, and so are the
+        field's own normals and the probes; opacity and unit normals are those seen.
+        """
         points = samples.points[samples.near]
+        displacement = self._displaced(samples, samples.near, time)
+        points = points if displacement is None else displacement.points
         surface = self.focor(points if probes is None else torch.cat([points, probes]))
         assert surface.normal is not None
         count = points.shape[0]
+        normal = surface.normal[:count]
+        normal = normal if displacement is None else displacement.observed_normal(normal)
         if self.config.foreground == "density":
             density = self._soft_density(surface.sdf[:count], self.sharpness)
             interval = samples.interval.reshape(-1)[samples.near]
             opacity = density_section_opacity(density, torch.zeros_like(density), interval, compiled=self.compiled)
-            return Listed(opacity, samples.near), surface, F.normalize(surface.normal[:count], dim=-1)
-        opacity, unit = section_opacity(
-            surface.sdf[:count],
-            surface.normal[:count],
-            directions,
-            samples.interval,
-            self.sharpness,
-            ramp(self._done, 0.0, 0.3),
-            samples.near,
-            compiled=self.compiled,
-        )
-        return Listed(opacity, samples.near), surface, unit
+            unit = F.normalize(normal, dim=-1)
+        else:
+            opacity, unit = section_opacity(
+                surface.sdf[:count],
+                normal,
+                directions,
+                samples.interval,
+                self.sharpness,
+                ramp(self._done, 0.0, 0.3),
+                samples.near,
+                compiled=self.compiled,
+            )
+        return Listed(opacity, samples.near), surface, unit, points
 
     def _background_opacity(self, samples: Samples, directions: Tensor) -> tuple[Listed, Tensor, Tensor]:
         """BaCo's opacity at `samples.background`, its colour net's inputs there, and normals for the eikonal term."""
@@ -332,9 +378,15 @@ class SurfaceSOS(nn.Module):
         rgb, _ = self.baco_colour(inputs[chosen], directions[seen // samples.interval.shape[1]])
         return Listed(rgb, seen)
 
-    def _labels(self, samples: Samples, probes: Tensor | None = None) -> tuple[Listed, Tensor, Tensor]:
-        """The gate (no gradient) and the label at `samples.inside`, and logits at the probes."""
-        points = samples.points[samples.inside]
+    def _labels(
+        self, samples: Samples, time: Tensor | None, probes: Tensor | None = None
+    ) -> tuple[Listed, Tensor, Tensor]:
+        """The gate (no gradient) and the label at `samples.inside`, and logits at the probes.
+
+        Like geometry, poses and motion follow the colours and not the coarse masks: no gradient to the points.
+        """
+        displacement = self._displaced(samples, samples.inside, time)
+        points = (samples.points[samples.inside] if displacement is None else displacement.points).detach()
         logits = self.label(points if probes is None else torch.cat([points, probes]))
         here = logits[: points.shape[0]]
         gate = scale_gradient(self.gate(here), torch.as_tensor(self.config.gate_gradient))
@@ -347,36 +399,37 @@ class SurfaceSOS(nn.Module):
         view: Tensor | None = None,
         plate: bool = True,
         probes: Tensor | None = None,
+        time: Tensor | None = None,
     ) -> Rendering:
         """Render rays of the object frame.
 
         Args:
-            origins, directions: (R, 3), directions unit.
+            origins, directions: (R, 3), directions unit. Where they have gradients (poses that are refined), what is
+                rendered has one with respect to them, at fixed distances along the rays.
             view: (R,) training view of each ray for its appearance code; None uses the mean code.
             plate: outside training, resample behind the object for the clean plate; without it the background is
                 read off the samples of the first pass.
             probes: (Q, 3) points of the object frame at which the losses want the foreground as well: one evaluation
                 of a field costs less than two.
+            time: (R,) in [0, 1], when each ray was taken; needed where the object may deform.
         """
         c = self.config
         samples = self._sample(origins, directions, self._plan())
         per_ray, count = samples.interval.shape[1], samples.near.shape[0]
-        opacity_f, surface, unit = self._foreground_opacity(samples, directions, probes)
+        opacity_f, surface, unit, points_f = self._foreground_opacity(samples, directions, time, probes)
         assert surface.normal is not None
         opacity_b, inputs_b, background_normals = self._background_opacity(samples, directions)
-        inputs_f = torch.cat(
-            [samples.points[samples.near], unit, surface.sdf[:count, None], surface.geometry[:count]], -1
-        )
+        inputs_f = torch.cat([points_f, unit, surface.sdf[:count, None], surface.geometry[:count]], -1)
 
         logits = origins.new_zeros(0)
         if c.split == "votes":
-            gate, vote, logits = self._labels(samples, probes)
+            gate, vote, logits = self._labels(samples, time, probes)
         else:
             rgb, predicted = self.focor_colour(inputs_f, directions[samples.near // per_ray])
             assert predicted is not None
             gate, vote = Listed(predicted, samples.near), predicted
         crop = samples.crop.reshape(samples.interval.shape).amax(-1)
-        to_object = -(origins * directions).sum(-1).clamp(max=-1.0)
+        to_object = -(origins * directions).sum(-1).detach().clamp(max=-1.0)
         weights = composite_weights(
             opacity_f, opacity_b, gate, vote, samples.edges, to_object, crop, compiled=self.compiled
         )
@@ -423,18 +476,18 @@ class SurfaceSOS(nn.Module):
             probes=Probes(none if probes is None else probes, surface.sdf[count:], surface.normal[count:], logits),
         )
 
-    def matte(self, origins: Tensor, directions: Tensor) -> Tensor:
+    def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
         """(R,) the object's alpha alone, as `render` has it: no colours, and nothing on rays that miss the object."""
         samples = self._sample(origins, directions, replace(self._plan(), foreground_only=True))
         alpha = origins.new_zeros(origins.shape[0])
         if samples.near.numel() == 0:
             return alpha
         directions = directions[samples.rays]
-        opacity_f, surface, unit = self._foreground_opacity(samples, directions)
+        opacity_f, surface, unit, points_f = self._foreground_opacity(samples, directions, time)
         if self.config.split == "votes":
-            gate, vote, _ = self._labels(samples)
+            gate, vote, _ = self._labels(samples, time)
         else:
-            inputs = torch.cat([samples.points[samples.near], unit, surface.sdf[:, None], surface.geometry], -1)
+            inputs = torch.cat([points_f, unit, surface.sdf[:, None], surface.geometry], -1)
             _, predicted = self.focor_colour(inputs, directions[samples.near // samples.interval.shape[1]])
             assert predicted is not None
             gate, vote = Listed(predicted, samples.near), predicted
@@ -485,9 +538,15 @@ class SurfaceSOS(nn.Module):
             centres = cell_centres(index, n, 1.0)
             sdf[index] = self.focor(centres, normals=False).sdf
             if cache.splits:
-                gate[index] = 0.0
-                supported = self.hull_probability(centres) > LABEL_SUPPORT
-                gate[index[supported]] = self.gate(self.label(centres[supported]))
+                before, gate[index] = gate[index], 0.0
+                supported = look_up_in_cube(self._label_support(), centres, self.compiled) > LABEL_SUPPORT
+                asked = centres[supported]
+                if self.deformation is None:
+                    gate[index[supported]] = self.gate(self.label(asked))
+                else:  # what is seen there may be that far away in the canonical frame
+                    bound = self.deformation.config.bound
+                    found = self.gate(self.label(asked + (torch.rand_like(asked) * 2 - 1) * bound))
+                    gate[index[supported]] = torch.maximum(before[supported] * 0.9, found)
         n = self.config.background_cache_resolution
         # Most cells are empty and stay so.
         likely = share * (LEAST_SHARE + (1.0 - LEAST_SHARE) * (density * (4.0 * self._reach / n) > LEAST_OPACITY))
@@ -516,16 +575,29 @@ class SurfaceSOS(nn.Module):
 
     @torch.no_grad()
     def refresh_probability(self, dilation: float, chunk: int = 1 << 15) -> None:
-        """Re-estimate m^P from the foreground itself: inside FoCoR, grown by `dilation`, where the label agrees."""
+        """Re-estimate m^P from the foreground itself: inside FoCoR, grown by `dilation`, where the label agrees.
+
+        Where the object deforms, m^P is what it sweeps over the clip.
+        """
         n = self.config.probability_resolution
         for index in torch.arange(n**3, device=self.centre.device).split(chunk):
             points = cell_centres(index, n, 1.0)
-            sdf = self.focor(points, normals=False).sdf
-            solid = torch.sigmoid((dilation - sdf) * (2.0 * n))
-            if self.config.split == "votes":
-                solid = solid * torch.sigmoid(4.0 * self.label(points))
+            if self.deformation is None:
+                solid = self._solid(points, dilation, 2.0 * n)
+            else:
+                solid = torch.zeros_like(points[:, 0])
+                reach = self.deformation.config.bound + dilation + 4.0 / n
+                reached = self.focor(points, normals=False).sdf < reach
+                for moment in torch.linspace(0, 1, SWEPT_MOMENTS, device=points.device):
+                    seen = self.deformation(points[reached], moment.expand(int(reached.sum()))).points
+                    solid[reached] = torch.maximum(solid[reached], self._solid(seen, dilation, 2.0 * n))
             solid = solid * (points.norm(dim=-1) < 1.0)
             self.probability.view(-1)[index] = solid
+
+    def _solid(self, points: Tensor, dilation: float, slope: float) -> Tensor:
+        """(P,) in [0, 1]: whether canonical points are in FoCoR, grown by `dilation`, and the label agrees."""
+        solid = torch.sigmoid((dilation - self.focor(points, normals=False).sdf) * slope)
+        return solid * torch.sigmoid(4.0 * self.label(points)) if self.config.split == "votes" else solid
 
     # ------------------------------------------------------------------ start
 
@@ -562,6 +634,9 @@ class SurfaceSOS(nn.Module):
         n = self.config.probability_resolution
         self.hull.copy_(look_up(probability, grid_centres(n, 1.0, device), 1.0).reshape(n, n, n))
         self.probability.copy_(self.hull)
+        if self.deformation is not None:
+            cells = math.ceil(self.deformation.config.bound * n / 2)
+            self.support.copy_(F.max_pool3d(self.hull[None], 2 * cells + 1, stride=1, padding=cells)[0])
         fit_to_hull(self.focor, self.label, probability, signed_distance, steps)
         if lines is not None:
             outside = self.object_probability(lines.points) < 0.3

@@ -67,6 +67,8 @@ class ColourNet(nn.Module):
         if choose_backend(self.backend, inputs.device) == "numba":
             from surface_sos_ns.compiled.mlp import network
 
+            if directions.requires_grad:  # compiled harmonics have no gradient: take torch's, as inputs like others
+                inputs, directions = torch.cat([inputs, spherical_harmonics(directions)], -1), directions[:0]
             rows = network(inputs.t(), directions.t(), True, *self.net.parameters())
             return rows[:3].t(), (rows[3] if self.predict_alpha else None)
         value = torch.sigmoid(self.net(torch.cat([inputs, spherical_harmonics(directions)], -1)))

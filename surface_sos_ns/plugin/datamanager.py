@@ -131,7 +131,7 @@ class TabulatedRays(RayGenerator):
     """nerfstudio's rays, with the undistorted direction of each pixel computed once.
 
     Undistorting is iterative and would cost more than the rest of a batch. Views that share intrinsics share a table.
-    Where the tables would exceed ``most_pixels``, or cameras carry times or metadata, nerfstudio's generator is used.
+    Where the tables would exceed ``most_pixels``, or cameras carry metadata, nerfstudio's generator is used.
 
     Args:
         cameras: the training cameras.
@@ -147,7 +147,7 @@ class TabulatedRays(RayGenerator):
         rows = torch.cat([column.double() for column in columns], dim=-1)
         distinct, group = torch.unique(rows, dim=0, return_inverse=True)
         pixels = (distinct[:, 4] * distinct[:, 5]).long()
-        if int(pixels.sum()) > most_pixels or cameras.metadata or cameras.times is not None:
+        if int(pixels.sum()) > most_pixels or cameras.metadata:
             return
         firsts = torch.stack([torch.nonzero(group == index)[0, 0] for index in range(len(distinct))])
         self.table = torch.cat([self._tabulate(cameras[int(first)]) for first in firsts])
@@ -191,6 +191,7 @@ class TabulatedRays(RayGenerator):
             directions=(pose[:, :, :3] * found[:, None, :3]).sum(dim=-1),
             pixel_area=found[:, 3:4],
             camera_indices=view[:, None],
+            times=None if self.cameras.times is None else self.cameras.times[view],
             metadata={"directions_norm": found[:, 4:5]},
         )
 

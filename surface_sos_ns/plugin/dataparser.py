@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 import shutil
 import types
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 from nerfstudio.data.dataparsers import nerfstudio_dataparser
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
@@ -57,6 +59,9 @@ class SurfaceSOSDataParserConfig(NerfstudioDataParserConfig):
     """A point of the object, in the coordinates of transforms.json, when several objects could be meant."""
     object_radius: float | None = None
     """Radius of a sphere around object_point that holds the object, in the units of transforms.json."""
+    times: bool = False
+    """Give each photo its time, 0 to 1 over the capture: by time (or timestamp) of the frames in transforms.json, else
+    by the order of the file names. Set by the trainer where the object may deform (scene.deformation)."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,9 @@ class SurfaceSOSDataParser(Nerfstudio):
         metadata["object_hint"] = self._object_hint(to_world, scale)
         metadata["capture_to_world"] = np.vstack([scale * to_world, [0, 0, 0, 1]])
         outputs.metadata = metadata
+        if self.config.times:
+            times = torch.from_numpy(_times(frames, source)[order]).float()
+            outputs.cameras = dataclasses.replace(outputs.cameras, times=times[:, None])
 
         if self.to_report:
             self.to_report = False
@@ -443,6 +451,28 @@ def _read_meta(source: Path) -> dict:
     if "k4" in meta and not {"k1", "k2", "k3", "p1", "p2", "distortion_params"} & set(meta):
         meta["k1"] = 0.0
     return meta
+
+
+def _times(frames: Sequence[dict], source: Path) -> np.ndarray:
+    """(N,) time of each frame, 0 the first and 1 the last."""
+    for key in ("time", "timestamp"):
+        given = [frame for frame in frames if key in frame]
+        if not given:
+            continue
+        try:
+            moments = np.array([float(frame[key]) for frame in frames])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CaptureError(
+                f"{source}: {key} is a number for {len(given)} of {len(frames)} frames at most; expected one for each "
+                f"({error}). Complete them, or remove the key: then the order of the file names counts."
+            ) from error
+        break
+    else:
+        parts = [re.split(r"(\d+)", Path(frame["file_path"]).as_posix()) for frame in frames]
+        names = [[int(part) if part.isdigit() else part for part in name] for name in parts]  # 2 before 10
+        moments = np.empty(len(frames))
+        moments[sorted(range(len(frames)), key=lambda index: names[index])] = np.arange(len(frames))
+    return (moments - moments.min()) / max(float(np.ptp(moments)), 1e-12)
 
 
 def _check_camera_model(meta: dict, source: Path) -> None:

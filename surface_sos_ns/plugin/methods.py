@@ -31,6 +31,13 @@ def _optimiser(group: str) -> OptimizerConfig:
     return AdamOptimizerConfig(lr=rate.lr, eps=rate.eps)
 
 
+def _schedule(group: str) -> WarmupDecaySchedulerConfig:
+    """Poses wait for the fields: what these do not show yet, poses would be led astray by."""
+    if group != "camera_opt":
+        return WarmupDecaySchedulerConfig()
+    return WarmupDecaySchedulerConfig(warmup_fraction=0.4, max_warmup_steps=FULL.steps, start_factor=0.0)
+
+
 _data = SurfaceSOSDataManagerConfig(train_num_rays_per_batch=FULL.rays, eval_num_rays_per_batch=1024)
 _model = SurfaceSOSModelConfig(eval_num_rays_per_chunk=FULL.rays_per_chunk)
 
@@ -45,7 +52,7 @@ _full = SurfaceSOSTrainerConfig(
     steps_per_eval_all_images=0,
     mixed_precision=False,  # SDF gradients of fine hash levels do not survive half precision
     pipeline=SurfaceSOSPipelineConfig(datamanager=_data, model=_model),
-    optimizers={group: {"optimizer": _optimiser(group), "scheduler": WarmupDecaySchedulerConfig()} for group in RATES},
+    optimizers={group: {"optimizer": _optimiser(group), "scheduler": _schedule(group)} for group in RATES},
     logging=LoggingConfig(steps_per_log=50),
     viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk),
     vis="viewer",

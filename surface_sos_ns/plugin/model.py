@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
@@ -23,6 +26,7 @@ from torch.nn import Parameter
 from surface_sos_ns.compiled.threads import claim_cores, thread_count
 from surface_sos_ns.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.plugin.viewing import Need, ViewerDefaults, ViewImages, shown_in
 from surface_sos_ns.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
 from surface_sos_ns.rendering.completion import complete
@@ -67,8 +71,14 @@ class SurfaceSOSModelConfig(ModelConfig):
     middles alone, as the viewer does."""
     lpips: bool = False
     """Add LPIPS to ns-eval; its weights are downloaded the first time."""
+    camera_optimizer: CameraOptimizerConfig = field(default_factory=CameraOptimizerConfig)
+    """Small corrections of the training views' poses, learned from the colours (off, SO3xR3 or SE3)."""
     total_steps: int | None = None
     """Length of the run; set by the trainer from max-num-iterations."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read back from a config.yml; one of an earlier version lacks the options that came later."""
+        self.__dict__.update({"camera_optimizer": CameraOptimizerConfig(), **state})
 
 
 def lite_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
@@ -95,6 +105,9 @@ class SurfaceSOSModel(Model):
         """Build the scene model; its state is filled by training or a checkpoint."""
         super().populate_modules()
         self.scene = SurfaceSOS(self.config.scene, self.num_train_data)
+        poses = self.config.camera_optimizer
+        needed = poses.mode != "off" or self.scene.deformation is not None
+        self.training_views = TrainingViews(self.num_train_data, poses) if needed else None
         self.viewer_defaults = ViewerDefaults()
         self._points: Tensor | None = None
         self._need_so_far = Need.MATTE
@@ -112,8 +125,11 @@ class SurfaceSOSModel(Model):
         return f"{self.scene.describe()} | {threads} thread{'s' if threads > 1 else ''}"
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """FoCoR's surface, the other hash tables, the other networks, sharpness and appearance codes."""
-        return parameter_groups(self.scene)
+        """The scene model's groups, and the poses where they are refined."""
+        groups = parameter_groups(self.scene)
+        if self.training_views is not None:
+            self.training_views.optimizer.get_param_groups(groups)
+        return groups
 
     # ------------------------------------------------------------------ training
 
@@ -131,7 +147,10 @@ class SurfaceSOSModel(Model):
         torch.set_flush_denormal(True)
         directory: Path | None = None if trainer is None else trainer.base_dir
         prior = cast("Any", pipeline.datamanager).prepare(directory)
-        self._start(prior, cast("Any", pipeline.datamanager).train_dataset.cameras.camera_to_worlds[:, :3, 3])
+        cameras = cast("Any", pipeline.datamanager).train_dataset.cameras
+        self._start(prior, cameras.camera_to_worlds[:, :3, 3])
+        if self.training_views is not None:
+            self.training_views.set(cameras)
         total = self.config.total_steps or (trainer.config.max_num_iterations if trainer is not None else 1)
         refresh = {int(fraction * total) for fraction in self.config.probability_refresh}
 
@@ -143,6 +162,8 @@ class SurfaceSOSModel(Model):
                 self.scene.update_cache(self.config.cache_share)
 
         def after(step: int) -> None:
+            if self.training_views is not None:
+                self.training_views.hold_frame()
             if step + 1 >= total:
                 self.scene.set_progress(1.0)
                 self.scene.update_cache()
@@ -173,17 +194,22 @@ class SurfaceSOSModel(Model):
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:  # type: ignore[override]
         """Render a bundle of rays: everything the losses need in training, images otherwise."""
+        if self.training and self.training_views is not None:
+            self.training_views.optimizer.apply_to_raybundle(ray_bundle)
         origins, directions = self.scene.to_object_frame(ray_bundle.origins, ray_bundle.directions)
+        time = None if self.scene.deformation is None or ray_bundle.times is None else ray_bundle.times[..., 0]
         if self.training:
             assert ray_bundle.camera_indices is not None
             probes = draw_probes(self.config.objective, self._points, self.device)
-            rendering = self.scene.render(origins, directions, ray_bundle.camera_indices[..., 0], probes=probes)
+            rendering = self.scene.render(
+                origins, directions, ray_bundle.camera_indices[..., 0], probes=probes, time=time
+            )
             return {"rgb": rendering.rgb, "rendering": rendering}
         need = _need.get()
         with _without_interruption():
             if need is Need.MATTE:
-                return _matte_images(self.scene.matte(origins, directions))
-            images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE))
+                return _matte_images(self.scene.matte(origins, directions, time))
+            images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE, time=time))
         if need is not Need.PLATE:
             for name in ("background", "background_confidence"):  # without what the object hides they are not that
                 del images[name]
@@ -206,6 +232,20 @@ class SurfaceSOSModel(Model):
             "normals": torch.nn.functional.normalize(rendering.normal, dim=-1) * 0.5 * alpha + 0.5,
             "accumulation": rendering.accumulation[:, None],
         }
+
+    def get_outputs_for_camera(  # type: ignore[override]
+        self, camera: Cameras, obb_box: OrientedBox | None = None
+    ) -> MutableMapping[str, Tensor]:
+        """Images of a camera, see `get_outputs_for_camera_ray_bundle`; of a training view from its refined pose.
+
+        Where the object may deform, a camera without a time shows it as the nearest training view saw it.
+        """
+        if self.training_views is not None:
+            with torch.no_grad():
+                camera = self.training_views.refined(camera)
+            if self.scene.deformation is not None:
+                camera = self.training_views.timed(camera)
+        return cast("MutableMapping[str, Tensor]", super().get_outputs_for_camera(camera, obb_box))
 
     def get_outputs_for_camera_ray_bundle(  # type: ignore[override]
         self, camera_ray_bundle: RayBundle
@@ -266,6 +306,7 @@ class SurfaceSOSModel(Model):
             origins=rays.origins[chosen][:, None].expand(*shape, 3).contiguous(),
             directions=directions,
             pixel_area=rays.pixel_area[chosen][:, None].expand(*shape, 1) / (shape[1] + 1),
+            times=None if rays.times is None else rays.times[chosen][:, None].expand(*shape, 1).contiguous(),
         )
         found = self._render_rays(parts, min(need, Need.LAYERS))
         for name in ("alpha", "rgb", "foreground", "overlay"):
@@ -294,12 +335,18 @@ class SurfaceSOSModel(Model):
             return {"colour": (outputs["rgb"] - photo).square().mean()}
         mask, weight = (batch[key].to(self.device)[..., 0] for key in ("coarse_mask", "mask_weight"))
         view = batch["indices"][:, 0].to(self.device)
-        return training_losses(self.scene, self.config.objective, outputs["rendering"], photo, mask, weight, view)
+        losses = training_losses(self.scene, self.config.objective, outputs["rendering"], photo, mask, weight, view)
+        if self.training_views is not None:
+            self.training_views.optimizer.get_loss_dict(losses)
+        return losses
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Figures for the log: PSNR of the batch and the sharpness b."""
+        """Figures for the log: PSNR of the batch, the sharpness b, and how far poses were refined."""
         error = (outputs["rgb"].detach() - batch["image"][..., :3].to(self.device)).square().mean()
-        return {"psnr": -10 * torch.log10(error.clamp(min=1e-10)), "sharpness": self.scene.sharpness.detach()}
+        metrics = {"psnr": -10 * torch.log10(error.clamp(min=1e-10)), "sharpness": self.scene.sharpness.detach()}
+        if self.training_views is not None:
+            self.training_views.optimizer.get_metrics_dict(metrics)
+        return metrics
 
     # ------------------------------------------------------------------ evaluation
 

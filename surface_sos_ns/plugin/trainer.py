@@ -36,6 +36,7 @@ from surface_sos_ns.plugin.checkpoints import (
     save_checkpoint,
 )
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
+from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
 
 
@@ -64,12 +65,14 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         say ``load_step``, which ns-render and ns-eval would look for among this run's checkpoints.
         """
         self.settle_total_steps()
+        self.settle_times()
         TrainerConfig.save_config(dataclasses.replace(self, load_step=None))
         self.settle_device()
 
     def setup(self, **kwargs: Any) -> SurfaceSOSTrainer:
         """Build the trainer (arguments as nerfstudio gives them)."""
         self.settle_total_steps()
+        self.settle_times()
         self.settle_device()
         return super().setup(**kwargs)
 
@@ -78,6 +81,14 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         if self.machine.device_type == "auto":
             device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
             self.machine = dataclasses.replace(self.machine, device_type=device)
+
+    def settle_times(self) -> None:
+        """Have the parser give each photo its time where the model has a use for it."""
+        model, data = self.pipeline.model, self.pipeline.datamanager
+        if isinstance(model, SurfaceSOSModelConfig) and model.scene.deformation.bound > 0:
+            parser = dataclasses.replace(data.dataparser, times=True)  # type: ignore[attr-defined, call-arg]
+            data = dataclasses.replace(data, dataparser=parser)  # type: ignore[call-arg]
+            self.pipeline = dataclasses.replace(self.pipeline, datamanager=data)
 
     def settle_total_steps(self) -> None:
         """Tell the model and every learning-rate schedule how long the run is.

@@ -127,12 +127,12 @@ def section_opacity(
         compiled: run compiled on the CPU (needs numba).
 
     Returns:
-        opacity (N,) in [0, 1] and unit normals (N, 3). Gradients go to `sdf`, `normal` and `sharpness`.
+        opacity (N,) in [0, 1] and unit normals (N, 3). Gradients go to `sdf`, `normal`, `sharpness` and `directions`.
 
     Raises:
         ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
     """
-    if compiled:
+    if compiled and not directions.requires_grad:  # compiled code has no gradient to directions: few runs want one
         from surface_sos_ns.compiled import composite
 
         return composite.section_opacity(sdf, normal, directions, interval, sharpness, anneal, index)

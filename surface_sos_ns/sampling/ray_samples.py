@@ -37,6 +37,11 @@ class Samples(NamedTuple):
     inside: Tensor  # (I,) int64, where the label can say object
     background: Tensor  # (B,) int64, where BaCo can be other than empty
 
+    def on_rays(self, origins: Tensor, directions: Tensor) -> Samples:
+        """The same samples at the same distances, their points with the gradient of the given rays (R, 3)."""
+        points = origins[self.rays, None] + directions[self.rays, None] * self.middle[..., None]
+        return self._replace(points=points.reshape(-1, 3))
+
 
 @dataclass(frozen=True)
 class SamplePlan:
