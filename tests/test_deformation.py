@@ -49,6 +49,8 @@ def test_it_starts_as_no_motion_and_stays_within_its_bound() -> None:
     points, time = some_points(500, torch.float32)
     still = Deformation(DeformationConfig(bound=0.1))(points, time)
     assert torch.equal(still.points, points) and torch.equal(still.jacobian, torch.eye(3).expand(500, 3, 3))
+    nothing = Deformation(DeformationConfig(bound=0.1))(points[:0], time[:0])
+    assert nothing.points.shape == (0, 3) and nothing.jacobian.shape == (0, 3, 3)
     wild = moving(0.1)
     with torch.no_grad():
         wild.out.bias += 100.0

@@ -87,7 +87,7 @@ class Deformation(nn.Module):
         sine, cosine = torch.sin(phase), torch.cos(phase)
         encoded = torch.cat([points[..., None], sine, cosine], -1)  # (P, 3, channels): each of one axis alone
         slope = torch.cat([torch.ones_like(points[..., None]), self.octaves * cosine, -self.octaves * sine], -1)
-        active = torch.tanh(self.hidden(encoded.reshape(count, -1)))
+        active = torch.tanh(self.hidden(encoded.flatten(1)))
         moved = torch.tanh(torch.einsum("pak,pk->pa", self.out(active).reshape(count, 3, modes), blend))
 
         by_axis = self.hidden.weight.reshape(-1, 3, encoded.shape[-1])

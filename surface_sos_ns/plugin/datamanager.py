@@ -215,6 +215,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         self._train_cache: PixelCache | None = None
         self._eval_cache: PixelCache | None = None
         super().__init__(config, *args, **kwargs)
+        self.includes_time = config.dataparser.times  # then the viewer has a slider for it
 
     @property
     def dataset_type(self) -> type[SurfaceSOSDataset]:  # type: ignore[override]
