@@ -50,7 +50,7 @@ def started(config: SceneConfig, views: int = 1) -> SurfaceSOS:
     scene = SurfaceSOS(config, views)
     n = 32
     distance = (grid_centres(n, 1.0).norm(dim=-1) - RADIUS).reshape(n, n, n)
-    scene.initialise(torch.zeros(3), 1.0, 1.0, (distance < 0).float(), distance, steps=60)
+    scene.initialise(torch.zeros(3), 1.0, 3.0, (distance < 0).float(), distance, steps=60)
     return scene
 
 
@@ -86,7 +86,7 @@ def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeyp
         drawn = scene._sample(*moved(origins, directions, correction), scene._plan())
     # Distances are fixed, as the gradient has it; and gradients to the background are not scaled by its trust.
     monkeypatch.setattr(scene_model, "sample_rays", lambda *args, **options: drawn)
-    monkeypatch.setattr(SurfaceSOS, "_clean_plate", lambda self, o, d: torch.zeros_like(o))
+    monkeypatch.setattr(SurfaceSOS, "_clean_plate", lambda self, o, d: (torch.zeros_like(o), o[:, 0]))
     monkeypatch.setattr(SurfaceSOS, "gate", lambda self, logits: torch.full_like(logits, 0.9))  # it has no gradient
     monkeypatch.setattr(composite, "background_trust", lambda middle, *args: torch.ones_like(middle))
     loss_of(scene, *moved(origins, directions, correction)).backward()
@@ -181,7 +181,7 @@ def test_disturbed_poses_are_brought_back() -> None:
         views.hold_frame()
     left = error + poses.pose_adjustment.detach()  # small: they add up
     before, after = beside_neighbours(error, disturbed), beside_neighbours(left, disturbed)
-    assert after[0] < 0.5 * before[0] and after[1] < 0.8 * before[1], (before, after)
+    assert after[0] < 0.65 * before[0] and after[1] < 0.85 * before[1], (before, after)
 
 
 def a_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModel:
@@ -247,6 +247,6 @@ def test_a_training_view_is_known_by_its_pose_and_rendered_from_the_refined_one(
     assert torch.allclose(refined[:, :3], torch.stack([-truth[1, :3], truth[0, :3], truth[2, :3]]), atol=1e-6)
     assert torch.equal(held_out, capture.poses[3])
     still = TrainingViews(3, CameraOptimizerConfig())
-    still.load_state_dict({"poses": views.poses})
+    still.load_state_dict({"poses": views.poses, "times": views.times})
     camera = cameras(capture.poses)[1:2]
     assert still.refined(camera) is camera
