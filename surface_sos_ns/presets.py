@@ -69,6 +69,7 @@ def paper_objective(objective: ObjectiveConfig) -> ObjectiveConfig:
     """The losses as printed: the mask loss at the start only."""
     return replace(
         objective,
+        eikonal=0.1,
         mask=0.1,
         sparsity=0.01,
         votes=0.0,
