@@ -49,6 +49,7 @@ def lite_scene(scene: SceneConfig) -> SceneConfig:
         background_grid=replace(small, max_resolution=1024),
         hidden=32,
         samples=24,
+        render_samples=48,
         last_sharpness=300.0,
     )
 

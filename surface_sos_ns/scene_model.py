@@ -67,7 +67,9 @@ class SceneConfig:
     hidden: int = 64
     """Width of the hidden layers (Fig. 3)."""
     samples: int = 32
-    """Samples per ray, drawn where the cached fields stop light."""
+    """Samples per ray in training, drawn where the cached fields stop light."""
+    render_samples: int = 64
+    """Samples per ray otherwise: chance makes up for few in training, but not in a picture, where thin parts fray."""
     candidates: tuple[int, int, int] = (24, 64, 32)
     """Coarse intervals a ray before, inside and beyond the object sphere."""
     cache_resolution: int = 64
@@ -273,7 +275,14 @@ class SurfaceSOS(nn.Module):
             margin += c.deformation.bound
             sharpness = min(sharpness, 1.0 / c.deformation.bound)
         return SamplePlan(
-            c.candidates, c.near_fraction, c.far, c.samples, sharpness, self._reach, margin, LABEL_SUPPORT
+            c.candidates,
+            c.near_fraction,
+            c.far,
+            c.samples if self.training else c.render_samples,
+            sharpness,
+            self._reach,
+            margin,
+            LABEL_SUPPORT,
         )
 
     def _label_support(self) -> Tensor:
@@ -639,7 +648,7 @@ class SurfaceSOS(nn.Module):
             self.support.copy_(F.max_pool3d(self.hull[None], 2 * cells + 1, stride=1, padding=cells)[0])
         fit_to_hull(self.focor, self.label, probability, signed_distance, steps)
         if lines is not None:
-            outside = self.object_probability(lines.points) < 0.3
+            outside = self.hull_probability(lines.points) <= LABEL_SUPPORT  # a part that most masks miss is not lost
             seen = None if lines.seen is None else lines.seen[outside]
             fit_to_points(
                 self.baco,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 KNOWN = 0.8
 """Confidence from which on a pixel stays as it was rendered."""
-FRINGE = 1 / 160
+FRINGE = 1 / 100
 """What is so near to something unknown, as a fraction of the longer side, is taken for unknown too: the object's last
 pixels, painted on what it stands on."""
 
