@@ -172,10 +172,12 @@ def test_preset_table_shows_the_presets() -> None:
         numbers["Rays per step"].append(
             f"{settings['pipeline.datamanager.train-num-rays-per-batch']:,}".replace(",", " ")
         )
-        numbers["Samples per ray"].append(str(settings["pipeline.model.scene.samples"]))
+        training, pictures = (settings[f"pipeline.model.scene.{name}"] for name in ("samples", "render-samples"))
+        numbers["Samples per ray"].append(f"{training}, {pictures}")
         numbers["Entries"].append(f"2^{entries}")
         assert entries == settings["pipeline.model.scene.background-grid.log2-entries"]
     numbers["Entries per level of the hash grids"] = numbers.pop("Entries")
+    numbers["Samples per ray, in training and in pictures"] = numbers.pop("Samples per ray")
     for title, cells in numbers.items():
         assert f"| {title} | {' | '.join(cells)} |" in readme, f"the README's line '{title}' should be {cells}"
 
