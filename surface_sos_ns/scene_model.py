@@ -85,6 +85,8 @@ class SceneConfig:
 
 LABEL_SUPPORT = 0.02
 """Least probability of the hull training started from at which a point can be labelled object."""
+LEAST_REACH = 0.1
+"""Part of the deformation's bound that the object may move before it has been seen to move."""
 SWEPT_MOMENTS = 16
 """Moments of a clip at which a deforming object is looked at for what it sweeps."""
 MIXED_DENSITY_BIAS = 5.0
@@ -130,7 +132,8 @@ class SurfaceSOS(nn.Module):
     centre: Tensor
     radius: Tensor
     hull: Tensor
-    support: Tensor  # only where the object may deform
+    support: Tensor  # only where the object may deform: the hull, grown by the bound
+    reach: Tensor  # only where the object may deform: how far it does by now
     probability: Tensor
     progress: Tensor
     ready: Tensor
@@ -168,6 +171,8 @@ class SurfaceSOS(nn.Module):
                 )
             self.deformation = Deformation(config.deformation)
             self.register_buffer("support", torch.zeros(n, n, n))
+            self.register_buffer("reach", torch.zeros(()))
+            self._reach = 0.0  # for the same reason as `_done`
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("radius", torch.ones(()))
         self.register_buffer("hull", torch.zeros(n, n, n))  # the votes training started from
@@ -181,6 +186,8 @@ class SurfaceSOS(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._done = float(self.progress)
+        if self.deformation is not None:
+            self._reach = float(self.reach)
 
     @property
     def done(self) -> float:
@@ -246,8 +253,8 @@ class SurfaceSOS(nn.Module):
         # nothing is object: a stray label there would only punch holes.
         margin = 5.0 / sharpness + 2.0 * self.cache.cell
         if self.deformation is not None:  # the cache is canonical: what is seen may be that far from it
-            margin += c.deformation.bound
-            sharpness = min(sharpness, 1.0 / c.deformation.bound)
+            margin += self._reach
+            sharpness = min(sharpness, 1.0 / max(self._reach, 1e-6))
         return SamplePlan(c.candidates, c.near_fraction, c.far, c.samples, sharpness, margin, LABEL_SUPPORT)
 
     def _label_support(self) -> Tensor:
@@ -476,6 +483,7 @@ class SurfaceSOS(nn.Module):
             share: of the cells, drawn at random; of FoCoR's, those near its surface are refreshed in any case.
             chunk: cells evaluated at once.
         """
+        self._measure_reach()
         n, cache = self.config.cache_resolution, self.cache
         sdf, gate, density = (grid.view(-1) for grid in (cache.sdf, cache.gate, cache.density))
         drawn = torch.rand_like(sdf) < share
@@ -489,13 +497,24 @@ class SurfaceSOS(nn.Module):
                 if self.deformation is None:
                     gate[index[supported]] = self.gate(self.label(asked))
                 else:  # what is seen there may be that far away in the canonical frame
-                    bound = self.deformation.config.bound
-                    found = self.gate(self.label(asked + (torch.rand_like(asked) * 2 - 1) * bound))
+                    found = self.gate(self.label(asked + (torch.rand_like(asked) * 2 - 1) * self._reach))
                     gate[index[supported]] = torch.maximum(before[supported] * 0.9, found)
         for index in drawn.nonzero()[:, 0].split(chunk):
             jitter = (torch.rand(index.shape[0], 3, device=index.device) * 2 - 1) * (2.0 / n)
             found = self._effective_density(cell_centres(index, n, 2.0) + jitter)
             density[index] = torch.maximum(density[index] * 0.7, found)
+
+    def _measure_reach(self, draws: int = 4096) -> None:
+        """See how far the object moves by now, at most; with room for what the next steps may add."""
+        if self.deformation is None:
+            return
+        bound, n = self.deformation.config.bound, self.config.cache_resolution
+        sdf = self.cache.sdf.view(-1)
+        index = (sdf <= sdf.min().clamp(min=bound)).nonzero()[:, 0]
+        points = cell_centres(index[torch.randint(len(index), (draws,), device=index.device)], n, 1.0)
+        moved = self.deformation(points, torch.rand(draws, device=points.device)).points - points
+        self._reach = min(bound, 1.2 * float(moved.norm(dim=-1).max()) + LEAST_REACH * bound)
+        self.reach.fill_(self._reach)
 
     def _effective_density(self, contracted: Tensor) -> Tensor:
         """BaCo as a density at points of contracted space, cropped by m^P."""
