@@ -171,7 +171,7 @@ class SurfaceSOS(nn.Module):
                 )
             self.deformation = Deformation(config.deformation)
             self.register_buffer("support", torch.zeros(n, n, n))
-            self.register_buffer("reach", torch.zeros(()))
+            self.register_buffer("reach", torch.zeros((), dtype=torch.float64))
             self._reach = 0.0  # for the same reason as `_done`
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("radius", torch.ones(()))
