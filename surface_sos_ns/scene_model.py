@@ -105,6 +105,8 @@ MOST_DEPTH = 0.7
 """Optical depth of a cell of the cached background at most."""
 LABEL_SUPPORT = 0.02
 """Least probability of the hull training started from at which a point can be labelled object."""
+LEAST_SWAY = 0.1
+"""Part of the deformation's bound that the object may move before it has been seen to move."""
 SWEPT_MOMENTS = 16
 """Moments of a clip at which a deforming object is looked at for what it sweeps."""
 MIXED_DENSITY_BIAS = 5.0
@@ -153,7 +155,8 @@ class SurfaceSOS(nn.Module):
     radius: Tensor
     reach: Tensor
     hull: Tensor
-    support: Tensor  # only where the object may deform
+    support: Tensor  # only where the object may deform: the hull, grown by the bound
+    sway: Tensor  # only where the object may deform: how far it does by now
     probability: Tensor
     progress: Tensor
     ready: Tensor
@@ -193,6 +196,8 @@ class SurfaceSOS(nn.Module):
                 )
             self.deformation = Deformation(config.deformation)
             self.register_buffer("support", torch.zeros(n, n, n))
+            self.register_buffer("sway", torch.zeros((), dtype=torch.float64))
+            self._sway = 0.0  # for the same reason as `_done`
         self.register_buffer("centre", torch.zeros(3))
         self.register_buffer("radius", torch.ones(()))
         self.register_buffer("reach", torch.ones(()))  # how far BaCo's space is not contracted, object radii
@@ -207,6 +212,8 @@ class SurfaceSOS(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._done, self._reach = float(self.progress), float(self.reach)
+        if self.deformation is not None:
+            self._sway = float(self.sway)
 
     @property
     def done(self) -> float:
@@ -272,8 +279,8 @@ class SurfaceSOS(nn.Module):
         # nothing is object: a stray label there would only punch holes.
         margin = 5.0 / sharpness + 2.0 * self.cache.cell
         if self.deformation is not None:  # the cache is canonical: what is seen may be that far from it
-            margin += c.deformation.bound
-            sharpness = min(sharpness, 1.0 / c.deformation.bound)
+            margin += self._sway
+            sharpness = min(sharpness, 1.0 / max(self._sway, 1e-6))
         return SamplePlan(
             c.candidates,
             c.near_fraction,
@@ -540,6 +547,7 @@ class SurfaceSOS(nn.Module):
             chunk: cells evaluated at once.
         """
         self.evidence.forget(self._done)
+        self._measure_sway()
         n, cache = self.config.cache_resolution, self.cache
         sdf, gate, density = (grid.view(-1) for grid in (cache.sdf, cache.gate, cache.density))
         drawn = torch.rand_like(sdf) < share
@@ -553,8 +561,7 @@ class SurfaceSOS(nn.Module):
                 if self.deformation is None:
                     gate[index[supported]] = self.gate(self.label(asked))
                 else:  # what is seen there may be that far away in the canonical frame
-                    bound = self.deformation.config.bound
-                    found = self.gate(self.label(asked + (torch.rand_like(asked) * 2 - 1) * bound))
+                    found = self.gate(self.label(asked + (torch.rand_like(asked) * 2 - 1) * self._sway))
                     gate[index[supported]] = torch.maximum(before[supported] * 0.9, found)
         n = self.config.background_cache_resolution
         # Most cells are empty and stay so.
@@ -566,6 +573,18 @@ class SurfaceSOS(nn.Module):
             # A surface is somewhere in its cell: were all light to stop at the cell's front, so would all samples.
             most = MOST_DEPTH / contracted_cell(centres, self._reach, n)
             density[index] = torch.maximum(density[index] * 0.7, torch.minimum(found, most))
+
+    def _measure_sway(self, draws: int = 4096) -> None:
+        """See how far the object moves by now, at most; with room for what the next steps may add."""
+        if self.deformation is None:
+            return
+        bound, n = self.deformation.config.bound, self.config.cache_resolution
+        sdf = self.cache.sdf.view(-1)
+        index = (sdf <= sdf.min().clamp(min=bound)).nonzero()[:, 0]
+        points = cell_centres(index[torch.randint(len(index), (draws,), device=index.device)], n, 1.0)
+        moved = self.deformation(points, torch.rand(draws, device=points.device)).points - points
+        self._sway = min(bound, 1.2 * float(moved.norm(dim=-1).max()) + LEAST_SWAY * bound)
+        self.sway.fill_(self._sway)
 
     def _effective_density(self, contracted: Tensor) -> Tensor:
         """BaCo as a density at points of contracted space, cropped by m^P."""

@@ -124,6 +124,23 @@ def test_switched_off_it_changes_nothing_and_switched_on_it_starts_as_nothing() 
         assert torch.allclose(one, two, atol=1e-5), name
 
 
+def test_sampling_looks_as_far_as_the_object_moves() -> None:
+    scene = start(replace(TINY, deformation=DeformationConfig(bound=0.2)), steps=30)
+    still = scene._plan()
+    assert scene.deformation is not None
+    with torch.no_grad():
+        scene.deformation.out.bias += 0.3
+    scene.update_cache()
+    points, time = some_points(2000, torch.float32)
+    moved = (scene.deformation(points * 0.5, time).points - points * 0.5).norm(dim=-1).max().item()
+    plan = scene._plan()
+    assert moved < plan.margin - still.margin + scene.config.deformation.bound * 0.11 < 0.2
+    assert plan.sharpness == pytest.approx(1 / scene.sway.item()) and moved < scene.sway < 0.2 + 1e-6
+    twin = SurfaceSOS(scene.config, views=3)
+    twin.load_state_dict(scene.state_dict())
+    assert twin._plan() == plan
+
+
 def test_what_it_cannot_do_is_said() -> None:
     config = replace(TINY, deformation=DeformationConfig(bound=0.1))
     with pytest.raises(ValueError, match=r"deformation.bound.*votes"):
