@@ -85,7 +85,7 @@ def paper_objective(objective: ObjectiveConfig) -> ObjectiveConfig:
 
 FULL = Preset()
 LITE = replace(
-    FULL, scene=lite_scene(FULL.scene), steps=10_000, rays=1024, rays_per_chunk=1 << 12, initial_fit_steps=200
+    FULL, scene=lite_scene(FULL.scene), steps=7_000, rays=1024, rays_per_chunk=1 << 12, initial_fit_steps=200
 )
 PAPER = replace(FULL, scene=paper_scene(FULL.scene), objective=paper_objective(FULL.objective), steps=40_000)
 PRESETS = {"full": FULL, "lite": LITE, "paper": PAPER}
