@@ -247,6 +247,6 @@ def test_a_training_view_is_known_by_its_pose_and_rendered_from_the_refined_one(
     assert torch.allclose(refined[:, :3], torch.stack([-truth[1, :3], truth[0, :3], truth[2, :3]]), atol=1e-6)
     assert torch.equal(held_out, capture.poses[3])
     still = TrainingViews(3, CameraOptimizerConfig())
-    still.load_state_dict({"poses": views.poses})
+    still.load_state_dict({"poses": views.poses, "times": views.times})
     camera = cameras(capture.poses)[1:2]
     assert still.refined(camera) is camera

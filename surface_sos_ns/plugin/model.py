@@ -200,7 +200,7 @@ class SurfaceSOSModel(Model):
         need = _need.get()
         with _without_interruption():
             if need is Need.MATTE:
-                return _matte_images(self.scene.matte(origins, directions, time))
+                return _matte_images(self.scene.matte(origins, directions, time=time))
             images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE, time=time))
         if need is not Need.PLATE:
             del images["background"]  # without what the object hides it is not what its name says
