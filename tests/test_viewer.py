@@ -214,13 +214,13 @@ class Spy:
         self.asked: set[Need] = set()
         matte, render = scene.matte, scene.render
 
-        def spy_matte(*rays: torch.Tensor) -> torch.Tensor:
+        def spy_matte(*rays: torch.Tensor, **options: Any) -> torch.Tensor:
             self.asked.add(Need.MATTE)
-            return matte(*rays)
+            return matte(*rays, **options)
 
-        def spy_render(*rays: torch.Tensor, plate: bool) -> Rendering:
+        def spy_render(*rays: torch.Tensor, plate: bool, **options: Any) -> Rendering:
             self.asked.add(Need.PLATE if plate else Need.LAYERS)
-            return render(*rays, plate=plate)
+            return render(*rays, plate=plate, **options)
 
         monkeypatch.setattr(scene, "matte", spy_matte)
         monkeypatch.setattr(scene, "render", spy_render)

@@ -208,7 +208,7 @@ class SurfaceSOSModel(Model):
         need = _need.get()
         with _without_interruption():
             if need is Need.MATTE:
-                return _matte_images(self.scene.matte(origins, directions, time))
+                return _matte_images(self.scene.matte(origins, directions, time=time))
             images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE, time=time))
         if need is not Need.PLATE:
             for name in ("background", "background_confidence"):  # without what the object hides they are not that
