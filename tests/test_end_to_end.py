@@ -23,10 +23,14 @@ import torch
 from torch import nn
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-PICTURES = ("mask", "alpha", "background", "foreground", "overlay", "rgb", "depth", "normals", "accumulation", "rgba")
+PICTURES = (
+    *("mask", "alpha", "background", "background_confidence", "foreground", "overlay", "rgb", "depth", "normals"),
+    *("accumulation", "rgba"),
+)
+ONE_CHANNEL = ("alpha", "background_confidence", "depth", "accumulation")
 FIGURES = {
     *("mask_iou", "mask_iou_bg", "mask_miou", "mask_acc", "mask_sad", "mask_mse", "mask_ari"),
-    *("clean_plate_psnr", "psnr", "ssim"),
+    *("mask_edge_sad", "mask_edge_mse", "clean_plate_psnr", "psnr", "ssim"),
 }
 TINY = (
     *("--pipeline.datamanager.train-num-rays-per-batch", "64"),
@@ -302,7 +306,7 @@ def test_outputs_are_images_and_rendering_changes_nothing(trained: Path) -> None
         again = pipeline.model.get_outputs_for_camera(cameras[0:1])
     assert set(outputs) == set(PICTURES) - {"rgba"}
     for name, image in outputs.items():
-        assert image.shape == (75, 100, 1 if name in ("alpha", "depth", "accumulation") else 3), name
+        assert image.shape == (75, 100, 1 if name in ONE_CHANNEL else 3), name
         assert image.dtype == torch.float32 and image.isfinite().all(), name
         assert name == "depth" or (image.min() >= 0 and image.max() <= 1 + 1e-5), name
         assert torch.equal(image, again[name]), name
