@@ -86,7 +86,7 @@ def training_losses(
     mask_weight: Tensor,
     view: Tensor,
 ) -> dict[str, Tensor]:
-    """All weighted losses of a step.
+    """All weighted losses of a step. Also counts in `scene.reliability` how the masks agree with the label.
 
     Args:
         scene: the model, for the regularisers and its progress.

@@ -417,7 +417,7 @@ class SurfaceSOS(nn.Module):
         probes: Tensor | None = None,
         time: Tensor | None = None,
     ) -> Rendering:
-        """Render rays of the object frame.
+        """Render rays of the object frame; in training, also note in `evidence` what they see of the background.
 
         Args:
             origins, directions: (R, 3), directions unit. Where they have gradients (poses that are refined), what is
