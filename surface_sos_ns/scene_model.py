@@ -397,7 +397,7 @@ class SurfaceSOS(nn.Module):
     def _labels(
         self, samples: Samples, time: Tensor | None, probes: Tensor | None = None
     ) -> tuple[Listed, Tensor, Tensor]:
-        """The gate (no gradient) and the label at `samples.inside`, and logits at the probes.
+        """The gate (with a fraction of its gradient) and the label at `samples.inside`, and logits at the probes.
 
         Like geometry, poses and motion follow the colours and not the coarse masks: no gradient to the points.
         """

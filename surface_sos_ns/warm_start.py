@@ -31,6 +31,11 @@ NEAR_END = 2.0
 """Cells of the cached background before a point that are not taken for empty: the point may lie that much off."""
 
 
+def camera_distance(cameras: Tensor) -> float:
+    """Median distance of cameras (N, 3), object frame, from the object: where the background's contraction begins."""
+    return float(cameras.norm(dim=-1).median())
+
+
 class SightLines(NamedTuple):
     """Points on surfaces of the background and who saw them, object frame."""
 

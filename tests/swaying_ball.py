@@ -7,8 +7,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.scene_model import SceneConfig
+
 RADIUS = 0.5
 ROOM = 5.0
+
+GRID = GridLayout(levels=6, features=2, log2_entries=13, base_resolution=8, max_resolution=64)
+SMALL = SceneConfig(
+    foreground_grid=GRID,
+    background_grid=GRID,
+    label_grid=GridLayout(levels=3, features=2, log2_entries=12, base_resolution=4, max_resolution=16),
+    hidden=32,
+    samples=16,
+    candidates=(4, 24, 8),
+    cache_resolution=32,
+    probability_resolution=32,
+)
+"""Fields that suffice for the scene."""
 
 
 def paint(points: Tensor, shift: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import re
 import subprocess
@@ -228,3 +229,23 @@ def test_loss_table_shows_the_presets() -> None:
         weights = [getattr(objective, name.replace(" ", "_")) for objective in (default, paper)]
         expected = [presets in ("both", "default"), presets in ("both", "paper")]
         assert [weight > 0 for weight in weights] == expected, f"{name}: {weights}"
+
+
+def test_the_page_of_options_is_what_the_code_says() -> None:
+    spec = importlib.util.spec_from_file_location("write_options", REPOSITORY / "docs" / "write_options.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = (REPOSITORY / "docs" / "options.md").read_text()
+    assert page == script.reference(), "docs/options.md is out of date: python docs/write_options.py"
+    # Each row is an option that ns-train knows, and its defaults are those of the three methods.
+    rows = re.findall(r"^\| `--([\w.-]+)` \| (.*?) \| ", page, flags=re.MULTILINE)
+    assert len(rows) > 60
+    for name, defaults in rows:
+        given = []
+        for method in script.METHODS:
+            value: Any = METHODS[method]
+            for part in name.replace("-", "_").split("."):
+                value = getattr(value, part)
+            given.append(script.shown(value))
+        assert defaults == (given[0] if len(set(given)) == 1 else " / ".join(given)), name

@@ -14,11 +14,11 @@ from nerfstudio.model_components.ray_generators import RayGenerator
 from PIL import Image
 from test_dataparser import Capture, orbit_pose
 
+from surface_sos_ns.capture.hull import outline_band
 from surface_sos_ns.plugin.datamanager import (
     SurfaceSOSDataManager,
     SurfaceSOSDataManagerConfig,
     TabulatedRays,
-    outline_band,
 )
 from surface_sos_ns.plugin.dataset import PixelCache
 

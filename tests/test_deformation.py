@@ -9,12 +9,11 @@ import pytest
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
-from swaying_ball import RADIUS, SwayingBall
+from swaying_ball import RADIUS, SMALL, SwayingBall
 from test_scene_model import TINY, rays_at, start
 from torch import Tensor
 
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
-from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.losses import deformation_loss
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
 from surface_sos_ns.plugin.checks import CaptureError
@@ -24,7 +23,7 @@ from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.presets import RATES, parameter_groups
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.scene_model import Rendering, SurfaceSOS
 
 CPU = torch.device("cpu")
 
@@ -170,19 +169,7 @@ def test_the_object_probability_is_what_the_object_sweeps() -> None:
 
 def masks_of_a_swaying_ball(bound: float) -> tuple[Tensor, Tensor]:
     """IoU (F,) of the masks of the training frames and of held-out frames between them."""
-    grid = GridLayout(levels=6, features=2, log2_entries=13, base_resolution=8, max_resolution=64)
-    config = SceneConfig(
-        foreground_grid=grid,
-        background_grid=grid,
-        label_grid=GridLayout(levels=3, features=2, log2_entries=12, base_resolution=4, max_resolution=16),
-        hidden=32,
-        samples=16,
-        candidates=(4, 24, 8),
-        cache_resolution=32,
-        probability_resolution=32,
-        last_sharpness=150.0,
-        deformation=DeformationConfig(bound=bound),
-    )
+    config = replace(SMALL, last_sharpness=150.0, deformation=DeformationConfig(bound=bound))
     capture = SwayingBall(frames=33, sway=0.12, arc=2.0)
     torch.manual_seed(0)
     scene = SurfaceSOS(config, capture.frames)

@@ -12,11 +12,10 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.lie_groups import exp_map_SO3xR3
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.engine.optimizers import Optimizers
-from swaying_ball import RADIUS, SwayingBall
+from swaying_ball import RADIUS, SMALL, SwayingBall
 from torch import Tensor, nn
 
 from surface_sos_ns import scene_model
-from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
@@ -27,17 +26,6 @@ from surface_sos_ns.rendering import composite
 from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
 
-GRID = GridLayout(levels=6, features=2, log2_entries=13, base_resolution=8, max_resolution=64)
-SMALL = SceneConfig(
-    foreground_grid=GRID,
-    background_grid=GRID,
-    label_grid=GridLayout(levels=3, features=2, log2_entries=12, base_resolution=4, max_resolution=16),
-    hidden=32,
-    samples=16,
-    candidates=(4, 24, 8),
-    cache_resolution=32,
-    probability_resolution=32,
-)
 KINDS = {
     "default": SMALL,
     "paper": replace(SMALL, split="predicted", background_inside="sdf", background_beyond="sdf"),

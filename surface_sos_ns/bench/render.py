@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from surface_sos_ns.bench import ours
-from surface_sos_ns.bench.fit import fitted_run
-from surface_sos_ns.bench.protocol import Side, choose_device, flush_denormals, header, take_turns, thread_counts
+from surface_sos_ns.bench.fit import start
+from surface_sos_ns.bench.protocol import Side, take_turns
 from surface_sos_ns.bench.settings import Render
 from surface_sos_ns.demo.progress import Stage
-from surface_sos_ns.presets import PRESETS
 
 OUTPUTS: dict[str, Callable[..., Any]] = {"alpha": ours.alpha, "all_outputs": ours.all_outputs}
 
@@ -30,14 +29,7 @@ def run_render(settings: Render) -> dict[str, Any]:
     Raises:
         BenchError: a setting that cannot work here.
     """
-    settings.check()
-    device = choose_device(settings.device)
-    flush_denormals()
-    preset = PRESETS[settings.preset]
-    counts = thread_counts(settings, device)
-    result = header("render", settings, device)
-    ours.use_threads(counts[-1])
-    data, run = fitted_run(settings, preset, preset.rays, 1.0, device)
+    device, preset, counts, result, data, run = start("render", settings, None, 1.0)
 
     def sides(width: int, height: int) -> dict[str, Side]:
         rays = data.view_rays(0, width, height)

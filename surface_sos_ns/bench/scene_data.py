@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.bench.settings import BenchError
-from surface_sos_ns.warm_start import SightLines, sight_lines
+from surface_sos_ns.warm_start import SightLines, camera_distance, sight_lines
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.object_prior import ObjectPrior
@@ -48,7 +48,7 @@ class SceneData:
     band: Tensor  # (B,) pixels in and around the projected hull
     centre: Tensor  # (3,) of the object, world frame
     radius: float  # world units
-    reach: float  # median distance of the cameras from the centre, in radii
+    reach: float  # typical distance of the cameras from the centre, in radii
     hull: Tensor  # (V, V, V) probability
     signed_distance: Tensor  # (V, V, V) to the hull
     lines: SightLines  # sparse points
@@ -176,7 +176,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
         band=torch.as_tensor(_band(prior, views, width, height), device=device),
         centre=centre,
         radius=radius,
-        reach=float(np.median(np.linalg.norm(eyes, axis=1))),
+        reach=camera_distance(tensor(eyes)),
         hull=torch.as_tensor(hull.probability),
         signed_distance=torch.as_tensor(hull.signed_distance()),
         lines=sight_lines(prior.points, tensor(eyes), centre, radius, device),
@@ -207,12 +207,8 @@ def _pixel_centres(width: int, height: int) -> np.ndarray:
 
 def _band(prior: ObjectPrior, views: Views, width: int, height: int) -> np.ndarray:
     """(B,) pixels, counted through all views, in the projected hull or near its outline."""
-    import cv2
+    from surface_sos_ns.capture.hull import outline_band, project_hull
 
-    from surface_sos_ns.capture.hull import project_hull
-
-    reach = max(1, round(BAND_WIDTH * max(width, height)))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     shown = project_hull(prior.hull, prior.sphere, views, (height, width))
-    grown = [cv2.dilate((np.asarray(view) > 0.5).astype(np.uint8), kernel) for view in shown]
-    return np.flatnonzero(np.stack(grown))
+    bands = [outline_band(np.asarray(view) > 0.5, BAND_WIDTH * max(width, height)) for view in shown]
+    return np.flatnonzero(np.stack(bands))

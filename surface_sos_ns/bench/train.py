@@ -27,24 +27,19 @@ import torch
 
 from surface_sos_ns.bench import ours
 from surface_sos_ns.bench.baselines import NEUS_FACTO, NEUS_FACTO_OUR_SIZES, NeusFacto, nerfstudio_problem
-from surface_sos_ns.bench.fit import fitted_run
+from surface_sos_ns.bench.fit import start
 from surface_sos_ns.bench.floor import step_floor
 from surface_sos_ns.bench.protocol import (
     OURS,
     PAUSE,
     Side,
-    choose_device,
     comparison,
-    flush_denormals,
-    header,
     seconds,
     take_turns,
-    thread_counts,
 )
 from surface_sos_ns.bench.scene_data import Batch, SceneData
 from surface_sos_ns.bench.settings import Train
 from surface_sos_ns.demo.progress import Stage
-from surface_sos_ns.presets import PRESETS
 
 try:
     import resource
@@ -83,15 +78,8 @@ def run_train(settings: Train) -> dict[str, Any]:
     Raises:
         BenchError: a setting that cannot work here.
     """
-    settings.check()
-    device = choose_device(settings.device)
-    flush_denormals()
-    preset = PRESETS[settings.preset]
+    device, preset, counts, result, data, run = start("train", settings, settings.rays, 0.5)
     rays, samples = settings.rays or preset.rays, preset.scene.samples
-    counts = thread_counts(settings, device)
-    result = header("train", settings, device)
-    ours.use_threads(counts[-1])
-    data, run = fitted_run(settings, preset, rays, 0.5, device)
     batches = _batches(data, rays, settings.seed + 1)
     result["peak_memory_gb"] = _peak_memory()  # of our side: the other is not loaded yet
     if device.type == "cuda":

@@ -24,7 +24,7 @@ from surface_sos_ns.capture.views import Views
 if TYPE_CHECKING:
     from surface_sos_ns.capture.bounds import ObjectSphere
 
-__all__ = ["VoteGrid", "mask_agreement", "project_hull", "vote_hull", "voxel_centres"]
+__all__ = ["VoteGrid", "mask_agreement", "outline_band", "project_hull", "vote_hull", "voxel_centres"]
 
 Progress = Callable[[str], None]
 
@@ -191,6 +191,14 @@ def project_hull(
     if len({image.shape for image in images}) == 1:
         return np.stack(images)
     return images
+
+
+def outline_band(silhouette: np.ndarray, width: float) -> np.ndarray:
+    """The pixels of ``silhouette`` (H, W bool) and those within ``width`` pixels around it: (H, W) bool."""
+    if not silhouette.any() or silhouette.all():
+        return np.zeros(silhouette.shape, dtype=bool)
+    outside = cv2.distanceTransform((~silhouette).astype(np.uint8), cv2.DIST_L2, 5)
+    return outside <= width
 
 
 def _project_one(

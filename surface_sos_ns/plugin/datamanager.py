@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
@@ -32,7 +31,6 @@ __all__ = [
     "SurfaceSOSDataManager",
     "SurfaceSOSDataManagerConfig",
     "TabulatedRays",
-    "outline_band",
     "views_from_cameras",
 ]
 
@@ -85,14 +83,6 @@ def views_from_cameras(cameras: Cameras) -> Views:
         fisheye=kinds == CameraType.FISHEYE.value,
         **arrays,
     )
-
-
-def outline_band(silhouette: np.ndarray, width: float) -> np.ndarray:
-    """The pixels of ``silhouette`` (H, W bool) and those within ``width`` pixels around it: (H, W) bool."""
-    if not silhouette.any() or silhouette.all():
-        return np.zeros(silhouette.shape, dtype=bool)
-    outside = cv2.distanceTransform((~silhouette).astype(np.uint8), cv2.DIST_L2, 5)
-    return outside <= width
 
 
 class OutlineSampler(PixelSampler):
@@ -346,7 +336,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
     def _band(self, prior: ObjectPrior, views: Views) -> Tensor:
         """(B,) positions of the valid pixels near the projected hull's outline, in all training views."""
-        from surface_sos_ns.capture.hull import project_hull
+        from surface_sos_ns.capture.hull import outline_band, project_hull
 
         cache = self.train_cache
         sizes = np.stack([views.width, views.height], axis=1)

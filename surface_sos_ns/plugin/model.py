@@ -32,7 +32,7 @@ from surface_sos_ns.presets import FULL, LITE, lite_scene, paper_objective, pape
 from surface_sos_ns.rendering.completion import complete
 from surface_sos_ns.rendering.edges import edge_pixels, sub_pixel_directions
 from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
-from surface_sos_ns.warm_start import sight_lines
+from surface_sos_ns.warm_start import camera_distance, sight_lines
 
 if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
@@ -183,7 +183,7 @@ class SurfaceSOSModel(Model):
             self.scene.initialise(
                 centre,
                 radius,
-                float(eyes.norm(dim=-1).median()),
+                camera_distance(eyes),
                 torch.as_tensor(hull.probability),
                 torch.as_tensor(hull.signed_distance()),
                 lines,
@@ -312,7 +312,7 @@ class SurfaceSOSModel(Model):
         for name in ("alpha", "rgb", "foreground", "overlay"):
             if name in found:
                 images[name][chosen] = (images[name][chosen] + found[name].sum(1)) / (shape[1] + 1)
-        images["mask"][chosen] = (images["alpha"][chosen] > THRESHOLD).to(images["mask"].dtype)
+        images["mask"][chosen] = _matte_images(images["alpha"][chosen][..., 0])["mask"]
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

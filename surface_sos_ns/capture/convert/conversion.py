@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class Scene:
 
 
 @dataclass
-class Conversion:
+class Conversion(ABC):
     """Where a scene comes from and where it goes."""
 
     source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SOURCE")]]
@@ -50,13 +51,13 @@ class Conversion:
     link: bool = False
     """Link to the photos instead of copying them."""
 
+    @abstractmethod
     def read(self) -> Scene:
         """The scene.
 
         Raises:
             ConversionError: a file is missing or holds something else than expected.
         """
-        raise NotImplementedError
 
     def main(self) -> None:
         """Runs the command."""
