@@ -117,7 +117,7 @@ def masks_from_geometry(
         hull = _above(vote_hull(small, masks, sphere, min(resolution, 96), quantile=OPEN_LEVEL), sphere, seeds.plane)
         trimaps = []
         for index, projected in enumerate(project_hull(hull, sphere, small)):
-            labels = _trimap_from_hull(projected, _disc(small, index, seeds.sphere, 1.0, seeds.plane))
+            labels = trimap_from_hull(projected, sphere_disc(small, index, seeds.sphere, 1.0, seeds.plane))
             if labels is not None and colours is not None:
                 labels[_background_seeds(small, index, seeds) & (labels == cv2.GC_PR_BGD)] = cv2.GC_BGD
             trimaps.append(labels)
@@ -130,7 +130,7 @@ def masks_from_geometry(
         vote_hull(small, masks, sphere, resolution, quantile=CLOSED_LEVEL, progress=progress), sphere, seeds.plane
     )
     enlarged = [
-        None if mask is None else _enlarge(mask, int(width), int(height))
+        None if mask is None else enlarge(mask, int(width), int(height))
         for mask, width, height in zip(masks, views.width, views.height, strict=True)
     ]
     return GeometryMasks(sphere, hull, enlarged)
@@ -253,7 +253,7 @@ def _seen(views: Views, photos: Sequence[np.ndarray], points: SparsePoints) -> n
     return seen
 
 
-class _Colours:
+class Colours:
     """Which colours the object and its surroundings have, over all photos: two smoothed histograms."""
 
     BINS = 24
@@ -279,12 +279,12 @@ class _Colours:
         return self.ratio[index[..., 0], index[..., 1], index[..., 2]]
 
 
-def _colours_from_points(views: Views, photos: Sequence[np.ndarray], seeds: _Seeds) -> _Colours:
+def _colours_from_points(views: Views, photos: Sequence[np.ndarray], seeds: _Seeds) -> Colours:
     """Colours around the visible points of either side, and of everything outside the sphere's disc."""
-    colours = _Colours()
+    colours = Colours()
     for index, photo in enumerate(photos):
         blurred = cv2.GaussianBlur(photo, (0, 0), 0.7)
-        outside = ~_disc(views, index, seeds.sphere, 1.0, seeds.plane)
+        outside = ~sphere_disc(views, index, seeds.sphere, 1.0, seeds.plane)
         colours.add(blurred[outside][:: max(1, int(outside.sum()) // 4000)], of_object=False)
         for points, seen, ours in (
             (seeds.on_object, seeds.object_seen, True),
@@ -334,16 +334,16 @@ def _main_cluster(xyz: np.ndarray, chosen: np.ndarray, sphere: ObjectSphere) -> 
 
 
 def _trimap_from_points(
-    views: Views, index: int, seeds: _Seeds, photo: np.ndarray, colours: _Colours | None
+    views: Views, index: int, seeds: _Seeds, photo: np.ndarray, colours: Colours | None
 ) -> np.ndarray | None:
     """GrabCut labels (H, W) uint8 of one photo; None when the object is not in the picture."""
-    inner = _disc(views, index, seeds.sphere, 1.0, seeds.plane)
+    inner = sphere_disc(views, index, seeds.sphere, 1.0, seeds.plane)
     if inner.sum() < 60:
         return None
     labels = np.where(inner, cv2.GC_PR_BGD, cv2.GC_BGD).astype(np.uint8)
     if colours is None:
-        labels[_disc(views, index, seeds.sphere, 0.55, seeds.plane)] = cv2.GC_PR_FGD
-        labels[_disc(views, index, seeds.sphere, 0.12, None)] = cv2.GC_FGD
+        labels[sphere_disc(views, index, seeds.sphere, 0.55, seeds.plane)] = cv2.GC_PR_FGD
+        labels[sphere_disc(views, index, seeds.sphere, 0.12, None)] = cv2.GC_FGD
         return labels
     ours_seen = seeds.on_object[seeds.object_seen[:, index]]
     other = _background_seeds(views, index, seeds)
@@ -371,7 +371,7 @@ def _background_seeds(views: Views, index: int, seeds: _Seeds) -> np.ndarray:
     return (_density(views, index, seen, 1.2) > 0.3) & (share > 0.6)
 
 
-def _disc(
+def sphere_disc(
     views: Views, index: int, sphere: ObjectSphere, share: float, plane: SupportPlane | None = None
 ) -> np.ndarray:
     """(H, W) bool: pixels whose ray meets the sphere, shrunk to ``share``, on the near side of the support plane."""
@@ -406,7 +406,7 @@ def _density(views: Views, index: int, points: np.ndarray, sigma: float) -> np.n
     return cv2.GaussianBlur(image, (0, 0), sigma) * np.float32(2 * np.pi * sigma**2)
 
 
-def _trimap_from_hull(projected: np.ndarray, possible: np.ndarray) -> np.ndarray | None:
+def trimap_from_hull(projected: np.ndarray, possible: np.ndarray) -> np.ndarray | None:
     """GrabCut labels from the hull's soft projection: sure well inside; open wherever the object is ``possible``."""
     inside = projected >= 0.5
     area = int(inside.sum())
@@ -433,11 +433,11 @@ def _cut_all(
     for index, (photo, labels) in enumerate(zip(photos, trimaps, strict=True)):
         if progress and index % max(1, len(photos) // 4) == 0:
             progress(f"no masks: {name} GrabCut, photo {index + 1} of {len(photos)}")
-        masks.append(None if labels is None else _cut(photo, labels))
+        masks.append(None if labels is None else cut(photo, labels))
     return masks
 
 
-def _cut(photo: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def cut(photo: np.ndarray, labels: np.ndarray) -> np.ndarray:
     labels = labels.copy()
     certain = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     if certain.all() or not certain.any():
@@ -490,7 +490,7 @@ def _refined_sphere(
     return ObjectSphere(found.centre, min(found.radius, limit), "geometry and colour")
 
 
-def _enlarge(mask: np.ndarray, width: int, height: int) -> np.ndarray:
+def enlarge(mask: np.ndarray, width: int, height: int) -> np.ndarray:
     """A mask at the photo's size, 0/1 float32."""
     soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     return (soft >= 0.5).astype(np.float32)

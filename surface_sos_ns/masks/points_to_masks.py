@@ -1,0 +1,231 @@
+"""From a few clicked points to a mask of every photo.
+
+In a clicked photo the points spread along what looks alike (geodesic distances over the photo's colours) and seed a
+GrabCut. The masks of the clicked photos place the object in space, their colours tell it from its surroundings, and
+both together seed a GrabCut in all other photos. The masks are voted into a hull, and the hull seeds the next round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull, vote_hull
+from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.prior import LONGEST_SIDE, Colours, cut, enlarge, sphere_disc, trimap_from_hull
+from surface_sos_ns.capture.views import Views
+
+__all__ = ["Click", "ClickedMasks", "mask_of_clicks", "masks_from_clicks"]
+
+DOT = 2.5
+"""Radius, in pixels of the shrunk photo, of what a click says for sure."""
+
+RESOLUTION = 96
+"""Voxels along an edge of the hull's grid."""
+
+ROUNDS = 2
+"""Times that the hull seeds a GrabCut in all photos."""
+
+LEVEL = 0.85
+"""Fraction of votes of the hull: lower than all, because GrabCut loses parts in some photos that others bring back."""
+
+
+@dataclass(frozen=True)
+class Click:
+    """A point that a user clicked.
+
+    Attributes:
+        view: index of the photo.
+        x, y: place in the photo, pixels (x right, y down, pixel centres at +0.5).
+        positive: on the object; else on something that is not the object.
+    """
+
+    view: int
+    x: float
+    y: float
+    positive: bool
+
+
+@dataclass(frozen=True)
+class ClickedMasks:
+    """Result of :func:`masks_from_clicks`.
+
+    Attributes:
+        masks: N masks (H, W) float32 0/1, of the photos' sizes; None where the object was not found.
+        agreement: (N,) IoU of each mask with the hull's projection, 0 where there is no mask.
+        sphere, hull: where the object is, world frame, and the voted hull in the sphere's frame.
+    """
+
+    masks: list[np.ndarray | None]
+    agreement: np.ndarray
+    sphere: ObjectSphere
+    hull: VoteGrid
+
+
+def mask_of_clicks(photo: np.ndarray, clicks: Sequence[Click]) -> np.ndarray:
+    """What clicks in one photo select.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        clicks: of this photo, in its pixels. Without a positive one nothing is selected.
+
+    Returns:
+        (H, W) bool.
+    """
+    factor = min(1.0, LONGEST_SIDE / max(photo.shape[:2]))
+    small = _shrunk(photo, factor)
+    labels = _trimap_from_clicks(small, clicks, factor)
+    if labels is None:
+        return np.zeros(photo.shape[:2], bool)
+    mask = _obey(cut(small, labels), clicks, factor)
+    return enlarge(mask, photo.shape[1], photo.shape[0]) >= 0.5
+
+
+def masks_from_clicks(
+    images: Sequence[np.ndarray],
+    views: Views,
+    clicks: Sequence[Click],
+    points: SparsePoints | None = None,
+    *,
+    radius: float | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ClickedMasks:
+    """Masks of all photos from clicks in a few.
+
+    Args:
+        images: N photos (H, W, 3) uint8 RGB, of the views' sizes.
+        views: N views, world frame.
+        clicks: in pixels of the images.
+        points: sparse points, world frame, or None.
+        radius: the object's radius that the user named, world units, or None.
+        progress: called with one line per stage.
+
+    Raises:
+        ValueError: positive clicks in fewer than two photos, or clicks that are not on one object.
+    """
+    clicked = sorted({click.view for click in clicks if click.positive})
+    if len(clicked) < 2:
+        raise ValueError(
+            f"The object was clicked in {len(clicked)} photo(s); click it in two at least, better three, taken from "
+            "different sides."
+        )
+    factor = min(1.0, LONGEST_SIDE / float(max(views.width.max(), views.height.max())))
+    small = views.scaled(factor)
+    photos = [_shrunk(image, factor) for image in images]
+    of_view = [[click for click in clicks if click.view == index] for index in range(len(views))]
+    masks: list[np.ndarray | None] = [None] * len(views)
+    for index in clicked:
+        labels = _trimap_from_clicks(photos[index], of_view[index], factor)
+        assert labels is not None  # there is a positive click
+        masks[index] = _obey(cut(photos[index], labels), of_view[index], factor)
+    sphere = _sphere(small, masks, points, radius)
+    hull = vote_hull(small, masks, sphere, RESOLUTION, quantile=0.95)
+    colours = _colours(photos, masks, clicked)
+    for turn in range(ROUNDS):
+        if progress:
+            progress(f"clicks: round {turn + 1} of {ROUNDS}, GrabCut of {len(views)} photos")
+        masks = []
+        for index, projected in enumerate(project_hull(hull, sphere, small)):
+            possible = sphere_disc(small, index, sphere, 1.0)
+            labels = trimap_from_hull(projected, possible)
+            if labels is None:
+                masks.append(None)
+                continue
+            _use_colours(labels, colours.score(photos[index]), settled=turn > 0)
+            _stamp(labels, of_view[index], factor)
+            masks.append(_obey(cut(photos[index], labels), of_view[index], factor))
+        if turn + 1 < ROUNDS:
+            sphere = _sphere(small, masks, points, radius)
+        hull = vote_hull(small, masks, sphere, RESOLUTION, quantile=LEVEL)
+        colours = _colours(photos, masks, range(len(views)))
+    agreement = np.nan_to_num(mask_agreement(small, masks, hull, sphere))
+    sizes = zip(masks, views.width, views.height, strict=True)
+    enlarged = [None if mask is None else enlarge(mask, int(w), int(h)) for mask, w, h in sizes]
+    return ClickedMasks(enlarged, agreement, sphere, hull)
+
+
+def _shrunk(image: np.ndarray, factor: float) -> np.ndarray:
+    height, width = (max(1, round(length * factor)) for length in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _sphere(
+    views: Views, masks: Sequence[np.ndarray | None], points: SparsePoints | None, radius: float | None
+) -> ObjectSphere:
+    found = find_object_sphere(views, masks, points)
+    return found if radius is None else ObjectSphere(found.centre, radius, "clicks, radius named by the user")
+
+
+def _trimap_from_clicks(photo: np.ndarray, clicks: Sequence[Click], factor: float) -> np.ndarray | None:
+    """GrabCut labels of a shrunk photo: probable is what is nearer, along what looks alike, to clicks of its kind."""
+    ours, others = (_dots(photo.shape[:2], clicks, factor, kind) for kind in (True, False))
+    if not ours.any():
+        return None
+    others[[0, -1]] = others[:, [0, -1]] = True  # an object to be clicked is rarely cut off; a click there wins
+    others &= ~ours
+    near, far = _geodesic(photo, ours), _geodesic(photo, others)
+    labels = np.where(near < far, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[near < 0.15 * far] = cv2.GC_FGD
+    labels[far < 0.15 * near] = cv2.GC_BGD
+    _stamp(labels, clicks, factor)
+    return labels
+
+
+def _geodesic(photo: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """(H, W) length of the shortest way to the seeds, where steps across colour edges are long."""
+    from skimage.graph import MCP_Geometric
+
+    lab = cv2.cvtColor(cv2.GaussianBlur(photo, (0, 0), 1.0), cv2.COLOR_RGB2LAB).astype(np.float32)
+    edges = np.sqrt(sum(cv2.Sobel(lab, cv2.CV_32F, dx, dy, scale=0.25) ** 2 for dx, dy in ((1, 0), (0, 1))).sum(-1))
+    return MCP_Geometric(0.5 + edges).find_costs(np.argwhere(seeds))[0]
+
+
+def _dots(shape: tuple[int, ...], clicks: Sequence[Click], factor: float, positive: bool) -> np.ndarray:
+    """(H, W) bool: discs around the clicks of one kind, in a shrunk photo."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
+    dots = np.zeros(shape[:2], bool)
+    for click in clicks:
+        if click.positive == positive:
+            dots |= (columns - click.x * factor) ** 2 + (rows - click.y * factor) ** 2 <= DOT**2
+    return dots
+
+
+def _stamp(labels: np.ndarray, clicks: Sequence[Click], factor: float) -> None:
+    """Writes into GrabCut labels what clicks say for sure; where both kinds meet the positive one wins."""
+    labels[_dots(labels.shape, clicks, factor, False)] = cv2.GC_BGD
+    labels[_dots(labels.shape, clicks, factor, True)] = cv2.GC_FGD
+
+
+def _obey(mask: np.ndarray, clicks: Sequence[Click], factor: float) -> np.ndarray:
+    """The mask with the clicked dots as they were clicked, and of its parts those that positive clicks meet."""
+    ours, others = (_dots(mask.shape, clicks, factor, kind) for kind in (True, False))
+    mask = (mask & ~others) | ours
+    if ours.any():
+        parts = cv2.connectedComponents(mask.astype(np.uint8))[1]
+        mask = np.isin(parts, np.unique(parts[ours]))
+    return mask
+
+
+def _colours(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], chosen: Sequence[int]) -> Colours:
+    """Colours inside and outside of the chosen photos' masks."""
+    colours = Colours()
+    for index in chosen:
+        mask = masks[index]
+        if mask is not None and mask.any():
+            inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+            colours.add(photos[index][inner], of_object=True)
+            colours.add(photos[index][~mask], of_object=False)
+    return colours
+
+
+def _use_colours(labels: np.ndarray, score: np.ndarray, settled: bool) -> None:
+    """Sharpens GrabCut labels from a hull by colours. A hull of few masks is far too large: there colour decides."""
+    score = cv2.GaussianBlur(score, (0, 0), 1.0)
+    inside = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    if not settled:
+        labels[inside] = np.where(score[inside] > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD)
+        labels[~inside & (labels == cv2.GC_PR_BGD) & (score < 0)] = cv2.GC_BGD
