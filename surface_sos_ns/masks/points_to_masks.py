@@ -19,7 +19,7 @@ from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.prior import LONGEST_SIDE, Colours, cut, enlarge, sphere_disc, trimap_from_hull
 from surface_sos_ns.capture.views import Views
 
-__all__ = ["Click", "ClickedMasks", "mask_of_clicks", "masks_from_clicks"]
+__all__ = ["ClickedMasks", "ClickedPoint", "mask_of_clicks", "masks_from_clicks"]
 
 DOT = 2.5
 """Radius, in pixels of the shrunk photo, of what a click says for sure."""
@@ -35,7 +35,7 @@ LEVEL = 0.85
 
 
 @dataclass(frozen=True)
-class Click:
+class ClickedPoint:
     """A point that a user clicked.
 
     Attributes:
@@ -66,19 +66,27 @@ class ClickedMasks:
     hull: VoteGrid
 
 
-def mask_of_clicks(photo: np.ndarray, clicks: Sequence[Click]) -> np.ndarray:
+def mask_of_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], before: np.ndarray | None = None) -> np.ndarray:
     """What clicks in one photo select.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
-        clicks: of this photo, in its pixels. Without a positive one nothing is selected.
+        clicks: of this photo, in its pixels.
+        before: (H, W) mask that the clicks correct. Without one, and without a positive click, nothing is selected.
 
     Returns:
         (H, W) bool.
     """
     factor = min(1.0, LONGEST_SIDE / max(photo.shape[:2]))
     small = _shrunk(photo, factor)
-    labels = _trimap_from_clicks(small, clicks, factor)
+    labels = None
+    if before is not None:
+        shrunk = _shrunk(np.asarray(before, np.float32), factor)
+        labels = trimap_from_hull(shrunk, np.ones(shrunk.shape, bool))
+    if labels is not None:
+        _correct(labels, small, clicks, factor)
+    else:
+        labels = _trimap_from_clicks(small, clicks, factor)
     if labels is None:
         return np.zeros(photo.shape[:2], bool)
     mask = _obey(cut(small, labels), clicks, factor)
@@ -88,7 +96,7 @@ def mask_of_clicks(photo: np.ndarray, clicks: Sequence[Click]) -> np.ndarray:
 def masks_from_clicks(
     images: Sequence[np.ndarray],
     views: Views,
-    clicks: Sequence[Click],
+    clicks: Sequence[ClickedPoint],
     points: SparsePoints | None = None,
     *,
     radius: float | None = None,
@@ -136,7 +144,7 @@ def masks_from_clicks(
                 masks.append(None)
                 continue
             _use_colours(labels, colours.score(photos[index]), settled=turn > 0)
-            _stamp(labels, of_view[index], factor)
+            _correct(labels, photos[index], of_view[index], factor)
             masks.append(_obey(cut(photos[index], labels), of_view[index], factor))
         if turn + 1 < ROUNDS:
             sphere = _sphere(small, masks, points, radius)
@@ -160,7 +168,7 @@ def _sphere(
     return found if radius is None else ObjectSphere(found.centre, radius, "clicks, radius named by the user")
 
 
-def _trimap_from_clicks(photo: np.ndarray, clicks: Sequence[Click], factor: float) -> np.ndarray | None:
+def _trimap_from_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> np.ndarray | None:
     """GrabCut labels of a shrunk photo: probable is what is nearer, along what looks alike, to clicks of its kind."""
     ours, others = (_dots(photo.shape[:2], clicks, factor, kind) for kind in (True, False))
     if not ours.any():
@@ -175,16 +183,37 @@ def _trimap_from_clicks(photo: np.ndarray, clicks: Sequence[Click], factor: floa
     return labels
 
 
+def _correct(labels: np.ndarray, photo: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> None:
+    """Lets clicks overrule GrabCut labels around them, as far as the photo looks alike."""
+    if not clicks:
+        return
+    ours, others = (_dots(labels.shape, clicks, factor, kind) for kind in (True, False))
+    if not ours.any():  # what is deepest in the object competes with the negative clicks
+        inside = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)) & ~others
+        depth = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
+        ours = (depth > 0) & (depth >= 0.7 * depth.max())
+    near = _geodesic(photo, ours)
+    far = _geodesic(photo, (others | (labels == cv2.GC_BGD)) & ~ours)
+    labels[near < 0.15 * far] = cv2.GC_FGD
+    if others.any():
+        from_others = _geodesic(photo, others & ~ours)
+        labels[(from_others < near) & (labels != cv2.GC_BGD)] = cv2.GC_PR_BGD
+        labels[from_others < 0.3 * near] = cv2.GC_BGD
+    _stamp(labels, clicks, factor)
+
+
 def _geodesic(photo: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """(H, W) length of the shortest way to the seeds, where steps across colour edges are long."""
     from skimage.graph import MCP_Geometric
 
+    if not seeds.any():
+        return np.full(seeds.shape, np.inf)
     lab = cv2.cvtColor(cv2.GaussianBlur(photo, (0, 0), 1.0), cv2.COLOR_RGB2LAB).astype(np.float32)
     edges = np.sqrt(sum(cv2.Sobel(lab, cv2.CV_32F, dx, dy, scale=0.25) ** 2 for dx, dy in ((1, 0), (0, 1))).sum(-1))
     return MCP_Geometric(0.5 + edges).find_costs(np.argwhere(seeds))[0]
 
 
-def _dots(shape: tuple[int, ...], clicks: Sequence[Click], factor: float, positive: bool) -> np.ndarray:
+def _dots(shape: tuple[int, ...], clicks: Sequence[ClickedPoint], factor: float, positive: bool) -> np.ndarray:
     """(H, W) bool: discs around the clicks of one kind, in a shrunk photo."""
     rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
     dots = np.zeros(shape[:2], bool)
@@ -194,13 +223,13 @@ def _dots(shape: tuple[int, ...], clicks: Sequence[Click], factor: float, positi
     return dots
 
 
-def _stamp(labels: np.ndarray, clicks: Sequence[Click], factor: float) -> None:
+def _stamp(labels: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> None:
     """Writes into GrabCut labels what clicks say for sure; where both kinds meet the positive one wins."""
     labels[_dots(labels.shape, clicks, factor, False)] = cv2.GC_BGD
     labels[_dots(labels.shape, clicks, factor, True)] = cv2.GC_FGD
 
 
-def _obey(mask: np.ndarray, clicks: Sequence[Click], factor: float) -> np.ndarray:
+def _obey(mask: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> np.ndarray:
     """The mask with the clicked dots as they were clicked, and of its parts those that positive clicks meet."""
     ours, others = (_dots(mask.shape, clicks, factor, kind) for kind in (True, False))
     mask = (mask & ~others) | ours

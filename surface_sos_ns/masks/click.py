@@ -1,0 +1,205 @@
+"""`click`: the user clicks the object in a few photos, in the browser; the rest follows from there."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+from collections.abc import Callable
+from typing import ClassVar
+
+import cv2
+import numpy as np
+
+from surface_sos_ns.masks.points_to_masks import ClickedMasks, ClickedPoint, mask_of_clicks, masks_from_clicks
+from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+
+__all__ = ["Click", "ClickSession"]
+
+GREEN, RED = np.array([60, 220, 90]), np.array([235, 60, 50])
+
+ENOUGH = 2
+"""Photos in which the object has to be clicked."""
+
+
+class Click(MaskProvider):
+    """Positive and negative points, clicked on a page that this serves until *Done* is pressed there.
+
+    Args:
+        port: of the page; if it is taken, the next free one.
+        host: address to listen at; 0.0.0.0 lets other machines in.
+    """
+
+    name: ClassVar[str] = "click"
+    labels: ClassVar[str] = "a few clicks"
+
+    def __init__(self, port: int = 7008, host: str = "127.0.0.1") -> None:
+        if not 1 <= port <= 65535:
+            raise MaskError(f"The port of the page is {port}; expected a number from 1 to 65535.")
+        self.port, self.host = port, host
+
+    def check(self) -> None:
+        if importlib.util.find_spec("viser") is None:
+            raise MaskError("Clicking needs viser, which nerfstudio brings; `pip install nerfstudio` again.")
+        try:  # viser itself would try port after port
+            with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as listener:
+                listener.bind((self.host, 0))
+        except OSError as error:
+            raise MaskError(
+                f"No page can be served at {self.host} ({error}); expected an address of this machine, such as "
+                "127.0.0.1, or 0.0.0.0 for all of them."
+            ) from error
+
+    def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
+        from surface_sos_ns.masks.click_page import ClickPage
+
+        if len(photos) < ENOUGH:
+            raise MaskError(f"The capture has {len(photos)} photo(s); clicking needs {ENOUGH} at least.")
+        session = ClickSession(photos)
+        page = ClickPage([image.shape[:2] for image in photos.images], self.host, self.port, progress)
+        try:
+            progress(f"open {page.address} in a browser, click the object in a few photos, then press Done there")
+            found = _serve(page, session, progress)
+        finally:
+            page.close()
+        missing = [photos.files[index].name for index, mask in enumerate(found.masks) if mask is None]
+        remarks = [f"the object was clicked in {len(session.clicked)} photos ({len(session.points)} clicks)"]
+        if missing:
+            remarks.append(f"the object is out of sight in {len(missing)} photos: {', '.join(missing[:5])}")
+        return CoarseMasks(found.masks, found.agreement, remarks)
+
+
+def _serve(page, session: ClickSession, progress: Progress) -> ClickedMasks:  # type: ignore[no-untyped-def]
+    """Answers what happens on the page, one event at a time, until the user is done."""
+    page.show(session.shown, session.picture(), session.status())
+    while True:
+        event, *values = page.events.get()
+        message = ""
+        if event == "click":
+            session.click(*values)
+        elif event == "undo":
+            session.undo()
+        elif event == "show":
+            session.show(*values)
+        elif event == "step":
+            session.show(session.shown + values[0])
+        elif event in ("propagate", "done"):
+            page.say("Working ...")
+            try:
+                found = session.propagate(lambda line: (page.say(f"Working: {line} ..."), progress(line))[1])
+            except ValueError as error:
+                message = str(error)
+            else:
+                if event == "done":
+                    page.say("Done; the masks are with the program that opened this page. You can close it.")
+                    return found
+        if page.events.empty():  # of several quick clicks only the last is drawn
+            page.show(session.shown, session.picture(), session.status(message))
+
+
+class ClickSession:
+    """What was clicked so far, and what follows from it; without a browser.
+
+    Attributes:
+        points: clicks in the order they were made, in pixels of the photos as they are in ``photos.images``.
+        shown: index of the photo that is shown.
+        found: what :meth:`propagate` found last; points may have been clicked since.
+    """
+
+    def __init__(self, photos: Photos) -> None:
+        self.photos = photos
+        self.points: list[ClickedPoint] = []
+        self.shown = 0
+        self.found: ClickedMasks | None = None
+        self._stale = True
+        self._previews: dict[int, np.ndarray] = {}
+
+    @property
+    def clicked(self) -> list[int]:
+        """Photos in which the object was clicked."""
+        return sorted({point.view for point in self.points if point.positive})
+
+    def click(self, view: int, x: float, y: float, positive: bool) -> None:
+        """Adds a point; one outside the photo counts for nothing."""
+        height, width = self.photos.images[view].shape[:2]
+        if 0 <= x < width and 0 <= y < height:
+            self.points.append(ClickedPoint(view, x, y, positive))
+            self._changed(view)
+
+    def undo(self) -> None:
+        """Takes the last point back, and shows its photo."""
+        if self.points:
+            self.shown = self.points.pop().view
+            self._changed(self.shown)
+
+    def show(self, view: int) -> None:
+        """Shows a photo; after the last comes the first."""
+        self.shown = view % len(self.photos)
+
+    def propagate(self, progress: Callable[[str], None]) -> ClickedMasks:
+        """Masks of all photos.
+
+        Raises:
+            ValueError: clicks are missing or contradict each other; the message says what to do.
+        """
+        if self.found is None or self._stale:
+            if not self.points:
+                raise ValueError(f"Nothing is clicked yet. Click the object in {ENOUGH} photos at least, better three.")
+            self.found = masks_from_clicks(
+                self.photos.images,
+                self.photos.views,
+                self.points,
+                self.photos.points,
+                radius=self.photos.radius,
+                progress=progress,
+            )
+            self._stale = False
+            self._previews.clear()
+        return self.found
+
+    def mask(self, view: int) -> np.ndarray | None:
+        """(H, W) bool: what a photo's mask is at the moment; None where nothing is known yet."""
+        before = None if self.found is None else self.found.masks[view]
+        here = [point for point in self.points if point.view == view]
+        if not here or (self.found is not None and not self._stale):
+            return None if before is None else before >= 0.5
+        if view not in self._previews:
+            self._previews[view] = mask_of_clicks(self.photos.images[view], here, before)
+        return self._previews[view]
+
+    def picture(self) -> np.ndarray:
+        """(H, W, 3) uint8: the photo that is shown, with its mask and its points."""
+        picture = self.photos.images[self.shown].copy()
+        mask = self.mask(self.shown)
+        if mask is not None and mask.any():
+            picture[~mask] = picture[~mask] // 2
+            outline = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~mask
+            picture[outline] = GREEN
+        size = max(2, round(max(picture.shape[:2]) / 120))
+        for point in self.points:
+            if point.view == self.shown:
+                place = (int(point.x), int(point.y))
+                cv2.circle(picture, place, size + 1, (255, 255, 255), -1)
+                cv2.circle(picture, place, size, (GREEN if point.positive else RED).tolist(), -1)
+        return picture
+
+    def status(self, message: str = "") -> str:
+        """Markdown: how far the user is, and what to do next."""
+        lines = [f"**{message}**"] if message else []
+        lines.append(f"Photo {self.shown + 1} of {len(self.photos)}: {self.photos.files[self.shown].name}")
+        count = len(self.clicked)
+        if count < ENOUGH:
+            lines.append(f"The object is clicked in {count} photos. {ENOUGH} are needed, from different sides.")
+        elif self.found is None:
+            lines.append(f"The object is clicked in {count} photos. *Propagate* shows the masks of all others.")
+        elif self._stale:
+            lines.append("Clicked since the last *Propagate*: only this photo shows it.")
+        else:
+            agreement = float(np.mean(self.found.agreement))
+            lines.append(
+                f"Masks of all photos; they agree in 3D at IoU {agreement:.2f}. Click what is wrong, or *Done*."
+            )
+        return "\n\n".join(lines)
+
+    def _changed(self, view: int) -> None:
+        self._stale = True
+        self._previews.pop(view, None)
