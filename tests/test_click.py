@@ -192,12 +192,27 @@ def _corners(page) -> tuple[float, float, float, float]:
 
     from PIL import Image
 
-    box = page.locator("canvas").first.bounding_box()
+    box = page.locator("canvas[data-engine]").bounding_box()  # three.js's own
     clip = {key: box[key] for key in ("x", "y", "width", "height")}
     screen = np.array(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")).astype(int)
     rows, columns = np.nonzero(screen.min(axis=2) < 235)
     left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-    return box["x"] + left, box["y"] + top, right - left, bottom - top
+    return box["x"] + float(left), box["y"] + float(top), float(right - left), float(bottom - top)
+
+
+def _settled_corners(page) -> tuple[float, float, float, float]:
+    """As above, once the picture is loaded and drawn and the camera stands still."""
+    before = None
+    for _ in range(40):
+        page.wait_for_timeout(500)
+        try:
+            now = _corners(page)
+        except ValueError:  # nothing is drawn yet
+            continue
+        if now == before:
+            return now
+        before = now
+    raise AssertionError("the photo never came to rest")
 
 
 @pytest.mark.seconds(25)
@@ -215,10 +230,9 @@ def test_clicking_in_a_browser(scene, browser, monkeypatch, tmp_path):
 
     def click_ball(view: int) -> None:
         page.get_by_text(f"Photo {view + 1} of 8").wait_for()
-        page.wait_for_timeout(1000)  # the picture is loaded and drawn
-        left, top, width, height = _corners(page)
         x, y = on_ball(truth[view])
         rows, columns = truth[view].shape
+        left, top, width, height = _settled_corners(page)
         assert width / height == pytest.approx(columns / rows, rel=0.02)
         count = len(sessions[0].points)
         page.mouse.click(left + x / columns * width, top + y / rows * height)
@@ -228,7 +242,8 @@ def test_clicking_in_a_browser(scene, browser, monkeypatch, tmp_path):
         assert np.hypot(point.x - x, point.y - y) < 2
 
     click_ball(0)
-    page.mouse.click(*np.array(_corners(page)[:2]) - 10)  # beside the photo: nothing happens
+    left, top, _, _ = _settled_corners(page)
+    page.mouse.click(left - 6, top - 6)  # beside the photo: nothing happens
     page.get_by_text("next", exact=True).click()
     click_ball(1)
     page.set_viewport_size({"width": 800, "height": 700})  # another window: the photo is fitted again

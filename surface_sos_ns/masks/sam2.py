@@ -1,0 +1,148 @@
+"""`sam2`: Segment Anything 2 by transformers, prompted with points from the capture's geometry."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from surface_sos_ns.masks.place import ObjectPlace, choose_device, object_place
+from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+
+__all__ = ["Sam2", "choose_mask", "prompt_points"]
+
+WEIGHTS = "facebook/sam2.1-hiera-small"
+
+POINTS = 4
+"""Sparse points that a photo is prompted with, beside the object's centre."""
+
+LEAST_SCORE = 0.1
+"""Masks that the network or the geometry trusts less are none."""
+
+
+class Sam2(MaskProvider):
+    """What SAM 2 segments at the object's place.
+
+    Args:
+        category: SAM 2 knows none; here so that all detectors take the same options.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        MaskError: a category is given, or the device is not there.
+    """
+
+    name: ClassVar[str] = "sam2"
+    labels: ClassVar[str] = "SA-1B and SA-V: masks drawn or approved by people, no categories"
+
+    def __init__(self, category: str | None = None, device: str = "auto") -> None:
+        if category is not None:
+            raise MaskError(
+                f"SAM 2 knows no categories, but {category!r} was given. Leave it out (and name a point on the object "
+                "if need be), or take maskrcnn."
+            )
+        self.device = choose_device(device)
+        self._model: Any = None
+        self._processor: Any = None
+
+    def check(self) -> None:
+        if self._model is not None:
+            return
+        try:
+            from transformers import Sam2Model, Sam2Processor  # noqa: F401
+        except ImportError as error:
+            raise MaskError(
+                f"sam2 needs transformers 4.56 or newer ({error}); `pip install 'surface-sos-ns[masks]'`."
+            ) from error
+        try:
+            model, self._processor = _load()
+            self._model = model.eval().to(self.device)
+        except (OSError, RuntimeError) as error:  # no network, no space, a damaged file
+            reason = str(error).strip().splitlines()[0]
+            raise MaskError(
+                f"The weights {WEIGHTS} cannot be had ({reason}). They are downloaded once (180 MB, from "
+                "huggingface.co) and kept in ~/.cache/huggingface; run this once where there is a network and copy "
+                "that folder, or take a method without weights (prior)."
+            ) from error
+
+    def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
+        self.check()
+        place = object_place(photos)
+        masks: list[np.ndarray | None] = []
+        confidence = np.zeros(len(photos))
+        for index, image in enumerate(photos.images):
+            if index % max(1, len(photos) // 10) == 0:
+                progress(f"SAM 2 on {self.device}: photo {index + 1} of {len(photos)}")
+            prompts = prompt_points(photos, index, place)
+            if not len(prompts):
+                masks.append(None)
+                continue
+            candidates, scores = _segment(self._model, self._processor, image, prompts, self.device)
+            best, confidence[index] = choose_mask(candidates, scores, place.pixel[index], float(place.radius[index]))
+            masks.append(None if best is None else candidates[best].astype(np.float32))
+        if all(mask is None for mask in masks):
+            raise MaskError(
+                "SAM 2 segmented nothing where the cameras look. Name a point on the object, or try another method "
+                "(prior, click)."
+            )
+        return CoarseMasks(masks, confidence)
+
+
+def prompt_points(photos: Photos, index: int, place: ObjectPlace) -> np.ndarray:
+    """(P, 2) pixels that should show the object: its centre, and sparse points on it that spread over it."""
+    uv = photos.views.project_one(index, place.points[place.seen[:, index]])[0]
+    candidates = np.concatenate([place.pixel[index][None], uv])
+    candidates = candidates[photos.views.subset([index]).inside(candidates[None])[0]]
+    if not len(candidates):
+        return candidates
+    chosen = [0]
+    while len(chosen) <= min(POINTS, len(candidates) - 1):  # each as far as can be from those before
+        away = np.linalg.norm(candidates[:, None] - candidates[chosen], axis=-1).min(axis=1)
+        if away.max() < 2:
+            break
+        chosen.append(int(np.argmax(away)))
+    return candidates[chosen]
+
+
+def choose_mask(
+    candidates: np.ndarray, scores: np.ndarray, pixel: np.ndarray, radius: float
+) -> tuple[int | None, float]:
+    """Of a part, a whole and a group that a point may mean, the one of the object's size.
+
+    Args:
+        candidates: (K, H, W) bool.
+        scores: (K,) the network's own estimate of their IoU.
+        pixel: (2,) where the object's centre should be, pixels.
+        radius: of the sphere around the object, pixels.
+
+    Returns:
+        Index and confidence in [0, 1] of the best; (None, 0.0) where none will do.
+    """
+    rows, columns = np.mgrid[: candidates.shape[1], : candidates.shape[2]] + 0.5
+    disc = (columns - pixel[0]) ** 2 + (rows - pixel[1]) ** 2 <= radius**2
+    area = np.maximum(candidates.sum(axis=(1, 2)), 1)
+    common = (candidates & disc).sum(axis=(1, 2))
+    confidence = np.clip(scores, 0, 1) * common / area
+    merit = confidence * (common / max(int(disc.sum()), 1)) ** 0.25
+    best = int(np.argmax(merit))
+    return (best, float(confidence[best])) if confidence[best] >= LEAST_SCORE else (None, 0.0)
+
+
+def _load() -> tuple[Any, Any]:
+    from transformers import Sam2Model, Sam2Processor
+
+    return Sam2Model.from_pretrained(WEIGHTS), Sam2Processor.from_pretrained(WEIGHTS)
+
+
+def _segment(
+    model: Any, processor: Any, image: np.ndarray, prompts: np.ndarray, device: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masks (3, H, W) bool that the points may mean, and their scores (3,)."""
+    import torch
+
+    inputs = processor(
+        images=image, input_points=[[prompts.tolist()]], input_labels=[[[1] * len(prompts)]], return_tensors="pt"
+    )
+    with torch.inference_mode():
+        outputs = model(**inputs.to(device), multimask_output=True)
+    masks = processor.post_process_masks(outputs.pred_masks.cpu(), inputs["original_sizes"].cpu())[0][0]
+    return masks.numpy().astype(bool), outputs.iou_scores[0, 0].float().cpu().numpy()
