@@ -13,6 +13,7 @@ import pytest
 from test_hull import iou
 from test_prior import _cameras, _scene
 
+from surface_sos_ns.masks import points_to_masks
 from surface_sos_ns.masks.click import Click, ClickSession
 from surface_sos_ns.masks.click_page import pixel_of_ray
 from surface_sos_ns.masks.points_to_masks import ClickedPoint, mask_of_clicks, masks_from_clicks
@@ -26,6 +27,11 @@ def scene() -> tuple[Photos, list[np.ndarray]]:
     images, masks, _ = _scene(views)
     sizes = [(int(w), int(h)) for w, h in zip(views.width, views.height, strict=True)]
     return Photos([Path(f"images/{index}.png") for index in range(8)], images, views, sizes), masks
+
+
+@pytest.fixture(autouse=True)
+def coarse_hull(monkeypatch) -> None:
+    monkeypatch.setattr(points_to_masks, "RESOLUTION", 48)  # enough for small photos
 
 
 def on_ball(mask: np.ndarray) -> tuple[float, float]:
@@ -166,7 +172,7 @@ class Running:
             self.error = error
 
 
-def wait(condition, seconds: float = 60.0) -> None:
+def wait(condition, seconds: float = 120.0) -> None:
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, "waited in vain"
@@ -244,20 +250,23 @@ def test_clicking_in_a_browser(scene, browser, monkeypatch, tmp_path):
     click_ball(0)
     left, top, _, _ = _settled_corners(page)
     page.mouse.click(left - 6, top - 6)  # beside the photo: nothing happens
-    page.get_by_text("next", exact=True).click()
+    page.get_by_text("Next photo").click()
     click_ball(1)
     page.set_viewport_size({"width": 800, "height": 700})  # another window: the photo is fitted again
     other = browser.new_page(viewport={"width": 700, "height": 500})  # a second browser looks on
     other.goto(running.address)
     other.get_by_text("Photo 2 of 8").wait_for()
-    page.get_by_text("next", exact=True).click()
+    page.get_by_text("Next photo").click()
     click_ball(2)
     other.get_by_text("Photo 3 of 8").wait_for()
     other.close()
     page.screenshot(path=tmp_path / "page.png")
     page.get_by_text("Done", exact=True).click()
-    running.thread.join(60)
+    page.get_by_text("Working").wait_for()
+    page.close()  # what was begun goes on
+    running.thread.join(240)
     assert running.error is None and running.result is not None
     assert len(sessions[0].points) == 3
+    assert any("the page was closed" in line for line in running.lines)
     overlaps = [iou(mask >= 0.5, true) for mask, true in zip(running.result.masks, truth, strict=True)]
     assert np.mean(overlaps) > 0.85

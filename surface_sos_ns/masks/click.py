@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import socket
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import cv2
 import numpy as np
 
 from surface_sos_ns.masks.points_to_masks import ClickedMasks, ClickedPoint, mask_of_clicks, masks_from_clicks
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+
+if TYPE_CHECKING:
+    from surface_sos_ns.masks.click_page import ClickPage
 
 __all__ = ["Click", "ClickSession"]
 
@@ -68,8 +71,13 @@ class Click(MaskProvider):
         return CoarseMasks(found.masks, found.agreement, remarks)
 
 
-def _serve(page, session: ClickSession, progress: Progress) -> ClickedMasks:  # type: ignore[no-untyped-def]
+def _serve(page: ClickPage, session: ClickSession, progress: Progress) -> ClickedMasks:
     """Answers what happens on the page, one event at a time, until the user is done."""
+
+    def working(line: str) -> None:
+        page.say(f"Working: {line} ...")
+        progress(line)
+
     page.show(session.shown, session.picture(), session.status())
     while True:
         event, *values = page.events.get()
@@ -85,7 +93,7 @@ def _serve(page, session: ClickSession, progress: Progress) -> ClickedMasks:  # 
         elif event in ("propagate", "done"):
             page.say("Working ...")
             try:
-                found = session.propagate(lambda line: (page.say(f"Working: {line} ..."), progress(line))[1])
+                found = session.propagate(working)
             except ValueError as error:
                 message = str(error)
             else:
@@ -188,9 +196,11 @@ class ClickSession:
         lines.append(f"Photo {self.shown + 1} of {len(self.photos)}: {self.photos.files[self.shown].name}")
         count = len(self.clicked)
         if count < ENOUGH:
-            lines.append(f"The object is clicked in {count} photos. {ENOUGH} are needed, from different sides.")
+            lines.append(
+                f"Photos in which the object is clicked: {count}. {ENOUGH} at least are needed, from different sides."
+            )
         elif self.found is None:
-            lines.append(f"The object is clicked in {count} photos. *Propagate* shows the masks of all others.")
+            lines.append(f"Photos in which the object is clicked: {count}. *Propagate* shows the masks of all others.")
         elif self._stale:
             lines.append("Clicked since the last *Propagate*: only this photo shows it.")
         else:

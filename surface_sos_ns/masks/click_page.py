@@ -121,7 +121,7 @@ class ClickPage:
         gui = self._server.gui
         gui.add_markdown(HELP)
         self._photo = gui.add_slider("Photo", min=1, max=count, step=1, initial_value=1)
-        step = gui.add_button_group("Go to", ("previous", "next"))
+        back, on = gui.add_button("Previous photo"), gui.add_button("Next photo")  # a button group drops equal clicks
         self._negative = gui.add_checkbox("not the object", False, hint="What the next clicks mark")
         undo = gui.add_button("Undo the last click")
         propagate = gui.add_button("Propagate", hint="Find the object in all other photos")
@@ -129,7 +129,8 @@ class ClickPage:
         fit = gui.add_button("Fit the photo to the window")
         self._status = gui.add_markdown("")
         self._photo.on_update(lambda _: self._slide())
-        step.on_click(lambda _: self.events.put(("step", 1 if step.value == "next" else -1)))
+        back.on_click(lambda _: self.events.put(("step", -1)))
+        on.on_click(lambda _: self.events.put(("step", 1)))
         undo.on_click(lambda _: self.events.put(("undo",)))
         propagate.on_click(lambda _: self.events.put(("propagate",)))
         done.on_click(lambda _: self.events.put(("done",)))

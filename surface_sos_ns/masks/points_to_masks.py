@@ -209,7 +209,8 @@ def _geodesic(photo: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     if not seeds.any():
         return np.full(seeds.shape, np.inf)
     lab = cv2.cvtColor(cv2.GaussianBlur(photo, (0, 0), 1.0), cv2.COLOR_RGB2LAB).astype(np.float32)
-    edges = np.sqrt(sum(cv2.Sobel(lab, cv2.CV_32F, dx, dy, scale=0.25) ** 2 for dx, dy in ((1, 0), (0, 1))).sum(-1))
+    slopes = np.stack([cv2.Sobel(lab, cv2.CV_32F, dx, dy, scale=0.25) for dx, dy in ((1, 0), (0, 1))])
+    edges = np.sqrt((slopes**2).sum(axis=(0, -1)))
     return MCP_Geometric(0.5 + edges).find_costs(np.argwhere(seeds))[0]
 
 
