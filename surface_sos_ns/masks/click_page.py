@@ -64,6 +64,7 @@ class ClickPage:
         self._drawn = 0
         self._view = 0
         self._image: Any = None
+        self._watching: set[int] = set()
         self._server = viser.ViserServer(host=host, port=port, label="Click the object", verbose=False)
         shown_host = "localhost" if host in ("0.0.0.0", "::") else host
         self.address = f"http://{shown_host}:{self._server.get_port()}"
@@ -142,6 +143,7 @@ class ClickPage:
 
     def _welcome(self, client: Any) -> None:
         """Places a new browser's camera in front of the photo, and again when its window changes."""
+        self._watching.add(client.client_id)
         aspect = 0.0
 
         @client.camera.on_update
@@ -155,7 +157,8 @@ class ClickPage:
         self._fit(client)
 
     def _farewell(self, client: Any) -> None:
-        if not set(self._server.get_clients()) - {client.client_id}:
+        self._watching.discard(client.client_id)  # get_clients() would wait for the lock that viser holds here
+        if not self._watching:
             self._progress(f"the page was closed; nothing is lost: open {self.address} again, or give up with Ctrl-C")
 
     def _fit_all(self) -> None:
