@@ -14,7 +14,7 @@ TEXTURE = 900  # pixels
 
 def _pattern(rng: np.random.Generator) -> np.ndarray:
     """(TEXTURE, TEXTURE, 3) uint8 with something to see at any distance."""
-    layers = [cv2.GaussianBlur(rng.normal(size=(TEXTURE, TEXTURE, 3)), (0, 0), s) * s for s in (2, 4, 9, 20)]
+    layers = [cv2.GaussianBlur(rng.normal(size=(TEXTURE, TEXTURE, 3)), (0, 0), s) * s for s in (6, 12, 25)]
     return np.clip(128 + 55 * np.sum(layers, axis=0), 0, 255).astype(np.uint8)
 
 

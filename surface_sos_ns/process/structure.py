@@ -25,7 +25,7 @@ COLMAP_NAMES = {"opencv": "OPENCV", "simple": "SIMPLE_RADIAL", "pinhole": "PINHO
 PORTION = 4
 """Photos whose features are looked for at a time."""
 
-PHOTOS_PER_CENTRE = 10
+PHOTOS_PER_CENTRE = 20
 """Photos of one camera from which on its principal point is refined; of fewer it is the middle of the picture."""
 
 SEED = 0
