@@ -102,7 +102,9 @@ def _sharpest(candidates: np.ndarray, paths: list[Path], count: int) -> list[int
 def _sharpness(path: Path) -> float:
     import cv2
 
+    from surface_sos_ns.capture.sharpness import sharpness
+
     grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if grey is None:
         raise ConversionError(f"{path} cannot be read as an image; download the sequence again.")
-    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    return sharpness(grey)

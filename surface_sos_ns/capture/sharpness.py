@@ -1,0 +1,13 @@
+"""How sharp a picture is, to choose among pictures of the same thing."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+__all__ = ["sharpness"]
+
+
+def sharpness(grey: np.ndarray) -> float:
+    """Variance of the Laplacian of a grey image (H, W) uint8: blur lowers it."""
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())

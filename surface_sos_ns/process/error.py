@@ -1,0 +1,7 @@
+"""What goes wrong for reasons a user can do something about."""
+
+from __future__ import annotations
+
+
+class ProcessError(ValueError):
+    """Photos cannot be made into a scene; the message names the file, what was expected and what to do."""

@@ -1,0 +1,251 @@
+"""Poses, lenses and sparse points from photos: features, matches and incremental mapping, all by pycolmap.
+
+Features and matches are in a database that outlives an interruption; what is in it is not computed again. Work is
+handed over in small portions: after each the progress is known, and Ctrl-C is heard.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from surface_sos_ns.process.error import ProcessError
+from surface_sos_ns.process.pairs import blocks
+
+__all__ = ["CameraModel", "Structure", "compare", "find_features", "map_photos", "require_pycolmap"]
+
+CameraModel = Literal["opencv", "simple", "pinhole", "fisheye"]
+
+COLMAP_NAMES = {"opencv": "OPENCV", "simple": "SIMPLE_RADIAL", "pinhole": "PINHOLE", "fisheye": "OPENCV_FISHEYE"}
+
+PORTION = 4
+"""Photos whose features are looked for at a time."""
+
+PHOTOS_PER_CENTRE = 20
+"""Photos of one camera from which on its principal point is refined; of fewer it is the middle of the picture."""
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What was found out about the photos."""
+
+    model: Any
+    """pycolmap's reconstruction: the largest, refined."""
+    placed: list[str]
+    """Names of the photos that have a pose, sorted."""
+    left_out: list[str]
+    """Names of the others, sorted."""
+
+    @property
+    def error(self) -> float:
+        """Mean reprojection error in pixels."""
+        return float(self.model.compute_mean_reprojection_error())
+
+    @property
+    def points(self) -> int:
+        """Number of sparse points."""
+        return int(self.model.num_points3D())
+
+
+def require_pycolmap() -> None:
+    """Makes sure that pycolmap is there and can do what is asked of it.
+
+    Raises:
+        ProcessError: it is not installed, or too old.
+    """
+    try:
+        import pycolmap
+    except ImportError as error:
+        raise ProcessError(f"pycolmap cannot be imported ({error}); `pip install 'pycolmap>=4'`.") from error
+    if not hasattr(pycolmap, "match_image_pairs"):
+        raise ProcessError(f"pycolmap is {pycolmap.__version__}; expected 4.0 or newer: `pip install 'pycolmap>=4'`.")
+
+
+def find_features(
+    database: Path,
+    images: Path,
+    groups: Sequence[Sequence[str]],
+    camera_model: CameraModel,
+    longest_side: int,
+    threads: int,
+    advance: Callable[[float], None] = lambda amount: None,
+) -> int:
+    """SIFT features of all photos, and a camera for each group of them, into the database.
+
+    Args:
+        database: the file; it is made where it does not exist.
+        images: folder of the photos.
+        groups: names of photos that share a camera.
+        camera_model: lens of all cameras.
+        longest_side: photos are shrunk to this many pixels for it.
+        threads: CPU threads.
+        advance: called with the number of photos done.
+
+    Returns:
+        How many features there are.
+    """
+    import pycolmap
+
+    options = pycolmap.FeatureExtractionOptions()
+    options.num_threads, options.max_image_size = threads, longest_side
+    for group in groups:
+        reader = pycolmap.ImageReaderOptions()
+        reader.camera_model = COLMAP_NAMES[camera_model]
+        for start in range(0, len(group), PORTION):
+            portion = list(group[start : start + PORTION])
+            camera = _camera_of(database, group)
+            if camera is not None:
+                reader.existing_camera_id = camera
+            pycolmap.extract_features(
+                database,
+                images,
+                image_names=portion,
+                camera_mode=pycolmap.CameraMode.SINGLE,
+                reader_options=reader,
+                extraction_options=options,
+            )
+            advance(len(portion))
+    with _opened(database) as opened:
+        return int(opened.num_keypoints())
+
+
+def compare(
+    database: Path,
+    names: Sequence[str],
+    pairs: Sequence[tuple[int, int]],
+    threads: int,
+    advance: Callable[[float], None] = lambda amount: None,
+) -> int:
+    """Matches features of pairs of photos and keeps what one rigid motion explains.
+
+    Args:
+        database: with the features; it gets the matches.
+        names: of the photos.
+        pairs: indices into the names.
+        threads: CPU threads.
+        advance: called with the number of pairs done.
+
+    Returns:
+        How many pairs see something in common.
+    """
+    import pycolmap
+
+    options = pycolmap.FeatureMatchingOptions()
+    options.num_threads = threads
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = SEED
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "pairs.txt"
+        pairing = pycolmap.ImportedPairingOptions()
+        pairing.match_list_path = str(listed)
+        for portion in blocks(pairs):
+            listed.write_text("".join(f"{names[a]} {names[b]}\n" for a, b in portion), encoding="utf-8")
+            pycolmap.match_image_pairs(
+                database, matching_options=options, pairing_options=pairing, verification_options=verification
+            )
+            advance(len(portion))
+    with _opened(database) as opened:
+        return int(opened.num_verified_image_pairs())
+
+
+def map_photos(
+    database: Path,
+    images: Path,
+    names: Sequence[str],
+    threads: int,
+    reach: Callable[[float], None] = lambda done: None,
+) -> Structure:
+    """Places photos one after the other and refines poses, points and lenses together.
+
+    Args:
+        database: with the matches.
+        images: folder of the photos, for the points' colours.
+        names: of all photos.
+        threads: CPU threads.
+        reach: called with the number of photos placed so far.
+
+    Returns:
+        The largest group of photos that hang together.
+
+    Raises:
+        ProcessError: no three photos do.
+    """
+    import pycolmap
+
+    pycolmap.set_random_seed(SEED)
+    options = pycolmap.IncrementalPipelineOptions()
+    options.num_threads = threads
+    options.random_seed = SEED
+    options.ba_global_function_tolerance = 1e-6  # as ns-process-data has it: finer does not show, and takes long
+    placed = 0
+
+    def first_two() -> None:
+        nonlocal placed
+        placed = 2
+        reach(placed)
+
+    def one_more() -> None:
+        nonlocal placed
+        placed += 1
+        reach(placed)
+
+    scratch = Path(tempfile.mkdtemp(prefix="mapping-", dir=database.parent))
+    try:
+        models = pycolmap.incremental_mapping(
+            database,
+            images,
+            scratch,
+            options,
+            initial_image_pair_callback=first_two,
+            next_image_callback=one_more,
+        )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    model = max(models.values(), key=lambda one: (one.num_reg_images(), one.num_points3D()), default=None)
+    if model is None or model.num_reg_images() < 3:
+        raise ProcessError(
+            f"No poses were found for these {len(names)} photos: no three of them show enough of the same. Photos must "
+            "overlap by two thirds or more, be sharp, and be taken from different places (walk, do not turn on the "
+            "spot); the object or what it stands on needs texture; nothing but the camera may move. "
+            "Where photos are compared in a row only, try --matching exhaustive."
+        )
+    _refine(model, threads)
+    found = {image.name for image in model.images.values() if image.has_pose}
+    return Structure(model, sorted(found), sorted(set(names) - found))
+
+
+def _refine(model: Any, threads: int) -> None:
+    """One more adjustment of everything, principal points included where enough photos tell them."""
+    import pycolmap
+
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.ceres.solver_options.num_threads = threads
+    photos = [sum(image.camera_id == camera for image in model.images.values()) for camera in model.cameras]
+    options.refine_principal_point = min(count for count in photos if count) >= PHOTOS_PER_CENTRE
+    pycolmap.bundle_adjustment(model, options)
+    model.update_point_3d_errors()
+
+
+def _camera_of(database: Path, group: Sequence[str]) -> int | None:
+    """Id of the camera that one of a group's photos has in the database, None where it knows none of them."""
+    if not database.exists():
+        return None
+    wanted = set(group)
+    with _opened(database) as opened:
+        return next((image.camera_id for image in opened.read_all_images() if image.name in wanted), None)
+
+
+def _opened(database: Path) -> Any:
+    """A context with the database."""
+    from contextlib import closing
+
+    import pycolmap
+
+    return closing(pycolmap.Database.open(database))
