@@ -14,6 +14,7 @@ from surface_sos_ns.capture.convert.blendedmvs import BlendedMvs
 from surface_sos_ns.capture.convert.co3d import Co3d
 from surface_sos_ns.capture.convert.llff import Llff
 from surface_sos_ns.capture.convert.tum import Tum
+from surface_sos_ns.masks.command import Masks
 from surface_sos_ns.process.command import Process
 
 
@@ -164,6 +165,7 @@ Command = (
     | Annotated[Capture, tyro.conf.subcommand(name="capture")]
     | Annotated[Convert, tyro.conf.subcommand(name="convert")]
     | Annotated[Process, tyro.conf.subcommand(name="process")]
+    | Annotated[Masks, tyro.conf.subcommand(name="masks")]
     | Annotated[Bench, tyro.conf.subcommand(name="bench")]
 )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import re
 import shutil
 import types
 from collections.abc import Callable, Sequence
@@ -196,23 +195,34 @@ class SurfaceSOSDataParser(Nerfstudio):
 
         if self.to_report:
             self.to_report = False
-            count = sum(mask is not None for mask in masks)
-            points = metadata["points_source"]
-            CONSOLE.print(
-                f"Capture {data_dir.resolve().name}: {len(frames)} photos ({split_words}), "
-                f"{int(outputs.cameras.width[0])} x {int(outputs.cameras.height[0])}; "
-                + (f"coarse masks for {count}, {len(frames) - count} without" if count else "no coarse masks")
-                + (f"; truth for {sum(t is not None for t in truth)}" if any(truth) else "; no truth")
-                + (
-                    f"; sparse points from {points.path.name if points.path.suffix else 'COLMAP'}"
-                    if points
-                    else "; no sparse points"
-                ),
-                soft_wrap=True,
-                highlight=False,
-                markup=False,
-            )
+            self._report(outputs, data_dir, masks, truth, split_words)
         return outputs
+
+    def _report(
+        self,
+        outputs: DataparserOutputs,
+        data_dir: Path,
+        masks: list[Path | None],
+        truth: list[Path | None],
+        split_words: str,
+    ) -> None:
+        """Prints the line about the capture."""
+        count = sum(mask is not None for mask in masks)
+        points = outputs.metadata["points_source"]
+        CONSOLE.print(
+            f"Capture {data_dir.resolve().name}: {len(masks)} photos ({split_words}), "
+            f"{int(outputs.cameras.width[0])} x {int(outputs.cameras.height[0])}; "
+            + (f"coarse masks for {count}, {len(masks) - count} without" if count else "no coarse masks")
+            + (f"; truth for {sum(t is not None for t in truth)}" if any(truth) else "; no truth")
+            + (
+                f"; sparse points from {points.path.name if points.path.suffix else 'COLMAP'}"
+                if points
+                else "; no sparse points"
+            ),
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
 
     def _source(self) -> tuple[Path, Path]:
         """The json file and the folder that its paths are relative to."""
@@ -468,10 +478,10 @@ def _times(frames: Sequence[dict], source: Path) -> np.ndarray:
             ) from error
         break
     else:
-        parts = [re.split(r"(\d+)", Path(frame["file_path"]).as_posix()) for frame in frames]
-        names = [[int(part) if part.isdigit() else part for part in name] for name in parts]  # 2 before 10
+        from surface_sos_ns.capture.names import natural_order
+
         moments = np.empty(len(frames))
-        moments[sorted(range(len(frames)), key=lambda index: names[index])] = np.arange(len(frames))
+        moments[natural_order([Path(frame["file_path"]).as_posix() for frame in frames])] = np.arange(len(frames))
     return (moments - moments.min()) / max(float(np.ptp(moments)), 1e-12)
 
 

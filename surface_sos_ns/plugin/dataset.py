@@ -16,7 +16,7 @@ from torch import Tensor
 
 from surface_sos_ns.plugin.checks import CaptureError
 
-__all__ = ["PixelCache", "SurfaceSOSDataset", "read_image", "read_mask", "resized"]
+__all__ = ["PixelCache", "SurfaceSOSDataset", "mask_layer", "read_image", "read_mask", "resized"]
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -45,25 +45,34 @@ def read_mask(path: Path) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            if image.mode == "P":
-                indices = np.array(image)
-                colours = np.array(image.convert("RGB"))
-                grey = (colours == colours[..., :1]).all()
-                values = colours[..., 0] if grey else (indices > 0).astype(np.uint8) * 255
-            elif image.mode in ("LA", "RGBA", "PA"):
-                alpha = np.array(image.getchannel("A"))
-                values = np.array(image.convert("L")) if alpha.min() == alpha.max() else alpha
-            elif image.mode in ("L", "1") or image.mode.startswith(("I", "F")):
-                values = np.array(image)
-            else:
-                values = np.array(image.convert("L"))
+            values, labels = mask_layer(image)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise CaptureError(
             f"{path} cannot be read as a mask image ({error}). Write it again, as an 8-bit grey PNG."
         ) from error
+    if labels:
+        values = (values > 0).astype(np.uint8) * 255
     highest = float(values.max(initial=0))
     scale = 1.0 if highest <= 1 else 255.0 if highest <= 255 else 65535.0
     return np.clip(values.astype(np.float32) / scale, 0, 1)
+
+
+def mask_layer(image: Image.Image) -> tuple[np.ndarray, bool]:
+    """The layer of an image that is its mask, (H, W) as it stands, and whether its values are labels, not brightness.
+
+    Labels are those of a colour palette. Else it is the grey values, the alpha channel of a cut-out (where it is the
+    same all over, the brightness), the brightness of a colour file.
+    """
+    if image.mode == "P":
+        colours = np.array(image.convert("RGB"))
+        grey = bool((colours == colours[..., :1]).all())
+        return (colours[..., 0] if grey else np.array(image)), not grey
+    if image.mode in ("LA", "RGBA", "PA"):
+        alpha = np.array(image.getchannel("A"))
+        return (np.array(image.convert("L")) if alpha.min() == alpha.max() else alpha), False
+    if image.mode in ("L", "1") or image.mode.startswith(("I", "F")):
+        return np.array(image), False
+    return np.array(image.convert("L")), False
 
 
 def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -1,0 +1,319 @@
+"""Coarse masks that exist already: a folder of image files, or a video, however they are named and coded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from surface_sos_ns.capture.names import natural_order
+from surface_sos_ns.masks.names import Matches, by_name, by_order
+from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.plugin.checks import border_and_centre, listed
+from surface_sos_ns.plugin.dataparser import IMAGE_SUFFIXES
+from surface_sos_ns.plugin.dataset import mask_layer
+
+__all__ = ["Folder"]
+
+LOSSY = {".jpg", ".jpeg", ".webp"}
+"""Files whose values are not exactly what was written: no label survives in them."""
+MOST_LABELS = 100
+"""More different values than this in one file are shades, not labels."""
+PROPORTIONS = 0.01
+"""Largest relative difference of width over height at which a mask counts as the photo's, of another size."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a file holds, kept small: a capture may have hundreds of large ones.
+
+    Attributes:
+        name: of the file, for messages.
+        values: (h, w) shades, or for each pixel the place of its label in `labels`.
+        labels: the labels (sorted), or None where the values are shades.
+    """
+
+    name: str
+    values: np.ndarray
+    labels: np.ndarray | None
+
+    def counts(self) -> dict[int, int]:
+        """Pixels of each label."""
+        if self.labels is None:
+            return {}
+        counts = np.bincount(self.values.ravel(), minlength=len(self.labels))
+        return {int(label): int(count) for label, count in zip(self.labels, counts, strict=True)}
+
+
+class _Decoded(Sequence[np.ndarray | None]):
+    """Masks (h, w) float32 in [0, 1] that are decoded when they are asked for."""
+
+    def __init__(self, layers: Sequence[_Layer | None], decode: Callable[[_Layer], np.ndarray]) -> None:
+        self._layers, self._decode = layers, decode
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        layer = self._layers[index]
+        if isinstance(layer, Sequence):
+            return _Decoded(layer, self._decode)
+        return None if layer is None else self._decode(layer).astype(np.float32)
+
+
+class Folder(MaskProvider):
+    """Masks from files.
+
+    Read are 8- and 16-bit grey files, 0/1 and 1-bit files, alpha channels, palettes, colours, and instance ids of
+    which some are chosen. Every file is read and checked before any mask is returned.
+
+    Args:
+        source: a folder (searched with its subfolders), or a video file: frame i belongs to photo i.
+        instance: ids of the object where files hold ids of several; a colour's id is 65536 R + 256 G + B.
+        invert: the object is black.
+        by_order: match files and photos by their sorted names.
+
+    Raises:
+        MaskError: no source is named.
+    """
+
+    name: ClassVar[str] = "folder"
+    labels: ClassVar[str] = "those of whoever made the masks"
+
+    def __init__(
+        self,
+        source: Path | None = None,
+        instance: Sequence[int] = (),
+        invert: bool = False,
+        by_order: bool = False,
+    ) -> None:
+        if source is None:
+            raise MaskError("--method folder needs --source, a folder of masks or a video.")
+        self.source = source
+        self.instance = tuple(instance)
+        self.invert = invert
+        self.by_order = by_order
+
+    def check(self) -> None:
+        """See :meth:`MaskProvider.check`."""
+        if not self.source.exists():
+            raise MaskError(f"{self.source} does not exist; --source takes a folder of masks or a video.")
+        if self.source.is_dir() and not self._files():
+            raise MaskError(f"{self.source} has no image file in it ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+
+    def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
+        """See :meth:`MaskProvider.masks`."""
+        if self.source.is_dir():
+            files = self._files()
+            matches = self._matches(photos, files)
+            wanted = sorted(index for index in matches.files if index is not None)
+            progress(f"reading {len(wanted)} masks from {self.source}")
+            layers = {index: _read(files[index], files[index].relative_to(self.source)) for index in wanted}
+            unused = [p.relative_to(self.source).as_posix() for index, p in enumerate(files) if index not in layers]
+        else:
+            progress(f"reading {self.source}")
+            frames = list(_frames(self.source))
+            matches = by_order(photos.files, len(frames), range(len(frames)), f"frames in {self.source}")
+            layers, unused = dict(enumerate(frames)), []
+        decode = self._decoder(layers.values())
+        _check_proportions(photos, matches, layers)
+        masks = _Decoded([None if index is None else layers[index] for index in matches.files], decode)
+        confidence = np.array([0.0 if mask is None else 1.0 for mask in masks])
+        return CoarseMasks(masks, confidence, self._remarks(photos, masks, matches, unused))
+
+    def _files(self) -> list[Path]:
+        return sorted(
+            path for path in self.source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        )
+
+    def _matches(self, photos: Photos, files: list[Path]) -> Matches:
+        if self.by_order:
+            order = natural_order([path.relative_to(self.source).as_posix() for path in files])
+            return by_order(photos.files, len(files), order, f"image files in {self.source}")
+        return by_name(photos.files, files, self.source)
+
+    def _decoder(self, layers: Collection[_Layer]) -> Callable[[_Layer], np.ndarray]:
+        """What turns a layer into a mask; the same for all of them."""
+        shares: Counter[int] = Counter()
+        for layer in layers:
+            shares.update(layer.counts())
+        pixels = sum(layer.values.size for layer in layers)
+        if self.instance:
+            unknown = [value for value in self.instance if value not in shares]
+            if unknown:
+                raise MaskError(
+                    f"--instance {' '.join(map(str, unknown))}: no mask in {self.source} has it; "
+                    + (f"they hold {_ids(shares, pixels)}." if shares else "they hold shades, not ids.")
+                )
+            chosen = lambda label: np.isin(label, self.instance)  # noqa: E731
+        elif _several_objects(layers, shares):
+            raise MaskError(
+                f"The masks in {self.source} look like ids of several objects: {_ids(shares, pixels)}. Choose what the "
+                "object is made of, with --instance and one id or more."
+            )
+        else:
+            chosen = lambda label: label > 0  # noqa: E731
+        highest = max((float(layer.values.max(initial=0)) for layer in layers if layer.labels is None), default=1)
+        scale = 1.0 if highest <= 1 else 255.0 if highest <= 255 else 65535.0
+
+        def decode(layer: _Layer) -> np.ndarray:
+            if layer.labels is None:
+                mask = np.clip(layer.values / np.float32(scale), 0, 1)
+            else:
+                mask = chosen(layer.labels).astype(np.float32)[layer.values]
+            return 1 - mask if self.invert else mask
+
+        return decode
+
+    def _remarks(
+        self, photos: Photos, masks: Sequence[np.ndarray | None], matches: Matches, unused: Sequence[str]
+    ) -> list[str]:
+        count = resized = 0
+        covered, white, empty, without = [], [], [], []
+        for path, mask, (width, height) in zip(photos.files, masks, photos.sizes, strict=True):
+            if mask is None:
+                without.append(path.name)
+                continue
+            count += 1
+            resized += mask.shape != (height, width)
+            covered.append(float(mask.mean()))
+            if (mask >= 0.5).any():
+                white.append(border_and_centre(mask)[0] > 0.5)
+            else:
+                empty.append(path.name)
+        remarks = [
+            f"{count} of {len(photos)} photos have a mask, matched {matches.how}; they cover "
+            f"{np.median(covered):.1%} of a photo (median)"
+            + (f"; {resized} were of another size" if resized else "")
+            + ("; inverted" if self.invert else "")
+        ]
+        for some, words in ((empty, "masks are empty"), (without, "photos have no mask")):
+            if some:
+                remarks.append(f"{len(some)} {words}: {listed(some)}")
+        if unused:
+            remarks.append(f"{len(unused)} files belong to no photo: {listed(unused)}")
+        if sum(white) > len(white) / 2:
+            remarks.append(
+                f"in {sum(white)} of {len(white)} masks most of the border is white; if the object is black, use "
+                + ("no --invert" if self.invert else "--invert")
+            )
+        return remarks
+
+
+def _read(path: Path, name: Path) -> _Layer:
+    """The layer of a file.
+
+    Raises:
+        MaskError: it is no image, or a photo.
+    """
+    try:
+        with Image.open(path) as image:
+            return _layer(image, name.as_posix(), path.suffix.lower() in LOSSY)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise MaskError(f"{path} cannot be read as an image ({error}). Replace the file, or remove it.") from error
+
+
+def _layer(image: Image.Image, name: str, lossy: bool) -> _Layer:
+    values, coded = mask_layer(image)
+    if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
+        colours = np.array(image.convert("RGB")).astype(np.int32)
+        packed = colours @ np.array([65536, 256, 1])
+        transparent = image.mode == "RGBA" and np.ptp(np.array(image.getchannel("A")))
+        if not transparent and np.ptp(colours, axis=2).max(initial=0) > 24:
+            different = np.unique(packed)
+            if len(different) > MOST_LABELS:
+                if float((np.ptp(colours, axis=2) > 24).mean()) > 0.1:
+                    raise MaskError(
+                        f"{name} looks like a photo, not like a mask: it has {len(different)} colours. Expected black "
+                        "and white, ids, or a cut-out with transparency (labels in colour: as PNG, not as JPEG)."
+                    )
+            else:
+                return _Layer(name, _places(packed, different), different)
+    if values.dtype == np.bool_:
+        values = values.astype(np.uint8) * 255
+    labels = np.unique(values) if coded else None if lossy else _labels(values)
+    return _Layer(name, values if labels is None else _places(values, labels), labels)
+
+
+def _places(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(h, w) uint8 place of each value in the sorted labels, of which there are no more than 256."""
+    return np.searchsorted(labels, values).astype(np.uint8)
+
+
+def _labels(values: np.ndarray) -> np.ndarray | None:
+    """The different values (sorted) where they are labels: few, whole, and next to all of them in solid areas.
+
+    Shades lie along outlines and fill no area; two values are labels in any case.
+    """
+    different = np.unique(values)
+    if len(different) > MOST_LABELS or (different != np.rint(different)).any() or different[0] < 0:
+        return None
+    if len(different) > 2:
+        corners = [values[row : values.shape[0] - 1 + row, column:][:, : values.shape[1] - 1] for row, column in GRID]
+        solid = (corners[0] == corners[1]) & (corners[0] == corners[2]) & (corners[0] == corners[3])
+        if len(np.unique(corners[0][solid])) <= len(different) / 2:
+            return None
+    return different
+
+
+GRID = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+def _several_objects(layers: Collection[_Layer], shares: Counter[int]) -> bool:
+    """Whether the layers hold ids of several objects, rather than one object's mask."""
+    coded = [layer for layer in layers if layer.labels is not None]
+    if len(coded) < len(layers):
+        # Shades in some files: those with few values are of the same kind, unless it is most that have several.
+        return sum(len(layer.counts()) > 2 for layer in coded) > len(layers) / 2
+    # One value besides 0 is one object, whatever the value; 0/1 files among 0/255 files are the same thing.
+    return len(set(shares) - {0}) > 1 and not (
+        set(shares) <= {0, 1, 255} and all(len(layer.counts()) <= 2 for layer in coded)
+    )
+
+
+def _ids(shares: Counter[int], pixels: int) -> str:
+    """The ids with their shares of all pixels, for a message."""
+    words = [f"{value} ({count / pixels:.1%})" for value, count in sorted(shares.items())]
+    return ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
+
+
+def _check_proportions(photos: Photos, matches: Matches, layers: dict[int, _Layer]) -> None:
+    wrong = []
+    for (width, height), index in zip(photos.sizes, matches.files, strict=True):
+        if index is None:
+            continue
+        tall, wide = layers[index].values.shape
+        # A mask of a few pixels cannot have the proportions exactly.
+        slack = max(PROPORTIONS, 1 / min(tall, wide))
+        if abs((wide / tall) / (width / height) - 1) > slack:
+            wrong.append(f"{layers[index].name} is {wide} x {tall}, its photo {width} x {height}")
+    if wrong:
+        raise MaskError(
+            f"{len(wrong)} masks have other proportions than their photos: {listed(wrong, 3)}. Crop or turn them as "
+            "the photos are."
+        )
+
+
+def _frames(path: Path) -> Iterator[_Layer]:
+    """The frames of a video, grey.
+
+    Raises:
+        MaskError: it is no video, or is damaged.
+    """
+    import av
+
+    try:
+        with av.open(str(path)) as video:
+            if not video.streams.video:
+                raise MaskError(f"{path} has no picture in it; --source takes a folder of masks or a video.")
+            for number, frame in enumerate(video.decode(video=0)):
+                yield _Layer(f"frame {number} of {path.name}", frame.to_ndarray(format="gray"), None)
+    except (av.error.FFmpegError, OSError) as error:
+        raise MaskError(
+            f"{path} cannot be read as a video ({error}); --source takes a folder of masks or a video."
+        ) from error

@@ -1,0 +1,67 @@
+"""The sources of masks that `--method` knows. Their modules are imported when they are used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from surface_sos_ns.masks.provider import MaskError, MaskProvider
+
+__all__ = ["METHODS", "Method", "make_provider"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """Where a provider is and which options of the command are arguments of its constructor.
+
+    Attributes:
+        module: that has it.
+        provider: the class.
+        options: names of constructor arguments.
+    """
+
+    module: str
+    provider: str
+    options: tuple[str, ...] = ()
+
+    def load(self) -> type[MaskProvider]:
+        """The class."""
+        return getattr(importlib.import_module(f"surface_sos_ns.masks.{self.module}"), self.provider)
+
+
+METHODS: dict[str, Method] = {
+    "auto": Method("auto", "Auto", ("allow_labels",)),
+    "prior": Method("prior", "Prior"),
+    "selfment": Method("selfment", "Selfment", ("features", "model")),
+    "cosegment": Method("cosegment", "Cosegment", ("features", "model")),
+    "maskrcnn": Method("detectors", "MaskRcnn", ("category", "device")),
+    "sam2": Method("detectors", "Sam2", ("category", "device")),
+    "rembg": Method("detectors", "Rembg", ("program",)),
+    "folder": Method("folder", "Folder", ("source", "instance", "invert", "by_order")),
+    "click": Method("click", "Click", ("host", "port")),
+}
+
+
+def make_provider(method: str, options: Mapping[str, Any]) -> MaskProvider:
+    """A provider with the options that the user gave; the others keep the provider's own defaults.
+
+    Args:
+        method: a key of `METHODS`.
+        options: of all methods; what is None, False or empty was not given.
+
+    Raises:
+        MaskError: no such method, an option of another method, or a value that the provider refuses.
+    """
+    if method not in METHODS:
+        raise MaskError(f"There is no method {method}; expected one of {', '.join(METHODS)}.")
+    # 0 is a value that was given, False is not.
+    given = {name: value for name, value in options.items() if value not in (None, (), "") and value is not False}
+    for name in given:
+        if name not in METHODS[method].options:
+            owners = [owner for owner, entry in METHODS.items() if name in entry.options]
+            raise MaskError(
+                f"--{name.replace('_', '-')} belongs to --method {' and '.join(owners)}; the method is {method}."
+            )
+    return METHODS[method].load()(**given)
