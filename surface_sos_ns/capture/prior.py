@@ -229,13 +229,28 @@ def _sort_points(
         # Points in the sphere that stand off the plane but hang together with nothing may be either: they stay out.
         other = ~chosen & ~(standing & (away < 1.0))
         if not fixed:
-            cluster = points.xyz[chosen]
+            cluster = _down_to(plane, points.xyz[chosen])
             low, high = np.percentile(cluster, [2, 98], axis=0)
             extent = float(np.percentile(np.linalg.norm(cluster - (low + high) / 2, axis=1), 97))
             radius = float(np.clip(1.35 * extent, 0.3 * sphere.radius, 1.3 * sphere.radius))
             sphere = ObjectSphere((low + high) / 2, radius, "sparse points")
     seen = _seen(views, photos, points)
     return _Seeds(sphere, points.xyz[chosen], points.xyz[other], seen[chosen], seen[other], plane)
+
+
+def _down_to(plane: SupportPlane | None, cluster: np.ndarray) -> np.ndarray:
+    """An object's points (P, 3), and their feet on the plane that carries it: its lower part may be smooth, or dark.
+
+    The feet are left out where the points begin higher above the plane than they reach: then nothing says that the
+    object goes down to it.
+    """
+    if plane is None:
+        return cluster
+    height = plane.height(cluster)
+    low, high = np.percentile(height, [2, 98])
+    if low > high - low:
+        return cluster
+    return np.concatenate([cluster, cluster - height[:, None] * plane.normal])
 
 
 def _seen(views: Views, photos: Sequence[np.ndarray], points: SparsePoints) -> np.ndarray:
