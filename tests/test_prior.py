@@ -11,7 +11,7 @@ from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.hull import project_hull
 from surface_sos_ns.capture.object_prior import ObjectPrior, build_object_prior
 from surface_sos_ns.capture.points import SparsePoints
-from surface_sos_ns.capture.prior import find_support_plane
+from surface_sos_ns.capture.prior import SupportPlane, _down_to, find_support_plane
 from surface_sos_ns.capture.views import Views
 
 BALL, FLOOR = np.array([0.0, 0.0, 0.6]), 0.0
@@ -74,6 +74,17 @@ def test_support_plane():
     assert (plane.height(views.centres()) > 0).all()
     # A ball alone has no plane that carries it.
     assert find_support_plane(views, points.xyz[:300], ObjectSphere(BALL, 1.0)) is None
+
+
+def test_an_object_reaches_down_to_what_carries_it():
+    """Points at its top only, or a smooth body below them; but what floats high above a plane does not stand on it."""
+    plane = SupportPlane(np.array([0.0, 0.0, 1.0]), 2.0, 0.01)
+    column = np.stack([np.full(50, 3.0), np.full(50, -1.0), np.linspace(0, 1, 50)], axis=1)
+    top, floating = column + [0, 0, 2.6], column + [0, 0, 5.0]
+    low, high = _down_to(plane, top).min(axis=0), _down_to(plane, top).max(axis=0)
+    np.testing.assert_allclose([low, high], [[3, -1, 2], [3, -1, 3.6]])
+    np.testing.assert_array_equal(_down_to(plane, floating), floating)
+    np.testing.assert_array_equal(_down_to(None, top), top)
 
 
 @pytest.mark.seconds(20)

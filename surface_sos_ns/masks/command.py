@@ -123,7 +123,7 @@ class Masks:
             masks.masks,
             photos.sizes,
             self._about(scene, provider, masks, voted),
-            mask_sheet(photos, masks.masks, voted, silhouettes, () if voted is None else voted.disagreeing),
+            mask_sheet(photos, masks.masks, voted, silhouettes, () if voted is None else voted.disagreeing, self.vote),
             self.overwrite,
         )
         if written.kept is not None:

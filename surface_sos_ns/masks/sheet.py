@@ -41,6 +41,7 @@ def mask_sheet(
     voted: Vote | None,
     silhouettes: Sequence[np.ndarray] | None,
     also: Collection[int] = (),
+    replaced: bool = False,
 ) -> np.ndarray:
     """Up to 24 views: evenly spaced ones, and those of `also` as far as there is room.
 
@@ -50,6 +51,7 @@ def mask_sheet(
         voted: their vote, for the captions; None where there is none.
         silhouettes: N projections of the voted hull, of the photos' size, whose outlines are drawn; or None.
         also: views to show in any case, half of the sheet at most.
+        replaced: whether `masks` are no longer those that were voted, but what the vote made of them.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -82,7 +84,7 @@ def mask_sheet(
         elif voted is not None:
             words = f"{words}: {voted.agreement[view]:.2f}"
             if view in voted.disagreeing:
-                words, colour = f"{words} disagrees", WRONG
+                words, colour = (f"{words}, replaced", INK) if replaced else (f"{words} disagrees", WRONG)
         cv2.putText(sheet, words, (x, y + height + CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
     return sheet
 

@@ -102,6 +102,9 @@ def vote(photos: Photos, masks: Sequence[np.ndarray | None], progress: Progress 
 def voted_masks(photos: Photos, given: CoarseMasks, voted: Vote, silhouettes: Sequence[np.ndarray]) -> CoarseMasks:
     """The hull's projection in every view, in place of the masks it was voted from.
 
+    Masks with errors of their own are worse than the hull wherever they differ from it: keeping those that agree, or
+    what lies near the hull's outline, was measured and lost to the projection alone.
+
     Args:
         photos: of the whole capture.
         given: the masks that were voted.

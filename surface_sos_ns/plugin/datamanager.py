@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 PRIOR_FILE = "object_prior.npz"
-PRIOR_VERSION = 1
+PRIOR_VERSION = 2
 """Raised when the object prior of the same photos would come out differently."""
 
 
