@@ -80,7 +80,7 @@ def test_an_object_reaches_down_to_what_carries_it():
     """Points at its top only, or a smooth body below them; but what floats high above a plane does not stand on it."""
     plane = SupportPlane(np.array([0.0, 0.0, 1.0]), 2.0, 0.01)
     column = np.stack([np.full(50, 3.0), np.full(50, -1.0), np.linspace(0, 1, 50)], axis=1)
-    top, floating = column + [0, 0, 2.6], column + [0, 0, 5.0]
+    top, floating = column + np.array([0, 0, 2.6]), column + np.array([0, 0, 5.0])
     low, high = _down_to(plane, top).min(axis=0), _down_to(plane, top).max(axis=0)
     np.testing.assert_allclose([low, high], [[3, -1, 2], [3, -1, 3.6]])
     np.testing.assert_array_equal(_down_to(plane, floating), floating)
