@@ -245,8 +245,6 @@ def test_sam2_end_to_end(monkeypatch):
 
 
 def test_sam2_mistakes(monkeypatch):
-    with pytest.raises(MaskError, match="knows no categories"):
-        Sam2("cup")
     pytest.importorskip("transformers", minversion="4.56", reason="transformers has no SAM 2")
 
     def unreachable():

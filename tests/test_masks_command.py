@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -251,3 +252,10 @@ def test_mistakes_are_told_at_once(
     assert main(["masks", "--data", str(scene), *options]) == 1
     assert words in capsys.readouterr().err
     assert set(scene.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_options_of_a_method_are_its_constructor_s(name: str) -> None:
+    provider = METHODS[name].load()
+    assert provider.name == name and provider.labels
+    assert set(METHODS[name].options) <= set(inspect.signature(provider).parameters)

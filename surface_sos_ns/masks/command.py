@@ -55,7 +55,7 @@ class Masks:
     model: str | None = None
     """Selfment, cosegment: name of the features' weights."""
     category: str | None = None
-    """Maskrcnn, sam2: what the object is, such as cat."""
+    """Maskrcnn: what the object is, such as cat."""
     device: str | None = None
     """Maskrcnn, sam2: where the detector runs, such as cuda."""
     program: str | None = None

@@ -36,9 +36,9 @@ METHODS: dict[str, Method] = {
     "prior": Method("prior", "Prior"),
     "selfment": Method("selfment", "Selfment", ("features", "model")),
     "cosegment": Method("cosegment", "Cosegment", ("features", "model")),
-    "maskrcnn": Method("detectors", "MaskRcnn", ("category", "device")),
-    "sam2": Method("detectors", "Sam2", ("category", "device")),
-    "rembg": Method("detectors", "Rembg", ("program",)),
+    "maskrcnn": Method("maskrcnn", "MaskRcnn", ("category", "device")),
+    "sam2": Method("sam2", "Sam2", ("device",)),
+    "rembg": Method("rembg", "Rembg", ("program",)),
     "folder": Method("folder", "Folder", ("source", "instance", "invert", "by_order")),
     "click": Method("click", "Click", ("host", "port")),
 }

@@ -24,22 +24,16 @@ class Sam2(MaskProvider):
     """What SAM 2 segments at the object's place.
 
     Args:
-        category: SAM 2 knows none; here so that all detectors take the same options.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
-        MaskError: a category is given, or the device is not there.
+        MaskError: the device is not there.
     """
 
     name: ClassVar[str] = "sam2"
     labels: ClassVar[str] = "SA-1B and SA-V: masks drawn or approved by people, no categories"
 
-    def __init__(self, category: str | None = None, device: str = "auto") -> None:
-        if category is not None:
-            raise MaskError(
-                f"SAM 2 knows no categories, but {category!r} was given. Leave it out (and name a point on the object "
-                "if need be), or take maskrcnn."
-            )
+    def __init__(self, device: str = "auto") -> None:
         self.device = choose_device(device)
         self._model: Any = None
         self._processor: Any = None
