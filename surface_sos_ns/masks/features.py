@@ -186,7 +186,9 @@ def _load_transformers(model: str, cached_only: bool) -> Network:
 
 def _load_timm(model: str) -> Network:
     if find_spec("timm") is None:
-        raise MaskError(f"{model} needs the package timm (`pip install timm`), or a name with a slash for transformers.")
+        raise MaskError(
+            f"{model} needs the package timm (`pip install timm`), or a name with a slash for transformers."
+        )
     import timm
 
     if model not in timm.list_models(pretrained=True):
@@ -194,9 +196,13 @@ def _load_timm(model: str) -> Network:
             f"timm {timm.__version__} has no weights called {model}. Names with a slash, such as {DEFAULT_MODEL}, are "
             "transformers'."
         )
+    if int(timm.__version__.split(".")[1]) < 9 and timm.__version__.startswith("0."):
+        raise MaskError(
+            f"timm {timm.__version__} takes square photos only; 0.9 or newer is needed. Or take a name with a slash, such "
+            f"as {DEFAULT_MODEL}, for transformers (`pip install 'surface-sos-ns[masks]'`)."
+        )
     try:
-        # dynamic_img_size came with timm 0.9; before, a network has one size and is asked for none but that.
-        network = timm.create_model(model, pretrained=True, num_classes=0).eval()
+        network = timm.create_model(model, pretrained=True, num_classes=0, dynamic_img_size=True).eval()
     except (OSError, RuntimeError) as error:
         raise MaskError(
             f"The weights {model} are neither in timm's cache nor to be had ({error}). Download them once where there "
@@ -206,6 +212,10 @@ def _load_timm(model: str) -> Network:
     if not patch:
         raise MaskError(f"{model} is no vision transformer with patches; name a DINO model.")
     return network, int(patch[0]), IMAGENET_MEAN, IMAGENET_DEVIATION, _timm_tokens
+
+
+def _timm_tokens(network: Any, pixels: Any) -> Any:
+    return network.forward_features(pixels)
 
 
 def shrunk(image: np.ndarray, side: int, patch: int) -> np.ndarray:

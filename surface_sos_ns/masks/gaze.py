@@ -1,4 +1,4 @@
-"""What the cameras look at, before any mask: which patches lie near the object's place, and which looks are found there.
+"""What the cameras look at: which patches lie near the object's place, and which looks are found there.
 
 A capture is taken around its object, so the object is what stays in the middle while the surroundings change. That is
 the one thing a single photo cannot say.
@@ -46,7 +46,7 @@ def describe(
         f"features: {features.name}, {columns} x {rows} patches a photo; looking around "
         f"{np.round(sphere.centre, 2).tolist()} ({sphere.source})"
     )
-    return grids, distance_from_object(photos, sphere, [grid.shape[:2] for grid in grids]), sphere
+    return grids, distance_from_object(photos, sphere, [(len(grid), grid.shape[1]) for grid in grids]), sphere
 
 
 def object_place(photos: Photos) -> ObjectSphere:

@@ -90,8 +90,9 @@ def train_head(
 ) -> SegmentationHead:
     """Trains a head on a capture.
 
-    The loss is the cross-entropy with the targets, both sides weighing the same, plus the contrastive and the
-    region-consistency loss.
+    The loss is the cross-entropy with the targets, surer ones weighing more, plus the contrastive and the
+    region-consistency loss. Sides are not balanced: the object is the smaller one, and a patch that looks like both
+    is more often not the object's.
 
     Args:
         features: N grids (h, w, D) float32.
@@ -108,7 +109,6 @@ def train_head(
         head = SegmentationHead(features[0].shape[-1])
     rows = min(crop, min(grid.shape[0] for grid in features))
     columns = min(crop, min(grid.shape[1] for grid in features))
-    share = float(np.clip(np.mean([target.mean() for target in targets]), 0.02, 0.98))
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
@@ -122,7 +122,7 @@ def train_head(
             windows[2].append(links[view][:2, here[0], here[1]])
         seen, target, link = (torch.from_numpy(np.stack(part).astype(np.float32)) for part in windows)
         odds, embeddings = head(seen)
-        sure = (2 * target - 1).abs() * torch.where(target > 0.5, 0.5 / share, 0.5 / (1 - share))
+        sure = (2 * target - 1).abs()
         wanted = (target > 0.5).float()
         loss = (functional.binary_cross_entropy_with_logits(odds, wanted, reduction="none") * sure).mean()
         flat = embeddings.permute(0, 2, 3, 1).reshape(-1, embeddings.shape[1])

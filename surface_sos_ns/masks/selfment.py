@@ -11,6 +11,8 @@ from having many photos of one thing with known cameras:
 - The prototypes of Iterative Patch Optimisation are shared by all photos, and so is the head.
 - After it a stage of its own, the *vote*: the masks of all photos are voted in space, and the hull's projection becomes
   a prior for another round and for the head's verdict. What looks like the object and lies elsewhere ends there.
+- The head judges with the refined patches, not in their place: it knows looks only, and with the descriptor, which says
+  less than a network, that alone is the poorer verdict.
 
 Masks are made at the patches' resolution and enlarged; as in the abstract nothing is post-processed.
 """
@@ -30,7 +32,7 @@ from surface_sos_ns.masks.features import FeatureChoice, normalised
 from surface_sos_ns.masks.gaze import cluster_patches, describe, rarity_elsewhere
 from surface_sos_ns.masks.normalised_cut import affinity, object_side, second_eigenvector
 from surface_sos_ns.masks.patch_grid import doubled, enlarged, halved
-from surface_sos_ns.masks.patch_optimisation import neighbour_links, optimise_patches
+from surface_sos_ns.masks.patch_optimisation import MOST, neighbour_links, optimise_patches, spread_over_neighbours
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 
 __all__ = ["Selfment", "SelfmentStages", "cut_photos", "vote_patches"]
@@ -67,7 +69,8 @@ class SelfmentStages:
         voted: hull's projection in [0, 1].
         refined: log-odds after the second one, which starts from the vote.
         head: log-odds of the trained head.
-        final: log-odds of the head and the vote together.
+        final: log-odds of the refined patches and of the head together, the latter after the vote and spread over
+            neighbours that look alike, as in Iterative Patch Optimisation.
     """
 
     cut: list[np.ndarray]
@@ -81,8 +84,8 @@ class SelfmentStages:
 class Selfment(MaskProvider):
     """Selfment on a capture.
 
-    The confidence of a mask is how far the stages agree on it: the mean of two overlaps (IoU), of the final mask with
-    the voted hull and of the head's own verdict with the final mask.
+    The confidence of a mask is how far it agrees with others on where the object is: the mean of two overlaps (IoU) of
+    the final mask, with what all photos voted and with what the photo said before it heard them.
 
     Args:
         features: "auto", "descriptor" or "network", see :class:`features.FeatureChoice`.
@@ -106,13 +109,14 @@ class Selfment(MaskProvider):
         masks: list[np.ndarray | None] = []
         confidence = np.zeros(len(photos))
         for view, grid in enumerate(soft):
+            height, width = photos.images[view].shape[:2]
             final = grid > 0.5
             if not final.any():
                 masks.append(None)
                 continue
-            masks.append(enlarged(stages.final[view], photos.images[view].shape[:2]))
+            masks.append(enlarged(stages.final[view], (height, width)))
             confidence[view] = (
-                _overlap(final, stages.voted[view] > 0.5) + _overlap(final, stages.head[view] > 0)
+                _overlap(final, stages.voted[view] > 0.5) + _overlap(final, stages.optimised[view] > 0)
             ) / 2
         missing = [photos.files[view].name for view, mask in enumerate(masks) if mask is None]
         remarks = [f"Nothing of the object was found in {', '.join(missing)}."] if missing else []
@@ -152,7 +156,10 @@ class Selfment(MaskProvider):
         targets = [1 / (1 + np.exp(-grid)) for grid in refined]
         head = train_head(features, targets, links, seed=self.seed)
         verdicts = [predict(head, grid) for grid in features]
-        final = [np.clip(odds, -4, 4) + hull for odds, hull in zip(verdicts, prior, strict=True)]
+        final = [
+            spread_over_neighbours(np.clip(odds, -MOST, MOST) + 2 * given, link) + before
+            for odds, given, link, before in zip(verdicts, prior, links, refined, strict=True)
+        ]
         return SelfmentStages(cut, optimised, voted, refined, verdicts, final)
 
 
@@ -173,9 +180,9 @@ def cut_photos(
     for grid, rare, close in zip(features, rarity, near, strict=True):
         grid = np.concatenate([grid, RARITY_WEIGHT * rare[..., None]], axis=-1)
         prior = rare + close
-        shapes = []
+        shapes: list[tuple[int, int]] = []
         while max(grid.shape[:2]) > CUT_SIDE:
-            shapes.append(grid.shape[:2])
+            shapes.append((len(grid), grid.shape[1]))
             grid, prior = halved(grid), halved(prior)
         height, width = grid.shape[:2]
         cut = second_eigenvector(affinity(normalised(grid).reshape(height * width, -1)))
