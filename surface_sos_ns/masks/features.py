@@ -10,7 +10,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -23,8 +22,8 @@ __all__ = ["ColourTexture", "FeatureChoice", "PatchFeatures", "SelfSupervised", 
 DEFAULT_MODEL = "facebook/dinov2-small"
 """The checkpoint that is taken when none is named."""
 
-NETWORK_SIDE = 784
-"""Longer side, in pixels, of what a network sees: 56 patches of 14 pixels, three to five seconds a photo on one core."""
+NETWORK_PATCHES = 56
+"""Patches along the longer side of what a network sees: more would be finer, and slow on a CPU."""
 
 
 class PatchFeatures(ABC):
@@ -109,12 +108,12 @@ class ColourTexture(PatchFeatures):
 class SelfSupervised(PatchFeatures):
     """The last layer of a vision transformer that was trained without labels: DINO, DINOv2 or DINOv3.
 
-    A checkpoint's name with a slash, or a folder, is loaded by transformers, any other name by timm; weights come from
-    the library's own cache or, where it may, from the network.
+    Loaded by transformers (nerfstudio pins a timm that takes square photos only); weights come from its own cache or,
+    where it may, from the network.
 
     Args:
         model: "facebook/dinov2-small", "facebook/dino-vits8", "facebook/dinov3-vits16-pretrain-lvd1689m" and the like,
-            a folder written by ``save_pretrained``, or a name of timm's such as "vit_small_patch16_224_dino".
+            or a folder written by ``save_pretrained``.
         cached_only: do not look on the network.
 
     Raises:
@@ -123,38 +122,36 @@ class SelfSupervised(PatchFeatures):
 
     def __init__(self, model: str = DEFAULT_MODEL, cached_only: bool = False) -> None:
         self.name = model
-        by_transformers = "/" in model or Path(model).is_dir()
-        self._network, self.patch, self._mean, self._deviation, self._tokens = (
-            _load_transformers(model, cached_only) if by_transformers else _load_timm(model)
-        )
+        self._network, self.patch = _load(model, cached_only)
 
     def features(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[np.ndarray]:
         import torch
 
+        # The first DINO knows one image size, unless asked to stretch its positions; the later ones do it unasked.
+        stretch = {"interpolate_pos_encoding": True} if self._network.config.model_type == "vit" else {}
         result = []
         for index, image in enumerate(images):
             if progress and index % 10 == 0:
                 progress(f"features: {self.name}, photo {index + 1} of {len(images)}")
-            image = shrunk(image, NETWORK_SIDE // self.patch * self.patch, self.patch)
+            image = shrunk(image, NETWORK_PATCHES * self.patch, self.patch)
             rows, columns = image.shape[0] // self.patch, image.shape[1] // self.patch
-            pixels = (image.astype(np.float32) / 255 - self._mean) / self._deviation
+            coloured = (image.astype(np.float32) / 255 - MEAN) / DEVIATION
             with torch.inference_mode():
-                tokens = self._tokens(self._network, torch.from_numpy(pixels.transpose(2, 0, 1))[None])
+                pixels = torch.from_numpy(coloured.transpose(2, 0, 1))[None]
+                tokens = self._network(pixel_values=pixels, **stretch).last_hidden_state
             # Class and register tokens come first, the patches last.
             patches = tokens[0, -rows * columns :].float().cpu().numpy()
             result.append(normalised(patches.reshape(rows, columns, -1)))
         return result
 
 
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 """Of RGB in [0, 1]: what all of DINO's networks were trained with."""
 
-Network = tuple[Any, int, np.ndarray, np.ndarray, Any]
-"""The network, its patch size, mean and deviation of its colours, and how tokens (1, T, D) come out of it."""
 
-
-def _load_transformers(model: str, cached_only: bool) -> Network:
+def _load(model: str, cached_only: bool) -> tuple[Any, int]:
+    """The network, ready to be used, and the side of its patches in pixels."""
     if find_spec("transformers") is None:
         raise MaskError(
             f"{model} needs the package transformers: `pip install 'surface-sos-ns[masks]'`. "
@@ -175,47 +172,7 @@ def _load_transformers(model: str, cached_only: bool) -> Network:
     patch = getattr(network.config, "patch_size", None)
     if not isinstance(patch, int):
         raise MaskError(f"{model} is no vision transformer with square patches; name a DINO, DINOv2 or DINOv3 model.")
-
-    def tokens(network: Any, pixels: Any) -> Any:
-        # The first DINO knows one image size, unless it is asked to stretch its positions; the later ones stretch.
-        stretch = {"interpolate_pos_encoding": True} if network.config.model_type == "vit" else {}
-        return network(pixel_values=pixels, **stretch).last_hidden_state
-
-    return network, patch, IMAGENET_MEAN, IMAGENET_DEVIATION, tokens
-
-
-def _load_timm(model: str) -> Network:
-    if find_spec("timm") is None:
-        raise MaskError(
-            f"{model} needs the package timm (`pip install timm`), or a name with a slash for transformers."
-        )
-    import timm
-
-    if model not in timm.list_models(pretrained=True):
-        raise MaskError(
-            f"timm {timm.__version__} has no weights called {model}. Names with a slash, such as {DEFAULT_MODEL}, are "
-            "transformers'."
-        )
-    if int(timm.__version__.split(".")[1]) < 9 and timm.__version__.startswith("0."):
-        raise MaskError(
-            f"timm {timm.__version__} takes square photos only; 0.9 or newer is needed. Or take a name with a slash, such "
-            f"as {DEFAULT_MODEL}, for transformers (`pip install 'surface-sos-ns[masks]'`)."
-        )
-    try:
-        network = timm.create_model(model, pretrained=True, num_classes=0, dynamic_img_size=True).eval()
-    except (OSError, RuntimeError) as error:
-        raise MaskError(
-            f"The weights {model} are neither in timm's cache nor to be had ({error}). Download them once where there "
-            "is a network, or take the descriptor that needs no weights: `--features descriptor`."
-        ) from error
-    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-    if not patch:
-        raise MaskError(f"{model} is no vision transformer with patches; name a DINO model.")
-    return network, int(patch[0]), IMAGENET_MEAN, IMAGENET_DEVIATION, _timm_tokens
-
-
-def _timm_tokens(network: Any, pixels: Any) -> Any:
-    return network.forward_features(pixels)
+    return network, patch
 
 
 def shrunk(image: np.ndarray, side: int, patch: int) -> np.ndarray:
