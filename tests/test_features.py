@@ -140,6 +140,24 @@ def test_library_that_is_not_there(monkeypatch):
     assert isinstance(FeatureChoice("auto").load(), ColourTexture)
 
 
+def test_auto_without_weights_and_network_is_the_descriptor_at_once(monkeypatch):
+    pytest.importorskip("transformers", reason="transformers is an optional dependency")
+    asked = []
+
+    def load(model, cached_only=False):
+        asked.append(cached_only)
+        raise MaskError("no weights")
+
+    def refuse(address, timeout):
+        raise OSError("no network")
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(features, "SelfSupervised", load)
+    monkeypatch.setattr(features, "urlopen", refuse)
+    assert isinstance(FeatureChoice("auto").load(), ColourTexture)
+    assert asked == [True]
+
+
 def test_choice():
     assert isinstance(FeatureChoice("descriptor").load(), ColourTexture)
     with pytest.raises(MaskError, match="auto, network or descriptor"):

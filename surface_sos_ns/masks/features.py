@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -224,8 +225,21 @@ class FeatureChoice:
         if self.features == "network" or self.model is not None:
             return SelfSupervised(self.model or DEFAULT_MODEL)
         for cached_only in (True, False):
+            if find_spec("transformers") is None or not (cached_only or _hub_answers()):
+                continue
             try:
                 return SelfSupervised(DEFAULT_MODEL, cached_only)
             except MaskError:
                 continue
         return ColourTexture()
+
+
+def _hub_answers() -> bool:
+    """Whether checkpoints can be downloaded; transformers itself retries for a minute."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return False
+    try:
+        urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=5).close()
+    except (OSError, ValueError):
+        return False
+    return True
