@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.masks.features import PatchFeatures
-from surface_sos_ns.masks.provider import MaskError, Photos, Progress
+from surface_sos_ns.masks.place import object_place
+from surface_sos_ns.masks.provider import Photos, Progress
 
-__all__ = ["cluster_patches", "describe", "distance_from_object", "object_place", "rarity_elsewhere"]
+__all__ = ["cluster_patches", "describe", "distance_from_object", "rarity_elsewhere"]
 
 CENTRAL = 0.25
 """Spread (standard deviation) of the weight of patches at the object's place, in radii of its sphere."""
@@ -39,7 +40,7 @@ def describe(
     Raises:
         MaskError: the cameras look at nothing in common.
     """
-    sphere = object_place(photos)
+    sphere = object_place(photos).sphere
     grids = features.features(photos.images, progress)
     rows, columns = grids[0].shape[:2]
     progress(
@@ -47,21 +48,6 @@ def describe(
         f"{np.round(sphere.centre, 2).tolist()} ({sphere.source})"
     )
     return grids, distance_from_object(photos, sphere, [(len(grid), grid.shape[1]) for grid in grids]), sphere
-
-
-def object_place(photos: Photos) -> ObjectSphere:
-    """The sphere that the cameras (and points, and the user) say the object is in, world frame.
-
-    Raises:
-        MaskError: the cameras look at nothing in common.
-    """
-    try:
-        sphere = find_object_sphere(photos.views, None, photos.points, near=photos.near)
-    except ValueError as error:
-        raise MaskError(f"The object cannot be looked for: {error}") from error
-    if photos.radius is not None:
-        return ObjectSphere(sphere.centre, photos.radius, "named by the user")
-    return sphere
 
 
 def distance_from_object(photos: Photos, sphere: ObjectSphere, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
