@@ -1,0 +1,101 @@
+"""Co-segmentation: the patches of all photos clustered together, the object's clusters chosen by a vote of the photos.
+
+After DINO-CoSeg (Amir et al., 2021), the baseline of NeRF-SOS: deep features of all images are clustered jointly, every
+image votes on which clusters are salient, and clusters that enough images elect are the object. There, saliency is the
+network's attention; here it is where a cluster lies: about the place the cameras turn around rather than away from it,
+which any features can say. Several numbers of clusters are tried and their masks averaged, because none is right for
+every capture. Nothing is voted in space and nothing made smooth, so this is the baseline that it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from surface_sos_ns.masks.features import FeatureChoice
+from surface_sos_ns.masks.gaze import RINGS, cluster_patches, describe
+from surface_sos_ns.masks.patch_grid import enlarged
+from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+
+__all__ = ["Cosegment", "elect_clusters"]
+
+CLUSTER_COUNTS = (8, 16, 32)
+"""Numbers of clusters that are tried."""
+
+
+class Cosegment(MaskProvider):
+    """Co-segmentation of a capture.
+
+    The confidence of a mask is how far the numbers of clusters agree on it: over the patches that any of them gives to
+    the object, the mean of ``|2 p - 1|`` with p the fraction of them that do.
+
+    Args:
+        features: "auto", "descriptor" or "network", see :class:`features.FeatureChoice`.
+        model: checkpoint of the network; None for the default.
+        seed: equal seeds give equal masks.
+    """
+
+    name = "cosegment"
+    labels = "none"
+
+    def __init__(self, features: str = "auto", model: str | None = None, seed: int = 0) -> None:
+        self.seed = seed
+        self._features = FeatureChoice(features, model)
+
+    def check(self) -> None:
+        self._features.load()
+
+    def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
+        features, distances, _ = describe(self._features.load(), photos, progress)
+        shares = [np.zeros(grid.shape[:2], np.float32) for grid in features]
+        for count in CLUSTER_COUNTS:
+            progress(f"cosegment: {count} clusters over all photos")
+            clusters = cluster_patches(features, distances, count, self.seed)
+            elected = elect_clusters(clusters, distances)
+            for share, grid in zip(shares, clusters, strict=True):
+                share += elected[grid] / np.float32(len(CLUSTER_COUNTS))
+        masks: list[np.ndarray | None] = []
+        confidence = np.zeros(len(photos))
+        for view, share in enumerate(shares):
+            if not (share > 0.5).any():
+                masks.append(None)
+                continue
+            height, width = photos.images[view].shape[:2]
+            masks.append(enlarged(4 * (2 * share - 1), (height, width)))
+            confidence[view] = np.abs(2 * share[share > 0] - 1).mean()
+        if not confidence.any():
+            raise MaskError(
+                "No cluster of patches lies more about the place the cameras turn around than elsewhere. Name a point "
+                "on the object and its radius, or take another method."
+            )
+        missing = [photos.files[view].name for view, mask in enumerate(masks) if mask is None]
+        remarks = [f"Nothing of the object was found in {', '.join(missing)}."] if missing else []
+        return CoarseMasks(masks, confidence, remarks)
+
+
+def elect_clusters(clusters: Sequence[np.ndarray], distances: Sequence[np.ndarray]) -> np.ndarray:
+    """Which clusters are the object's.
+
+    Every photo votes for the clusters that are more frequent near the object's place (within the inner ring) than
+    around it. Its vote on a cluster counts by the number of the cluster's patches there; a photo that shows only one
+    of near and around has none.
+
+    Args:
+        clusters: N grids (h, w) of indices from 0.
+        distances: N grids (h, w), distance from the object's place in radii of its sphere.
+
+    Returns:
+        (K,) bool, elected by more than half of the votes.
+    """
+    count = max(int(grid.max()) for grid in clusters) + 1
+    votes = np.zeros((2, count))
+    for grid, distance in zip(clusters, distances, strict=True):
+        near = distance.ravel() < RINGS[0]
+        if near.all() or not near.any():
+            continue
+        inside = np.bincount(grid.ravel()[near], minlength=count)
+        outside = np.bincount(grid.ravel()[~near], minlength=count)
+        for_it = inside / near.sum() > outside / (~near).sum()
+        votes[np.where(for_it, 1, 0), np.arange(count)] += inside + outside
+    return votes[1] > votes[0]

@@ -1,0 +1,245 @@
+"""Patch features of photos: what decides which parts of a capture look alike.
+
+Self-supervised networks (DINO, DINOv2, DINOv3) where their weights are at hand; they know what belongs together even
+where it looks different. Without weights a descriptor of colour and texture that needs nothing but the photo.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any, ClassVar
+from urllib.request import urlopen
+
+import cv2
+import numpy as np
+
+from surface_sos_ns.masks.provider import MaskError, Progress
+
+__all__ = ["ColourTexture", "FeatureChoice", "PatchFeatures", "SelfSupervised", "normalised"]
+
+DEFAULT_MODEL = "facebook/dinov2-small"
+"""The checkpoint that is taken when none is named."""
+
+NETWORK_PATCHES = 56
+"""Patches along the longer side of what a network sees: more would be finer, and slow on a CPU."""
+
+
+class PatchFeatures(ABC):
+    """A way to describe the patches of photos.
+
+    Attributes:
+        name: in words, for the user.
+        patch: side of a patch in pixels of the image that is described (see :meth:`features`).
+    """
+
+    name: str
+    patch: int
+
+    @abstractmethod
+    def features(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[np.ndarray]:
+        """Features of a grid of square patches that tiles each photo.
+
+        Args:
+            images: photos (H, W, 3) uint8 RGB of any sizes. They are resized first, to what the features are made for.
+            progress: called with a line now and then.
+
+        Returns:
+            One (h, w, D) float32 array a photo, each vector of length 1; the cosine of two says how alike they are.
+        """
+
+
+class ColourTexture(PatchFeatures):
+    """Colour and texture at several scales, and a little of the position; no weights, no network.
+
+    Of a patch: mean Lab colour at three scales, the colours' spread at two, the strength of edges in four directions
+    at two, and where it is in the photo. Every entry has a fixed scale, so a photo's features do not depend on the
+    other photos. The vector is lifted to the unit sphere by one constant more, which turns Euclidean distances into
+    angles instead of losing the lengths, as plain normalisation would.
+
+    What it does not see: mirroring the photo mirrors the features, but for the diagonal edges, which change places;
+    inverting dark and bright keeps all but the lightness; and shifting the photo by a patch changes nothing but the
+    position (away from the border).
+    """
+
+    name = "colour and texture"
+
+    SIDE: ClassVar[int] = 320
+    """Longer side of the photos that are described, pixels."""
+    LIFT: ClassVar[float] = 3.0
+    """The constant entry: the radius, in units of the entries, at which distances begin to saturate."""
+
+    def __init__(self, patch: int = 4) -> None:
+        self.patch = patch
+
+    def features(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[np.ndarray]:
+        return [self._describe(shrunk(image, self.SIDE, self.patch)) for image in images]
+
+    def _describe(self, image: np.ndarray) -> np.ndarray:
+        lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+        rows, columns = image.shape[0] // self.patch, image.shape[1] // self.patch
+        # Shadows and highlights change the lightness of a thing more than its hue.
+        colour = lab * np.array([1 / 30, 1 / 12, 1 / 12], np.float32)
+
+        def pooled(values: np.ndarray, sigma: float) -> np.ndarray:
+            blurred = cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101) if sigma else values
+            result = cv2.resize(blurred, (columns, rows), interpolation=cv2.INTER_AREA)
+            return result.reshape(rows, columns, -1)
+
+        means = [pooled(colour, 0.0), pooled(colour, self.patch), pooled(colour, 2.5 * self.patch)]
+        spreads = []
+        for sigma in (0.75 * self.patch, 2.0 * self.patch):
+            variance = pooled(colour**2, sigma) - pooled(colour, sigma) ** 2
+            spreads.append(np.sqrt(np.maximum(variance, 0)))
+        across = cv2.Scharr(lab[..., 0], cv2.CV_32F, 1, 0) / 32
+        down = cv2.Scharr(lab[..., 0], cv2.CV_32F, 0, 1) / 32
+        angles = np.arange(4) * np.pi / 4
+        edges = np.abs(across[..., None] * np.cos(angles) + down[..., None] * np.sin(angles)).astype(np.float32)
+        texture = [pooled(edges, sigma * self.patch) / 6 for sigma in (1.0, 2.5)]
+        row, column = np.mgrid[:rows, :columns].astype(np.float32)
+        position = np.stack([(column + 0.5) / columns - 0.5, (row + 0.5) / rows - 0.5], axis=-1)
+        weighted = [1.0 * means[0], 0.7 * means[1], 0.4 * means[2]]
+        weighted += [0.7 * spreads[0], 0.7 * spreads[1], 0.5 * texture[0], 0.5 * texture[1], 0.3 * position]
+        lift = np.full((rows, columns, 1), self.LIFT, np.float32)
+        return normalised(np.concatenate([*weighted, lift], axis=-1))
+
+
+class SelfSupervised(PatchFeatures):
+    """The last layer of a vision transformer that was trained without labels: DINO, DINOv2 or DINOv3.
+
+    Loaded by transformers (nerfstudio pins a timm that takes square photos only); weights come from its own cache or,
+    where it may, from the network.
+
+    Args:
+        model: "facebook/dinov2-small", "facebook/dino-vits8", "facebook/dinov3-vits16-pretrain-lvd1689m" and the like,
+            or a folder written by ``save_pretrained``.
+        cached_only: do not look on the network.
+
+    Raises:
+        MaskError: the library is missing, the checkpoint cannot be loaded, or has no patches.
+    """
+
+    def __init__(self, model: str = DEFAULT_MODEL, cached_only: bool = False) -> None:
+        self.name = model
+        self._network, self.patch = _load(model, cached_only)
+
+    def features(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[np.ndarray]:
+        import torch
+
+        # The first DINO knows one image size, unless asked to stretch its positions; the later ones do it unasked.
+        stretch = {"interpolate_pos_encoding": True} if self._network.config.model_type == "vit" else {}
+        result = []
+        for index, image in enumerate(images):
+            if progress and index % 10 == 0:
+                progress(f"features: {self.name}, photo {index + 1} of {len(images)}")
+            image = shrunk(image, NETWORK_PATCHES * self.patch, self.patch)
+            rows, columns = image.shape[0] // self.patch, image.shape[1] // self.patch
+            coloured = (image.astype(np.float32) / 255 - MEAN) / DEVIATION
+            with torch.inference_mode():
+                pixels = torch.from_numpy(coloured.transpose(2, 0, 1))[None]
+                tokens = self._network(pixel_values=pixels, **stretch).last_hidden_state
+            # Class and register tokens come first, the patches last.
+            patches = tokens[0, -rows * columns :].float().cpu().numpy()
+            result.append(normalised(patches.reshape(rows, columns, -1)))
+        return result
+
+
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+"""Of RGB in [0, 1]: what all of DINO's networks were trained with."""
+
+
+def _load(model: str, cached_only: bool) -> tuple[Any, int]:
+    """The network, ready to be used, and the side of its patches in pixels."""
+    if find_spec("transformers") is None:
+        raise MaskError(
+            f"{model} needs the package transformers: `pip install 'surface-sos-ns[masks]'`. "
+            "Or take the descriptor that needs no weights: `--features descriptor`."
+        )
+    from transformers import AutoModel
+
+    try:
+        network = AutoModel.from_pretrained(model, local_files_only=cached_only).eval()
+    except (OSError, ValueError) as error:
+        offline = cached_only or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+        where = "in the cache of transformers, and looking on the network is switched off" if offline else "to be had"
+        raise MaskError(
+            f"The weights {model} are not {where} ({str(error).splitlines()[0]}). Download them once where there is a "
+            f"network (`huggingface-cli download {model}`), name a folder that holds them with `--model`, or take the "
+            "descriptor that needs no weights: `--features descriptor`."
+        ) from error
+    patch = getattr(network.config, "patch_size", None)
+    if not isinstance(patch, int):
+        raise MaskError(f"{model} is no vision transformer with square patches; name a DINO, DINOv2 or DINOv3 model.")
+    return network, patch
+
+
+def shrunk(image: np.ndarray, side: int, patch: int) -> np.ndarray:
+    """The image with its longer side near ``side`` pixels, both sides whole numbers of patches."""
+    factor = side / max(image.shape[:2])
+    height, width = (max(1, round(length * factor / patch)) * patch for length in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+
+
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    """(..., D) float32 vectors of length 1."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+class FeatureChoice:
+    """Which features a user wants, loaded when they are needed and once.
+
+    Args:
+        features: "network" (DINO and its like), "descriptor" (:class:`ColourTexture`), or "auto": the network where its
+            weights are in the cache or can be downloaded, else the descriptor.
+        model: checkpoint of the network, None for the default. A checkpoint that is named is never replaced.
+
+    Raises:
+        MaskError: neither of the three, or a model for the descriptor.
+    """
+
+    def __init__(self, features: str = "auto", model: str | None = None) -> None:
+        if features not in ("auto", "network", "descriptor"):
+            raise MaskError(f"The features are called {features}; expected auto, network or descriptor.")
+        if features == "descriptor" and model is not None:
+            raise MaskError(f"The descriptor has no model, so {model} would not be used; leave one of the two out.")
+        self.features, self.model = features, model
+        self._loaded: PatchFeatures | None = None
+
+    def load(self) -> PatchFeatures:
+        """The features.
+
+        Raises:
+            MaskError: a network was asked for and cannot be loaded; the message says what to do.
+        """
+        if self._loaded is None:
+            self._loaded = self._choose()
+        return self._loaded
+
+    def _choose(self) -> PatchFeatures:
+        if self.features == "descriptor":
+            return ColourTexture()
+        if self.features == "network" or self.model is not None:
+            return SelfSupervised(self.model or DEFAULT_MODEL)
+        for cached_only in (True, False):
+            if find_spec("transformers") is None or not (cached_only or _hub_answers()):
+                continue
+            try:
+                return SelfSupervised(DEFAULT_MODEL, cached_only)
+            except MaskError:
+                continue
+        return ColourTexture()
+
+
+def _hub_answers() -> bool:
+    """Whether checkpoints can be downloaded; transformers itself retries for a minute."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return False
+    try:
+        urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=5).close()
+    except (OSError, ValueError):
+        return False
+    return True

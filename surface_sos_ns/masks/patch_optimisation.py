@@ -1,0 +1,177 @@
+"""Iterative Patch Optimisation: labels of patches that fit what the patches look like, and one another.
+
+Each pass clusters the patches of either side, over all photos of the capture, into prototypes; every patch is judged by
+which side's prototypes explain it better (semantic consistency), the verdicts are spread over neighbours that look
+alike (spatial coherence), and the labels follow. It ends when hardly a patch changes sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Prototypes", "optimise_patches", "spread_over_neighbours"]
+
+OBJECT_PROTOTYPES = 24
+BACKGROUND_PROTOTYPES = 48
+"""The background is the larger part of a capture and the more varied."""
+
+SAMPLE = 6000
+"""Patches of one side that are clustered, drawn from all photos."""
+
+MOST = 3.0
+"""Largest log-odds that the looks of a patch alone can give it: one odd patch shall not outvote its neighbours."""
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """One side's patches as a mixture of equally wide clusters on the unit sphere (von Mises-Fisher).
+
+    Attributes:
+        centres: (K, D) float32 of length 1.
+        shares: (K,) float32, adding up to one.
+        concentration: the common width, as 1 / (1 - cosine).
+    """
+
+    centres: np.ndarray
+    shares: np.ndarray
+    concentration: float
+
+    @staticmethod
+    def cluster(vectors: np.ndarray, count: int, seed: int) -> Prototypes:
+        """K-means of vectors (P, D) of length 1 into at most ``count`` prototypes."""
+        from sklearn.cluster import KMeans
+
+        count = max(1, min(count, len(vectors) // 4))
+        found = KMeans(count, n_init=1, max_iter=25, random_state=seed).fit(vectors)
+        centres = found.cluster_centers_
+        centres = centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+        within = 1 - np.einsum("pd,pd->p", vectors, centres[found.labels_])
+        shares = np.bincount(found.labels_, minlength=count) / len(vectors)
+        return Prototypes(
+            centres.astype(np.float32), shares.astype(np.float32), 1 / max(2 * float(within.mean()), 1e-4)
+        )
+
+    def log_density(self, vectors: np.ndarray, concentration: float) -> np.ndarray:
+        """(P,) log of the mixture's density at vectors (P, D), but for a constant that all mixtures share."""
+        exponent = (vectors @ self.centres.T - 1) * np.float32(concentration)
+        return np.log(np.exp(exponent) @ self.shares + 1e-12)
+
+
+def optimise_patches(
+    features: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    prior: Sequence[np.ndarray] | None = None,
+    *,
+    coherence: float = 0.8,
+    passes: int = 10,
+    settled: float = 0.002,
+    seed: int = 0,
+) -> list[np.ndarray]:
+    """Refines the patch labels of a capture.
+
+    Args:
+        features: N grids (h, w, D) of vectors of length 1.
+        labels: N grids (h, w) bool to start from, True the object.
+        prior: N grids (h, w) of log-odds that are added to what the looks say, or None.
+        coherence: how much of a patch's verdict comes from its neighbours, 0 to under 1.
+        passes: at most this many.
+        settled: the fraction of all patches below which changes of side end it.
+        seed: of the sampling and clustering.
+
+    Returns:
+        N grids (h, w) float32 of log-odds, positive for the object.
+
+    Raises:
+        ValueError: one side has fewer than 8 patches, so there is nothing to cluster.
+    """
+    shapes = [grid.shape[:2] for grid in features]
+    flat = np.concatenate([grid.reshape(-1, grid.shape[-1]) for grid in features])
+    ends = np.cumsum([height * width for height, width in shapes])[:-1]
+    current = np.concatenate([grid.ravel() for grid in labels])
+    offset = np.zeros(len(flat), np.float32)
+    if prior is not None:
+        offset = np.concatenate([grid.ravel() for grid in prior]).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    scores = [np.where(grid, MOST, -MOST).astype(np.float32) for grid in labels]
+    links = [neighbour_links(grid) for grid in features]
+    for _ in range(passes):
+        sides = []
+        for side, count in ((current, OBJECT_PROTOTYPES), (~current, BACKGROUND_PROTOTYPES)):
+            members = np.flatnonzero(side)
+            if len(members) < 8:
+                raise ValueError(
+                    f"One side of the cut has {len(members)} patches in all photos together; expected 8 at least."
+                )
+            if len(members) > SAMPLE:
+                members = np.sort(generator.choice(members, SAMPLE, replace=False))
+            sides.append(Prototypes.cluster(flat[members], count, seed))
+        width = min(side.concentration for side in sides)
+        looks = sides[0].log_density(flat, width) - sides[1].log_density(flat, width)
+        evidence = np.clip(looks, -MOST, MOST) + offset
+        scores = [
+            spread_over_neighbours(grid.reshape(shape), link, coherence)
+            for grid, shape, link in zip(np.split(evidence, ends), shapes, links, strict=True)
+        ]
+        updated = np.concatenate([grid.ravel() > 0 for grid in scores])
+        if updated.all() or not updated.any():
+            break
+        changed = float((updated != current).mean())
+        current = updated
+        if changed < settled:
+            break
+    return scores
+
+
+def neighbour_links(features: np.ndarray) -> np.ndarray:
+    """(4, h, w) how alike a patch and its neighbour right, below, below right and below left are, in [0, 1].
+
+    0 where there is no such neighbour. The scale is the mean difference of neighbours in the photo.
+    """
+    height, width = features.shape[:2]
+    distance = np.full((4, height, width), np.inf, np.float32)
+    distance[0, :, :-1] = 1 - np.einsum("hwd,hwd->hw", features[:, :-1], features[:, 1:])
+    distance[1, :-1] = 1 - np.einsum("hwd,hwd->hw", features[:-1], features[1:])
+    distance[2, :-1, :-1] = 1 - np.einsum("hwd,hwd->hw", features[:-1, :-1], features[1:, 1:])
+    distance[3, :-1, 1:] = 1 - np.einsum("hwd,hwd->hw", features[:-1, 1:], features[1:, :-1])
+    finite = np.isfinite(distance)
+    scale = max(float(distance[finite].mean()) if finite.any() else 1.0, 1e-6)
+    return np.exp(-np.maximum(distance, 0) / scale).astype(np.float32)
+
+
+def spread_over_neighbours(
+    evidence: np.ndarray, links: np.ndarray, coherence: float = 0.8, rounds: int = 12
+) -> np.ndarray:
+    """Evidence averaged over neighbours that look alike: a random walk that restarts with ``1 - coherence``.
+
+    Args:
+        evidence: (h, w).
+        links: (4, h, w) of :func:`neighbour_links`.
+        coherence: part of the result that comes from the neighbours, 0 to under 1.
+        rounds: steps of the walk.
+
+    Returns:
+        (h, w) float32. A constant stays that constant.
+    """
+    height, width = evidence.shape
+    # a patch, its neighbour, by slices: right, below, below right, below left
+    pairs = [
+        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+        ((slice(None, -1), slice(None, -1)), (slice(1, None), slice(1, None))),
+        ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))),
+    ]
+    total = np.full((height, width), 1e-6, np.float32)
+    for link, (here, there) in zip(links, pairs, strict=True):
+        total[here] += link[here]
+        total[there] += link[here]
+    result = evidence.astype(np.float32)
+    for _ in range(rounds):
+        gathered = np.float32(1e-6) * result
+        for link, (here, there) in zip(links, pairs, strict=True):
+            gathered[here] += link[here] * result[there]
+            gathered[there] += link[here] * result[here]
+        result = (1 - coherence) * evidence + coherence * gathered / total
+    return result.astype(np.float32)

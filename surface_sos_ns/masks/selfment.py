@@ -1,0 +1,236 @@
+"""Selfment: masks out of self-supervised features alone, learned on the capture itself.
+
+After the abstract of "Learning Accurate Segmentation Purely from Self-Supervision" (You, Wu, Jiang): patch affinities
+and a normalised cut, Iterative Patch Optimisation, and a light head trained on the refined masks with contrastive and
+region-consistency objectives. The abstract leaves the rest open; it is chosen here, and what is not in it at all comes
+from having many photos of one thing with known cameras:
+
+- Before the cut every patch gets one entry more: how much more frequent its looks are at the place the cameras turn
+  around than in the rings about that place, over all photos (``gaze.py``). The same number, with the distance from that
+  place, says which side of a cut is the object.
+- The prototypes of Iterative Patch Optimisation are shared by all photos, and so is the head.
+- After it a stage of its own, the *vote*: the masks of all photos are voted in space, and the hull's projection becomes
+  a prior for another round and for the head's verdict. What looks like the object and lies elsewhere ends there.
+- The head judges with the refined patches, not in their place: it knows looks only, and with the descriptor, which says
+  less than a network, that alone is the poorer verdict.
+
+Masks are made at the patches' resolution and enlarged; as in the abstract nothing is post-processed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.hull import project_hull, vote_hull
+from surface_sos_ns.capture.views import Views
+from surface_sos_ns.masks.features import FeatureChoice, normalised
+from surface_sos_ns.masks.gaze import cluster_patches, describe, rarity_elsewhere
+from surface_sos_ns.masks.normalised_cut import affinity, object_side, second_eigenvector
+from surface_sos_ns.masks.patch_grid import doubled, enlarged, halved
+from surface_sos_ns.masks.patch_optimisation import MOST, neighbour_links, optimise_patches, spread_over_neighbours
+from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+
+__all__ = ["Selfment", "SelfmentStages", "cut_photos", "vote_patches"]
+
+LOOKS = 128
+"""Clusters of patches that are told apart when it is counted what is found where."""
+
+RARITY_WEIGHT = 0.5
+"""Of the entry that says how rare the looks are elsewhere (within +-3), beside features of length 1."""
+
+CUT_SIDE = 48
+"""The cut is a coarse one: grids longer than this many patches are halved for it."""
+
+NEAR_PRIOR = 0.3
+"""Weight of the distance from the object's place once the photos have been voted."""
+
+VOTE_SIDE = 320
+"""Longer side of the masks that are voted, pixels."""
+
+VOXELS = 64
+"""Along an edge of the grid they are voted into: about as fine as patches."""
+
+HULL_PRIOR = 3.0
+"""Log-odds that the voted hull's projection gives a patch, at most."""
+
+
+@dataclass(frozen=True)
+class SelfmentStages:
+    """What each stage made of a capture: N grids (h, w) each, for looking at and measuring.
+
+    Attributes:
+        cut: bool, the object's side of the normalised cut.
+        optimised: log-odds after the first Iterative Patch Optimisation.
+        voted: hull's projection in [0, 1].
+        refined: log-odds after the second one, which starts from the vote.
+        head: log-odds of the trained head.
+        final: log-odds of the refined patches and of the head together, the latter after the vote and spread over
+            neighbours that look alike, as in Iterative Patch Optimisation.
+    """
+
+    cut: list[np.ndarray]
+    optimised: list[np.ndarray]
+    voted: list[np.ndarray]
+    refined: list[np.ndarray]
+    head: list[np.ndarray]
+    final: list[np.ndarray]
+
+
+class Selfment(MaskProvider):
+    """Selfment on a capture.
+
+    The confidence of a mask is how far it agrees with others on where the object is: the mean of two overlaps (IoU) of
+    the final mask, with what all photos voted and with what the photo said before it heard them.
+
+    Args:
+        features: "auto", "descriptor" or "network", see :class:`features.FeatureChoice`.
+        model: checkpoint of the network; None for the default.
+        seed: equal seeds give equal masks.
+    """
+
+    name = "selfment"
+    labels = "none"
+
+    def __init__(self, features: str = "auto", model: str | None = None, seed: int = 0) -> None:
+        self.seed = seed
+        self._features = FeatureChoice(features, model)
+
+    def check(self) -> None:
+        self._features.load()
+
+    def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
+        stages = self.stages(photos, progress)
+        soft = [1 / (1 + np.exp(-grid)) for grid in stages.final]
+        masks: list[np.ndarray | None] = []
+        confidence = np.zeros(len(photos))
+        for view, grid in enumerate(soft):
+            height, width = photos.images[view].shape[:2]
+            final = grid > 0.5
+            if not final.any():
+                masks.append(None)
+                continue
+            masks.append(enlarged(stages.final[view], (height, width)))
+            confidence[view] = (
+                _overlap(final, stages.voted[view] > 0.5) + _overlap(final, stages.optimised[view] > 0)
+            ) / 2
+        missing = [photos.files[view].name for view, mask in enumerate(masks) if mask is None]
+        remarks = [f"Nothing of the object was found in {', '.join(missing)}."] if missing else []
+        return CoarseMasks(masks, confidence, remarks)
+
+    def stages(self, photos: Photos, progress: Progress) -> SelfmentStages:
+        """All stages of the method, one after the other.
+
+        Raises:
+            MaskError: the cameras look at nothing in common, or nothing stands out.
+        """
+        from surface_sos_ns.masks.segmentation_head import predict, train_head
+
+        features, distances, sphere = describe(self._features.load(), photos, progress)
+        progress("selfment: normalised cut of every photo")
+        clusters = cluster_patches(features, distances, LOOKS, self.seed)
+        table = rarity_elsewhere(clusters, distances)
+        near = [np.clip(1 - (grid / 0.7) ** 2, -3, 1).astype(np.float32) for grid in distances]
+        cut = cut_photos(features, [table[grid] for grid in clusters], near)
+        progress("selfment: Iterative Patch Optimisation")
+        try:
+            optimised = optimise_patches(features, cut, near, seed=self.seed)
+            progress("selfment: the photos vote in space")
+            voted = vote_patches(photos, optimised, sphere)
+            prior = [
+                (HULL_PRIOR * (2 * hull - 1) + NEAR_PRIOR * grid).astype(np.float32)
+                for hull, grid in zip(voted, near, strict=True)
+            ]
+            refined = optimise_patches(features, [hull > 0.5 for hull in voted], prior, passes=4, seed=self.seed)
+        except ValueError as error:
+            raise MaskError(
+                f"Nothing in these photos stands out as the object ({error}) Name a point on it and its radius, or "
+                "bring masks of a few photos."
+            ) from error
+        progress("selfment: training the head")
+        links = [neighbour_links(grid) for grid in features]
+        targets = [1 / (1 + np.exp(-grid)) for grid in refined]
+        head = train_head(features, targets, links, seed=self.seed)
+        verdicts = [predict(head, grid) for grid in features]
+        final = [
+            spread_over_neighbours(np.clip(odds, -MOST, MOST) + 2 * given, link) + before
+            for odds, given, link, before in zip(verdicts, prior, links, refined, strict=True)
+        ]
+        return SelfmentStages(cut, optimised, voted, refined, verdicts, final)
+
+
+def cut_photos(
+    features: Sequence[np.ndarray], rarity: Sequence[np.ndarray], near: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """The normalised cut of every photo on its own.
+
+    Args:
+        features: N grids (h, w, D) of vectors of length 1.
+        rarity: N grids (h, w), how rare the patches' looks are away from the object, log ratios within +-3.
+        near: N grids (h, w), how near to the object's place, at most 1.
+
+    Returns:
+        N grids (h, w) bool, the object's side.
+    """
+    result = []
+    for grid, rare, close in zip(features, rarity, near, strict=True):
+        grid = np.concatenate([grid, RARITY_WEIGHT * rare[..., None]], axis=-1)
+        prior = rare + close
+        shapes: list[tuple[int, int]] = []
+        while max(grid.shape[:2]) > CUT_SIDE:
+            shapes.append((len(grid), grid.shape[1]))
+            grid, prior = halved(grid), halved(prior)
+        height, width = grid.shape[:2]
+        cut = second_eigenvector(affinity(normalised(grid).reshape(height * width, -1)))
+        side = object_side(cut, prior.ravel()).reshape(height, width)
+        for shape in reversed(shapes):
+            side = doubled(side, shape)
+        result.append(side)
+    return result
+
+
+def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSphere) -> list[np.ndarray]:
+    """The masks of all photos voted in space, and seen from every photo again.
+
+    Args:
+        photos: N photos.
+        odds: N grids (h, w) of log-odds, positive for the object.
+        sphere: where the object was looked for.
+
+    Returns:
+        N grids (h, w) float32 in [0, 1]: the hull's projection, averaged over each patch.
+
+    Raises:
+        ValueError: no mask has any object pixel.
+    """
+    longest = max(int(photos.views.width.max()), int(photos.views.height.max()))
+    views = photos.views.scaled(min(1.0, VOTE_SIDE / longest))
+    sizes = list(zip(views.width.tolist(), views.height.tolist(), strict=True))
+    masks = [enlarged(grid, (height, width)) > 0.5 for grid, (width, height) in zip(odds, sizes, strict=True)]
+    if photos.radius is None:
+        sphere = _fitting_sphere(photos, views, masks, sphere)
+    projected = project_hull(vote_hull(views, masks, sphere, VOXELS), sphere, views)
+    return [
+        cv2.resize(image, grid.shape[::-1], interpolation=cv2.INTER_AREA)
+        for image, grid in zip(projected, odds, strict=True)
+    ]
+
+
+def _fitting_sphere(photos: Photos, views: Views, masks: Sequence[np.ndarray], before: ObjectSphere) -> ObjectSphere:
+    """The sphere that the masks suggest, unless it is elsewhere; never much larger than the one that was looked in."""
+    try:
+        found = find_object_sphere(views, masks, photos.points, near=photos.near)
+    except ValueError:
+        return before
+    if np.linalg.norm(found.centre - before.centre) > before.radius:
+        return before
+    return ObjectSphere(found.centre, min(found.radius, 1.3 * before.radius), found.source)
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> float:
+    union = int(np.count_nonzero(first | second))
+    return int(np.count_nonzero(first & second)) / union if union else 1.0
