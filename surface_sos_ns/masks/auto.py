@@ -12,7 +12,7 @@ from surface_sos_ns.masks.vote import vote
 __all__ = ["Auto"]
 
 WITHOUT_LABELS: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("selfment", {"features": "dinov2"}, "self-supervised features are installed"),
+    ("selfment", {"features": "network"}, "self-supervised features are installed"),
     ("prior", {}, "it needs nothing but the photos and their poses"),
     ("selfment", {"features": "descriptor"}, "it needs nothing but the photos"),
 )

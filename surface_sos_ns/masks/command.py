@@ -50,10 +50,11 @@ class Masks:
     """Radius of a sphere around object_point that holds the object, in the units of transforms.json."""
     allow_labels: bool = False
     """Auto: whether detectors that were trained with labels may be taken."""
-    features: Literal["auto", "dinov2", "dino", "dinov3", "descriptor"] | None = None
-    """Selfment, cosegment: which features of the photos. Descriptor is computed here and needs no weights."""
+    features: Literal["auto", "network", "descriptor"] | None = None
+    """Selfment, cosegment: features of a self-supervised network, or a descriptor of colour and texture, which needs no
+    weights. Auto: the network where its weights can be had."""
     model: str | None = None
-    """Selfment, cosegment: name of the features' weights."""
+    """Selfment, cosegment: another checkpoint of the network (DINO, DINOv2, DINOv3), by name or folder."""
     category: str | None = None
     """Maskrcnn: what the object is, such as cat."""
     device: str | None = None
