@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy.spatial import cKDTree
 from terminal import Terminal
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -148,6 +149,13 @@ def test_poses_are_those_of_the_capture_and_lead_back(run: Any, meta: dict[str, 
 # ------------------------------------------------------------------ pictures and mesh
 
 
+def lies_on_the_true_object(mesh: Any, capture: Path) -> bool:
+    """Whether most of a mesh is near the true surface, in the frame of transforms.json."""
+    true: Any = trimesh.load(capture / "gt_object.ply", force="mesh")
+    apart, _ = cKDTree(true.sample(20000, seed=0)).query(mesh.vertices)
+    return bool(np.median(apart) < 0.05 * np.ptp(true.bounds, axis=0).max())
+
+
 def test_pictures_fit_the_truth(run: Any, meta: dict[str, Any], demo_capture: Path) -> None:
     view = next(view for view in run.views if view.held_out)
     frame = next(frame for frame in meta["frames"] if frame["file_path"] == view.name)
@@ -188,9 +196,7 @@ def test_the_objects_depth_leads_to_its_surface_and_beyond_it_elsewhere(run: Any
 
 def test_the_mesh_is_the_object_in_the_captures_frame_and_in_its_colours(run: Any, demo_capture: Path) -> None:
     mesh = run.mesh(96)
-    true: Any = trimesh.load(demo_capture / "gt_object.ply", force="mesh")
-    size = np.ptp(true.bounds, axis=0).max()
-    assert np.abs(mesh.bounds - true.bounds).max() < 0.15 * size and mesh.is_watertight
+    assert lies_on_the_true_object(mesh, demo_capture)
     # Corners that look at a camera have the colour that its photo has there.
     view = run.views[0]
     pose = run.pose(view)
@@ -255,9 +261,7 @@ def test_the_export_command_on_a_trained_run(
     view = next(view for view in run.views if view.held_out)
     matte = cv2.imread(str(output / "mattes" / f"{Path(view.name).stem}.png"), cv2.IMREAD_UNCHANGED)
     assert np.abs(matte / 65535 - run.matte(view)).max() < 1e-3
-    mesh: Any = trimesh.load(output / "mesh" / "object.ply", force="mesh")
-    true: Any = trimesh.load(demo_capture / "gt_object.ply", force="mesh")
-    assert np.abs(mesh.bounds - true.bounds).max() < 0.15 * np.ptp(true.bounds, axis=0).max()
+    assert lies_on_the_true_object(trimesh.load(output / "mesh" / "object.ply", force="mesh"), demo_capture)
 
 
 @pytest.mark.seconds(40)
