@@ -77,37 +77,37 @@ class Slice:
         return Cut(torch.where(ahead > 0, reached, 0.0)[..., None], normal)
 
 
-def cut_open(images: dict[str, Tensor], cut: Cut, solid: Tensor) -> dict[str, Tensor]:
-    """Images of rays that start on a plane, with the object's inside shown where they start in it.
+def cut_open(images: dict[str, Tensor], cut: Cut, inside: Tensor) -> dict[str, Tensor]:
+    """Images of rays that start on a plane, with a face in one colour where they start inside the object.
 
     Args:
         images: (..., C) by name, see `NEEDS`; those there are.
         cut: of the same rays, from the camera on.
-        solid: (..., 1) in [0, 1], how surely each ray starts inside the object.
+        inside: (..., 1) bool, which rays start inside the object.
 
     Returns:
-        The same images; rays that never reach the plane see nothing.
+        The same images, depth from the camera on; rays that never reach the plane see nothing.
     """
-    seen = torch.isfinite(cut.distance).to(solid.dtype)
-    colour = torch.tensor(CUT_COLOUR).to(solid)
-    faces = {
-        "alpha": torch.ones_like(solid),
+    seen = torch.isfinite(cut.distance)
+    colour, one = torch.tensor(CUT_COLOUR), torch.ones(1)
+    face = {
+        "alpha": one,
         "rgb": colour,
         "foreground": colour,
-        "accumulation": torch.ones_like(solid),
+        "accumulation": one,
+        "depth": 0 * one,
+        "normals": 0.5 - 0.5 * cut.normal,
     }
     opened = dict(images)
-    for name in images.keys() & faces.keys():
-        opened[name] = torch.lerp(images[name], faces[name].expand_as(images[name]), solid) * seen
-    for name in images.keys() & {"background", "background_confidence"}:
-        opened[name] = images[name] * seen
+    for name in images.keys() & face.keys():
+        opened[name] = torch.where(inside, face[name].to(images[name]), images[name])
+    for name in opened.keys() & {"alpha", "rgb", "foreground", "accumulation", "background", "background_confidence"}:
+        opened[name] = opened[name] * seen
     if "depth" in images:
-        depth = torch.lerp(images["depth"], torch.zeros_like(solid), solid) + cut.distance
-        farthest = depth[seen > 0].max() if bool(seen.any()) else depth.new_zeros(())
-        opened["depth"] = torch.where(seen > 0, depth, farthest)
+        depth = opened["depth"] + cut.distance
+        opened["depth"] = torch.where(seen, depth, depth[seen].max() if bool(seen.any()) else 0.0)
     if "normals" in images:
-        face = (0.5 - 0.5 * cut.normal).expand_as(images["normals"])
-        opened["normals"] = torch.where(seen > 0, torch.lerp(images["normals"], face, solid), 0.5)
+        opened["normals"] = torch.where(seen, opened["normals"], 0.5)
     opened["mask"] = mask_image(opened["alpha"])
     if "overlay" in images:
         opened["overlay"] = overlay_image(opened["rgb"], opened["alpha"])

@@ -331,16 +331,16 @@ class SurfaceSOSModel(Model):
             rays = replace(rays, origins=rays.origins + reached * rays.directions)
         images = self._render_view(rays, need)
         with _without_interruption():
-            return look.applied(cut_open(images, cut, self._solid(rays, cut)))
+            return look.applied(cut_open(images, cut, self._starts_inside(rays, cut)))
 
-    def _solid(self, rays: RayBundle, cut: Cut) -> Tensor:
-        """(H, W, 1) how surely rays that were cut start inside the object."""
+    def _starts_inside(self, rays: RayBundle, cut: Cut) -> Tensor:
+        """(H, W, 1) bool: which rays that were cut start inside the object."""
         started = (torch.isfinite(cut.distance) & (cut.distance > 0))[..., 0]
         points, _ = self.scene.to_object_frame(rays.origins[started], rays.directions[started])
         times = None if rays.times is None else rays.times[started][..., 0]
-        solid = torch.zeros_like(cut.distance)
-        solid[started] = self.scene.solidity(points, times)[:, None]
-        return solid
+        inside = torch.zeros_like(started)
+        inside[started] = self.scene.inside(points, times)
+        return inside[..., None]
 
     def _smooth_edges(self, rays: RayBundle, images: dict[str, Tensor], need: Need) -> None:
         """Render more rays through the pixels of the object's outline and average, in place."""

@@ -119,8 +119,8 @@ class ViewerControls(ViewerControl):
         self.threshold = ViewerSlider(
             "Mask threshold",
             THRESHOLD,
-            0.01,
-            0.99,
+            0.0,
+            1.0,
             0.01,
             cb_hook=self._rerender,
             hint=f"Alpha from which on a pixel is in mask, and half tinted in overlay. In this viewer and in what it "
