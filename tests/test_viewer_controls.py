@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -191,12 +192,10 @@ def test_no_setting_ends_the_render_thread_of_any_browser(session):
         session.image()
         for threshold, show, colour in ((0.0, "background", (0, 0, 0)), (1.0, "object", (255, 255, 255))):
             controls.threshold.value, controls.show.value, controls.colour.value = threshold, show, colour
-            for facing in ("off", "facing you", "x", "y", "z"):
-                controls.slice.value = facing
-                for offset in (-1.0, 1.0):
-                    controls.offset.value = offset
-                    for name in ("rgb", "overlay", "depth"):
-                        assert session.image(name).shape == second.image().shape == (48, 64, 3)
+            names = itertools.cycle(("rgb", "overlay", "depth"))
+            for facing, offset in itertools.product(("off", "facing you", "x", "y", "z"), (-1.0, 1.0)):
+                controls.slice.value, controls.offset.value = facing, offset
+                assert session.image(next(names)).shape == second.image().shape == (48, 64, 3)
         panel._layer_depth.value = True
         assert session.image("normals").any() and second.image().any()
         session.browser.camera.position = np.zeros(3)  # in the object's centre, which a plane cannot face
@@ -275,7 +274,11 @@ def test_the_picture_in_the_panel_follows_the_camera(session, monkeypatch):
         reads.append(index)
         return np.full((6, 8, 3), 40, np.uint8)
 
-    dataset: Any = SimpleNamespace(
+    class Photos(SimpleNamespace):
+        def __len__(self) -> int:
+            return 2
+
+    dataset: Any = Photos(
         cameras=SimpleNamespace(camera_to_worlds=poses),
         image_filenames=[Path("a.jpg"), Path("b`.jpg")],
         get_coarse_mask=masks.__getitem__,
@@ -297,7 +300,6 @@ def test_the_picture_in_the_panel_follows_the_camera(session, monkeypatch):
     wait_until(lambda: controls.nearest_picture.content.startswith("`a.jpg`\n\n![0](data:image/jpeg;base64,"))
     assert move(21, 0, 1).startswith("`b'.jpg`: no coarse mask")
     assert move(0, 1, 21).startswith("`a.jpg`") and reads == [0, 1], "each photo is read once"
-    dataset.__class__.__len__ = lambda _: 2
     found: Any = SimpleNamespace(masks=[None, masks[0]])
     assert coarse_mask(dataset, found, 1) is masks[0] and coarse_mask(dataset, None, 1) is None
     controls.nearest.value = False
