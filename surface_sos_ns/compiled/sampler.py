@@ -18,7 +18,6 @@ from torch import Tensor
 
 from surface_sos_ns.compiled.simd import exp, sigmoid, truncate
 from surface_sos_ns.compiled.threads import parallel
-from surface_sos_ns.sampling.candidates import LEAST_INSIDE
 
 _CHUNK = 32  # coarse intervals between two looks at the light that is left
 _BATCH = 32  # rays whose samples are looked up together; threads take whole batches
@@ -111,9 +110,8 @@ def _candidates(origin, direction, fractions, before, within, near_fraction, far
     half = np.sqrt(max(one - (mx * mx + my * my + mz * mz), np.float32(0.09)))
     enter, leave = middle - half, middle + half
     near = max(near_fraction * enter, np.float32(1e-2))
-    inside = np.float32(LEAST_INSIDE) if enter < near else least
     enter = max(enter, near + least)
-    leave = max(leave, enter + inside)
+    leave = max(leave, enter + least)
     beyond = before + within
     for i in range(before):
         edges[i] = near + (enter - near) * fractions[i]

@@ -5,10 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LEAST_INSIDE = 2.0
-"""Least length, object radii, of the dense part of rays that start inside or behind the sphere: near its far side they
-would otherwise have nearly all of their intervals, linear in disparity, right in front of them."""
-
 
 def sphere_crossing(origins: Tensor, directions: Tensor, least_half_width: float = 0.3) -> tuple[Tensor, Tensor]:
     """Distances at which rays enter and leave the unit sphere.
@@ -45,9 +41,8 @@ def candidate_edges(
     """
     enter, leave = sphere_crossing(origins, directions)
     near = (near_fraction * enter).clamp(min=1e-2)
-    least = torch.where(enter < near, LEAST_INSIDE, 1e-3)
     enter = torch.maximum(enter, near + 1e-3)
-    leave = torch.maximum(leave, enter + least)
+    leave = torch.maximum(leave, enter + 1e-3)
     before, inside, beyond = (torch.linspace(0, 1, n + 1, device=origins.device) for n in counts)
     first = near[:, None] + (enter - near)[:, None] * before[None, :-1]
     middle = enter[:, None] + (leave - enter)[:, None] * inside[None, :-1]
