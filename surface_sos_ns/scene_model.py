@@ -635,6 +635,28 @@ class SurfaceSOS(nn.Module):
         solid = torch.sigmoid((dilation - self.focor(points, normals=False).sdf) * slope)
         return solid * torch.sigmoid(4.0 * self.label(points)) if self.config.split == "votes" else solid
 
+    @torch.no_grad()
+    def inside(self, points: Tensor, time: Tensor | None = None, chunk: int = 1 << 15) -> Tensor:
+        """(P,) bool: which points (P, 3) of the object frame lie inside the object, as it is at times (P,).
+
+        Inside FoCoR's surface, where votes split the layers also on the label's side of the object.
+
+        Raises:
+            ValueError: the object may deform and there are no times.
+        """
+        if self.deformation is not None and time is None:
+            raise ValueError("the object may deform (scene.deformation): points need times")
+        votes = self.config.split == "votes"
+        found = torch.zeros_like(points[:, 0], dtype=torch.bool)
+        for index in (points.norm(dim=-1) < 1.0).nonzero()[:, 0].split(chunk):
+            seen = points[index]
+            supported = look_up_in_cube(self._label_support(), seen, self.compiled) > LABEL_SUPPORT
+            if self.deformation is not None and time is not None:
+                seen = self.deformation(seen, time[index]).points
+            solid = self.focor(seen, normals=False).sdf < 0
+            found[index] = solid & supported & (self.label(seen) > 0) if votes else solid
+        return found
+
     # ------------------------------------------------------------------ start
 
     def initialise(

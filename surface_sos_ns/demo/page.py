@@ -5,7 +5,6 @@ One HTML file with the pictures inside it (it can be mailed), and the same pictu
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+from surface_sos_ns.pictures import data_url
 
 COLUMNS = (
     ("photo", "photo"),
@@ -166,14 +167,6 @@ section h3 span { color: var(--accent); font-weight: 600; }
 """
 
 
-def _embedded(picture: np.ndarray, lossless: bool) -> str:
-    kind, options = ("png", []) if lossless else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, 92])
-    ok, data = cv2.imencode(".png" if lossless else ".jpg", picture[..., ::-1], options)
-    if not ok:
-        raise OSError("could not encode a picture of the page")
-    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
-
-
 def write_page(
     folder: Path, views: list[ViewPictures], figures: list[Figure], *, title: str, intro: str, video: Path | None = None
 ) -> Path:
@@ -214,7 +207,7 @@ def write_page(
         for key, label in COLUMNS:
             if key in view.tiles:
                 flat = key in ("coarse", "mask", "truth", "error")
-                source = _embedded(view.tiles[key], lossless=flat)
+                source = data_url(view.tiles[key], lossless=flat)
                 parts.append(
                     f"<figure><img src='{source}' alt='{html.escape(view.name)}: {html.escape(label)}'>"
                     f"<figcaption>{html.escape(label)}</figcaption></figure>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,9 @@ from torch.nn import Parameter
 from surface_sos_ns.compiled.threads import claim_cores, thread_count
 from surface_sos_ns.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.plugin.look import Cut, Look, cut_open, mask_image, overlay_image
 from surface_sos_ns.plugin.training_views import TrainingViews
+from surface_sos_ns.plugin.viewer_controls import ViewerControls
 from surface_sos_ns.plugin.viewing import NEEDS, Need, ViewerDefaults, ViewImages, shown_in
 from surface_sos_ns.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
 from surface_sos_ns.rendering.completion import complete
@@ -37,8 +39,8 @@ from surface_sos_ns.warm_start import camera_distance, sight_lines
 if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
 
-OVERLAY_COLOUR = (1.0, 0.35, 0.1)
 _need: contextvars.ContextVar[Need] = contextvars.ContextVar("need", default=Need.PLATE)
+_rendered: contextvars.ContextVar[Callable[[int], None] | None] = contextvars.ContextVar("rendered", default=None)
 
 
 @dataclass
@@ -109,6 +111,7 @@ class SurfaceSOSModel(Model):
         needed = poses.mode != "off" or self.scene.deformation is not None
         self.training_views = TrainingViews(self.num_train_data, poses) if needed else None
         self.viewer_defaults = ViewerDefaults()
+        self.viewer_controls = ViewerControls()
         self._points: Tensor | None = None
         self._need_so_far = Need.MATTE
 
@@ -209,8 +212,10 @@ class SurfaceSOSModel(Model):
                 origins, directions, ray_bundle.camera_indices[..., 0], probes=probes, time=time
             )
             return {"rgb": rendering.rgb, "rendering": rendering}
-        need = _need.get()
+        need, rendered = _need.get(), _rendered.get()
         with _without_interruption():
+            if rendered is not None:
+                rendered(len(ray_bundle))
             if need is Need.MATTE:
                 return _matte_images(self.scene.matte(origins, directions, time=time))
             images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE, time=time))
@@ -224,14 +229,13 @@ class SurfaceSOSModel(Model):
         rgb = rendering.rgb.clamp(0, 1)
         matte = _matte_images(rendering.alpha)
         alpha = matte["alpha"]
-        tint = 0.5 * alpha * torch.tensor(OVERLAY_COLOUR, device=rgb.device)
         return {
             "rgb": rgb,
             **matte,
             "foreground": rendering.foreground.clamp(0, 1),
             "background": rendering.background.clamp(0, 1),
             "background_confidence": rendering.background_confidence[:, None],
-            "overlay": (1 - 0.5 * alpha) * rgb + tint,
+            "overlay": overlay_image(rgb, alpha),
             "depth": rendering.depth[:, None] * self.scene.radius,
             "object_depth": rendering.object_depth[:, None] * self.scene.radius,
             "normals": torch.nn.functional.normalize(rendering.normal, dim=-1) * 0.5 * alpha + 0.5,
@@ -277,21 +281,23 @@ class SurfaceSOSModel(Model):
     ) -> MutableMapping[str, Tensor]:
         """Images (H, W, C) of a view's rays (H, W), by name; see `ViewImages`.
 
-        For the viewer, what its panel shows is rendered here, where a move of the camera can break it off. Commands
-        (ns-render, ns-eval, ns-export, evaluation while training) take what they want from the result.
+        For the viewer, what its panel shows is rendered here, as the controls there have it, and a move of the camera
+        can break it off. Commands (ns-render, ns-eval, ns-export, evaluation while training) take what they want from
+        the result.
         """
         thread = threading.current_thread()
         if isinstance(thread, RenderStateMachine):
             viewer = thread.viewer
             with _without_interruption():
-                need = shown_in(viewer.control_panel)
+                look = self.viewer_controls.look()
+                need = shown_in(viewer.control_panel, look.needs())
 
             def render_late(need: Need) -> dict[str, Tensor]:
                 # The choice in the panel has changed meanwhile, and the viewer has given its lock back.
                 with viewer.train_lock or nullcontext(), self._evaluating():
-                    return self._render_view(camera_ray_bundle, need)
+                    return self._render_look(camera_ray_bundle, need, look)
 
-            return ViewImages(render_late, self._render_view(camera_ray_bundle, need))
+            return ViewImages(render_late, self._render_look(camera_ray_bundle, need, look), look.needs())
         if thread is not threading.main_thread():  # nothing is known about when it would come back for more
             return self._render_view(camera_ray_bundle, Need.PLATE)
 
@@ -320,6 +326,27 @@ class SurfaceSOSModel(Model):
                 images["background"] = complete(images["background"], images["background_confidence"][..., 0])
         return images
 
+    def _render_look(self, rays: RayBundle, need: Need, look: Look) -> dict[str, Tensor]:
+        """Images (H, W, C) of a view as a viewer is to show it."""
+        if look.slice is None:
+            return look.applied(self._render_view(rays, need))
+        with _without_interruption():
+            cut = look.slice.cut(rays.origins, rays.directions, self.scene.centre, self.scene.radius)
+            reached = torch.where(torch.isfinite(cut.distance), cut.distance, 0.0)
+            rays = replace(rays, origins=rays.origins + reached * rays.directions)
+        images = self._render_view(rays, need)
+        with _without_interruption():
+            return look.applied(cut_open(images, cut, self._starts_inside(rays, cut)))
+
+    def _starts_inside(self, rays: RayBundle, cut: Cut) -> Tensor:
+        """(H, W, 1) bool: which rays that were cut start inside the object."""
+        started = (torch.isfinite(cut.distance) & (cut.distance > 0))[..., 0]
+        points, _ = self.scene.to_object_frame(rays.origins[started], rays.directions[started])
+        times = None if rays.times is None else rays.times[started][..., 0]
+        inside = torch.zeros_like(started)
+        inside[started] = self.scene.inside(points, times)
+        return inside[..., None]
+
     def _smooth_edges(self, rays: RayBundle, images: dict[str, Tensor], need: Need) -> None:
         """Render more rays through the pixels of the object's outline and average, in place."""
         chosen = edge_pixels(images["alpha"][..., 0])
@@ -338,6 +365,16 @@ class SurfaceSOSModel(Model):
             if name in found:
                 images[name][chosen] = (images[name][chosen] + found[name].sum(1)) / (shape[1] + 1)
         images["mask"][chosen] = _matte_images(images["alpha"][chosen][..., 0])["mask"]
+
+    @staticmethod
+    @contextmanager
+    def telling(rendered: Callable[[int], None]) -> Iterator[None]:
+        """Inside, this thread calls `rendered` with a number of rays whenever that many are about to be rendered."""
+        token = _rendered.set(rendered)
+        try:
+            yield
+        finally:
+            _rendered.reset(token)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -418,7 +455,7 @@ class SurfaceSOSModel(Model):
 def _matte_images(alpha: Tensor) -> dict[str, Tensor]:
     """The outputs that alpha (R,) is enough for."""
     alpha = alpha.clamp(0, 1)[:, None]
-    return {"mask": (alpha > THRESHOLD).to(alpha.dtype).expand(-1, 3), "alpha": alpha}
+    return {"mask": mask_image(alpha), "alpha": alpha}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, KeysView, MutableMapping
+from collections.abc import Callable, Iterator, KeysView, Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
 from nerfstudio.viewer.viewer_elements import ViewerControl
@@ -51,16 +51,22 @@ class ViewImages(MutableMapping[str, Tensor]):
     Args:
         render: returns all images of a need, those of lesser needs included.
         images: what is rendered already.
+        needs: what each output takes.
     """
 
-    def __init__(self, render: Callable[[Need], dict[str, Tensor]], images: dict[str, Tensor] | None = None):
-        self._render = render
+    def __init__(
+        self,
+        render: Callable[[Need], dict[str, Tensor]],
+        images: dict[str, Tensor] | None = None,
+        needs: Mapping[str, Need] = NEEDS,
+    ):
+        self._render, self._needs = render, needs
         self._images = dict(images or {})
         self._names = dict.fromkeys(NEEDS)
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self._names and name not in self._images:
-            self._images = {**self._render(NEEDS[name]), **self._images}
+            self._images = {**self._render(self._needs[name]), **self._images}
         return self._images[name]
 
     def __setitem__(self, name: str, image: Tensor) -> None:
@@ -85,8 +91,8 @@ class ViewImages(MutableMapping[str, Tensor]):
         return self._names.keys()
 
 
-def shown_in(panel: ControlPanel) -> Need:
-    """What the images take that a viewer's panel is set to show.
+def shown_in(panel: ControlPanel, needs: Mapping[str, Need] = NEEDS) -> Need:
+    """What the images take that a viewer's panel is set to show, each of them by `needs`.
 
     Before the first image there is no choice to read yet; the viewer then shows the first output, the colours.
     """
@@ -95,7 +101,7 @@ def shown_in(panel: ControlPanel) -> Need:
         names.append(panel.split_output_render)
     if panel.layer_depth:  # to hide what stands behind a surface
         names.append("depth")
-    return max(NEEDS.get(name, Need.LAYERS) for name in names)
+    return max(needs.get(name, needs["rgb"]) for name in names)
 
 
 class ViewerDefaults(ViewerControl):

@@ -1,0 +1,152 @@
+"""How a viewer shows a view: which layer, where the mask ends, what is behind a cut-out, what is cut away.
+
+Pure functions on rendered images. What commands write has none of it: their look is the default one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from surface_sos_ns.metrics import THRESHOLD
+from surface_sos_ns.plugin.viewing import NEEDS, Need
+
+OVERLAY_COLOUR = (1.0, 0.35, 0.1)
+CUT_COLOUR = (0.98, 0.86, 0.55)
+"""The inside of the object, where it is cut open."""
+
+Show = Literal["both", "object", "background"]
+Facing = Literal["camera", "x", "y", "z"]
+
+
+def mask_image(alpha: Tensor, threshold: float = THRESHOLD) -> Tensor:
+    """(..., 3) white where alpha (..., 1) is over the threshold, else black."""
+    return (alpha > threshold).to(alpha.dtype).expand(*alpha.shape[:-1], 3)
+
+
+def overlay_image(rgb: Tensor, alpha: Tensor) -> Tensor:
+    """(..., 3) the view with the object tinted, half at most, by alpha (..., 1)."""
+    tint = 0.5 * alpha * torch.tensor(OVERLAY_COLOUR, device=rgb.device)
+    return (1 - 0.5 * alpha) * rgb + tint
+
+
+def moved_half(alpha: Tensor, threshold: float) -> Tensor:
+    """Alpha bent so that the threshold comes to lie at a half; 0 and 1 stay, and so does the order."""
+    below = 0.5 * alpha / max(threshold, 1e-6)
+    above = 0.5 + 0.5 * (alpha - threshold) / max(1 - threshold, 1e-6)
+    return torch.where(alpha > threshold, above, below).clamp(0, 1)
+
+
+class Cut(NamedTuple):
+    """What a slice does to rays (..., 3)."""
+
+    distance: Tensor  # (..., 1) along the ray to the plane: 0 behind it, infinite where it is never reached
+    normal: Tensor  # (3,) of the plane, away from the camera
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A plane; what lies between it and the camera is cut away."""
+
+    facing: Facing
+    """Square to the line from the camera to the object, or to an axis of the viewer's world."""
+    offset: float
+    """Of the plane from the object's centre, in radii of its sphere: away from the camera, or along the axis."""
+
+    def cut(self, origins: Tensor, directions: Tensor, centre: Tensor, radius: Tensor) -> Cut:
+        """How far along each ray the plane is.
+
+        Args:
+            origins, directions: (..., 3) of one camera's rays, world frame, directions unit.
+            centre, radius: (3,) and () of the object sphere.
+        """
+        eye = origins.reshape(-1, 3).mean(0)
+        if self.facing == "camera":
+            normal = F.normalize(centre - eye, dim=0)
+            point = centre + self.offset * radius * normal
+        else:
+            normal = torch.eye(3).to(centre)["xyz".index(self.facing)]
+            point = centre + self.offset * radius * normal
+            normal = torch.where((point - eye) @ normal >= 0, normal, -normal)
+        ahead, slope = (point - origins) @ normal, directions @ normal
+        reached = torch.where(slope > 1e-6, ahead / slope.clamp(min=1e-6), torch.inf)
+        return Cut(torch.where(ahead > 0, reached, 0.0)[..., None], normal)
+
+
+def cut_open(images: dict[str, Tensor], cut: Cut, inside: Tensor) -> dict[str, Tensor]:
+    """Images of rays that start on a plane, with a face in one colour where they start inside the object.
+
+    Args:
+        images: (..., C) by name, see `NEEDS`; those there are.
+        cut: of the same rays, from the camera on.
+        inside: (..., 1) bool, which rays start inside the object.
+
+    Returns:
+        The same images, depth from the camera on; rays that never reach the plane see nothing.
+    """
+    seen = torch.isfinite(cut.distance)
+    colour, one = torch.tensor(CUT_COLOUR), torch.ones(1)
+    face = {
+        "alpha": one,
+        "rgb": colour,
+        "foreground": colour,
+        "accumulation": one,
+        "depth": 0 * one,
+        "normals": 0.5 - 0.5 * cut.normal,
+    }
+    opened = dict(images)
+    for name in images.keys() & face.keys():
+        opened[name] = torch.where(inside, face[name].to(images[name]), images[name])
+    for name in opened.keys() & {"alpha", "rgb", "foreground", "accumulation", "background", "background_confidence"}:
+        opened[name] = opened[name] * seen
+    if "depth" in images:
+        depth = opened["depth"] + cut.distance
+        opened["depth"] = torch.where(seen, depth, depth[seen].max() if bool(seen.any()) else 0.0)
+    if "normals" in images:
+        opened["normals"] = torch.where(seen, opened["normals"], 0.5)
+    opened["mask"] = mask_image(opened["alpha"])
+    if "overlay" in images:
+        opened["overlay"] = overlay_image(opened["rgb"], opened["alpha"])
+    return opened
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a viewer's panel is set to. The default look is that of commands."""
+
+    show: Show = "both"
+    """What `rgb` shows: the whole view, the object over `colour`, or the clean plate."""
+    threshold: float = THRESHOLD
+    """Of alpha, from which on a pixel is in `mask`; `overlay` is half tinted there."""
+    colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Behind the object in `foreground`, 0 to 1."""
+    slice: Slice | None = None
+    """What is cut away."""
+
+    def needs(self) -> dict[str, Need]:
+        """What each output takes."""
+        return {**NEEDS, "rgb": Need.PLATE} if self.show == "background" else NEEDS
+
+    def applied(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Images (..., C) as this look has them; `rgb` is left out where it shows what is not rendered."""
+        if self == Look():
+            return images
+        shown, alpha = dict(images), images["alpha"]
+        if self.threshold != THRESHOLD:
+            shown["mask"] = mask_image(alpha, self.threshold)
+            if "overlay" in images:
+                shown["overlay"] = overlay_image(images["rgb"], moved_half(alpha, self.threshold))
+        if "foreground" in images:
+            behind = (1 - alpha) * torch.tensor(self.colour).to(alpha)
+            shown["foreground"] = (images["foreground"] + behind).clamp(0, 1)
+            if self.show == "object":
+                shown["rgb"] = shown["foreground"]
+        if self.show == "background":
+            shown.pop("rgb", None)
+            if "background" in images:
+                shown["rgb"] = images["background"]
+        return shown

@@ -1,0 +1,68 @@
+"""The photo taken from nearest to where a viewer looks from, with its coarse mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from surface_sos_ns.plugin.dataset import SurfaceSOSDataset, resized
+from surface_sos_ns.plugin.look import overlay_image
+
+if TYPE_CHECKING:  # capture/ brings scipy and more
+    from surface_sos_ns.capture.object_prior import ObjectPrior
+
+THUMBNAIL = 280
+"""Width of a thumbnail in pixels."""
+
+
+def nearest_view(position: np.ndarray, positions: np.ndarray, centre: np.ndarray) -> int:
+    """Which of some cameras sees the object most as one at `position` does: from its side, then from its distance.
+
+    Args:
+        position: (3,) of a camera.
+        positions: (N, 3) of the cameras to choose from.
+        centre: (3,) of the object.
+    """
+
+    def side(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        away = points - centre
+        distance = np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-9)
+        return away / distance, np.log(distance[..., 0])
+
+    (here, near), (there, far) = side(position), side(positions)
+    angle = np.arccos(np.clip(there @ here, -1, 1))
+    return int(np.argmin(angle**2 + (far - near) ** 2))
+
+
+def mask_over_photo(photo: np.ndarray, mask: np.ndarray | None, width: int = THUMBNAIL) -> np.ndarray:
+    """(h, width, 3) uint8: a photo (H, W, 3) uint8 with its mask (H, W) in 0..1 tinted, if it has one."""
+    height = max(1, round(photo.shape[0] * width / photo.shape[1]))
+    small = resized(photo, width, height)
+    if mask is None:
+        return small
+    tint = torch.from_numpy(resized(np.asarray(mask, np.float32), width, height))[..., None]
+    return (overlay_image(torch.from_numpy(small) / 255, tint) * 255).round().byte().numpy()
+
+
+def coarse_mask(dataset: SurfaceSOSDataset, prior: ObjectPrior | None, index: int) -> np.ndarray | None:
+    """(H, W) in 0..1: the coarse mask of a training view; where none was given, the one found before training."""
+    given = dataset.get_coarse_mask(index)
+    if given is not None or prior is None or len(prior.masks) != len(dataset):
+        return given
+    return prior.masks[index]
+
+
+def kept_prior(path: Path) -> ObjectPrior | None:
+    """What training started from, of a run that keeps it at `path`.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    from surface_sos_ns.capture.object_prior import ObjectPrior
+
+    return ObjectPrior.load(path)
