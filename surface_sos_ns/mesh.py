@@ -19,7 +19,9 @@ class MeshError(ValueError):
     """There is no surface; the message says why."""
 
 
-def object_mesh(scene: SurfaceSOS, resolution: int = 192, chunk: int = 1 << 16) -> trimesh.Trimesh:
+def object_mesh(
+    scene: SurfaceSOS, resolution: int = 192, chunk: int = 1 << 16, colours: bool = False
+) -> trimesh.Trimesh:
     """The object's surface, closed, in the world frame, normals outwards; nothing floats beside it.
 
     The solid is an intersection: inside FoCoR, on the object's side of what splits the layers, within reach of the
@@ -30,6 +32,7 @@ def object_mesh(scene: SurfaceSOS, resolution: int = 192, chunk: int = 1 << 16) 
         scene: a trained model.
         resolution: cells per axis of the grid over the object sphere's cube.
         chunk: grid points evaluated at once.
+        colours: give the vertices the object's colours there, see `surface_colours`.
 
     Raises:
         MeshError: nothing is object in this scene, or its foreground is no signed distance.
@@ -42,7 +45,28 @@ def object_mesh(scene: SurfaceSOS, resolution: int = 192, chunk: int = 1 << 16) 
     field = np.maximum.reduce([distance, _distance_to_zero(-split, cell), sphere])
     if scene.config.split == "votes":
         field = np.maximum(field, _distance_to_zero(LABEL_SUPPORT - votes, cell))
-    return surface_mesh(field, scene.centre.cpu().numpy(), float(scene.radius))
+    mesh = surface_mesh(field, scene.centre.cpu().numpy(), float(scene.radius))
+    if colours:
+        import trimesh
+
+        seen = surface_colours(scene, mesh.vertices, chunk)
+        mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=np.rint(seen * 255).astype(np.uint8))
+    return mesh
+
+
+@torch.no_grad()
+def surface_colours(scene: SurfaceSOS, points: np.ndarray, chunk: int = 1 << 16) -> np.ndarray:
+    """(P, 3) float32, 0 to 1: the object's colours at surface points (P, 3), world frame, seen straight from outside.
+
+    Exposure and white balance are the mean over the training photos.
+    """
+    positions = torch.as_tensor(points, dtype=torch.float32, device=scene.centre.device)
+    gain, offset = scene.mean_appearance()
+    seen = []
+    for part in ((positions - scene.centre) / scene.radius).split(chunk):
+        _, rgb, _ = _seen_from_outside(scene, part)
+        seen.append((rgb * gain + offset).clamp(0, 1).cpu())
+    return torch.cat(seen).numpy()
 
 
 def surface_mesh(field: np.ndarray, centre: np.ndarray, radius: float) -> trimesh.Trimesh:
@@ -88,12 +112,18 @@ def _grids(scene: SurfaceSOS, resolution: int, chunk: int) -> tuple[np.ndarray, 
 
 def _predicted(scene: SurfaceSOS, points: Tensor) -> tuple[Tensor, Tensor]:
     """FoCoR's distance and the logit of the alpha of eq. 3 at points (P, 3), seen straight from the outside."""
+    sdf, _, alpha = _seen_from_outside(scene, points)
+    assert alpha is not None
+    return sdf, torch.logit(alpha, eps=1e-6)
+
+
+def _seen_from_outside(scene: SurfaceSOS, points: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """FoCoR's distance (P,), colours (P, 3) and predicted alpha at points (P, 3), looking against the normal."""
     surface = scene.focor(points)
     assert surface.normal is not None
     unit = torch.nn.functional.normalize(surface.normal, dim=-1)
-    _, alpha = scene.focor_colour(torch.cat([points, unit, surface.sdf[:, None], surface.geometry], -1), -unit)
-    assert alpha is not None
-    return surface.sdf, torch.logit(alpha, eps=1e-6)
+    rgb, alpha = scene.focor_colour(torch.cat([points, unit, surface.sdf[:, None], surface.geometry], -1), -unit)
+    return surface.sdf, rgb, alpha
 
 
 def _distance_to_zero(values: np.ndarray, cell: float) -> np.ndarray:

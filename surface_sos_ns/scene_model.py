@@ -536,6 +536,10 @@ class SurfaceSOS(nn.Module):
         code = self.appearance.mean(0, keepdim=True).detach() if view is None else self.appearance[view]
         return torch.exp(code[:, :3]), code[:, 3:]
 
+    def mean_appearance(self) -> tuple[Tensor, Tensor]:
+        """Gain and offset (1, 3) that stand for exposure and white balance where no view is meant."""
+        return self._appearance(None)
+
     # ------------------------------------------------------------------ caches and m^P
 
     @torch.no_grad()

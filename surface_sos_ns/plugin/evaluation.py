@@ -1,4 +1,4 @@
-"""A run opened for scoring: the trained model, and every photo of its capture with the truth that training lacks."""
+"""What scoring needs beside a run (`surface_sos_ns.load_run`): every photo with the truth that training lacks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 import tyro
 from nerfstudio.engine.trainer import TrainerConfig
-from nerfstudio.utils.eval_utils import eval_setup
 
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
 from surface_sos_ns.plugin.methods import surface_sos, surface_sos_lite, surface_sos_paper
-from surface_sos_ns.plugin.model import SurfaceSOSModel
 
 if TYPE_CHECKING:  # capture/ brings scipy and more
     from surface_sos_ns.capture.object_prior import ObjectPrior
@@ -48,13 +46,6 @@ def training_config(method: str, options: Sequence[str]) -> TrainerConfig:
             return tyro.cli(type(default), args=list(options), default=default, config=markers)
     except SystemExit as error:
         raise ValueError(f"ns-train {method} {' '.join(options)}\n{said.getvalue()}") from error
-
-
-def load_run(config: Path) -> tuple[SurfaceSOSModel, SurfaceSOSDataManagerConfig]:
-    """A trained model, ready to render, and the configuration that its photos are read with."""
-    _, pipeline, _, _ = eval_setup(config)
-    manager = cast("SurfaceSOSDataManager", pipeline.datamanager)
-    return cast("SurfaceSOSModel", pipeline.model), manager.config
 
 
 def scoring_views(config: SurfaceSOSDataManagerConfig) -> ScoringViews:

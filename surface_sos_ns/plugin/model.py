@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from surface_sos_ns.compiled.threads import claim_cores, thread_count
 from surface_sos_ns.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
 from surface_sos_ns.plugin.training_views import TrainingViews
-from surface_sos_ns.plugin.viewing import Need, ViewerDefaults, ViewImages, shown_in
+from surface_sos_ns.plugin.viewing import NEEDS, Need, ViewerDefaults, ViewImages, shown_in
 from surface_sos_ns.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
 from surface_sos_ns.rendering.completion import complete
 from surface_sos_ns.rendering.edges import edge_pixels, sub_pixel_directions
@@ -240,12 +240,32 @@ class SurfaceSOSModel(Model):
 
         Where the object may deform, a camera without a time shows it as the nearest training view saw it.
         """
+        return cast("MutableMapping[str, Tensor]", super().get_outputs_for_camera(self.as_trained(camera), obb_box))
+
+    @torch.no_grad()
+    def as_trained(self, camera: Cameras) -> Cameras:
+        """One camera with the pose and the time that it is rendered with, where those are not its own; world frame."""
         if self.training_views is not None:
-            with torch.no_grad():
-                camera = self.training_views.refined(camera)
+            camera = self.training_views.refined(camera)
             if self.scene.deformation is not None:
                 camera = self.training_views.timed(camera)
-        return cast("MutableMapping[str, Tensor]", super().get_outputs_for_camera(camera, obb_box))
+        return camera
+
+    @torch.no_grad()
+    def images(self, camera: Cameras, names: Iterable[str]) -> dict[str, Tensor]:
+        """Images (H, W, C) of one camera by name, see `NEEDS`; nothing is rendered that they do not need.
+
+        Raises:
+            KeyError: there is no image of such a name.
+        """
+        names = list(names)
+        need = max((NEEDS[name] for name in names), default=None)
+        if need is None:
+            return {}
+        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+        with self._evaluating():
+            found = self._render_view(rays, need, smooth_edges=True)
+        return {name: found[name] for name in names}
 
     def get_outputs_for_camera_ray_bundle(  # type: ignore[override]
         self, camera_ray_bundle: RayBundle

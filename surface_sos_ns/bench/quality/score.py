@@ -93,10 +93,11 @@ def score_run(config: str, capture: str, folder: str) -> None:
         capture: its capture's folder.
         folder: where scores, contact sheet and mesh go.
     """
-    from surface_sos_ns.plugin.evaluation import load_run, scoring_views
+    from surface_sos_ns.api import load_run
+    from surface_sos_ns.plugin.evaluation import scoring_views
 
-    model, data = load_run(Path(config))
-    views = scoring_views(data)
+    run = load_run(config)
+    model, views = run.model, scoring_views(run.data)
     shown = set(_chosen(views))
     rows, pictures = [], []
     for index, item in _items(views):

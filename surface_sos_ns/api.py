@@ -1,0 +1,394 @@
+"""A trained run, opened from Python: the views of its capture, and all that can be rendered of them.
+
+    from surface_sos_ns import load_run
+
+    run = load_run("outputs/SCENE/surface-sos-lite/TIME/config.yml")
+    matte = run.matte("frame_00001.jpg")  # (H, W) float32, 0 to 1
+    for view in run.views:
+        plate = run.clean_plate(view)  # (H, W, 3) float32, 0 to 1
+
+Frames: cameras are nerfstudio's, in its world frame. `Run.pose`, `Run.mesh` and `Run.placed` speak of the capture's own
+frame, that of its transforms.json; `Run.capture_to_world` leads from there to the world frame.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import torch
+import yaml
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.configs.method_configs import all_methods
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.engine.trainer import TrainerConfig
+
+from surface_sos_ns.capture.lens import pinhole, undistorted
+from surface_sos_ns.mesh import MeshError, object_mesh
+from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, list_checkpoints
+from surface_sos_ns.plugin.datamanager import (
+    SurfaceSOSDataManager,
+    SurfaceSOSDataManagerConfig,
+    views_from_cameras,
+)
+from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
+from surface_sos_ns.plugin.dataset import read_image, resized
+from surface_sos_ns.plugin.model import SurfaceSOSModel
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
+from surface_sos_ns.plugin.viewing import NEEDS
+
+if TYPE_CHECKING:
+    import trimesh
+
+__all__ = ["Lens", "MeshError", "Run", "RunError", "Size", "View", "load_run"]
+
+Size = Literal["original", "training"]
+Lens = Literal["original", "undistorted"]
+
+
+class RunError(ValueError):
+    """A run cannot be opened, or has no such view; the message names it, and says what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A photo of a run's capture.
+
+    Attributes:
+        index: its place in `Run.views`.
+        name: its file_path in transforms.json.
+        path: its file, at original size.
+        held_out: whether training has not seen it.
+        camera: one camera (1,), world frame, of the photo's original size and lens; its pose is the capture's.
+    """
+
+    index: int
+    name: str
+    path: Path
+    held_out: bool
+    camera: Cameras
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the photo in pixels."""
+        return int(self.camera.width[0]), int(self.camera.height[0])
+
+    def photo(self) -> np.ndarray:
+        """(H, W, 3) uint8, as the file has it.
+
+        Raises:
+            CaptureError: the file is missing or no image.
+        """
+        return read_image(self.path)
+
+
+@dataclass(eq=False)
+class Run:
+    """A trained model with its capture; made by `load_run`.
+
+    Wherever a method takes a camera, it may be a `View`, its index, its name (or as much of the path's end as is
+    unique, with or without suffix: "frame_00001"), or any single nerfstudio camera in the world frame. A view stands
+    for its photo's original size and lens; `camera` gives others. Images are float32 numpy arrays, 0 to 1.
+
+    Attributes:
+        config: the run's config.yml.
+        checkpoint: the file that was loaded.
+        model: in evaluation mode, on a GPU where one works.
+        data: how the capture was read for training.
+        capture: the folder that the names of the views are relative to.
+        views: all photos, in the order of their names.
+        factor: how many times smaller than the originals training used the photos.
+        capture_to_world: (4, 4) float64, points of transforms.json's frame to the world frame, scale included.
+    """
+
+    config: Path
+    checkpoint: Path
+    model: SurfaceSOSModel
+    data: SurfaceSOSDataManagerConfig
+    capture: Path
+    views: tuple[View, ...]
+    factor: int
+    capture_to_world: np.ndarray
+
+    # ------------------------------------------------------------------ cameras
+
+    @property
+    def cameras(self) -> Cameras:
+        """All views' cameras (N,), world frame, original sizes and lenses."""
+        return self._cameras
+
+    @cached_property
+    def _cameras(self) -> Cameras:
+        joined: dict[str, Any] = {}
+        cameras = [view.camera for view in self.views]
+        for name in ("camera_to_worlds", "fx", "fy", "cx", "cy", "width", "height", "distortion_params", "camera_type"):
+            parts = [getattr(camera, name) for camera in cameras]
+            joined[name] = None if parts[0] is None else torch.cat(parts)
+        times = [camera.times for camera in cameras]
+        return Cameras(**joined, times=None if times[0] is None else torch.cat(cast("list[torch.Tensor]", times)))
+
+    def view(self, which: View | str | int) -> View:
+        """A view by index or name.
+
+        Raises:
+            RunError: there is none, or several that the name could mean.
+        """
+        if isinstance(which, View):
+            return which
+        if isinstance(which, int):
+            if not -len(self.views) <= which < len(self.views):
+                raise RunError(f"The run has {len(self.views)} views; there is no view {which}.")
+            return self.views[which]
+        wanted = Path(which).as_posix()
+        for names in (
+            [view.name for view in self.views],
+            [str(Path(view.name).with_suffix("")) for view in self.views],
+        ):
+            found = [view for view, name in zip(self.views, names, strict=True) if f"/{name}".endswith(f"/{wanted}")]
+            exact = [view for view, name in zip(self.views, names, strict=True) if name == wanted]
+            if len(exact or found) == 1:
+                return (exact or found)[0]
+            if found:
+                raise RunError(
+                    f"'{which}' could be {', '.join(view.name for view in found[:4])}; give more of the path."
+                )
+        known = [Path(view.name).name for view in self.views]
+        near = difflib.get_close_matches(Path(which).name, known, 3, 0) or known[:3]
+        raise RunError(f"No photo of the capture is called '{which}'; there is, for example, {', '.join(near)}.")
+
+    def camera(self, which: View | str | int, size: Size = "original", lens: Lens = "original") -> Cameras:
+        """The camera (1,) of a view, world frame.
+
+        Args:
+            which: the view.
+            size: of the photo itself, or as training used it (smaller by `factor`).
+            lens: the photo's, or a pinhole camera's of the same pose, see `capture.lens.pinhole`.
+        """
+        camera = replace(self.view(which).camera)
+        if lens == "undistorted":
+            target = pinhole(views_from_cameras(camera))
+            intrinsics: dict[str, Any] = {
+                name: torch.tensor(getattr(target, name), dtype=torch.float32)[:, None]
+                for name in ("fx", "fy", "cx", "cy")
+            }
+            plain = torch.full_like(camera.camera_type, CameraType.PERSPECTIVE.value)
+            camera = replace(camera, **intrinsics, distortion_params=None, camera_type=plain)
+        if size == "training" and self.factor > 1:
+            camera.rescale_output_resolution(1.0 / self.factor)
+        return camera
+
+    def photo(self, which: View | str | int, size: Size = "original", lens: Lens = "original") -> np.ndarray:
+        """(H, W, 3) uint8: the photo of a view, as `camera` of the same arguments sees it.
+
+        Raises:
+            CaptureError: its file is missing, or no image.
+        """
+        view = self.view(which)
+        image = view.photo()
+        if lens == "undistorted":
+            seen, target = (views_from_cameras(self.camera(view, lens=kind)) for kind in ("original", "undistorted"))
+            image = undistorted(resized(image, *view.size), seen, target, 0)
+        camera = self.camera(view, size, lens)
+        width, height = int(camera.width[0]), int(camera.height[0])
+        if size == "training" and self.factor > 1:  # as training's own were made: whole blocks, a remainder is cut off
+            image = image[: height * self.factor, : width * self.factor]
+        return resized(image, width, height)
+
+    def pose(self, camera: View | str | int | Cameras) -> np.ndarray:
+        """(4, 4) camera-to-world of a camera in the capture's frame, as transform_matrix in transforms.json.
+
+        Of a training view whose pose was refined, the refined one: that which it is rendered from.
+        """
+        posed = self.model.as_trained(self._one(camera).to(self.model.device))
+        world = posed.camera_to_worlds[0].detach().cpu().double().numpy()
+        from_world = np.linalg.inv(self.capture_to_world)
+        scale = np.cbrt(np.linalg.det(from_world[:3, :3]))
+        pose = np.eye(4)
+        pose[:3, :3] = from_world[:3, :3] / scale @ world[:, :3]
+        pose[:3, 3] = from_world[:3, :3] @ world[:, 3] + from_world[:3, 3]
+        return pose
+
+    def placed(self, camera: View | str | int | Cameras, pose: np.ndarray | Sequence[Sequence[float]]) -> Cameras:
+        """A camera (1,), world frame, with the size and lens of another one, at a pose of one's own.
+
+        Args:
+            camera: whose intrinsics to take.
+            pose: (4, 4) or (3, 4) camera-to-world in the capture's frame; x right, y up, looking along -z.
+        """
+        given = np.asarray(pose, dtype=np.float64)
+        scale = np.cbrt(np.linalg.det(self.capture_to_world[:3, :3]))
+        turned = self.capture_to_world[:3, :3] / scale @ given[:3, :3]
+        moved = self.capture_to_world[:3, :3] @ given[:3, 3] + self.capture_to_world[:3, 3]
+        world = torch.tensor(np.concatenate([turned, moved[:, None]], axis=1), dtype=torch.float32)
+        return replace(self._one(camera), camera_to_worlds=world[None])
+
+    # ------------------------------------------------------------------ pictures
+
+    def render(self, camera: View | str | int | Cameras, outputs: Iterable[str] = ("rgb",)) -> dict[str, np.ndarray]:
+        """Images (H, W, C) of a camera by name; only what they need is computed.
+
+        Args:
+            camera: any.
+            outputs: names as in the viewer: rgb, mask, alpha, foreground (over black), background,
+                background_confidence, overlay, depth (along the ray, world units), normals, accumulation.
+
+        Raises:
+            RunError: an output that there is not.
+        """
+        names = list(outputs)
+        unknown = [name for name in names if name not in NEEDS]
+        if unknown:
+            raise RunError(f"There is no output {', '.join(unknown)}; there are {', '.join(NEEDS)}.")
+        images = self.model.images(self._one(camera), names)
+        return {name: image.cpu().numpy() for name, image in images.items()}
+
+    def matte(self, camera: View | str | int | Cameras) -> np.ndarray:
+        """(H, W) float32: how much of each pixel is the object, 0 to 1."""
+        return self.render(camera, ["alpha"])["alpha"][..., 0]
+
+    def mask(self, camera: View | str | int | Cameras) -> np.ndarray:
+        """(H, W) bool: the pixels that are more object than not."""
+        return self.render(camera, ["mask"])["mask"][..., 0] > 0.5
+
+    def clean_plate(self, camera: View | str | int | Cameras) -> np.ndarray:
+        """(H, W, 3) float32: the view without the object, all of it rendered."""
+        return self.render(camera, ["background"])["background"]
+
+    def cutout(self, camera: View | str | int | Cameras) -> np.ndarray:
+        """(H, W, 4) float32: the object's own colours, not premultiplied, and its matte.
+
+        Of a view, the photo's colours, without those of the background that shine through at the outline; of another
+        camera, rendered ones.
+        """
+        from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
+
+        if isinstance(camera, Cameras):
+            images = self.render(camera, ["alpha", "foreground"])
+            return cutout_of_rendering(images["foreground"], images["alpha"][..., 0])
+        return cutout_of_photo(self.photo(camera) / np.float32(255), self.matte(camera))
+
+    def mesh(self, resolution: int = 192) -> trimesh.Trimesh:
+        """The object's surface, closed, with its colours at the vertices, in the capture's frame and scale.
+
+        Args:
+            resolution: cells per axis of the grid over the object sphere's cube.
+
+        Raises:
+            MeshError: nothing is object in this run, or it has no surface.
+        """
+        mesh = object_mesh(self.model.scene, resolution, colours=True)
+        mesh.apply_transform(np.linalg.inv(self.capture_to_world))
+        return mesh
+
+    def _one(self, camera: View | str | int | Cameras) -> Cameras:
+        """A single camera (1,)."""
+        if not isinstance(camera, Cameras):
+            return self.camera(camera)
+        if camera.size != 1:
+            raise RunError(f"One camera at a time is rendered; these are {camera.size}. Take cameras[i : i + 1].")
+        return camera if camera.shape else camera.reshape((1,))
+
+
+def load_run(config: str | Path, data: str | Path | None = None) -> Run:
+    """Opens a trained run.
+
+    Args:
+        config: its config.yml, or the folder of it.
+        data: the capture's folder, where it is no longer where training found it.
+
+    Raises:
+        RunError: there is no such run, it is another method's, or its capture is not there.
+        CheckpointError: it has no complete checkpoint.
+        CaptureError: the capture is there but cannot be read.
+    """
+    path = Path(config)
+    path = path / "config.yml" if path.is_dir() else path
+    trainer = _read_config(path)
+    folder = path.parent / trainer.relative_model_dir
+    if not list_checkpoints(folder):
+        raise CheckpointError(
+            f"No checkpoint in {folder}: this run was stopped before it saved one, or its files were moved. "
+            "Train it again, or put them there."
+        )
+    manager = cast("SurfaceSOSDataManagerConfig", trainer.pipeline.datamanager)
+    manager.data = manager.dataparser.data = _capture(path, manager, data)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline = trainer.pipeline.setup(device=device, test_mode="test")
+    pipeline.eval()
+    checkpoint, state = find_checkpoint(folder, None, say)
+    try:
+        pipeline.load_pipeline(state["pipeline"], state["step"])
+    except RuntimeError as error:
+        raise RunError(
+            f"{checkpoint} does not fit its own config.yml or the capture {manager.data}, which may have other photos "
+            f"than in training ({str(error).splitlines()[-1].strip()})."
+        ) from error
+    model = cast("SurfaceSOSModel", pipeline.model)
+    say(f"{pipeline.device} | {model.describe()}")
+    return _with_views(path, checkpoint, model, cast("SurfaceSOSDataManager", pipeline.datamanager))
+
+
+def _read_config(path: Path) -> TrainerConfig:
+    """A run's configuration, if it is one of this package's methods."""
+    if not path.is_file():
+        raise RunError(
+            f"{path} does not exist; expected the config.yml of a run, outputs/CAPTURE/METHOD/TIME/config.yml."
+        )
+    try:
+        trainer = yaml.load(path.read_text(), Loader=yaml.Loader)  # as nerfstudio does: it holds Python objects
+    except (yaml.YAMLError, ImportError, AttributeError, TypeError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RunError(f"{path} cannot be read as the config.yml of a run ({reason}).") from error
+    if not isinstance(trainer, TrainerConfig) or not isinstance(trainer.pipeline, SurfaceSOSPipelineConfig):
+        method = getattr(trainer, "method_name", None)
+        what = f"of the method {method}" if method else "not the configuration of a training run"
+        known: dict[str, Any] = dict(all_methods)  # some are no more than a hint how to install them
+        ours = [name for name in known if isinstance(getattr(known[name], "pipeline", None), SurfaceSOSPipelineConfig)]
+        raise RunError(f"{path} is {what}; expected a run of {', '.join(sorted(ours))}.")
+    return trainer
+
+
+def _capture(config: Path, manager: SurfaceSOSDataManagerConfig, data: str | Path | None) -> Path:
+    """Where the run's capture is."""
+    if data is not None:
+        if not Path(data).exists():
+            raise RunError(f"{data} does not exist; expected the folder of the capture that {config} was trained on.")
+        return Path(data)
+    known = Path(manager.data or manager.dataparser.data)
+    if not known.exists():
+        why = "was moved" if known.is_absolute() else "was moved, or training ran in another folder"
+        raise RunError(f"The capture {known} of {config} is not there: it {why}. Say where it is: --data FOLDER.")
+    return known
+
+
+def _with_views(path: Path, checkpoint: Path, model: SurfaceSOSModel, read: SurfaceSOSDataManager) -> Run:
+    """The run with all photos of its capture, held out or not."""
+
+    def originals(split: str, **options: Any) -> DataparserOutputs:
+        parser = cast("SurfaceSOSDataParser", replace(read.config.dataparser, **options).setup())
+        parser.downscale_factor = 1  # and its files are not looked at again
+        return parser.get_dataparser_outputs(split)
+
+    parser = cast("SurfaceSOSDataParser", read.dataparser)
+    _, folder = parser._source()
+    trained_on = set(originals("train").image_filenames)
+    everything = originals("test", eval_mode="all")
+    views = [
+        View(
+            index,
+            Path(os.path.relpath(file, folder)).as_posix(),
+            file,
+            file not in trained_on,
+            everything.cameras[index : index + 1],
+        )
+        for index, file in enumerate(everything.image_filenames)
+    ]
+    frame = np.asarray(everything.metadata["capture_to_world"], dtype=np.float64)
+    factor = int(parser.downscale_factor or 1)
+    return Run(path, checkpoint, model, read.config, folder, tuple(views), factor, frame)
