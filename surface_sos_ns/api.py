@@ -101,7 +101,7 @@ class Run:
         checkpoint: the file that was loaded.
         model: in evaluation mode, on a GPU where one works.
         data: how the capture was read for training.
-        capture: the folder that the names of the views are relative to.
+        source: the capture's transforms.json.
         views: all photos, in the order of their names.
         factor: how many times smaller than the originals training used the photos.
         capture_to_world: (4, 4) float64, points of transforms.json's frame to the world frame, scale included.
@@ -111,10 +111,15 @@ class Run:
     checkpoint: Path
     model: SurfaceSOSModel
     data: SurfaceSOSDataManagerConfig
-    capture: Path
+    source: Path
     views: tuple[View, ...]
     factor: int
     capture_to_world: np.ndarray
+
+    @property
+    def capture(self) -> Path:
+        """The folder that the names of the views are relative to."""
+        return self.source.parent
 
     # ------------------------------------------------------------------ cameras
 
@@ -376,7 +381,7 @@ def _with_views(path: Path, checkpoint: Path, model: SurfaceSOSModel, read: Surf
         return parser.get_dataparser_outputs(split)
 
     parser = cast("SurfaceSOSDataParser", read.dataparser)
-    _, folder = parser._source()
+    source, folder = parser.source()
     trained_on = set(originals("train").image_filenames)
     everything = originals("test", eval_mode="all")
     views = [
@@ -391,4 +396,4 @@ def _with_views(path: Path, checkpoint: Path, model: SurfaceSOSModel, read: Surf
     ]
     frame = np.asarray(everything.metadata["capture_to_world"], dtype=np.float64)
     factor = int(parser.downscale_factor or 1)
-    return Run(path, checkpoint, model, read.config, folder, tuple(views), factor, frame)
+    return Run(path, checkpoint, model, read.config, source, tuple(views), factor, frame)

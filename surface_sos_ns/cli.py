@@ -14,6 +14,7 @@ from surface_sos_ns.capture.convert.blendedmvs import BlendedMvs
 from surface_sos_ns.capture.convert.co3d import Co3d
 from surface_sos_ns.capture.convert.llff import Llff
 from surface_sos_ns.capture.convert.tum import Tum
+from surface_sos_ns.export.command import Export
 from surface_sos_ns.masks.command import Masks
 from surface_sos_ns.process.command import Process
 
@@ -154,7 +155,7 @@ def _quality(settings: Quality) -> None:
 
 
 def _write(settings: ResultFile, result: dict[str, Any]) -> None:
-    from surface_sos_ns.bench.files import write_json
+    from surface_sos_ns.files import write_json
 
     if settings.json is not None:
         write_json(settings.json, result)
@@ -166,6 +167,7 @@ Command = (
     | Annotated[Convert, tyro.conf.subcommand(name="convert")]
     | Annotated[Process, tyro.conf.subcommand(name="process")]
     | Annotated[Masks, tyro.conf.subcommand(name="masks")]
+    | Annotated[Export, tyro.conf.subcommand(name="export")]
     | Annotated[Bench, tyro.conf.subcommand(name="bench")]
 )
 

@@ -19,7 +19,7 @@ def transforms(views: Views, frames: Sequence[dict[str, Any]]) -> dict[str, Any]
     """Content of transforms.json.
 
     Args:
-        views: N perspective cameras, frame of the capture.
+        views: N cameras, frame of the capture.
         frames: of each what else is said of it: file_path, coarse_mask_path ...
 
     Returns:
@@ -31,7 +31,8 @@ def transforms(views: Views, frames: Sequence[dict[str, Any]]) -> dict[str, Any]
     for frame, lens, pose in zip(frames, lenses, views.camera_to_world, strict=True):
         matrix = np.concatenate([pose, [[0, 0, 0, 1]]]).tolist()
         posed.append({**frame, "transform_matrix": matrix, **({} if shared else lens)})
-    return {"camera_model": "OPENCV", **(lenses[0] if shared else {}), "frames": posed}
+    model = "OPENCV_FISHEYE" if views.fisheye.any() else "OPENCV"  # nerfstudio reads one for the whole file
+    return {"camera_model": model, **(lenses[0] if shared else {}), "frames": posed}
 
 
 def _lens(views: Views, index: int) -> dict[str, float]:

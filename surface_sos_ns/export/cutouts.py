@@ -26,9 +26,13 @@ def cutout_of_photo(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """
     from pymatting import estimate_foreground_ml
 
-    own = photo
-    if ((alpha > 0) & (alpha < 1)).any():
-        own = estimate_foreground_ml(np.ascontiguousarray(photo, np.float64), np.ascontiguousarray(alpha, np.float64))
+    own = np.array(photo, dtype=np.float64)
+    rows, columns = np.nonzero(alpha > 0)
+    if len(rows) > 0 and ((alpha > 0) & (alpha < 1)).any():
+        # Far from the object there is nothing to find.
+        top, left = max(0, rows.min() - 2 * RIM), max(0, columns.min() - 2 * RIM)
+        here = np.s_[top : rows.max() + 1 + 2 * RIM, left : columns.max() + 1 + 2 * RIM]
+        own[here] = estimate_foreground_ml(own[here].copy(), np.ascontiguousarray(alpha[here], np.float64))
     return _with_rim(own, alpha)
 
 

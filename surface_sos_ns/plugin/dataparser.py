@@ -145,7 +145,7 @@ class SurfaceSOSDataParser(Nerfstudio):
     """Whether the files have been looked at but the masks not yet, nor the line about the capture printed."""
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
-        source, data_dir = self._source()
+        source, data_dir = self.source()
         meta = _read_meta(source)
         frames: list[dict] = meta["frames"]
         checks.check_frames(frames, source)
@@ -224,7 +224,7 @@ class SurfaceSOSDataParser(Nerfstudio):
             markup=False,
         )
 
-    def _source(self) -> tuple[Path, Path]:
+    def source(self) -> tuple[Path, Path]:
         """The json file and the folder that its paths are relative to."""
         data = Path(self.config.data)
         if data.suffix == ".json":

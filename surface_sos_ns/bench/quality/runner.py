@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from surface_sos_ns.bench.files import write_json, write_text
 from surface_sos_ns.bench.quality.recipe import DEMO, Inputs, Run, plan, read_recipe
 from surface_sos_ns.bench.quality.table import Outcome, markdown
 from surface_sos_ns.bench.settings import BenchError, Quality, require
 from surface_sos_ns.demo.capture import write_demo_capture
+from surface_sos_ns.files import write_json, write_text
 from surface_sos_ns.user_commands import CommandFailed, run_module, train
 
 SCORE = "surface_sos_ns.bench.quality.score"

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import trimesh
 
-from surface_sos_ns.bench.files import write_json
 from surface_sos_ns.demo.page import ViewPictures, contact_sheet, error_map, over_checkerboard
+from surface_sos_ns.files import write_json
 from surface_sos_ns.mesh import MeshError, object_mesh, surface_mesh
 from surface_sos_ns.metrics import THRESHOLD, mask_metrics, mesh_metrics
 

@@ -1,0 +1,101 @@
+"""Which views are exported, how their files are called, and which cameras they are rendered with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import torch
+
+from surface_sos_ns.export.command import Export, ExportError
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+
+    from surface_sos_ns.api import Run, View
+
+__all__ = ["Frame", "chosen_frames", "file_names", "read_path"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A picture to export.
+
+    Attributes:
+        name: of its files, without suffix: "left/0001".
+        camera: what it is rendered with, (1,).
+        view: the photo that it is of; None on a path.
+    """
+
+    name: str
+    camera: Cameras
+    view: View | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return int(self.camera.width.flatten()[0]), int(self.camera.height.flatten()[0])
+
+
+def chosen_frames(run: Run, settings: Export) -> list[Frame]:
+    """The views that the settings ask for, in order.
+
+    Raises:
+        ExportError: there is none, or the camera path cannot be read.
+    """
+    if settings.path is not None:
+        cameras = read_path(settings.path)
+        return [Frame(f"{index:05d}", camera, None) for index, camera in enumerate(cameras)]
+    names = file_names([view.name for view in run.views])
+    wanted = {"all": (True, False), "train": (False,), "test": (True,)}[settings.views[0]]
+    frames = [
+        Frame(name, run.camera(view, settings.size, settings.lens), view)
+        for name, view in zip(names, run.views, strict=True)
+        if view.held_out in wanted
+    ]
+    if not frames:
+        which = "held out" if settings.views[0] == "test" else "trained on"
+        raise ExportError(f"No photo was {which} in {run.config}; use --views all.")
+    return frames
+
+
+def file_names(photos: Sequence[str]) -> list[str]:
+    """Names for files made from photos: without the folder that all of them are in, and without suffix.
+
+    Where two photos differ in their suffix alone, theirs stay: "a.jpg" and "a.png" become "a.jpg" and "a.png".
+    """
+    parents = [PurePosixPath(photo).parent.as_posix() for photo in photos]
+    common = os.path.commonpath(parents) if len({os.path.isabs(parent) for parent in parents}) == 1 else ""
+    inner = [PurePosixPath(os.path.relpath(photo, common or ".")) for photo in photos]
+    inner = [PurePosixPath(*(part for part in path.parts if part != "..")) for path in inner]  # not out of the export
+    stems = [path.with_suffix("").as_posix() for path in inner]
+    count = Counter(stems)
+    return [path.as_posix() if count[stem] > 1 else stem for path, stem in zip(inner, stems, strict=True)]
+
+
+def read_path(file: Path) -> list[Cameras]:
+    """The cameras (1,) of a nerfstudio camera path, world frame, as ns-render camera-path takes it.
+
+    Raises:
+        ExportError: it is not one.
+    """
+    from nerfstudio.cameras.camera_paths import get_path_from_json
+
+    try:
+        content = json.loads(file.read_text())
+        poses = content["camera_path"]
+        times = [pose.pop("render_time", None) for pose in poses]
+        cameras = get_path_from_json(content)  # it would read the times in a shape that does not fit
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ExportError(
+            f"{file} is not a camera path ({type(error).__name__}: {error}). Make one in the viewer, tab Render, "
+            "button Generate Command."
+        ) from error
+    if None not in times:
+        cameras = replace(cameras, times=torch.tensor(times, dtype=torch.float32)[:, None])
+    return [cameras[index : index + 1] for index in range(len(poses))]

@@ -1,0 +1,251 @@
+"""An export: every view rendered once for all that is made of it, each file whole, what is there already kept."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from surface_sos_ns.demo.progress import Stage
+from surface_sos_ns.export.command import Export, ExportError
+from surface_sos_ns.export.frames import Frame, chosen_frames
+from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, THRESHOLD, Pictures, Product, products
+from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
+from surface_sos_ns.files import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from surface_sos_ns.api import Run
+
+__all__ = ["NOTE", "write_export"]
+
+NOTE = "export.json"
+COCO = "masks_coco.json"
+TILE = 960  # longer side of a picture in the side-by-side video, at most
+
+
+def write_export(run: Run, settings: Export) -> list[str]:
+    """Writes all that the settings ask for; what an interrupted export has written is kept.
+
+    Args:
+        run: an opened run.
+        settings: checked.
+
+    Returns:
+        Lines about what there is now.
+
+    Raises:
+        ExportError: files of something else are in the way, or something that was asked for cannot be made.
+    """
+    output = settings.output_dir
+    if output.resolve() == run.capture.resolve():
+        raise ExportError(f"{output} is the capture itself; export into a folder of its own.")
+    frames = chosen_frames(run, settings)
+    made = products(run, settings)
+    videos, meshes = _videos(frames, settings), _meshes(settings)
+    per_view = [product.file(output, frame) for frame in frames for product in made]
+    others = [
+        output / name for name in [*capture_names(made, settings), *([COCO] if "masks" in settings.kinds else [])]
+    ]
+    _take_folder(run, settings, [*per_view, *videos, *meshes, *others])
+    for folder in {path.parent for path in [*per_view, *videos, *meshes]}:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    with Stage(f"Exporting {len(frames)} views to {output}", len(frames)) as stage:
+        for frame in frames:
+            _write_view(run, settings, frame, made)
+            stage.advance(1)
+    missing = [path for path in meshes if not path.is_file()]
+    if missing:
+        from surface_sos_ns.export.mesh import write_mesh, write_points
+
+        with Stage("Taking the mesh", 1):
+            mesh = run.mesh(settings.mesh_resolution)
+            if output / POINT_FILE in missing:
+                write_points(mesh, output / POINT_FILE)
+            write_mesh(mesh, [path for path in missing if path != output / POINT_FILE])
+    for name, content in captures(run, frames, made, settings).items():
+        write_json(output / name, content)
+    if "masks" in settings.kinds:
+        write_json(output / COCO, _coco(frames, made, output))
+    _write_videos(run, frames, made, settings, videos)
+    return _summary(settings, frames, made, [*videos, *meshes, *others])
+
+
+# ------------------------------------------------------------------ the folder
+
+
+def _take_folder(run: Run, settings: Export, targets: Sequence[Path]) -> None:
+    """Makes sure that the folder may be written to, and notes in it what is written."""
+    note = settings.output_dir / NOTE
+    wanted = _identity(run, settings)
+    if settings.overwrite:
+        for path in [note, *targets]:
+            path.unlink(missing_ok=True)
+    known = _read_note(note)
+    if known is None:
+        there = next((path for path in targets if path.exists()), None)
+        if there is not None:
+            raise ExportError(
+                f"{there} exists and is of no export that {note} knows of. Choose another --output-dir, or replace it "
+                "with --overwrite."
+            )
+        known = {}
+    for section in sorted(set(known) & set(wanted)):
+        for key in wanted[section]:
+            if known[section].get(key) != wanted[section][key]:
+                raise ExportError(
+                    f"{settings.output_dir} holds an export with {key} {known[section].get(key)}, this one is with "
+                    f"{wanted[section][key]}. Choose another --output-dir, or replace it with --overwrite."
+                )
+    settings.output_dir.mkdir(parents=True, exist_ok=True)
+    write_json(note, known | wanted)
+
+
+def _identity(run: Run, settings: Export) -> dict[str, dict[str, Any]]:
+    """What has to be equal for files of two exports to belong together: of all files, and of some kinds alone."""
+    views = settings.views[0] if settings.path is None else str(settings.path.resolve())
+    common = {"run": str(run.config.resolve()), "checkpoint": run.checkpoint.name, "views": views}
+    if settings.path is None:
+        common |= {"size": settings.size, "lens": settings.lens}
+    of_kind: dict[str, dict[str, Any]] = {
+        "clean-plates": {"plates": settings.plates},
+        "video": {"fps": settings.fps},
+        "mesh": {"mesh-resolution": settings.mesh_resolution},
+    }
+    return {"all": common} | {kind: of_kind[kind] for kind in settings.kinds if kind in of_kind}
+
+
+def _read_note(note: Path) -> dict[str, dict[str, Any]] | None:
+    if not note.is_file():
+        return None
+    try:
+        known = json.loads(note.read_text())
+    except ValueError as error:
+        raise ExportError(f"{note} cannot be read ({error}). Replace the export with --overwrite.") from error
+    return known if isinstance(known, dict) else {}
+
+
+# ------------------------------------------------------------------ views
+
+
+def _write_view(run: Run, settings: Export, frame: Frame, made: Sequence[Product]) -> None:
+    """Renders a view as far as the files that are missing need it, and writes them."""
+    missing = [product for product in made if not product.file(settings.output_dir, frame).is_file()]
+    if not missing:
+        return
+    needed = sorted({name for product in missing for name in product.needs})
+    photo = None if frame.view is None else functools.cache(lambda: _photo(run, frame, settings))
+    pictures = Pictures(run.render(frame.camera, needed), photo)
+    for product in missing:
+        write_bytes(product.file(settings.output_dir, frame), product.encode(pictures))
+
+
+def _photo(run: Run, frame: Frame, settings: Export) -> np.ndarray:
+    """(H, W, 3) float32, 0 to 1."""
+    assert frame.view is not None
+    return run.photo(frame.view, settings.size, settings.lens) / np.float32(255)
+
+
+def _read(path: Path) -> np.ndarray:
+    """(H, W, 3) RGB or (H, W, 4) RGBA uint8 of an image of the export."""
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ExportError(f"{path} cannot be read as an image. Remove it and run the same command again.")
+    if image.ndim == 2:
+        return np.repeat(image[..., None], 3, axis=2)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _coco(frames: Sequence[Frame], made: Sequence[Product], output: Path) -> dict[str, Any]:
+    from surface_sos_ns.export.coco import coco
+
+    masks = next(product for product in made if product.folder == MASKS)
+    return coco(
+        (frame.name if frame.view is None else frame.view.name, _read(masks.file(output, frame))[..., 0] > 127)
+        for frame in frames
+    )
+
+
+# ------------------------------------------------------------------ videos and mesh
+
+
+def _meshes(settings: Export) -> list[Path]:
+    if "mesh" not in settings.kinds:
+        return []
+    names = [f"mesh/object.{kind}" for kind in dict.fromkeys(settings.mesh_format)]
+    return [settings.output_dir / name for name in [*names, POINT_FILE]]
+
+
+def _videos(frames: Sequence[Frame], settings: Export) -> list[Path]:
+    if "video" not in settings.kinds:
+        return []
+    sizes = {frame.size for frame in frames}
+    if len(sizes) > 1:
+        raise ExportError(
+            f"The photos have different sizes ({', '.join(f'{w} x {h}' for w, h in sorted(sizes)[:4])}), and a video "
+            "has one. Leave video out of --what, or export a camera path: --views path FILE."
+        )
+    names = ("mask.mp4", "side_by_side.mp4", f"cutout.{settings.transparent_video}")
+    return [settings.output_dir / "video" / name for name in names]
+
+
+def _write_videos(
+    run: Run, frames: Sequence[Frame], made: Sequence[Product], settings: Export, videos: Sequence[Path]
+) -> None:
+    """Makes the videos that are not there from the pictures that are."""
+    missing = [path for path in videos if not path.is_file()]
+    if not missing:
+        return
+    from surface_sos_ns.export.video import MP4, PRORES, VP9, write_video
+
+    of = {product.folder: product for product in made}
+    output = settings.output_dir
+
+    def cutout(frame: Frame) -> np.ndarray:
+        return _read(of[CUTOUTS].file(output, frame))
+
+    def mask(frame: Frame) -> np.ndarray:
+        return np.repeat((cutout(frame)[..., 3:] > 255 * THRESHOLD).astype(np.uint8) * 255, 3, axis=2)
+
+    def side_by_side(frame: Frame) -> np.ndarray:
+        colours = cutout(frame).astype(np.float32)
+        alpha = colours[..., 3:] / 255
+        over_grey = np.rint(alpha * colours[..., :3] + (1 - alpha) * 128).astype(np.uint8)
+        seen = _read(of[IMAGES].file(output, frame)) if IMAGES in of else None
+        if seen is None:
+            seen = np.rint(_photo(run, frame, settings) * 255).astype(np.uint8)
+        tiles = [seen, mask(frame), over_grey]
+        if PLATES in of:
+            tiles.append(_read(of[PLATES].file(output, frame)))
+        return np.hstack([_small(tile) for tile in tiles])
+
+    transparent = VP9 if settings.transparent_video == "webm" else PRORES
+    how = dict(zip(videos, ((mask, MP4), (side_by_side, MP4), (cutout, transparent)), strict=True))
+    with Stage("Writing videos", len(missing) * len(frames)) as stage:
+
+        def pictures(path: Path) -> Iterator[np.ndarray]:
+            for frame in frames:
+                yield how[path][0](frame)
+                stage.advance(1)
+
+        for path in missing:
+            write_video(path, pictures(path), settings.fps, how[path][1])
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    factor = min(1.0, TILE / max(image.shape[:2]))
+    if factor == 1.0:
+        return image
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _summary(settings: Export, frames: Sequence[Frame], made: Sequence[Product], others: Sequence[Path]) -> list[str]:
+    output = settings.output_dir.resolve()
+    lines = [f"{output / product.folder}/: {len(frames)} files" for product in made]
+    return lines + [str(settings.output_dir.resolve() / path.relative_to(settings.output_dir)) for path in others]
