@@ -1,12 +1,14 @@
-"""Shared by the tests: the demo's capture, rendered once and small, and a word now and then about the time left."""
+"""Shared by the tests: the demo's capture, small, a run trained on it, and a word now and then about the time left."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from terminal import NO_NETWORK, STARTED, Terminal
 
 from surface_sos_ns.demo.capture import write_demo_capture
 
@@ -21,6 +23,27 @@ def demo_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's scene in 32 small, coarsely lit photos, with everything a capture may have. Not to be written to."""
     folder = tmp_path_factory.mktemp("demo") / "capture"
     return write_demo_capture(folder, views=32, width=100, height=75, workers=1, progress=False, quality=0.3)
+
+
+@pytest.fixture(scope="session")
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Terminal:
+    folder = tmp_path_factory.mktemp("end_to_end")
+    (folder / "sitecustomize.py").write_text(NO_NETWORK)
+    (folder / "weights").mkdir()
+    return Terminal(folder)
+
+
+@pytest.fixture(scope="session")
+def trained(terminal: Terminal, demo_capture: Path) -> Path:
+    """Few of the lite preset's steps with half of its rays, started closer to the votes; otherwise as it is."""
+    options = (
+        *("--max-num-iterations", "500", "--pipeline.datamanager.train-num-rays-per-batch", "512"),
+        *("--pipeline.model.hull-slack", "0.1"),  # there is less time to carve
+    )
+    run, output = terminal.train("surface-sos-lite", demo_capture, "trained", *options)
+    assert "finding the object from the coarse masks" in output
+    assert re.search(STARTED, output)
+    return run
 
 
 class TimeLeft:

@@ -10,6 +10,9 @@ __all__ = ["cutout_of_photo", "cutout_of_rendering"]
 RIM = 8
 """Pixels beyond the matte that keep a colour, so that a picture that is scaled later has none mixed in at its rim."""
 
+MOSTLY = 0.8
+"""Where alpha is larger than this, colours go over from those estimated to the photo's own, less what is behind."""
+
 
 def cutout_of_photo(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """The object as a photo shows it, without the background that shines through at its outline.
@@ -24,16 +27,24 @@ def cutout_of_photo(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     Returns:
         (H, W, 4) float32, colours not premultiplied; black and transparent away from the object.
     """
-    from pymatting import estimate_foreground_ml
-
     own = np.array(photo, dtype=np.float64)
     rows, columns = np.nonzero(alpha > 0)
     if len(rows) > 0 and ((alpha > 0) & (alpha < 1)).any():
         # Far from the object there is nothing to find.
         top, left = max(0, rows.min() - 2 * RIM), max(0, columns.min() - 2 * RIM)
         here = np.s_[top : rows.max() + 1 + 2 * RIM, left : columns.max() + 1 + 2 * RIM]
-        own[here] = estimate_foreground_ml(own[here].copy(), np.ascontiguousarray(alpha[here], np.float64))
+        own[here] = _unmixed(own[here].copy(), np.ascontiguousarray(alpha[here], np.float64))
     return _with_rim(own, alpha)
+
+
+def _unmixed(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """The foreground's colours (H, W, 3) in a photo (H, W, 3) with a matte (H, W), float64."""
+    from pymatting import estimate_foreground_ml
+
+    smooth, behind = estimate_foreground_ml(photo, alpha, return_background=True)
+    mostly = alpha[..., None].clip(MOSTLY, 1)
+    exact = (photo - (1 - mostly) * behind) / mostly
+    return smooth + (mostly - MOSTLY) / (1 - MOSTLY) * (exact - smooth)
 
 
 def cutout_of_rendering(foreground: np.ndarray, alpha: np.ndarray) -> np.ndarray:
