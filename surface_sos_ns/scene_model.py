@@ -103,6 +103,8 @@ LEAST_SHARE, LEAST_OPACITY = 0.1, 1e-2
 """Cells of the cached background with less opacity than this are refreshed that much more rarely."""
 MOST_DEPTH = 0.7
 """Optical depth of a cell of the cached background at most."""
+CUBE_REACH = 2.0
+"""Object radii from the centre within which the whole cube about the object sphere lies."""
 LABEL_SUPPORT = 0.02
 """Least probability of the hull training started from at which a point can be labelled object."""
 LEAST_SWAY = 0.1
@@ -131,6 +133,7 @@ class Rendering(NamedTuple):
     background: Tensor  # (R, 3) the clean plate: the background rendered alone
     background_confidence: Tensor  # (R,) how surely training has seen it; 0 in training and without `plate`
     depth: Tensor  # (R,) expected distance along the ray, object-frame units
+    object_depth: Tensor  # (R,) the same of the object alone; where it is not seen, beyond the object's cube
     normal: Tensor  # (R, 3) weighted unit normals of the foreground
     accumulation: Tensor  # (R,) light stopped by anything
     vote: Tensor  # (R,) label seen along the ray with the geometry detached
@@ -480,6 +483,7 @@ class SurfaceSOS(nn.Module):
             background=background * gain + offset,
             background_confidence=confidence,
             depth=weights.depth,
+            object_depth=_object_depth(weights.foreground.detach(), samples.edges, to_object),
             normal=colours.normal,
             accumulation=weights.accumulation,
             vote=weights.vote,
@@ -687,3 +691,11 @@ class SurfaceSOS(nn.Module):
         """One line: which hash-grid backend and sampler run."""
         sampler = "compiled" if self.compiled else choose_sampler(self.centre.device)
         return f"hash grid: {self.focor.grid.backend} | sampler: {sampler}, cached, {self.config.samples} samples"
+
+
+def _object_depth(weights: Tensor, edges: Tensor, to_object: Tensor) -> Tensor:
+    """(R,) where rays meet the object that weighs (R, S) in them; where that is less than half, beyond its cube."""
+    alpha = weights.sum(-1)
+    middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    met = (weights * middle).sum(-1) / alpha.clamp(min=1e-6)
+    return torch.where(alpha > 0.5, met, to_object + CUBE_REACH)

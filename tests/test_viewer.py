@@ -35,6 +35,7 @@ OUTPUTS = (
     "background_confidence",
     "overlay",
     "depth",
+    "object_depth",
     "normals",
     "accumulation",
 )

@@ -124,6 +124,10 @@ class SurfaceSOSModel(Model):
         threads = thread_count() if self.scene.compiled else torch.get_num_threads()
         return f"{self.scene.describe()} | {threads} thread{'s' if threads > 1 else ''}"
 
+    def object_box(self) -> Tensor:
+        """(2, 3) lowest and highest corner of the object sphere's cube, world frame."""
+        return self.scene.centre + self.scene.radius * torch.tensor([[-1.0], [1.0]], device=self.device)
+
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The scene model's groups, and the poses where they are refined."""
         groups = parameter_groups(self.scene)
@@ -229,6 +233,7 @@ class SurfaceSOSModel(Model):
             "background_confidence": rendering.background_confidence[:, None],
             "overlay": (1 - 0.5 * alpha) * rgb + tint,
             "depth": rendering.depth[:, None] * self.scene.radius,
+            "object_depth": rendering.object_depth[:, None] * self.scene.radius,
             "normals": torch.nn.functional.normalize(rendering.normal, dim=-1) * 0.5 * alpha + 0.5,
             "accumulation": rendering.accumulation[:, None],
         }

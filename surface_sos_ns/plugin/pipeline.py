@@ -94,6 +94,8 @@ def _skip_broken_checkpoints_at_evaluation() -> None:
         pipeline.load_pipeline(state["pipeline"], state["step"])
         say(f"Loaded {path}")
         say(f"{pipeline.device} | {pipeline.model.describe()}")  # type: ignore[operator]
+        low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in pipeline.model.object_box())  # type: ignore[operator]
+        say(f"The object lies within {low} and {high} (nerfstudio's frame, for ns-export's --bounding-box-min, -max)")
         return path, state["step"]
 
     eval_utils.eval_load_checkpoint = eval_load_checkpoint

@@ -36,6 +36,7 @@ NEEDS: dict[str, Need] = {
     "background_confidence": Need.PLATE,
     "overlay": Need.LAYERS,
     "depth": Need.LAYERS,
+    "object_depth": Need.LAYERS,
     "normals": Need.LAYERS,
     "accumulation": Need.LAYERS,
 }
