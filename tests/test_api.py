@@ -123,9 +123,7 @@ def test_views_are_the_photos_with_their_names_and_split(run: Any, meta: dict[st
 def test_views_that_are_not_there(run: Any) -> None:
     from surface_sos_ns import RunError
 
-    with pytest.raises(
-        RunError, match="called .frame_00100.; there is, for example, frame_"
-    ):
+    with pytest.raises(RunError, match="called .frame_00100.; there is, for example, frame_"):
         run.matte("frame_00100")
     with pytest.raises(RunError, match="32 views; there is no view 32"):
         run.matte(32)

@@ -152,15 +152,19 @@ def test_the_exported_cutout_of_a_photo_is_the_balls_own_colour(
         assert np.abs(alpha[..., None] * (cut[..., :3] - COLOUR))[(alpha > 0) & (alpha < 1)].mean() < 8 / 255
 
 
-def test_clean_plates_keep_the_photo_and_show_what_is_behind_the_object() -> None:
+def test_clean_plates_keep_the_photo_and_show_what_is_behind_the_object_at_its_exposure() -> None:
     rng = np.random.default_rng(0)
-    photo, plate = (rng.random((120, 160, 3)).astype(np.float32) for _ in range(2))
+    plate = rng.uniform(0.2, 0.7, (120, 160, 3)).astype(np.float32)
     y, x = np.mgrid[:120, :160]
-    alpha = (np.hypot(x - 80, y - 60) < 20).astype(np.float32)
-    done = completed_photo(photo, plate, alpha)
-    assert (done[np.hypot(x - 80, y - 60) > 30] == photo[np.hypot(x - 80, y - 60) > 30]).all()
-    assert np.abs(done - plate)[np.hypot(x - 80, y - 60) < 21].max() < 1e-6
-    assert (completed_photo(photo, plate, np.zeros_like(alpha)) == photo).all()
+    apart = np.hypot(x - 80, y - 60)
+    exposure = np.array([1.1, 1.0, 0.8], np.float32)
+    photo = np.where(apart[..., None] < 20, 0.9, plate * exposure)
+    done = completed_photo(photo, plate, (apart < 20).astype(np.float32))
+    assert (done[apart > 30] == photo[apart > 30]).all()
+    assert np.abs(done - plate * exposure)[apart <= 30].max() < 2e-3, "no object, no seam, no change of colour"
+    assert (completed_photo(photo, plate, np.zeros((120, 160), np.float32)) == photo).all()
+    soft = np.clip(20 - apart, 0, 1).astype(np.float32) * 0.6  # a matte that is soft all over
+    assert np.abs(completed_photo(photo, plate, soft) - plate * exposure)[apart <= 30].max() < 2e-3
 
 
 def test_exported_clean_plates_and_their_confidence(run: BallRun, truth: list[np.ndarray], tmp_path: Path) -> None:

@@ -10,9 +10,15 @@ __all__ = ["completed_photo"]
 REACH = 0.01
 """How far around the matte a photo is given up, and again how wide the transition is: a fraction of the longer side."""
 
+MOST_EXPOSURE = 1.5
+"""By how much exposures may differ, at most."""
+
 
 def completed_photo(photo: np.ndarray, plate: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """The photo where the object is not, the rendered background where it is, and a soft transition around it.
+
+    The background is rendered at the mean exposure and white balance; it is brought to the photo's, by a factor per
+    channel, from the pixels of the transition, where both show the same.
 
     Args:
         photo: (H, W, 3) float, 0 to 1.
@@ -23,11 +29,19 @@ def completed_photo(photo: np.ndarray, plate: np.ndarray, alpha: np.ndarray) -> 
         (H, W, 3) float32; the photo, bit for bit, beyond the transition.
     """
     reach = max(2, round(REACH * max(alpha.shape)))
-    given_up = cv2.dilate(alpha.astype(np.float32), _disc(2 * reach))
-    # Dilated by more than the blur's reach, so that the matte itself and a seam around it are all plate.
-    weight = cv2.blur(np.minimum(1.0, given_up * 2), (2 * reach + 1, 2 * reach + 1), borderType=cv2.BORDER_REPLICATE)
-    weight = weight[..., None]
+    # Dilated by more than the blur reaches, so that the matte itself is all plate.
+    near = cv2.dilate(np.minimum(1.0, alpha * 2).astype(np.float32), _disc(2 * reach))
+    weight = cv2.blur(near, (2 * reach + 1, 2 * reach + 1), borderType=cv2.BORDER_REPLICATE)[..., None]
+    around = (weight[..., 0] > 1e-3) & (weight[..., 0] < 1 - 1e-3)
+    if around.any():
+        plate = np.clip(plate * _exposure(photo[around], plate[around]), 0, 1)
     return np.where(weight > 0, photo + weight * (plate - photo), photo).astype(np.float32)
+
+
+def _exposure(photo: np.ndarray, plate: np.ndarray) -> np.ndarray:
+    """(3,) by how much pixels (P, 3) of the photo are brighter than the same of the plate."""
+    factor = np.median(photo, axis=0) / np.maximum(np.median(plate, axis=0), 1e-3)
+    return factor.clip(1 / MOST_EXPOSURE, MOST_EXPOSURE)
 
 
 def _disc(radius: int) -> np.ndarray:
