@@ -123,13 +123,9 @@ class Run:
 
     # ------------------------------------------------------------------ cameras
 
-    @property
+    @cached_property
     def cameras(self) -> Cameras:
         """All views' cameras (N,), world frame, original sizes and lenses."""
-        return self._cameras
-
-    @cached_property
-    def _cameras(self) -> Cameras:
         joined: dict[str, Any] = {}
         cameras = [view.camera for view in self.views]
         for name in ("camera_to_worlds", "fx", "fy", "cx", "cy", "width", "height", "distortion_params", "camera_type"):

@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+UNFINISHED = ".part"
+"""How the names of files end that are being written; they begin with a dot."""
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A file beside `path` to write to, which takes its name when all went well and is removed when it did not."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     os.close(handle)
     try:
         yield Path(temporary)

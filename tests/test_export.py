@@ -30,6 +30,7 @@ from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.export.frames import file_names, read_path
 from surface_sos_ns.export.video import MP4, PRORES, VP9, Format, write_video
 from surface_sos_ns.export.writer import write_export
+from surface_sos_ns.mesh import MeshError
 
 STEMS = ("left/0001", "left/0002", "right/0001", "right/0002")
 
@@ -222,6 +223,21 @@ def test_an_undistorted_export_has_pinhole_cameras_and_masks_that_fit(run: BallR
         assert np.abs(photo - COLOUR)[alpha == 0].mean() > 0.3
 
 
+def test_the_size_that_training_used(run: BallRun, tmp_path: Path) -> None:
+    run.factor = 2
+    write_export(run, settings(tmp_path / "small", "masks", size="training"))
+    write_export(run, settings(tmp_path / "large", "masks"))
+    assert read(tmp_path / "large" / "masks" / "left" / "0001.png").shape == (HEIGHT, WIDTH)
+    meta = json.loads((tmp_path / "small" / "transforms.json").read_text())
+    assert (meta["w"], meta["h"], meta["fl_x"]) == (WIDTH // 2, HEIGHT // 2, 27.5)
+    for frame, view in zip(meta["frames"], run.views, strict=True):
+        alpha = true_alpha(run.camera(view, size="training"))
+        mask, photo = (read(tmp_path / "small" / frame[key]) for key in ("coarse_mask_path", "file_path"))
+        assert mask.shape == photo.shape[:2] == (HEIGHT // 2, WIDTH // 2)
+        assert ((mask > 0) == (alpha > 0.5)).all()
+        assert np.abs(photo[..., ::-1] / 255 - COLOUR)[alpha == 1].mean() < 0.05
+
+
 # ------------------------------------------------------------------ for other trainers
 
 
@@ -354,6 +370,25 @@ def test_what_is_no_path_is_said_to_be_none(content: str, tmp_path: Path) -> Non
         read_path(tmp_path / "path.json")
 
 
+def test_a_path_of_panoramas_is_refused(run: BallRun, tmp_path: Path) -> None:
+    file = camera_path(tmp_path / "path.json", run)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "camera_type": "equirectangular"}))
+    with pytest.raises(ExportError, match="panoramas"):
+        read_path(file)
+
+
+def test_a_run_without_a_surface_says_so_before_anything_is_rendered(
+    run: BallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> trimesh.Trimesh:
+        raise MeshError("nothing is object")
+
+    monkeypatch.setattr(run, "mesh", none)
+    with pytest.raises(ExportError, match="No mesh: nothing is object. Leave mesh out"):
+        write_export(run, settings(tmp_path, "all"))
+    assert run.asked == []
+
+
 # ------------------------------------------------------------------ names, interruptions, refusals
 
 
@@ -399,6 +434,7 @@ def test_a_killed_export_is_completed_by_the_same_command(capture: Path, tmp_pat
     write_export(run, settings(output))
     assert len(run.asked) in (1, 2), "what was there is not rendered again"
     after = files(output)
+    assert not list(output.rglob("*.part")), "nothing unfinished is left"
     assert all(after[name] == when for name, when in before.items()), "nor written again"
     assert sum(name.endswith(".png") for name in after) == 12
     whole = tmp_path / "whole"

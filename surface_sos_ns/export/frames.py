@@ -85,6 +85,7 @@ def read_path(file: Path) -> list[Cameras]:
         ExportError: it is not one.
     """
     from nerfstudio.cameras.camera_paths import get_path_from_json
+    from nerfstudio.cameras.cameras import CameraType
 
     try:
         content = json.loads(file.read_text())
@@ -96,6 +97,9 @@ def read_path(file: Path) -> list[Cameras]:
             f"{file} is not a camera path ({type(error).__name__}: {error}). Make one in the viewer, tab Render, "
             "button Generate Command."
         ) from error
+    flat = (CameraType.PERSPECTIVE.value, CameraType.FISHEYE.value)
+    if not all(int(kind) in flat for kind in cameras.camera_type.flatten()):
+        raise ExportError(f"{file} is of panoramas; expected perspective or fisheye cameras.")
     if None not in times:
         cameras = replace(cameras, times=torch.tensor(times, dtype=torch.float32)[:, None])
     return [cameras[index : index + 1] for index in range(len(poses))]

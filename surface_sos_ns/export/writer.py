@@ -16,7 +16,7 @@ from surface_sos_ns.export.command import Export, ExportError
 from surface_sos_ns.export.frames import Frame, chosen_frames
 from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, THRESHOLD, Pictures, Product, products
 from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
-from surface_sos_ns.files import write_bytes, write_json
+from surface_sos_ns.files import UNFINISHED, write_bytes, write_json
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run
@@ -54,20 +54,14 @@ def write_export(run: Run, settings: Export) -> list[str]:
     _take_folder(run, settings, [*per_view, *videos, *meshes, *others])
     for folder in {path.parent for path in [*per_view, *videos, *meshes]}:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f".*{UNFINISHED}"):  # by a process that was killed
+            left.unlink()
 
+    _write_mesh(run, settings, [path for path in meshes if not path.is_file()])
     with Stage(f"Exporting {len(frames)} views to {output}", len(frames)) as stage:
         for frame in frames:
             _write_view(run, settings, frame, made)
             stage.advance(1)
-    missing = [path for path in meshes if not path.is_file()]
-    if missing:
-        from surface_sos_ns.export.mesh import write_mesh, write_points
-
-        with Stage("Taking the mesh", 1):
-            mesh = run.mesh(settings.mesh_resolution)
-            if output / POINT_FILE in missing:
-                write_points(mesh, output / POINT_FILE)
-            write_mesh(mesh, [path for path in missing if path != output / POINT_FILE])
     for name, content in captures(run, frames, made, settings).items():
         write_json(output / name, content)
     if "masks" in settings.kinds:
@@ -179,6 +173,24 @@ def _meshes(settings: Export) -> list[Path]:
         return []
     names = [f"mesh/object.{kind}" for kind in dict.fromkeys(settings.mesh_format)]
     return [settings.output_dir / name for name in [*names, POINT_FILE]]
+
+
+def _write_mesh(run: Run, settings: Export, missing: Sequence[Path]) -> None:
+    """Takes the mesh, first of all: it may turn out that there is none."""
+    if not missing:
+        return
+    from surface_sos_ns.export.mesh import write_mesh, write_points
+    from surface_sos_ns.mesh import MeshError
+
+    points = settings.output_dir / POINT_FILE
+    with Stage("Taking the mesh", 1):
+        try:
+            mesh = run.mesh(settings.mesh_resolution)
+        except MeshError as error:
+            raise ExportError(f"No mesh: {error}. Leave mesh out of --what.") from error
+        if points in missing:
+            write_points(mesh, points)
+        write_mesh(mesh, [path for path in missing if path != points])
 
 
 def _videos(frames: Sequence[Frame], settings: Export) -> list[Path]:
