@@ -42,11 +42,11 @@ class _Parser(SurfaceSOSDataParser):
 
     def scene_file(self) -> Path:
         """The json file of the capture."""
-        return self._source()[0]
+        return self.source()[0]
 
     def photo(self, file_path: str) -> Path:
         """The photo that a frame names, as the parser's outputs have it."""
-        return self._get_fname(Path(file_path), self._source()[1])
+        return self._get_fname(Path(file_path), self.source()[1])
 
 
 def find_scene(data: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from surface_sos_ns.bench.files import write_text
+from surface_sos_ns.files import write_text
 from surface_sos_ns.masks.provider import MaskError
 from surface_sos_ns.plugin.dataset import resized
 

@@ -31,7 +31,7 @@ def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
     Raises:
         ProcessError: there is a finished scene, one begun with other settings, or something else.
     """
-    from surface_sos_ns.bench.files import write_json
+    from surface_sos_ns.files import write_json
 
     known = output / SETTINGS
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
