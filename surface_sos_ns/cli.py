@@ -17,6 +17,7 @@ from surface_sos_ns.capture.convert.tum import Tum
 from surface_sos_ns.export.command import Export
 from surface_sos_ns.masks.command import Masks
 from surface_sos_ns.process.command import Process
+from surface_sos_ns.report.command import Report
 
 
 class CommandError(RuntimeError):
@@ -169,6 +170,7 @@ Command = (
     | Annotated[Masks, tyro.conf.subcommand(name="masks")]
     | Annotated[Export, tyro.conf.subcommand(name="export")]
     | Annotated[Bench, tyro.conf.subcommand(name="bench")]
+    | Annotated[Report, tyro.conf.subcommand(name="report")]
 )
 
 
