@@ -116,7 +116,7 @@ def contact_sheet(views: list[ViewPictures], scale: int = 1) -> np.ndarray:
 
 
 def tinted(photo: np.ndarray, alpha: np.ndarray, colour: tuple[int, int, int], share: float = 0.5) -> np.ndarray:
-    """(H, W, 3) uint8: a photo (uint8) mixed with a colour where a mask (H, W) 0..1 is, and the mask's outline drawn."""
+    """(H, W, 3) uint8: a photo (uint8) mixed with a colour where a mask (H, W) 0..1 is, its outline drawn."""
     amount = share * alpha.astype(np.float32)[..., None]
     picture = np.rint(photo * (1 - amount) + np.array(colour, np.float32) * amount).clip(0, 255).astype(np.uint8)
     outlines, _ = cv2.findContours((alpha > 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)

@@ -41,7 +41,7 @@ class LossRecord:
 
 
 def read_losses(path: Path) -> list[LossRecord]:
-    """The records of a file in order, none where there is no file. A line that a killed run left unfinished is skipped."""
+    """The records of a file in order; none where there is no file. A line that a kill left unfinished is skipped."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
@@ -82,7 +82,9 @@ class LossLog:
             return
         names = [*losses, *metrics]
         # One transfer for all of them, where they are on a GPU.
-        values = torch.stack([torch.as_tensor(v).detach().float().mean() for v in (*losses.values(), *metrics.values())])
+        values = torch.stack(
+            [torch.as_tensor(v).detach().float().mean() for v in (*losses.values(), *metrics.values())]
+        )
         numbers = [float(f"{value:.6g}") for value in values.tolist()]
         record = LossRecord(
             step,

@@ -143,10 +143,7 @@ def _views(
     total = sum(whole if view.index in shown else 1.0 for view in run.views)
     with Stage(f"Rendering {len(shown)} of {len(run.views)} views, and the mattes of the others", total) as stage:
         for view in run.views:
-            if guesses is not None:
-                coarse = guesses[view.index]
-            else:
-                coarse = dataset.get_coarse_mask(view.index)
+            coarse = guesses[view.index] if guesses is not None else dataset.get_coarse_mask(view.index)
             truth = dataset.get_data(view.index) if view.index in shown and truths[view.index] is not None else {}
             reports.append(_view(run, view, coarse, truth, view.index in shown))
             stage.advance(whole if view.index in shown else 1.0)
@@ -269,7 +266,9 @@ def _summary(run: Run, views: Sequence[ViewReport], records: Sequence[LossRecord
         last = records[-1]
         figures.append(Figure("training", _duration(last.seconds), "its steps alone, without the set-up"))
         if last.memory_gb is not None:
-            figures.append(Figure("peak memory of training", f"{last.memory_gb:.2f} GB", "of the GPU, where it had one"))
+            figures.append(
+                Figure("peak memory of training", f"{last.memory_gb:.2f} GB", "of the GPU, where it had one")
+            )
     return figures
 
 

@@ -47,7 +47,7 @@ class ViewReport:
         given: whether it came with a coarse mask; an empty one says nothing.
         found: share of its pixels that are object.
         agreement: IoU of the found mask with the coarse one; None without one.
-        added, removed: pixels of the found mask that the coarse one lacks, and the other way round; shares of the photo.
+        added, removed: pixels of the found mask that the coarse one lacks, and the reverse; shares of the photo.
         pictures: (h, w, 3) or (h, w, 4) uint8 by name: photo, mask, cutout, plate, normals, coarse, repair, error;
             empty where the view is measured only.
         metrics: against the truth, by ns-eval's names.

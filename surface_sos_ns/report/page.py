@@ -39,7 +39,7 @@ def page(content: Content) -> str:
         _section("settings", "Settings", _settings(content.settings)),
         _section("versions", "Versions", _table(content.versions)),
     ]
-    title = _text(f"{content.title} – {content.method}")
+    title = _text(f"{content.title}, {content.method}")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -145,9 +145,7 @@ def _card(view: ViewReport, names: dict[str, str]) -> str:
 def _agreement(content: Content, shown: Sequence[ViewReport]) -> str:
     compared = [view for view in content.views if view.agreement is not None]
     if not compared:
-        return _section(
-            "agreement", "Agreement with the coarse masks", "<p>There were no masks to compare with.</p>\n"
-        )
+        return _section("agreement", "Agreement with the coarse masks", "<p>There were no masks to compare with.</p>\n")
     guessed = content.masks == "first guess"
     others = [view for view in content.views if view.agreement is None and not (guessed and view.held_out)]
     worst_first = [*others, *sorted(compared, key=lambda view: view.agreement or 0.0)]
@@ -158,7 +156,9 @@ def _agreement(content: Content, shown: Sequence[ViewReport]) -> str:
         else ""
     )
     if content.confidence is not None:
-        said += f"The masks that training started from agree with their own vote in 3D at IoU {content.confidence:.2f}. "
+        said += (
+            f"The masks that training started from agree with their own vote in 3D at IoU {content.confidence:.2f}. "
+        )
     said += "Low agreement means that much was repaired, or that something is wrong: look at those."
     title = "Agreement with the first guesses" if guessed else "Agreement with the coarse masks"
     return _section(
@@ -184,10 +184,7 @@ def _repairs(views: Sequence[ViewReport], masks: str) -> str:
         return f'<span class="swatch" style="background:rgb{colour}"></span> {words}'
 
     def of(view: ViewReport) -> str:
-        if view.agreement is None:
-            said = "filled in"
-        else:
-            said = f"{_share(view.added)} added, {_share(view.removed)} removed"
+        said = "filled in" if view.agreement is None else f"{_share(view.added)} added, {_share(view.removed)} removed"
         words = f"{view.name}: where the mask differs from the {masks}"
         return (
             f"<figure>{_picture(view.pictures['repair'], words)}"
@@ -196,7 +193,7 @@ def _repairs(views: Sequence[ViewReport], masks: str) -> str:
 
     first, rest = views[:8], views[8:]
     more = (
-        f'<details><summary>{len(rest)} more</summary>\n<div class="small">\n{"".join(map(of, rest))}</div>\n</details>\n'
+        f'<details><summary>{len(rest)} more</summary>\n<div class="small">\n{"".join(map(of, rest))}</div></details>\n'
         if rest
         else ""
     )
@@ -224,7 +221,7 @@ def _truth(views: Sequence[ViewReport]) -> str:
 
     def cell(view: ViewReport, name: str) -> str:
         value = view.metrics.get(name)
-        shown = "–" if value is None else f"{value:.2f}" if name.endswith("psnr") else f"{value:.3f}"
+        shown = "" if value is None else f"{value:.2f}" if name.endswith("psnr") else f"{value:.3f}"
         return f'<td class="value">{shown}</td>'
 
     rows = "".join(
@@ -263,11 +260,11 @@ def _mesh(mesh: Turntable | str) -> str:
         "mesh",
         "The surface",
         f'<div class="turntable" data-frames="{mesh.frames}" data-columns="{COLUMNS}" '
-        f'style="--columns:{COLUMNS};--rows:{rows}" role="img" aria-label="The mesh, seen from all around">{sheets}</div>\n'
+        f'style="--columns:{COLUMNS};--rows:{rows}" role="img" aria-label="The mesh from all around">{sheets}</div>\n'
         f'<p class="controls"><label>turn <input type="range" class="turn" min="0" max="{mesh.frames - 1}" value="0">'
         '</label> <label><input type="checkbox" class="grey"> shape alone</label></p>\n'
-        f'<p class="soft">Drag to turn. {mesh.vertices:,} vertices, {mesh.faces:,} faces in these pictures; {extent} in '
-        "the capture's units and axes.</p>\n",
+        f'<p class="soft">Drag to turn. {mesh.vertices:,} vertices, {mesh.faces:,} faces in these pictures; {extent} '
+        "in the capture's units and axes.</p>\n",
     )
 
 
@@ -289,8 +286,8 @@ def _curves(content: Content) -> str:
         "losses",
         "Losses",
         f'<p class="soft">Steps 0 to {content.last_step + 1:,}, from left to right'
-        f"{'' if last >= content.last_step * 0.98 else f'; the run has come to step {last:,}'}. Losses on a logarithmic "
-        "scale, weighted as they are summed up; figures of the batch below. Last values in bold.</p>\n"
+        f"{'' if last >= content.last_step * 0.98 else f'; the run has come to step {last:,}'}. Losses on a "
+        "logarithmic scale, weighted as they are summed up; figures of the batch below. Last values in bold.</p>\n"
         f'<div class="curves">\n{curves}</div>\n',
     )
 
@@ -316,8 +313,8 @@ def _settings(settings: Sequence[Setting]) -> str:
     changed = [setting for setting in settings if setting.value != setting.default]
     same = [setting for setting in settings if setting.value == setting.default]
     return "".join(
-        f"<details{' open' if which is changed and len(changed) <= 12 else ''}><summary>{len(which)} {words}</summary>\n"
-        f'<div class="wide"><table class="settings">{head}<tbody>\n{rows(which)}</tbody></table></div>\n</details>\n'
+        f"<details{' open' if which is changed and len(changed) <= 12 else ''}><summary>{len(which)} {words}"
+        f'</summary>\n<div class="wide"><table class="settings">{head}<tbody>\n{rows(which)}</tbody></table></div>\n</details>\n'
         for which, words in ((changed, "that differ from the method's defaults"), (same, "as the method has them"))
         if which
     )

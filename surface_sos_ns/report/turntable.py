@@ -120,9 +120,7 @@ def _shaded(mesh: trimesh.Trimesh, hit: _Hit, side: int) -> tuple[np.ndarray, np
     colours = np.asarray(mesh.visual.vertex_colors)[corners][..., :3]
     colour = (colours * hit.weights[..., None]).sum(axis=1)
     # Photos bring their own light: colours are shaded less than the shape alone.
-    return tuple(
-        _picture(seen, shade, side) for shade in (colour * (0.45 + 0.6 * lit)[:, None], 225 * lit[:, None])
-    )  # type: ignore[return-value]
+    return tuple(_picture(seen, shade, side) for shade in (colour * (0.45 + 0.6 * lit)[:, None], 225 * lit[:, None]))  # type: ignore[return-value]
 
 
 def _picture(seen: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray:
