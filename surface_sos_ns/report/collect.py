@@ -100,7 +100,7 @@ def collect(
         measures=curves_of([(record.step, record.metrics) for record in records], log=False),
         last_step=max(steps - 1, 1),
         mesh=_mesh(run),
-        figures=[*_summary(run, reports, records, steps), *figures, *measured],
+        figures=[*_summary(run, reports, masks, records, steps), *figures, *measured],
         settings=settings_of(trainer, all_methods.get(str(trainer.method_name))),
         versions=_versions(run),
         video=None if video is None else video.read_bytes(),
@@ -249,7 +249,9 @@ def _sentences(views: Sequence[ViewReport], masks: str) -> list[str]:
     return said
 
 
-def _summary(run: Run, views: Sequence[ViewReport], records: Sequence[LossRecord], steps: int) -> list[Figure]:
+def _summary(
+    run: Run, views: Sequence[ViewReport], masks: str, records: Sequence[LossRecord], steps: int
+) -> list[Figure]:
     """The capture and the training in figures."""
     held = sum(view.held_out for view in run.views)
     sizes = sorted({view.size for view in run.views})
@@ -259,7 +261,7 @@ def _summary(run: Run, views: Sequence[ViewReport], records: Sequence[LossRecord
     figures = [
         Figure("photos", str(len(run.views)), f"{len(run.views) - held} trained on, {held} held out"),
         Figure("size of the photos", original, used),
-        Figure("photos with a coarse mask", str(sum(view.given == "given" for view in views)), ""),
+        Figure("photos with a coarse mask", *_masks(views, masks)),
         Figure("training steps", f"{done}", "all" if done >= steps else f"of {steps}: not finished"),
     ]
     if records:
@@ -270,6 +272,13 @@ def _summary(run: Run, views: Sequence[ViewReport], records: Sequence[LossRecord
                 Figure("peak memory of training", f"{last.memory_gb:.2f} GB", "of the GPU, where it had one")
             )
     return figures
+
+
+def _masks(views: Sequence[ViewReport], masks: str) -> tuple[str, str]:
+    if masks == "first guess":
+        return "none", "the object was looked for in the geometry of the capture"
+    empty = sum(view.given == "empty" for view in views)
+    return str(sum(view.given == "given" for view in views)), f"and {empty} with an empty one" if empty else ""
 
 
 def _duration(seconds: float) -> str:

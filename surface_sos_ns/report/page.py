@@ -60,7 +60,7 @@ def _picture(picture: np.ndarray, words: str, more: str = "", quality: int = 78)
     height, width = picture.shape[:2]
     return (
         f'<img src="{embedded(picture, quality)}" alt="{_text(words)}" width="{width}" height="{height}" '
-        f'loading="lazy" decoding="async"{more}>'
+        f'decoding="async"{more}>'
     )
 
 
@@ -314,7 +314,8 @@ def _settings(settings: Sequence[Setting]) -> str:
     same = [setting for setting in settings if setting.value == setting.default]
     return "".join(
         f"<details{' open' if which is changed and len(changed) <= 12 else ''}><summary>{len(which)} {words}"
-        f'</summary>\n<div class="wide"><table class="settings">{head}<tbody>\n{rows(which)}</tbody></table></div>\n</details>\n'
+        "</summary>\n"
+        f'<div class="wide"><table class="settings">{head}<tbody>\n{rows(which)}</tbody></table></div>\n</details>\n'
         for which, words in ((changed, "that differ from the method's defaults"), (same, "as the method has them"))
         if which
     )
