@@ -26,7 +26,7 @@ class CommandError(RuntimeError):
 
 @dataclass
 class Demo:
-    """Run the whole demo: render a capture, train, measure, export, and write a page of pictures."""
+    """Run the whole demo: render a capture, train, measure, export, and write a report with pictures."""
 
     output: Path = Path("demo_output")
     """Folder for everything the demo makes. A second run reuses the capture and adds a new run folder."""

@@ -193,7 +193,7 @@ def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any]
         pictures["coarse"] = tinted(photo, given, COARSE)
     metrics: dict[str, float] = {}
     if "gt_mask" in truth:
-        batch = {
+        batch: dict[str, torch.Tensor] = {
             name: torch.from_numpy(_fitted(truth[name], width, height))
             for name in ("image", "gt_mask", "clean_plate")
             if name in truth

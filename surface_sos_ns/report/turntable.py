@@ -117,7 +117,7 @@ def _shaded(mesh: trimesh.Trimesh, hit: _Hit, side: int) -> tuple[np.ndarray, np
     normal = (mesh.vertex_normals[corners] * hit.weights[..., None]).sum(axis=1) @ hit.axes.T
     normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-9)
     lit = 0.42 + 0.58 * np.clip(normal @ (LIGHT / np.linalg.norm(LIGHT)), 0, 1)
-    colours = np.asarray(mesh.visual.vertex_colors)[corners][..., :3]
+    colours = np.asarray(mesh.visual.vertex_colors)[corners][..., :3]  # type: ignore[union-attr]
     colour = (colours * hit.weights[..., None]).sum(axis=1)
     # Photos bring their own light: colours are shaded less than the shape alone.
     return tuple(_picture(seen, shade, side) for shade in (colour * (0.45 + 0.6 * lit)[:, None], 225 * lit[:, None]))  # type: ignore[return-value]
@@ -128,8 +128,8 @@ def _picture(seen: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray:
     full = np.zeros((len(seen), 4), np.float32)
     full[seen, :3], full[seen, 3] = np.clip(colour, 0, 255), 255
     small = cv2.resize(full.reshape(2 * side, 2 * side, 4), (side, side), interpolation=cv2.INTER_AREA)
-    small[..., :3] /= np.maximum(small[..., 3:] / 255, 1e-6)
-    return np.rint(small.clip(0, 255)).astype(np.uint8)
+    colours = small[..., :3] / np.maximum(small[..., 3:] / 255, 1e-6)
+    return np.rint(np.dstack([colours, small[..., 3]]).clip(0, 255)).astype(np.uint8)
 
 
 def _sheet(pictures: list[np.ndarray]) -> np.ndarray:
