@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 from collections import Counter
@@ -315,3 +316,77 @@ def test_a_page_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.Cap
     assert "ns-eval" in refused("--overwrite", "--metrics", str(tmp_path / "none.json"))
     assert cli.main(["report", "--load-config", str(tmp_path / "none.yml")]) == 1
     assert "config.yml of a run" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ of a trained run
+
+
+def test_views_are_chosen_evenly_and_half_of_them_with_truth_at_most() -> None:
+    from surface_sos_ns.report.collect import chosen_views
+
+    assert chosen_views(10, "all", [3]) == chosen_views(10, 12, []) == list(range(10))
+    assert chosen_views(10, 4, []) == [0, 3, 6, 9]
+    chosen = chosen_views(48, 8, [4, 12, 20, 28, 36, 44])
+    assert len(set(chosen)) == 8 and chosen == sorted(chosen)
+    assert len(set(chosen) & {4, 12, 20, 28, 36, 44}) == 4 and {0, 47} <= set(chosen)
+    assert set(chosen_views(48, 8, [30])) >= {0, 30, 47}
+
+
+@pytest.mark.seconds(12)
+def test_the_report_of_a_run_says_what_the_files_say(
+    trained: Path, demo_capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+    from sklearn.metrics import jaccard_score
+
+    from surface_sos_ns import load_run
+    from surface_sos_ns.report.collect import collect
+    from surface_sos_ns.report.command import ReportError
+
+    run = load_run(trained / "config.yml")
+    (tmp_path / "metrics.json").write_text('{"results": {"psnr": 1.0}, "checkpoint": "/another/run/models/a.ckpt"}')
+    with pytest.raises(ReportError, match="about another run, /another/run"):
+        collect(run, 2, tmp_path / "metrics.json")
+    (tmp_path / "metrics.json").write_text(json.dumps({"results": {"psnr": 21.5}, "checkpoint": str(run.checkpoint)}))
+    content = collect(run, 2, tmp_path / "metrics.json")
+    meta = json.loads((demo_capture / "transforms.json").read_text())
+    frames = {frame["file_path"]: frame for frame in meta["frames"]}
+    assert [view.name for view in content.views] == sorted(frames)
+    assert {view.name for view in content.views if view.held_out} == set(meta["test_filenames"])
+    shown = [view for view in content.views if view.pictures]
+    assert len(shown) == 2 and sum(view.held_out for view in shown) == 1
+
+    def on_file(name: str, key: str) -> np.ndarray:
+        mask = cv2.imread(str(demo_capture / frames[name][key]), cv2.IMREAD_GRAYSCALE)
+        assert mask is not None
+        return mask > 127
+
+    for view in shown:
+        found = run.mask(view.name)
+        coarse = on_file(view.name, "coarse_mask_path")
+        assert view.found == pytest.approx(found.mean())
+        assert (view.given == "given") == bool(coarse.any())
+        if view.agreement is not None:
+            assert view.agreement == pytest.approx(jaccard_score(coarse.ravel(), found.ravel()), abs=1e-6)
+            assert view.added == pytest.approx((found & ~coarse).mean())
+    (held,) = (view for view in shown if view.held_out)
+    truth = on_file(held.name, "gt_mask_path")
+    assert held.metrics["mask_iou"] == pytest.approx(
+        jaccard_score(truth.ravel(), run.mask(held.name).ravel()), abs=1e-6
+    )
+    empty = [view.name for view in content.views if view.given == "empty"]
+    assert empty == [name for name in sorted(frames) if not on_file(name, "coarse_mask_path").any()]
+    assert isinstance(content.mesh, Turntable) and content.mesh.faces > 100
+    by_name = {figure.name: figure.value for figure in content.figures}
+    assert (
+        by_name["photos"] == "32"
+        and by_name["training steps"] == "500"
+        and by_name["ns-eval: photo PSNR"] == "21.50 dB"
+    )
+    colour = next(curve for curve in content.losses if not isinstance(curve, str) and curve.name == "colour")
+    assert colour.steps[0] == 0 and colour.steps[-1] == 499 and colour.values[-1] < 0.5 * colour.values[0]
+    changed = {setting.name: setting.value for setting in content.settings if setting.value != setting.default}
+    assert changed["max-num-iterations"] == "500" and "pipeline.model.hull-slack" in changed
+    assert "steps-per-save" not in changed
+    assert read(page(content)).tags["img"] > 10
+    assert "Rendering 2 of 32 views" in capsys.readouterr().err
