@@ -188,7 +188,7 @@ def _repairs(views: Sequence[ViewReport], masks: str) -> str:
         words = f"{view.name}: where the mask differs from the {masks}"
         return (
             f"<figure>{_picture(view.pictures['repair'], words)}"
-            f'<figcaption><span class="name">{_text(_short(view))}</span> {said}</figcaption></figure>\n'
+            f'<figcaption><span class="name">{_text(_short(view))}</span><br>{said}</figcaption></figure>\n'
         )
 
     first, rest = views[:8], views[8:]
@@ -207,7 +207,7 @@ def _repairs(views: Sequence[ViewReport], masks: str) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}\u00a0%"
 
 
 def _truth(views: Sequence[ViewReport]) -> str:
