@@ -131,7 +131,7 @@ def content() -> Content:
     truth = a_view(4).pictures | {"error": np.zeros((30, 40, 3), np.uint8)}
     views = [
         a_view(0),
-        a_view(1, name="images/<script>alert(1).jpg"),
+        a_view(1, name='images/"><script>alert(1).jpg'),
         a_view(2),
         a_view(3, given="empty", agreement=None, pictures=without),
         a_view(4, held_out=True, metrics={"mask_iou": 0.987}, pictures=truth),
@@ -204,7 +204,7 @@ def test_the_page_shows_every_view_once_and_needs_nothing_else(content: Content)
     assert shown == [view.name for view in content.views if view.pictures]
     assert reader.tags["script"] == 1, "a file name is no script"
     words = " ".join(reader.text)
-    assert "<script>alert(1).jpg" in words and 'Bear & "Co" <b>' in words
+    assert '"><script>alert(1).jpg' in words and 'Bear & "Co" <b>' in words
     assert "measured_only.jpg" in words and "0.123" in words and "was empty: filled in" in words
     assert "0.987" in words and "The object was found. All is well." in words and "7000" in words
     alts = [value for tag, name, value in reader.attributes if (tag, name) == ("img", "alt")]
