@@ -1,4 +1,4 @@
-# make demo    the whole way on a capture that is rendered on the spot; ends with the path of a page of pictures
+# make demo    the whole way on a capture that is rendered on the spot; ends with the path of a report
 # make test    the tests
 # make lint    style and types       make format   mend the style
 # make clean   remove what these commands made

@@ -310,7 +310,7 @@ def load_run(config: str | Path, data: str | Path | None = None) -> Run:
     """
     path = Path(config)
     path = path / "config.yml" if path.is_dir() else path
-    trainer = _read_config(path)
+    trainer = read_config(path)
     folder = path.parent / trainer.relative_model_dir
     if not list_checkpoints(folder):
         raise CheckpointError(
@@ -335,7 +335,7 @@ def load_run(config: str | Path, data: str | Path | None = None) -> Run:
     return _with_views(path, checkpoint, model, cast("SurfaceSOSDataManager", pipeline.datamanager))
 
 
-def _read_config(path: Path) -> TrainerConfig:
+def read_config(path: Path) -> TrainerConfig:
     """A run's configuration, if it is one of this package's methods."""
     if not path.is_file():
         raise RunError(

@@ -17,6 +17,7 @@ from surface_sos_ns.capture.convert.tum import Tum
 from surface_sos_ns.export.command import Export
 from surface_sos_ns.masks.command import Masks
 from surface_sos_ns.process.command import Process
+from surface_sos_ns.report.command import Report
 
 
 class CommandError(RuntimeError):
@@ -25,7 +26,7 @@ class CommandError(RuntimeError):
 
 @dataclass
 class Demo:
-    """Run the whole demo: render a capture, train, measure, export, and write a page of pictures."""
+    """Run the whole demo: render a capture, train, measure, export, and write a report with pictures."""
 
     output: Path = Path("demo_output")
     """Folder for everything the demo makes. A second run reuses the capture and adds a new run folder."""
@@ -169,6 +170,7 @@ Command = (
     | Annotated[Masks, tyro.conf.subcommand(name="masks")]
     | Annotated[Export, tyro.conf.subcommand(name="export")]
     | Annotated[Bench, tyro.conf.subcommand(name="bench")]
+    | Annotated[Report, tyro.conf.subcommand(name="report")]
 )
 
 

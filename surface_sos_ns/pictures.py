@@ -1,88 +1,115 @@
-"""Pictures of results as files: masks, mattes, cut-outs and colours from arrays in 0..1, as PNG."""
+"""Pictures for people to look at: masks and errors in colours, cut-outs over a checkerboard, contact sheets."""
 
 from __future__ import annotations
 
-import base64
-import os
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from surface_sos_ns.metrics import THRESHOLD
+from surface_sos_ns.encoding import data_address, image_file
 
-__all__ = ["colour_picture", "cutout_picture", "data_url", "mask_picture", "matte_picture", "png", "write_new"]
-
-
-def mask_picture(alpha: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
-    """(H, W) uint8: 255 where alpha (H, W) is over the threshold, else 0."""
-    return np.where(alpha > threshold, 255, 0).astype(np.uint8)
-
-
-def matte_picture(alpha: np.ndarray) -> np.ndarray:
-    """(H, W) uint16: alpha (H, W) from 0 to 65535."""
-    return np.rint(np.clip(alpha, 0, 1) * 65535).astype(np.uint16)
-
-
-def colour_picture(colours: np.ndarray) -> np.ndarray:
-    """(H, W, C) uint8 of colours (H, W, C)."""
-    return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
+COLUMNS = (
+    ("photo", "photo"),
+    ("coarse", "coarse mask (input)"),
+    ("mask", "our mask"),
+    ("truth", "true mask"),
+    ("error", "error: red extra, blue missed"),
+    ("cutout", "object, cut out"),
+    ("plate", "our clean plate"),
+    ("true_plate", "true clean plate"),
+)
+MISSED, EXTRA = (50, 110, 230), (220, 60, 50)
 
 
-def cutout_picture(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(H, W, 4) uint8: colours (H, W, 3), not premultiplied, with alpha (H, W)."""
-    return colour_picture(np.concatenate([colours, alpha[..., None]], axis=-1))
+@dataclass(frozen=True)
+class ViewPictures:
+    """The pictures of one view, (H, W, 3) uint8 by column name of `COLUMNS` (absent ones are left out)."""
+
+    name: str
+    tiles: dict[str, np.ndarray]
 
 
-def png(picture: np.ndarray) -> bytes:
-    """The PNG file of a grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4) picture, uint8 or uint16."""
-    return _encoded(".png", picture, [])
+def read_picture(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB.
 
-
-def data_url(picture: np.ndarray, lossless: bool) -> str:
-    """A picture (H, W, 3) uint8 RGB as text for pages, PNG or JPEG."""
-    if lossless:
-        kind, data = "png", png(picture)
-    else:
-        kind, data = "jpeg", _encoded(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _encoded(suffix: str, picture: np.ndarray, options: list[int]) -> bytes:
-    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}
-    if picture.ndim == 3:
-        picture = np.ascontiguousarray(picture[..., order[picture.shape[2]]])  # as OpenCV has channels
-    ok, data = cv2.imencode(suffix, picture, options)
-    if not ok:
-        raise OSError(f"could not encode a picture of shape {picture.shape} as {suffix}")
-    return data.tobytes()
-
-
-def write_new(folder: Path, stem: str, pictures: dict[str, np.ndarray]) -> list[Path]:
-    """Writes pictures as `STEM_NUMBER_NAME.png` under the first number that is free; replaces nothing.
-
-    Args:
-        folder: made if absent.
-        stem: what the files' names begin with.
-        pictures: by name, see `png`.
-
-    Returns:
-        The files, in the order of the pictures. Each appears whole or not at all.
+    Raises:
+        FileNotFoundError: no readable picture there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    taken = [path.name[len(stem) + 1 :].split("_")[0] for path in folder.glob(f"{stem}_*")]
-    number = max((int(digits) for digits in taken if digits.isdecimal()), default=0) + 1
-    files = []
-    for name, picture in pictures.items():
-        path = folder / f"{stem}_{number:04d}_{name}.png"
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(png(picture))
-            os.chmod(temporary, 0o644)  # mkstemp's files are the user's alone
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        files.append(path)
-    return files
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise FileNotFoundError(f"{path}: no readable picture there; was the render or the capture interrupted?")
+    return picture[..., ::-1]
+
+
+def eight_bit(image: Any) -> np.ndarray:
+    """(H, W, 3) uint8 of an image (H, W), (H, W, 1) or (H, W, 3) in 0..1."""
+    values = np.asarray(image, dtype=np.float32)
+    values = values[..., None] if values.ndim == 2 else values
+    return np.rint(np.broadcast_to(values, (*values.shape[:2], 3)).clip(0, 1) * 255).astype(np.uint8)
+
+
+def size_within(width: int, height: int, longest: int) -> tuple[int, int]:
+    """Width and height of a picture shrunk so that its longer side is `longest` pixels; never enlarged."""
+    factor = min(1.0, longest / max(width, height))
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
+    """IoU of two (H, W) bool masks; 1 where both are empty."""
+    union = np.logical_or(a, b).sum()
+    return float(np.logical_and(a, b).sum() / union) if union else 1.0
+
+
+def checkerboard(height: int, width: int, cell: int = 8) -> np.ndarray:
+    """(H, W, 3) float32 light grey checkerboard in 0..255."""
+    y, x = np.mgrid[0:height, 0:width] // cell
+    return np.repeat(np.where((x + y) % 2, 232.0, 200.0)[..., None], 3, axis=-1).astype(np.float32)
+
+
+def over_checkerboard(foreground: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: a foreground over black (premultiplied) put on a checkerboard; alpha (H, W) in 0..1."""
+    board = checkerboard(*alpha.shape) * (1 - alpha[..., None])
+    return np.clip(foreground + board, 0, 255).astype(np.uint8)
+
+
+def error_map(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: object pixels white, extra ones red, missed ones blue; masks (H, W) bool."""
+    picture = np.full((*mask.shape, 3), 24, np.uint8)
+    picture[mask & truth] = 225
+    picture[truth & ~mask] = MISSED
+    picture[mask & ~truth] = EXTRA
+    return picture
+
+
+def embedded(picture: np.ndarray, quality: int = 82) -> str:
+    """A picture as the address of itself, to be put into a page: WebP, (H, W, 3) or with alpha (H, W, 4), uint8."""
+    return data_address("image/webp", image_file(picture, ".webp", quality))
+
+
+def contact_sheet(views: list[ViewPictures], scale: int = 1) -> np.ndarray:
+    """(H, W, 3) uint8: one row per view, one column per kind of picture, with a heading."""
+    columns = [(key, label) for key, label in COLUMNS if any(key in v.tiles for v in views)]
+    height, width = (s * scale for s in views[0].tiles["photo"].shape[:2])
+    gap, head = 6, 26
+    sheet = np.full((head + len(views) * (height + gap), gap + len(columns) * (width + gap), 3), 250, np.uint8)
+    for c, (key, label) in enumerate(columns):
+        x = gap + c * (width + gap)
+        font = min(0.45, 0.45 * width / max(cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0], 1))
+        cv2.putText(sheet, label, (x, 18), cv2.FONT_HERSHEY_SIMPLEX, font, (40, 40, 40), 1, cv2.LINE_AA)
+        for r, view in enumerate(views):
+            if key in view.tiles:
+                y = head + r * (height + gap)
+                tile = view.tiles[key]
+                sheet[y : y + height, x : x + width] = cv2.resize(tile, (width, height), interpolation=cv2.INTER_AREA)
+    return sheet
+
+
+def tinted(photo: np.ndarray, alpha: np.ndarray, colour: tuple[int, int, int], share: float = 0.5) -> np.ndarray:
+    """(H, W, 3) uint8: a photo (uint8) mixed with a colour where a mask (H, W) 0..1 is, its outline drawn."""
+    amount = share * alpha.astype(np.float32)[..., None]
+    picture = np.rint(photo * (1 - amount) + np.array(colour, np.float32) * amount).clip(0, 255).astype(np.uint8)
+    outlines, _ = cv2.findContours((alpha > 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(picture, outlines, -1, colour, 1))

@@ -14,20 +14,12 @@ import trimesh
 from surface_sos_ns import cli
 from surface_sos_ns.demo import capture as capture_module
 from surface_sos_ns.demo.capture import held_out, orbit_cameras, write_demo_capture
-from surface_sos_ns.demo.page import (
-    RENDERED,
-    Figure,
-    ViewPictures,
-    collect_pictures,
-    error_map,
-    intersection_over_union,
-    write_page,
-)
 from surface_sos_ns.demo.path_tracer import Camera, Lighting, Tracer
-from surface_sos_ns.demo.run import measure_inputs, write_mask_video
+from surface_sos_ns.demo.run import RENDERED, measure_inputs, write_mask_video
 from surface_sos_ns.demo.scene import DemoScene
 from surface_sos_ns.demo.shapes import blob, facing, sheet
 from surface_sos_ns.demo.workbench import Light, Material
+from surface_sos_ns.pictures import ViewPictures, contact_sheet, error_map, intersection_over_union
 
 VIEWS, WIDTH, HEIGHT = 24, 100, 75
 
@@ -276,7 +268,7 @@ def test_held_out_views_are_every_eighth_from_the_fifth() -> None:
     assert held_out(48) == [4, 12, 20, 28, 36, 44]
 
 
-def test_error_map_and_page(tmp_path: Path) -> None:
+def test_error_map_and_contact_sheet() -> None:
     truth, mask = np.zeros((6, 8), bool), np.zeros((6, 8), bool)
     truth[1:3, 1:4], mask[1:3, 2:5] = True, True
     picture = error_map(mask, truth)
@@ -284,14 +276,12 @@ def test_error_map_and_page(tmp_path: Path) -> None:
     assert intersection_over_union(mask, truth) == pytest.approx(4 / 8)
     assert intersection_over_union(np.zeros((2, 2), bool), np.zeros((2, 2), bool)) == 1
     tile = np.zeros((6, 8, 3), np.uint8)
-    views = [ViewPictures("frame <1>", {"photo": tile, "error": picture}, 0.5)]
-    page = write_page(tmp_path, views, [Figure("mask IoU", "0.5000")], title="A & B", intro="text")
-    text = page.read_text()
-    assert "A &amp; B" in text and "frame &lt;1&gt;" in text and text.count("data:image/") == 2 and "0.5000" in text
-    assert read(tmp_path / "contact_sheet.png").shape[1] > 16
+    shown = contact_sheet([ViewPictures("frame", {"photo": tile, "error": picture})], scale=2)
+    assert shown.shape == (26 + 12 + 6, 6 + 2 * (16 + 6), 3)
+    assert tuple(shown[26 + 3, 6 + 16 + 6 + 9]) == (220, 60, 50), "in the second column, twice as large"
 
 
-def test_pictures_and_video_are_collected_from_renders(capture: Path, meta: dict, tmp_path: Path) -> None:
+def test_the_video_shows_what_was_rendered(capture: Path, meta: dict, tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     for frame in meta["frames"]:
         split = "test" if frame["file_path"] in meta["test_filenames"] else "train"
@@ -301,9 +291,6 @@ def test_pictures_and_video_are_collected_from_renders(capture: Path, meta: dict
             target.parent.mkdir(parents=True, exist_ok=True)
             key = {"mask": "gt_mask_path", "background": "clean_plate_path"}.get(kind, "file_path")
             cv2.imwrite(str(target), read(capture / frame[key], cv2.IMREAD_COLOR))
-    views = collect_pictures(capture, tmp_path)
-    assert [view.name for view in views] == [Path(name).stem for name in meta["test_filenames"]]
-    assert all(view.mask_iou == 1 for view in views)
     video = write_mask_video(capture, tmp_path, tmp_path / "masks.mp4", scale=1)
     with av.open(str(video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -312,7 +299,7 @@ def test_pictures_and_video_are_collected_from_renders(capture: Path, meta: dict
     assert np.abs(frames[0][:HEIGHT, WIDTH:].mean(axis=2) - mask).mean() < 8
     shutil.rmtree(tmp_path / "test" / "mask")
     with pytest.raises(FileNotFoundError, match="mask"):
-        collect_pictures(capture, tmp_path)
+        write_mask_video(capture, tmp_path, tmp_path / "again.mp4")
 
 
 def test_voting_the_coarse_masks_beats_them(capture: Path, tmp_path: Path) -> None:

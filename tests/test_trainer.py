@@ -31,6 +31,7 @@ from surface_sos_ns.compiled import threads
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.optimizer import SparseAdam
 from surface_sos_ns.plugin.checkpoints import CheckpointError, checkpoint_path, list_checkpoints, read_checkpoint
+from surface_sos_ns.plugin.loss_log import LOSS_FILE, read_losses
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
@@ -212,6 +213,38 @@ def test_a_stopped_run_resumes_to_the_same_weights(config: SurfaceSOSTrainerConf
     resumed.train()
     assert resumed.steps_done == TOTAL, "the total, not as many steps more"
     assert_same(straight, resumed)
+
+
+def test_losses_are_written_down_and_continue_after_a_resume(config: SurfaceSOSTrainerConfig) -> None:
+    config.logging.steps_per_log = 4
+    straight = make_trainer(config, timestamp="straight")
+    seen: dict[int, float] = {}
+    step_of = straight.train_iteration
+
+    def train_iteration(step: int) -> Any:
+        loss, losses, metrics = step_of(step)
+        seen[step] = float(losses["loss"].detach())
+        return loss, losses, metrics
+
+    straight.train_iteration = train_iteration  # type: ignore[method-assign]
+    straight.train()
+    whole = read_losses(straight.base_dir / LOSS_FILE)
+    assert {record.step: record.losses["loss"] for record in whole} == pytest.approx(
+        {step: seen[step] for step in (0, 4, 8, 12, 16, TOTAL - 1)}, rel=1e-5
+    )
+    crashed = train_and_stop(config, 18, crash)
+    file = crashed.base_dir / LOSS_FILE
+    assert [record.step for record in read_losses(file)] == [0, 4, 8, 12, 16]
+    file.write_text(file.read_text() + '{"step": 17, "los')  # killed while it wrote
+    resumed = make_trainer(config, timestamp="second", load_dir=crashed.checkpoint_dir)
+    assert resumed._start_step == 13
+    resumed.train()
+    again = read_losses(resumed.base_dir / LOSS_FILE)
+    assert [(r.step, r.losses) for r in again] == [(r.step, r.losses) for r in whole]
+    seconds = [record.seconds for record in again]
+    assert seconds == sorted(seconds)
+    make_trainer(config).train()  # a new run in the folder of the one that crashed
+    assert [record.step for record in read_losses(file)] == [record.step for record in whole]
 
 
 def test_a_crashed_run_resumes_from_its_last_checkpoint(config: SurfaceSOSTrainerConfig) -> None:

@@ -22,7 +22,7 @@ from nerfstudio.viewer.viewer import Viewer
 from PIL import Image
 from viewer_session import WAIT, Browser, Machine, Session
 
-from surface_sos_ns.pictures import cutout_picture, mask_picture, matte_picture, png, write_new
+from surface_sos_ns.encoding import cutout_picture, image_file, mask_picture, matte_picture, write_new
 from surface_sos_ns.plugin.look import CUT_COLOUR, OVERLAY_COLOUR, Look, Slice, moved_half
 from surface_sos_ns.plugin.nearest import coarse_mask, mask_over_photo, nearest_view
 from surface_sos_ns.plugin.viewer_controls import ViewerControls, sphere_options
@@ -297,7 +297,7 @@ def test_the_picture_in_the_panel_follows_the_camera(session, monkeypatch):
 
     assert move(0, 0, 21) == "" and not reads, "nothing is read as long as it is not shown"
     controls.nearest.value = True
-    wait_until(lambda: controls.nearest_picture.content.startswith("`a.jpg`\n\n![0](data:image/jpeg;base64,"))
+    wait_until(lambda: controls.nearest_picture.content.startswith("`a.jpg`\n\n![0](data:image/webp;base64,"))
     assert move(21, 0, 1).startswith("`b'.jpg`: no coarse mask")
     assert move(0, 1, 21).startswith("`a.jpg`") and reads == [0, 1], "each photo is read once"
     found: Any = SimpleNamespace(masks=[None, masks[0]])
@@ -314,10 +314,10 @@ def test_pictures_are_written_exactly(tmp_path):
     assert mask_picture(alpha).tolist() == [[0, 0, 0, 255, 255]]
     matte = matte_picture(alpha)
     assert matte.tolist() == [[0, 16384, 32768, 49151, 65535]]
-    with Image.open(io.BytesIO(png(matte))) as file:
+    with Image.open(io.BytesIO(image_file(matte))) as file:
         assert np.array(file).tolist() == matte.tolist()
     colours = np.random.default_rng(0).random((1, 5, 3))
-    with Image.open(io.BytesIO(png(cutout_picture(colours, alpha)))) as file:
+    with Image.open(io.BytesIO(image_file(cutout_picture(colours, alpha)))) as file:
         assert file.mode == "RGBA" and np.abs(np.array(file) / 255 - np.dstack([colours, alpha])).max() <= 0.5 / 255
     (tmp_path / "view_0007_other.txt").write_text("mine")
     assert [path.name for path in write_new(tmp_path, "view", {"mask": mask_picture(alpha)})] == ["view_0008_mask.png"]

@@ -1,4 +1,4 @@
-"""`make demo`: capture, training, evaluation, masks of every photo, a video and a page of pictures.
+"""`make demo`: capture, training, evaluation, masks of every photo, a video and the run's report.
 
 Training, evaluation and rendering are the user's own commands (ns-train, ns-eval, ns-render), started as such, so that
 the demo proves the path that a user's own capture takes.
@@ -10,37 +10,24 @@ import json
 import re
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from surface_sos_ns.demo.capture import capture_settings, is_complete, write_demo_capture
-from surface_sos_ns.demo.page import (
-    RENDERED,
-    Figure,
-    collect_pictures,
-    over_checkerboard,
-    read_picture,
-    write_page,
-)
 from surface_sos_ns.demo.progress import Stage
+from surface_sos_ns.files import write_text
+from surface_sos_ns.pictures import over_checkerboard, read_picture
+from surface_sos_ns.report.content import Figure
 from surface_sos_ns.user_commands import Finished, run_module, train
 
 COUNT = re.compile(r"(\d+)/(\d+)\s*\(")
 
-METRICS = (
-    ("mask_iou", "mask IoU", "{:.4f}", "object pixels, threshold 0.5, mean over views"),
-    ("mask_iou_bg", "mask IoU of the background", "{:.4f}", ""),
-    ("mask_miou", "mean of the two", "{:.4f}", ""),
-    ("mask_acc", "pixel accuracy", "{:.4f}", ""),
-    ("mask_sad", "SAD", "{:.4f}", "sum of absolute matte differences / 1000"),
-    ("mask_mse", "MSE of the matte", "{:.5f}", ""),
-    ("mask_ari", "adjusted Rand index", "{:.4f}", ""),
-    ("clean_plate_psnr", "clean plate PSNR", "{:.2f} dB", "inside the object's region, against the true empty scene"),
-    ("psnr", "photo PSNR", "{:.2f} dB", ""),
-    ("ssim", "photo SSIM", "{:.4f}", ""),
-)
+RENDERED = ("mask", "foreground", "background")
+SHOWN = 12  # photos in the report, those held out among them
 
 
 class DemoError(RuntimeError):
@@ -133,8 +120,8 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def evaluate(config: Path, run: Path) -> tuple[dict[str, float], Finished]:
-    """ns-eval; returns its figures by name."""
+def evaluate(config: Path, run: Path) -> tuple[Path, Finished]:
+    """ns-eval; returns the file of its figures."""
     result = run / "metrics.json"
     arguments = ["nerfstudio.scripts.eval", "--load-config", str(config), "--output-path", str(result)]
     with Stage("Measuring on the held-out views", 1.0) as stage:
@@ -145,7 +132,7 @@ def evaluate(config: Path, run: Path) -> tuple[dict[str, float], Finished]:
                 stage.reach(int(found.group(1)) / int(found.group(2)))
 
         done = run_module(arguments, run / "eval.log", on_line)
-    return json.loads(result.read_text())["results"], done
+    return result, done
 
 
 def render(config: Path, run: Path, views: int) -> tuple[Path, Finished]:
@@ -163,7 +150,7 @@ def render(config: Path, run: Path, views: int) -> tuple[Path, Finished]:
     return renders, done
 
 
-def show_table(figures: list[Figure], title: str) -> None:
+def show_table(figures: Sequence[Figure], title: str) -> None:
     """Prints the measured figures."""
     from rich.console import Console
     from rich.table import Table
@@ -186,7 +173,7 @@ def run_demo(
     height: int,
     seed: int,
 ) -> Path:
-    """The whole demo; returns the path of its page, which is also the last line printed.
+    """The whole demo; returns the path of its report, which is also the last line printed.
 
     The capture is rendered once; every run gets a new folder run-001, run-002, ... beside it.
 
@@ -218,31 +205,32 @@ def run_demo(
     metrics, evaluated = evaluate(config, run)
     _say("4/5 Export: ns-render dataset")
     renders, rendered = render(config, run, views)
-    _say("5/5 Figures, video and page")
+    _say("5/5 Figures, video and report")
     held = json.loads((capture / "transforms.json").read_text())["test_filenames"]
-    size = f"{width} x {height}, {len(held)} held-out views"
     figures = measure_inputs(capture, run / "inputs")
-    for key, name, form, note in METRICS:
-        if key in metrics:
-            figures.append(Figure(f"{method}: {name}", form.format(metrics[key]), note))
     figures.append(Figure("training time", f"{trained.seconds:.0f} s", "ns-train from start to end, set-up included"))
     if trained.peak_gb is not None:
-        figures.append(Figure("peak memory of training", f"{trained.peak_gb:.2f} GB", ""))
+        figures.append(Figure("peak memory of ns-train", f"{trained.peak_gb:.2f} GB", "of the process"))
     figures.append(Figure("evaluation and rendering", f"{evaluated.seconds:.0f} s + {rendered.seconds:.0f} s", ""))
-    figures.append(Figure("the whole demo", f"{time.monotonic() - started:.0f} s", ""))
-    page_folder = run / "page"
-    page_folder.mkdir()
-    video = write_mask_video(capture, renders, page_folder / "masks.mp4")
-    page = write_page(
-        page_folder,
-        collect_pictures(capture, renders),
-        figures,
+    # Imported here: they bring torch, which nothing before needs in this process.
+    from surface_sos_ns.api import load_run
+    from surface_sos_ns.report.collect import collect
+    from surface_sos_ns.report.page import page
+
+    video = write_mask_video(capture, renders, run / "masks.mp4")
+    content = collect(
+        load_run(config),
+        SHOWN,
+        metrics,
         title="Surface-SOS: an object out of photos, and photos without it",
-        intro=f"Trained on {views} photos with noisy masks by {method}; measured on views it never saw ({size}). "
-        "The scene is rendered, so that the true masks and the true empty scene are known.",
+        figures=figures,
         video=video,
     )
-    show_table(figures, f"Surface-SOS demo ({size})")
+    whole = Figure("the whole demo", f"{time.monotonic() - started:.0f} s", "this report included")
+    content = replace(content, figures=[*content.figures, whole])
+    report = run / "report.html"
+    write_text(report, page(content))
+    show_table(content.figures, f"Surface-SOS demo ({width} x {height}, {len(held)} held-out views)")
     print(f"Masks of every photo: {renders}/{{train,test}}/mask")
-    print(page.resolve())
-    return page
+    print(report.resolve())
+    return report

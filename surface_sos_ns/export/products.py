@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
+from surface_sos_ns.encoding import colour_picture, image_file, mask_picture, matte_picture
 from surface_sos_ns.export.clean_plates import completed_photo
 from surface_sos_ns.export.command import Export, Kind
 from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
@@ -18,12 +18,11 @@ from surface_sos_ns.export.frames import Frame
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run
 
-__all__ = ["MASKS", "Pictures", "Product", "image_file", "products", "writes_photos"]
+__all__ = ["MASKS", "Pictures", "Product", "products", "writes_photos"]
 
 MASKS, MATTES, CUTOUTS, PLATES, CONFIDENCE, IMAGES = (
     *("masks", "mattes", "cutouts", "clean_plates", "background_confidence", "images"),
 )
-THRESHOLD = 0.5  # as of the output `mask`
 
 
 @dataclass(frozen=True)
@@ -96,51 +95,40 @@ def writes_photos(run: Run, settings: Export) -> bool:
 
 
 def _mask(pictures: Pictures) -> bytes:
-    return image_file((pictures.alpha > THRESHOLD).astype(np.uint8) * 255)
+    return image_file(mask_picture(pictures.alpha))
 
 
 def _matte(pictures: Pictures) -> bytes:
-    return image_file(np.rint(pictures.alpha * 65535).astype(np.uint16))
+    return image_file(matte_picture(pictures.alpha))
 
 
 def _cutout(pictures: Pictures) -> bytes:
     if pictures.photo is None:
-        return image_file(_eight_bit(cutout_of_rendering(pictures.rendered["foreground"], pictures.alpha)))
-    return image_file(_eight_bit(cutout_of_photo(pictures.photo(), pictures.alpha)))
+        return _colours(cutout_of_rendering(pictures.rendered["foreground"], pictures.alpha))
+    return _colours(cutout_of_photo(pictures.photo(), pictures.alpha))
 
 
 def _completed(pictures: Pictures) -> bytes:
     assert pictures.photo is not None
-    return image_file(_eight_bit(completed_photo(pictures.photo(), pictures.rendered["background"], pictures.alpha)))
+    return _colours(completed_photo(pictures.photo(), pictures.rendered["background"], pictures.alpha))
 
 
 def _plate(pictures: Pictures) -> bytes:
-    return image_file(_eight_bit(pictures.rendered["background"]))
+    return _colours(pictures.rendered["background"])
 
 
 def _confidence(pictures: Pictures) -> bytes:
-    return image_file(_eight_bit(pictures.rendered["background_confidence"][..., 0]))
+    return _colours(pictures.rendered["background_confidence"][..., 0])
 
 
 def _rgb(pictures: Pictures) -> bytes:
-    return image_file(_eight_bit(pictures.rendered["rgb"]))
+    return _colours(pictures.rendered["rgb"])
 
 
 def _photo(pictures: Pictures) -> bytes:
     assert pictures.photo is not None
-    return image_file(_eight_bit(pictures.photo()), ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 97])
+    return image_file(colour_picture(pictures.photo()), ".jpg", 97)
 
 
-def _eight_bit(image: np.ndarray) -> np.ndarray:
-    return np.rint(image.clip(0, 1) * 255).astype(np.uint8)
-
-
-def image_file(image: np.ndarray, suffix: str = ".png", options: list[int] | None = None) -> bytes:
-    """The content of an image file: grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4), uint8 or uint16."""
-    if image.ndim == 3:
-        order = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        image = cv2.cvtColor(image, order)
-    encoded, content = cv2.imencode(suffix, image, options or [])
-    if not encoded:
-        raise OSError(f"an image of shape {image.shape} cannot be written as {suffix}")
-    return content.tobytes()
+def _colours(image: np.ndarray) -> bytes:
+    return image_file(colour_picture(image))

@@ -14,9 +14,10 @@ import numpy as np
 from surface_sos_ns.demo.progress import Stage
 from surface_sos_ns.export.command import Export, ExportError
 from surface_sos_ns.export.frames import Frame, chosen_frames
-from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, THRESHOLD, Pictures, Product, products
+from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Pictures, Product, products
 from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
 from surface_sos_ns.files import UNFINISHED, write_bytes, write_json
+from surface_sos_ns.metrics import THRESHOLD
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run

@@ -36,6 +36,7 @@ from surface_sos_ns.plugin.checkpoints import (
     save_checkpoint,
 )
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
+from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
 
@@ -130,6 +131,7 @@ class SurfaceSOSTrainer(Trainer):
         self.train_lock = threading.RLock()  # type: ignore[assignment]
         self.steps_done = 0
         self._random_state: dict[str, Any] | None = None
+        self._loss_log = LossLog(self.base_dir / LOSS_FILE, config.logging.steps_per_log)
         self._stop_signal: signal.Signals | None = None
         self._handlers_before: dict[signal.Signals, Any] = {}
 
@@ -158,6 +160,8 @@ class SurfaceSOSTrainer(Trainer):
             say(f"Continuing at step {self._start_step} of {total}.")
         if self._random_state is not None:
             restore_random_state(self._random_state)
+        if self._start_step == 0:
+            self._loss_log.resume(self._loss_log.path, 0)  # of an earlier run in this very folder
         # nerfstudio takes max_num_iterations for the number of steps from here, so it gets what is left of the total.
         whole_run = self.config
         self.config = dataclasses.replace(whole_run, max_num_iterations=max(0, total - self._start_step))
@@ -171,9 +175,11 @@ class SurfaceSOSTrainer(Trainer):
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One training step; see nerfstudio's Trainer."""
-        outputs = super().train_iteration(step)
+        loss, losses, metrics = super().train_iteration(step)
         self.steps_done = step + 1
-        return outputs
+        if self.local_rank == 0:
+            self._loss_log.add(step, losses, metrics, last=self.steps_done == self.pipeline.model.config.total_steps)
+        return loss, losses, metrics
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
@@ -223,6 +229,7 @@ class SurfaceSOSTrainer(Trainer):
         self.step = state["step"]
         self.steps_done = self._start_step = state["step"] + 1
         self._random_state = state.get("random")
+        self._loss_log.resume(path.parent.parent / LOSS_FILE, self._start_step)
         # The masks training starts from: found again, they might differ in the last digits, and it takes a while.
         for file in path.parent.parent.glob(f"{Path(PRIOR_FILE).stem}.*"):
             if not (self.base_dir / file.name).exists():

@@ -18,8 +18,9 @@ from nerfstudio.viewer.viewer_elements import (
     ViewerSlider,
 )
 
+from surface_sos_ns.encoding import colour_picture, cutout_picture, mask_picture, matte_picture, write_new
 from surface_sos_ns.metrics import THRESHOLD
-from surface_sos_ns.pictures import colour_picture, cutout_picture, data_url, mask_picture, matte_picture, write_new
+from surface_sos_ns.pictures import embedded
 from surface_sos_ns.plugin.checks import CaptureError
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.look import Facing, Look, Show, Slice
@@ -283,7 +284,7 @@ class ViewerControls(ViewerControl):
         except CaptureError as error:
             return f"`{str(error).replace('`', chr(39))}`"
         words = f"`{name}`" if mask is not None else f"`{name}`: no coarse mask"
-        return f"{words}\n\n![{index}]({data_url(picture, lossless=False)})"
+        return f"{words}\n\n![{index}]({embedded(picture)})"
 
     def _start(self) -> ObjectPrior | None:
         """What training starts or started from, if it is known."""

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 import trimesh
 
-from surface_sos_ns.demo.page import ViewPictures, contact_sheet, error_map, over_checkerboard
 from surface_sos_ns.files import write_json
 from surface_sos_ns.mesh import MeshError, object_mesh, surface_mesh
 from surface_sos_ns.metrics import THRESHOLD, mask_metrics, mesh_metrics
+from surface_sos_ns.pictures import ViewPictures, contact_sheet, eight_bit, error_map, over_checkerboard, size_within
 
 if TYPE_CHECKING:
     from surface_sos_ns.plugin.evaluation import ScoringViews
@@ -106,7 +106,7 @@ def score_run(config: str, capture: str, folder: str) -> None:
         rows.append(_place(views, index) | _finite(metrics))
         if index in shown:
             images = {name: outputs[name].cpu().numpy() for name in ("alpha", "foreground", "background")}
-            pictures.append(_pictures(rows[-1]["name"], item, images, metrics.get("mask_iou")))
+            pictures.append(_pictures(rows[-1]["name"], item, images))
     figures: dict[str, Any] = {"views": rows}
     sheet = contact_sheet(pictures)[..., ::-1]
     if not cv2.imwrite(str(Path(folder) / SHEET), sheet, [cv2.IMWRITE_JPEG_QUALITY, 92]):
@@ -149,31 +149,23 @@ def _chosen(views: ScoringViews) -> list[int]:
     return [candidates[int(place)] for place in places.round()]
 
 
-def _pictures(name: str, item: dict[str, Any], images: dict[str, np.ndarray], iou: float | None) -> ViewPictures:
+def _pictures(name: str, item: dict[str, Any], images: dict[str, np.ndarray]) -> ViewPictures:
     """A row of the contact sheet."""
     alpha = images["alpha"][..., 0]
     tiles = {
-        "photo": _eight_bit(item["image"]),
-        "mask": _eight_bit(alpha),
+        "photo": eight_bit(item["image"]),
+        "mask": eight_bit(alpha),
         "cutout": over_checkerboard(images["foreground"] * 255, alpha),
-        "plate": _eight_bit(images["background"]),
+        "plate": eight_bit(images["background"]),
     }
     given = {"coarse": "coarse_mask", "truth": "gt_mask", "true_plate": "clean_plate"}
-    tiles |= {tile: _eight_bit(item[key]) for tile, key in given.items() if key in item}
+    tiles |= {tile: eight_bit(item[key]) for tile, key in given.items() if key in item}
     if "gt_mask" in item:
         tiles["error"] = error_map(alpha > THRESHOLD, item["gt_mask"][..., 0].numpy() > THRESHOLD)
     height, width = alpha.shape
-    factor = min(1.0, TILE / max(height, width))
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    size = size_within(width, height, TILE)
     small = {tile: cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for tile, picture in tiles.items()}
-    return ViewPictures(name, small, iou)
-
-
-def _eight_bit(image: Any) -> np.ndarray:
-    """(H, W, 3) uint8 of an image (H, W), (H, W, 1) or (H, W, 3) in 0..1."""
-    values = np.asarray(image, dtype=np.float32)
-    values = values[..., None] if values.ndim == 2 else values
-    return np.rint(np.broadcast_to(values, (*values.shape[:2], 3)).clip(0, 1) * 255).astype(np.uint8)
+    return ViewPictures(name, small)
 
 
 def _against_true_mesh(mesh: trimesh.Trimesh, views: ScoringViews, capture: Path) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""What each loss was while a run trained: a few numbers every so many steps, in the run's folder.
+
+nerfstudio's own writers keep them only where TensorBoard or the like was asked for. One line of JSON per record:
+`{"step": 100, "seconds": 3.2, "memory_gb": 1.5, "losses": {"colour": 0.01}, "metrics": {"psnr": 21.0}}`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from surface_sos_ns.files import write_text
+
+LOSS_FILE = "losses.jsonl"
+
+
+@dataclass(frozen=True)
+class LossRecord:
+    """The training batch of one step.
+
+    Attributes:
+        step: counted from 0.
+        seconds: of training until then, pauses between a stop and a resume left out.
+        memory_gb: most memory so far, of the GPU where it trains on one, else of the process; None where unknown.
+        losses: weighted as they are summed up, by name.
+        metrics: by name.
+    """
+
+    step: int
+    seconds: float
+    memory_gb: float | None
+    losses: dict[str, float]
+    metrics: dict[str, float]
+
+
+def read_losses(path: Path) -> list[LossRecord]:
+    """The records of a file in order; none where there is no file. A line that a kill left unfinished is skipped."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            records.append(LossRecord(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return records
+
+
+class LossLog:
+    """Appends records to a file; one write each, so that a kill loses the last one at most.
+
+    Args:
+        path: the file; its folder is made when the first record is written.
+        every: steps between two records.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, max(1, every)
+        self._seconds_before = 0.0
+        self._started: float | None = None
+
+    def resume(self, source: Path, step: int) -> None:
+        """Takes over what another file (or this one) knows of the steps before `step`, and forgets what came after."""
+        kept = [record for record in read_losses(source) if record.step < step]
+        if kept:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.path, "".join(json.dumps(vars(record)) + "\n" for record in kept))
+            self._seconds_before = kept[-1].seconds
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def add(self, step: int, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor], last: bool = False) -> None:
+        """Records a step if it is one of those to be recorded, or the run's last."""
+        if self._started is None:
+            self._started = time.monotonic()
+        if step % self.every and not last:
+            return
+        names = [*losses, *metrics]
+        # One transfer for all of them, where they are on a GPU.
+        values = torch.stack(
+            [torch.as_tensor(v).detach().float().mean() for v in (*losses.values(), *metrics.values())]
+        )
+        numbers = [float(f"{value:.6g}") for value in values.tolist()]
+        record = LossRecord(
+            step,
+            round(self._seconds_before + time.monotonic() - self._started, 3),
+            _memory_gb(values.device),
+            dict(zip(names[: len(losses)], numbers, strict=False)),
+            dict(zip(names[len(losses) :], numbers[len(losses) :], strict=True)),
+        )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(vars(record)) + "\n")
+
+
+def _memory_gb(device: torch.device) -> float | None:
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e9, 3)

@@ -1,0 +1,1 @@
+"""`surface-sos report`: one page about a trained run, with all its pictures inside it."""

@@ -1,0 +1,356 @@
+"""What goes into a report, from a trained run."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from nerfstudio.configs.method_configs import all_methods
+
+from surface_sos_ns.api import MeshError, Run, View, read_config
+from surface_sos_ns.capture.object_prior import ObjectPrior
+from surface_sos_ns.demo.progress import Stage
+from surface_sos_ns.export.cutouts import cutout_of_photo
+from surface_sos_ns.metrics import THRESHOLD
+from surface_sos_ns.pictures import eight_bit, error_map, intersection_over_union, tinted
+from surface_sos_ns.plugin.datamanager import PRIOR_FILE
+from surface_sos_ns.plugin.dataset import resized
+from surface_sos_ns.plugin.evaluation import scoring_views
+from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
+from surface_sos_ns.report.command import ReportError
+from surface_sos_ns.report.content import Content, Figure, Setting, ViewReport, repair_map, repairs
+from surface_sos_ns.report.curves import curves_of
+from surface_sos_ns.report.turntable import Turntable, turntable
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
+
+__all__ = ["METRICS", "chosen_views", "collect", "settings_of"]
+
+PICTURE = 480  # longer side of a picture in pixels, at most
+MEASURED = 240  # the same of views that are measured only
+MESH_CELLS = 128  # per axis; the pictures of the turntable show no finer ones
+FOUND, COARSE = (0, 190, 130), (170, 90, 230)
+
+METRICS = (
+    ("mask_iou", "mask IoU", "{:.4f}", "object pixels, threshold 0.5, mean over views"),
+    ("mask_iou_bg", "mask IoU of the background", "{:.4f}", ""),
+    ("mask_miou", "mean of the two", "{:.4f}", ""),
+    ("mask_acc", "pixel accuracy", "{:.4f}", ""),
+    ("mask_sad", "SAD", "{:.4f}", "sum of absolute matte differences / 1000"),
+    ("mask_mse", "MSE of the matte", "{:.5f}", ""),
+    ("mask_ari", "adjusted Rand index", "{:.4f}", ""),
+    ("clean_plate_psnr", "clean plate PSNR", "{:.2f} dB", "inside the object's region, against the true empty scene"),
+    ("psnr", "photo PSNR", "{:.2f} dB", ""),
+    ("ssim", "photo SSIM", "{:.4f}", ""),
+)
+
+
+def collect(
+    run: Run,
+    views: int | Literal["all"] = 24,
+    metrics: Path | None = None,
+    *,
+    title: str | None = None,
+    figures: Sequence[Figure] = (),
+    video: Path | None = None,
+) -> Content:
+    """Renders, measures and reads all that a report shows; a bar says how far it is.
+
+    Args:
+        run: the run.
+        views: how many photos are shown; all are measured.
+        metrics: what ns-eval wrote; None: metrics.json in the run's folder, where it is there.
+        title: the heading; None: the capture's name.
+        figures: that are known besides.
+        video: an MP4 to show.
+
+    Raises:
+        ReportError: `metrics` is not what ns-eval wrote about this run.
+        CaptureError: a photo or a mask cannot be read.
+    """
+    folder = run.config.parent
+    trainer = read_config(run.config)
+    beside = folder / "metrics.json"
+    measured = _evaluated(metrics or beside, run) if metrics or beside.is_file() else []
+    records = read_losses(folder / LOSS_FILE)
+    prior = _prior(folder / PRIOR_FILE)
+    reports, masks = _views(run, prior, views)
+    losses = curves_of([(record.step, _with_sum(record.losses)) for record in records], log=True)
+    steps = trainer.max_num_iterations
+    why_none = f"No {LOSS_FILE} in {folder}: the run was trained by an earlier version, or the file was moved."
+    return Content(
+        title=title or run.capture.resolve().name,
+        method=str(trainer.method_name),
+        date=datetime.date.today().isoformat(),
+        sentences=_sentences(reports, masks),
+        views=reports,
+        masks=masks,
+        confidence=None if prior is None else prior.confidence,
+        losses=losses or why_none,
+        measures=curves_of([(record.step, record.metrics) for record in records], log=False),
+        last_step=max(steps - 1, 1),
+        mesh=_mesh(run),
+        figures=[*_summary(run, reports, masks, records, steps), *figures, *measured],
+        settings=settings_of(trainer, all_methods.get(str(trainer.method_name))),
+        versions=_versions(run),
+        video=None if video is None else video.read_bytes(),
+    )
+
+
+# ------------------------------------------------------------------ views
+
+
+def chosen_views(count: int, wanted: int | Literal["all"], first: Sequence[int]) -> list[int]:
+    """Which of `count` views are shown, in order: `wanted` in all, evenly chosen, half of them at most out of `first`.
+
+    Where there are fewer than that in `first`, all of them are shown.
+    """
+    if wanted == "all" or wanted >= count:
+        return list(range(count))
+    preferred = _evenly(first, max(1, wanted // 2))
+    others = [index for index in range(count) if index not in set(preferred)]
+    return sorted([*preferred, *_evenly(others, wanted - len(preferred))])
+
+
+def _evenly(items: Sequence[int], count: int) -> list[int]:
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round()
+    return [items[int(place)] for place in places]
+
+
+def _views(
+    run: Run, prior: ObjectPrior | None, wanted: int | Literal["all"]
+) -> tuple[list[ViewReport], Literal["coarse mask", "first guess"]]:
+    """All views, and what their masks are compared with."""
+    dataset = scoring_views(run.data).dataset
+    truths = dataset.metadata.get("gt_mask_filenames") or [None] * len(run.views)
+    guesses = _guesses(run, prior)
+    with_truth = [view.index for view in run.views if truths[view.index] is not None]
+    held_out = [index for index in with_truth if run.views[index].held_out]
+    shown = set(chosen_views(len(run.views), wanted, held_out or with_truth))
+    reports = []
+    # What a whole view takes against a matte alone, roughly; it is the bar's only use.
+    whole = 10.0
+    total = sum(whole if view.index in shown else 1.0 for view in run.views)
+    with Stage(f"Rendering {len(shown)} of {len(run.views)} views, and the mattes of the others", total) as stage:
+        for view in run.views:
+            coarse = guesses[view.index] if guesses is not None else dataset.get_coarse_mask(view.index)
+            truth = dataset.get_data(view.index) if view.index in shown and truths[view.index] is not None else {}
+            reports.append(_view(run, view, coarse, truth, view.index in shown))
+            stage.advance(whole if view.index in shown else 1.0)
+    return reports, "coarse mask" if guesses is None else "first guess"
+
+
+def _guesses(run: Run, prior: ObjectPrior | None) -> list[np.ndarray | None] | None:
+    """Per view the mask (H, W) that training started from where it had to find one itself; None where it had some."""
+    if prior is None or prior.source == "coarse masks":
+        return None
+    masks = iter(prior.masks)
+    return [None if view.held_out else next(masks, None) for view in run.views]
+
+
+def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any], shown: bool) -> ViewReport:
+    camera = _small(run, view, PICTURE if shown else MEASURED)
+    width, height = int(camera.width[0]), int(camera.height[0])
+    names = ["alpha"]
+    if shown:
+        names += ["rgb", "foreground", "background", "normals", "overlay", "depth", "accumulation"]
+    images = run.model.images(camera, names)
+    alpha = images["alpha"][..., 0].cpu().numpy()
+    found = alpha > THRESHOLD
+    given = None if coarse is None else resized(coarse, width, height)
+    usable = given is not None and bool((given >= THRESHOLD).any())
+    report = ViewReport(view.name, view.held_out, "missing", float(found.mean()))
+    if given is not None:
+        report = dataclasses.replace(report, given="given" if usable else "empty")
+    rough = np.zeros_like(found) if given is None else given >= THRESHOLD
+    if usable:
+        added, removed = (float(pixels.mean()) for pixels in repairs(found, rough))
+        agreement = intersection_over_union(found, rough)
+        report = dataclasses.replace(report, agreement=agreement, added=added, removed=removed)
+    if not shown:
+        return report
+    photo = resized(run.photo(view, size="training"), width, height)
+    cutout = cutout_of_photo(photo / np.float32(255), alpha)
+    pictures = {
+        "photo": photo,
+        "mask": tinted(photo, alpha, FOUND),
+        "cutout": np.rint(cutout.clip(0, 1) * 255).astype(np.uint8),
+        "plate": eight_bit(images["background"].cpu()),
+        "normals": eight_bit(images["normals"].cpu()),
+        "repair": repair_map(photo, found, rough),
+    }
+    if usable and given is not None:
+        pictures["coarse"] = tinted(photo, given, COARSE)
+    metrics: dict[str, float] = {}
+    if "gt_mask" in truth:
+        batch: dict[str, torch.Tensor] = {
+            name: torch.from_numpy(_fitted(truth[name], width, height))
+            for name in ("image", "gt_mask", "clean_plate")
+            if name in truth
+        }
+        metrics, _ = run.model.get_image_metrics_and_images(images, batch)
+        metrics = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        pictures["error"] = error_map(found, batch["gt_mask"][..., 0].numpy() > THRESHOLD)
+    return dataclasses.replace(report, pictures=pictures, metrics=metrics)
+
+
+def _fitted(image: torch.Tensor, width: int, height: int) -> np.ndarray:
+    """An image (H, W, C) at another size, its channels kept."""
+    small = resized(image.numpy(), width, height)
+    return np.ascontiguousarray(small[..., None] if small.ndim == 2 else small)
+
+
+def _small(run: Run, view: View, most: int) -> Cameras:
+    """The camera (1,) that a view is rendered with: as in training, its longer side `most` pixels at most."""
+    camera = run.camera(view, size="training")
+    width, height = int(camera.width[0]), int(camera.height[0])
+    if max(width, height) > most:
+        camera.rescale_output_resolution(most / max(width, height), "round")
+    return camera
+
+
+def _prior(path: Path) -> ObjectPrior | None:
+    try:
+        return ObjectPrior.load(path)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+# ------------------------------------------------------------------ words and figures
+
+
+def _sentences(views: Sequence[ViewReport], masks: str) -> list[str]:
+    found = sum(view.found > 0 for view in views)
+    everywhere = "all" if found == len(views) else str(found)
+    said = [f"The object was found in {everywhere} of {len(views)} photos."]
+    agreements = [view.agreement for view in views if view.agreement is not None]
+    if agreements:
+        rough = "coarse masks" if masks == "coarse mask" else "first guesses from the geometry of the capture"
+        said.append(f"The masks agree with the {rough} at a mean IoU of {np.mean(agreements):.3f}.")
+    filled = sum(view.agreement is None and not (masks == "first guess" and view.held_out) for view in views)
+    if filled and agreements:
+        said.append(f"{filled} photo{'s' if filled > 1 else ''} without a usable one got theirs from the others.")
+    scores = [view.metrics["mask_iou"] for view in views if view.held_out and "mask_iou" in view.metrics]
+    if scores:
+        said.append(
+            f"On {len(scores)} photos that training never saw they reach a mean IoU of {np.mean(scores):.3f} "
+            "against the truth."
+        )
+    return said
+
+
+def _summary(
+    run: Run, views: Sequence[ViewReport], masks: str, records: Sequence[LossRecord], steps: int
+) -> list[Figure]:
+    """The capture and the training in figures."""
+    held = sum(view.held_out for view in run.views)
+    sizes = sorted({view.size for view in run.views})
+    original = ", ".join(f"{width} x {height}" for width, height in sizes[:3]) + (" ..." if len(sizes) > 3 else "")
+    used = "" if run.factor == 1 else f"training used them {run.factor} times smaller"
+    done = int(run.checkpoint.stem.removeprefix("step-")) + 1
+    figures = [
+        Figure("photos", str(len(run.views)), f"{len(run.views) - held} trained on, {held} held out"),
+        Figure("size of the photos", original, used),
+        Figure("photos with a coarse mask", *_masks(views, masks)),
+        Figure("training steps", f"{done}", "all" if done >= steps else f"of {steps}: not finished"),
+    ]
+    if records:
+        last = records[-1]
+        figures.append(Figure("training", _duration(last.seconds), "its steps alone, without the set-up"))
+        if last.memory_gb is not None:
+            figures.append(
+                Figure("peak memory of training", f"{last.memory_gb:.2f} GB", "of the GPU, where it had one")
+            )
+    return figures
+
+
+def _masks(views: Sequence[ViewReport], masks: str) -> tuple[str, str]:
+    if masks == "first guess":
+        return "none", "the object was looked for in the geometry of the capture"
+    empty = sum(view.given == "empty" for view in views)
+    return str(sum(view.given == "given" for view in views)), f"and {empty} with an empty one" if empty else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{rest} s" if not minutes else f"{minutes} min {rest} s"
+
+
+def _evaluated(path: Path, run: Run) -> list[Figure]:
+    """The figures of a file that ns-eval wrote."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        results, checkpoint = content["results"], Path(content["checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(
+            f"{path} is not what ns-eval writes ({type(error).__name__}: {error}). Run ns-eval again, or give another "
+            "file with --metrics."
+        ) from error
+    if checkpoint.parent.resolve() != run.checkpoint.parent.resolve():
+        raise ReportError(f"{path} is about another run, {checkpoint.parent.parent}; give this run's with --metrics.")
+    return [
+        Figure(f"ns-eval: {name}", form.format(results[key]), note)
+        for key, name, form, note in METRICS
+        if key in results
+    ]
+
+
+def _with_sum(losses: dict[str, float]) -> dict[str, float]:
+    return {"all together": sum(losses.values()), **losses}
+
+
+def _mesh(run: Run) -> Turntable | str:
+    try:
+        with Stage("Taking the mesh, and turning it", 1.0):
+            return turntable(run.mesh(MESH_CELLS), np.linalg.inv(run.capture_to_world)[:3, 2])
+    except MeshError as error:
+        return f"No mesh: {error}."
+    except ImportError:
+        return "No pictures of the mesh: they need the package embreex, which is not installed here."
+
+
+def settings_of(config: Any, default: Any) -> list[Setting]:
+    """Every option of a configuration beside the default of its method, those that differ first."""
+    known = {} if default is None else dict(_options(default))
+    settings = [Setting(name, value, known.get(name)) for name, value in _options(config)]
+    return sorted(settings, key=lambda setting: setting.value == setting.default)
+
+
+def _options(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values as text of a configuration: dataclasses and dictionaries in one another."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        parts = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    else:
+        parts = config
+    for name, value in parts.items():
+        if str(name).startswith("_"):
+            continue
+        here = f"{prefix}{str(name).replace('_', '-')}"
+        nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+        if nested or (isinstance(value, dict) and value):
+            yield from _options(value, f"{here}.")
+        else:
+            yield here, str(value)
+
+
+def _versions(run: Run) -> list[Figure]:
+    """Of what wrote the page."""
+    return [
+        Figure("surface_sos_ns", version("surface-sos-ns")),
+        Figure("nerfstudio", version("nerfstudio")),
+        Figure("PyTorch", torch.__version__),
+        Figure("Python", platform.python_version()),
+        Figure("system", platform.platform()),
+        Figure("device and back-ends", f"{run.model.device} | {run.model.describe()}"),
+        Figure("checkpoint", str(run.checkpoint)),
+    ]
