@@ -12,9 +12,8 @@ from surface_sos_ns.masks.vote import vote
 __all__ = ["Auto"]
 
 WITHOUT_LABELS: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("selfment", {"features": "network"}, "self-supervised features are installed"),
+    ("selfment", {}, "it did best where the true masks are known"),
     ("prior", {}, "it needs nothing but the photos and their poses"),
-    ("selfment", {"features": "descriptor"}, "it needs nothing but the photos"),
 )
 """Methods, their options and why they are taken, the best first."""
 

@@ -238,8 +238,10 @@ def _hub_answers() -> bool:
     """Whether checkpoints can be downloaded; transformers itself retries for a minute."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         return False
+    from huggingface_hub import constants
+
     try:
-        urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=5).close()
+        urlopen(constants.ENDPOINT, timeout=5).close()
     except (OSError, ValueError):
         return False
     return True
