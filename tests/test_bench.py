@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from surface_sos_ns import presets, scene_model
-from surface_sos_ns.bench import baselines, files, floor, ours
+from surface_sos_ns import files, presets, scene_model
+from surface_sos_ns.bench import baselines, floor, ours
 from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TwinGrid
 from surface_sos_ns.bench.kernels import TASKS, TOLERANCE, Problem, Task, ray_points
 from surface_sos_ns.bench.protocol import OURS, Side, comparison, take_turns
