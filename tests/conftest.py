@@ -12,6 +12,8 @@ from terminal import NO_NETWORK, STARTED, Terminal
 
 from surface_sos_ns.demo.capture import write_demo_capture
 
+pytest_plugins = ["viewer_session"]  # its fixtures: a server with a render thread
+
 # What a test takes on one core unless its marker `seconds` says otherwise, its fixtures included. Only the proportions
 # matter: they are scaled by how fast the tests run here.
 TYPICAL_SECONDS = 0.3

@@ -21,8 +21,6 @@ from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model
 from surface_sos_ns.plugin.viewing import NEEDS, Need
 from surface_sos_ns.rendering.edges import edge_pixels
 
-pytest_plugins = ["viewer_session"]
-
 OUTPUTS = (
     "rgb",
     "mask",

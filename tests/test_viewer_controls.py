@@ -28,8 +28,6 @@ from surface_sos_ns.plugin.nearest import coarse_mask, mask_over_photo, nearest_
 from surface_sos_ns.plugin.viewer_controls import ViewerControls, sphere_options
 from surface_sos_ns.plugin.viewing import NEEDS, Need
 
-pytest_plugins = ["viewer_session"]
-
 
 def controls_of(session: Session) -> ViewerControls:
     return session.model.viewer_controls
