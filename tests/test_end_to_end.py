@@ -23,9 +23,9 @@ from torch import nn
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 PICTURES = (
     *("mask", "alpha", "background", "background_confidence", "foreground", "overlay", "rgb", "depth", "normals"),
-    *("accumulation", "rgba"),
+    *("object_depth", "accumulation", "rgba"),
 )
-ONE_CHANNEL = ("alpha", "background_confidence", "depth", "accumulation")
+ONE_CHANNEL = ("alpha", "background_confidence", "depth", "object_depth", "accumulation")
 FIGURES = {
     *("mask_iou", "mask_iou_bg", "mask_miou", "mask_acc", "mask_sad", "mask_mse", "mask_ari"),
     *("mask_edge_sad", "mask_edge_mse", "clean_plate_psnr", "psnr", "ssim"),
@@ -179,7 +179,7 @@ def test_outputs_are_images_and_rendering_changes_nothing(trained: Path) -> None
     for name, image in outputs.items():
         assert image.shape == (75, 100, 1 if name in ONE_CHANNEL else 3), name
         assert image.dtype == torch.float32 and image.isfinite().all(), name
-        assert name == "depth" or (image.min() >= 0 and image.max() <= 1 + 1e-5), name
+        assert name in ("depth", "object_depth") or (image.min() >= 0 and image.max() <= 1 + 1e-5), name
         assert torch.equal(image, again[name]), name
     assert pipeline.model.get_rgba_image(outputs).shape == (75, 100, 4)
     after = pipeline.state_dict()
@@ -247,7 +247,8 @@ def last_state(run: Path, steps: int) -> dict[str, torch.Tensor]:
 def test_without_masks_it_looks_for_the_object_itself(terminal: Terminal, demo_capture: Path) -> None:
     options = (*TINY, "--max-num-iterations", "20", "--pipeline.datamanager.dataparser.coarse-masks", "none")
     run, output = terminal.train("surface-sos-lite", demo_capture, "unmasked", *options)
-    assert "no coarse masks" in output and "no masks: looking for the object" in output
+    for words in ("no coarse masks", "no masks: looking for the object", "training the head"):
+        assert words in output
     assert all(value.isfinite().all() for value in last_state(run, 20).values())
 
 

@@ -65,6 +65,9 @@ class TinyModel(torch.nn.Module):
     def describe(self) -> str:
         return "tiny grid | tiny sampler"
 
+    def object_box(self) -> torch.Tensor:
+        return torch.tensor([[-1.0, -2.0, -3.0], [1.0, 2.0, 3.0]])
+
     def update_to_step(self, step: int) -> None:
         self.loaded_step = step
 

@@ -34,7 +34,7 @@ class ObjectPrior:
         masks: N coarse masks (H, W) float32 in [0, 1]; None where a view has none.
         points: sparse points, or None.
         confidence: mean IoU of the masks with the hull's projection, in [0, 1].
-        source: "coarse masks" or "geometry".
+        source: "coarse masks", or what made them where the capture has none: "geometry", "selfment".
     """
 
     sphere: ObjectSphere
@@ -184,11 +184,6 @@ def build_object_prior(
     found = masks_from_geometry(
         images, views, points, near=near, radius=object_radius, resolution=resolution, progress=progress
     )
-    if progress and found.hull.agreement < LOW_CONFIDENCE:
-        progress(
-            f"the object is uncertain (masks and vote agree at IoU {found.hull.agreement:.2f} only): "
-            "please give coarse masks, or name a point on the object"
-        )
     return ObjectPrior(found.sphere, found.hull, found.masks, points, found.hull.agreement, "geometry")
 
 

@@ -22,7 +22,16 @@ from surface_sos_ns.capture.hull import VoteGrid, project_hull, vote_hull, voxel
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.views import Views
 
-__all__ = ["GeometryMasks", "SupportPlane", "find_support_plane", "masks_from_geometry"]
+__all__ = [
+    "LONGEST_SIDE",
+    "GeometryMasks",
+    "SortedPoints",
+    "SupportPlane",
+    "find_support_plane",
+    "masks_from_geometry",
+    "shrunk_photos",
+    "sort_points",
+]
 
 LONGEST_SIDE = 280
 """Photos are shrunk to this many pixels for GrabCut, whose cost and memory grow with the pixels."""
@@ -92,13 +101,8 @@ def masks_from_geometry(
         sphere = ObjectSphere(sphere.centre, radius, "named by the user")
     if progress:
         progress(f"no masks: looking for the object around {np.round(sphere.centre, 2).tolist()} ({sphere.source})")
-    factor = min(1.0, LONGEST_SIDE / float(max(views.width.max(), views.height.max())))
-    small = views.scaled(factor)
-    photos = [
-        cv2.resize(image, (int(w), int(h)), interpolation=cv2.INTER_AREA)
-        for image, w, h in zip(images, small.width, small.height, strict=True)
-    ]
-    seeds = _sort_points(small, photos, points, sphere, fixed=radius is not None)
+    small, photos = shrunk_photos(images, views)
+    seeds = sort_points(small, photos, points, sphere, fixed=radius is not None)
     if progress and points is not None:
         progress(f"no masks: {len(seeds.on_object)} of {len(points)} sparse points seem to lie on the object")
     sphere = seeds.sphere
@@ -134,6 +138,17 @@ def masks_from_geometry(
         for mask, width, height in zip(masks, views.width, views.height, strict=True)
     ]
     return GeometryMasks(sphere, hull, enlarged)
+
+
+def shrunk_photos(images: Sequence[np.ndarray], views: Views) -> tuple[Views, list[np.ndarray]]:
+    """Views and photos at the size that is worked at, `LONGEST_SIDE` pixels at most."""
+    factor = min(1.0, LONGEST_SIDE / float(max(views.width.max(), views.height.max())))
+    small = views.scaled(factor)
+    photos = [
+        cv2.resize(image, (int(w), int(h)), interpolation=cv2.INTER_AREA)
+        for image, w, h in zip(images, small.width, small.height, strict=True)
+    ]
+    return small, photos
 
 
 def find_support_plane(views: Views, points: np.ndarray, sphere: ObjectSphere) -> SupportPlane | None:
@@ -193,7 +208,7 @@ def find_support_plane(views: Views, points: np.ndarray, sphere: ObjectSphere) -
 
 
 @dataclass(frozen=True)
-class _Seeds:
+class SortedPoints:
     """What the sparse points say: which lie on the object, which elsewhere, and the plane that carries the object."""
 
     sphere: ObjectSphere
@@ -203,15 +218,39 @@ class _Seeds:
     elsewhere_seen: np.ndarray  # (Q, N) bool
     plane: SupportPlane | None
 
+    def separation(self, views: Views, masks: Sequence[np.ndarray | None]) -> float | None:
+        """How well masks tell points on the object from the others.
 
-def _sort_points(
+        Args:
+            views: N views, world frame.
+            masks: N masks (H, W) of the views' sizes, bool; None covers nothing.
+
+        Returns:
+            The share of the sights of points on the object that masks cover, less that of the sights of others: 1 at
+            best, 0 for masks that say nothing, such as full ones. None where one sort is not seen.
+        """
+        shares = []
+        for points, seen in ((self.on_object, self.object_seen), (self.elsewhere, self.elsewhere_seen)):
+            covered = total = 0
+            for view, mask in enumerate(masks):
+                uv, _ = views.project_one(view, points[seen[:, view]])
+                inside = uv[views.subset([view]).inside(uv[None])[0]].astype(int)
+                total += len(inside)
+                covered += 0 if mask is None else int(np.count_nonzero(mask[inside[:, 1], inside[:, 0]]))
+            if total == 0:
+                return None
+            shares.append(covered / total)
+        return shares[0] - shares[1]
+
+
+def sort_points(
     views: Views, photos: Sequence[np.ndarray], points: SparsePoints | None, sphere: ObjectSphere, fixed: bool
-) -> _Seeds:
+) -> SortedPoints:
     """Sorts the points into object and surroundings; draws the sphere around the former unless it is ``fixed``."""
     nothing = np.zeros((0, 3))
     if points is None or len(points) < MINIMUM_POINTS:
         unseen = np.zeros((0, len(views)), bool)
-        return _Seeds(sphere, nothing, nothing, unseen, unseen, None)
+        return SortedPoints(sphere, nothing, nothing, unseen, unseen, None)
     shared = views.inside(views.project(points.xyz)[0]).mean(axis=0)
     plane = find_support_plane(views, points.xyz, sphere)
     standing = shared > 0.3
@@ -235,7 +274,7 @@ def _sort_points(
             radius = float(np.clip(1.35 * extent, 0.3 * sphere.radius, 1.3 * sphere.radius))
             sphere = ObjectSphere((low + high) / 2, radius, "sparse points")
     seen = _seen(views, photos, points)
-    return _Seeds(sphere, points.xyz[chosen], points.xyz[other], seen[chosen], seen[other], plane)
+    return SortedPoints(sphere, points.xyz[chosen], points.xyz[other], seen[chosen], seen[other], plane)
 
 
 def _down_to(plane: SupportPlane | None, cluster: np.ndarray) -> np.ndarray:
@@ -294,7 +333,7 @@ class Colours:
         return self.ratio[index[..., 0], index[..., 1], index[..., 2]]
 
 
-def _colours_from_points(views: Views, photos: Sequence[np.ndarray], seeds: _Seeds) -> Colours:
+def _colours_from_points(views: Views, photos: Sequence[np.ndarray], seeds: SortedPoints) -> Colours:
     """Colours around the visible points of either side, and of everything outside the sphere's disc."""
     colours = Colours()
     for index, photo in enumerate(photos):
@@ -349,7 +388,7 @@ def _main_cluster(xyz: np.ndarray, chosen: np.ndarray, sphere: ObjectSphere) -> 
 
 
 def _trimap_from_points(
-    views: Views, index: int, seeds: _Seeds, photo: np.ndarray, colours: Colours | None
+    views: Views, index: int, seeds: SortedPoints, photo: np.ndarray, colours: Colours | None
 ) -> np.ndarray | None:
     """GrabCut labels (H, W) uint8 of one photo; None when the object is not in the picture."""
     inner = sphere_disc(views, index, seeds.sphere, 1.0, seeds.plane)
@@ -376,7 +415,7 @@ def _trimap_from_points(
     return labels
 
 
-def _background_seeds(views: Views, index: int, seeds: _Seeds) -> np.ndarray:
+def _background_seeds(views: Views, index: int, seeds: SortedPoints) -> np.ndarray:
     """(H, W) bool: spots where points elsewhere are seen, and where most of their neighbours are seen as well.
 
     A hidden point may by chance have the colour of what hides it; its neighbours then hardly do.

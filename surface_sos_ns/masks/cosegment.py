@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from surface_sos_ns.masks.features import FeatureChoice
-from surface_sos_ns.masks.gaze import RINGS, cluster_patches, describe
+from surface_sos_ns.masks.gaze import RINGS, cluster_patches, describe, distance_from_object
 from surface_sos_ns.masks.patch_grid import enlarged
+from surface_sos_ns.masks.place import object_place
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 
 __all__ = ["Cosegment", "elect_clusters"]
@@ -47,7 +48,8 @@ class Cosegment(MaskProvider):
         self._features.load()
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
-        features, distances, _ = describe(self._features.load(), photos, progress)
+        features = describe(self._features.load(), photos, progress)
+        distances = distance_from_object(photos, object_place(photos).sphere, features)
         shares = [np.zeros(grid.shape[:2], np.float32) for grid in features]
         for count in CLUSTER_COUNTS:
             progress(f"cosegment: {count} clusters over all photos")

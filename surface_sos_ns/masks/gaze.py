@@ -12,7 +12,6 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.masks.features import PatchFeatures
-from surface_sos_ns.masks.place import object_place
 from surface_sos_ns.masks.provider import Photos, Progress
 
 __all__ = ["cluster_patches", "describe", "distance_from_object", "rarity_elsewhere"]
@@ -32,37 +31,27 @@ SAMPLE = 20_000
 """Patches that are clustered, drawn from all photos."""
 
 
-def describe(
-    features: PatchFeatures, photos: Photos, progress: Progress
-) -> tuple[list[np.ndarray], list[np.ndarray], ObjectSphere]:
-    """Features (h, w, D) and distances (h, w) from the object's place of all photos, and the place itself.
-
-    Raises:
-        MaskError: the cameras look at nothing in common.
-    """
-    sphere = object_place(photos).sphere
+def describe(features: PatchFeatures, photos: Photos, progress: Progress) -> list[np.ndarray]:
+    """Features (h, w, D) of all photos."""
     grids = features.features(photos.images, progress)
     rows, columns = grids[0].shape[:2]
-    progress(
-        f"features: {features.name}, {columns} x {rows} patches a photo; looking around "
-        f"{np.round(sphere.centre, 2).tolist()} ({sphere.source})"
-    )
-    return grids, distance_from_object(photos, sphere, [(len(grid), grid.shape[1]) for grid in grids]), sphere
+    progress(f"features: {features.name}, {columns} x {rows} patches a photo")
+    return grids
 
 
-def distance_from_object(photos: Photos, sphere: ObjectSphere, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+def distance_from_object(photos: Photos, sphere: ObjectSphere, grids: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Per photo and patch how far the ray through the patch passes the sphere's centre.
 
     Args:
         photos: N photos.
         sphere: the object's place.
-        shapes: N pairs of rows and columns of patches that tile the photos.
+        grids: N grids (h, w, ...) of patches that tile the photos.
 
     Returns:
         N grids (h, w) float32, in radii of the sphere: under 1 the ray meets the sphere.
     """
     views, result = photos.views, []
-    for view, (rows, columns) in enumerate(shapes):
+    for view, (rows, columns) in enumerate(grid.shape[:2] for grid in grids):
         row, column = np.mgrid[:rows, :columns] + 0.5
         uv = np.stack([column * views.width[view] / columns, row * views.height[view] / rows], axis=-1)
         rays = views.rays(view, uv.reshape(-1, 2))

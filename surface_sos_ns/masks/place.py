@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.points import triangulate_points
 from surface_sos_ns.capture.prior import find_support_plane
-from surface_sos_ns.masks.provider import MaskError, Photos
+from surface_sos_ns.masks.provider import MaskError, Photos, Progress
 
-__all__ = ["ObjectPlace", "choose_device", "object_place"]
+__all__ = ["ObjectPlace", "choose_device", "object_place", "possible_spheres", "with_points"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,26 @@ def object_place(photos: Photos) -> ObjectPlace:
             near &= plane.height(photos.points.xyz) > 1.5 * plane.tolerance
         points, seen = photos.points.xyz[near], photos.points.visibility[near]
     return ObjectPlace(sphere, pixel[:, 0], radius, points, seen)
+
+
+def with_points(photos: Photos, progress: Progress) -> Photos:
+    """The photos, with sparse points triangulated from them where the capture brings none."""
+    if photos.points is not None:
+        return photos
+    return replace(photos, points=triangulate_points(photos.images, photos.views, progress=progress))
+
+
+def possible_spheres(photos: Photos) -> list[ObjectSphere]:
+    """Spheres that may hold the object: by the optical axes alone, which is the smaller one, and by sparse points.
+
+    Raises:
+        MaskError: the cameras look at nothing in common, and no points help.
+    """
+    found = [object_place(photos).sphere]
+    if photos.points is not None and photos.radius is None:
+        with suppress(ValueError):  # cameras side by side: then points alone say where it is
+            found.insert(0, find_object_sphere(photos.views, None, None, near=photos.near))
+    return found
 
 
 def choose_device(name: str) -> str:

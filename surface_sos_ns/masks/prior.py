@@ -8,8 +8,8 @@ import numpy as np
 
 from surface_sos_ns.capture.hull import mask_agreement
 from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
-from surface_sos_ns.capture.points import triangulate_points
 from surface_sos_ns.capture.prior import masks_from_geometry
+from surface_sos_ns.masks.place import with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 
 __all__ = ["Prior"]
@@ -29,9 +29,7 @@ class Prior(MaskProvider):
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         """See :meth:`MaskProvider.masks`."""
-        points = photos.points
-        if points is None:
-            points = triangulate_points(photos.images, photos.views, progress=progress)
+        points = with_points(photos, progress).points
         try:
             found = masks_from_geometry(
                 photos.images, photos.views, points, near=photos.near, radius=photos.radius, progress=progress

@@ -11,6 +11,8 @@ from having many photos of one thing with known cameras:
 - The prototypes of Iterative Patch Optimisation are shared by all photos, and so is the head.
 - After it a stage of its own, the *vote*: the masks of all photos are voted in space, and the hull's projection becomes
   a prior for another round and for the head's verdict. What looks like the object and lies elsewhere ends there.
+- How large the object is decides which rings about it count as surroundings. Two spheres are tried, by the optical axes
+  and by sparse points, and the masks that tell points on the object best from points elsewhere are kept.
 - The head judges with the refined patches, not in their place: it knows looks only, and with the descriptor, which says
   less than a network, that alone is the poorer verdict.
 
@@ -27,12 +29,14 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
 from surface_sos_ns.capture.hull import project_hull, vote_hull
+from surface_sos_ns.capture.prior import shrunk_photos, sort_points
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.features import FeatureChoice, normalised
-from surface_sos_ns.masks.gaze import cluster_patches, describe, rarity_elsewhere
+from surface_sos_ns.masks.gaze import cluster_patches, describe, distance_from_object, rarity_elsewhere
 from surface_sos_ns.masks.normalised_cut import affinity, object_side, second_eigenvector
 from surface_sos_ns.masks.patch_grid import doubled, enlarged, halved
 from surface_sos_ns.masks.patch_optimisation import MOST, neighbour_links, optimise_patches, spread_over_neighbours
+from surface_sos_ns.masks.place import possible_spheres, with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 
 __all__ = ["Selfment", "SelfmentStages", "cut_photos", "vote_patches"]
@@ -104,7 +108,8 @@ class Selfment(MaskProvider):
         self._features.load()
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
-        stages = self.stages(photos, progress)
+        photos = with_points(photos, progress)
+        stages = self._best(photos, progress)
         soft = [1 / (1 + np.exp(-grid)) for grid in stages.final]
         masks: list[np.ndarray | None] = []
         confidence = np.zeros(len(photos))
@@ -122,15 +127,52 @@ class Selfment(MaskProvider):
         remarks = [f"Nothing of the object was found in {', '.join(missing)}."] if missing else []
         return CoarseMasks(masks, confidence, remarks)
 
-    def stages(self, photos: Photos, progress: Progress) -> SelfmentStages:
+    def _best(self, photos: Photos, progress: Progress) -> SelfmentStages:
+        """The stages for the sphere whose masks tell best between sparse points on the object and others."""
+        features = describe(self._features.load(), photos, progress)
+        spheres = possible_spheres(photos)
+        points = None
+        if len(spheres) > 1:
+            small, shrunk = shrunk_photos(photos.images, photos.views)
+            points = sort_points(small, shrunk, photos.points, spheres[-1], fixed=False)
+        best: tuple[float, SelfmentStages] | None = None
+        problem = MaskError("")
+        for sphere in spheres:
+            progress(f"selfment: looking around {np.round(sphere.centre, 2).tolist()}, radius {sphere.radius:.2g}")
+            try:
+                stages = self.stages(photos, features, sphere, progress)
+            except MaskError as error:
+                problem = error
+                continue
+            score = None
+            if points is not None:
+                sizes = zip(photos.views.height.tolist(), photos.views.width.tolist(), strict=True)
+                masks = [enlarged(grid, size) > 0.5 for grid, size in zip(stages.final, sizes, strict=True)]
+                score = points.separation(photos.views, masks)
+                progress(f"selfment: covers sparse points on the object rather than others by {score or 0.0:.2f} of 1")
+            if best is None or (score or 0.0) > best[0]:
+                best = score or 0.0, stages
+        if best is None:
+            raise problem
+        return best[1]
+
+    def stages(
+        self, photos: Photos, features: Sequence[np.ndarray], sphere: ObjectSphere, progress: Progress
+    ) -> SelfmentStages:
         """All stages of the method, one after the other.
 
+        Args:
+            photos: N photos.
+            features: N grids (h, w, D) of their patches' features.
+            sphere: where to look for the object.
+            progress: called with one line per stage.
+
         Raises:
-            MaskError: the cameras look at nothing in common, or nothing stands out.
+            MaskError: nothing stands out.
         """
         from surface_sos_ns.masks.segmentation_head import predict, train_head
 
-        features, distances, sphere = describe(self._features.load(), photos, progress)
+        distances = distance_from_object(photos, sphere, features)
         progress("selfment: normalised cut of every photo")
         clusters = cluster_patches(features, distances, LOOKS, self.seed)
         table = rarity_elsewhere(clusters, distances)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset, resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
     from surface_sos_ns.capture.object_prior import ObjectPrior
+    from surface_sos_ns.capture.points import SparsePoints
     from surface_sos_ns.capture.views import Views
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 PRIOR_FILE = "object_prior.npz"
-PRIOR_VERSION = 2
+PRIOR_VERSION = 3
 """Raised when the object prior of the same photos would come out differently."""
 
 
@@ -309,7 +310,8 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         return cache
 
     def _find_object(self, views: Views, cache_dir: Path | None) -> ObjectPrior:
-        from surface_sos_ns.capture.object_prior import build_object_prior
+        from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE, build_object_prior
+        from surface_sos_ns.capture.points import triangulate_points
 
         metadata = self.train_dataset.metadata
         cache = self.train_cache
@@ -322,17 +324,51 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         source: PointsSource | None = metadata.get("points_source")
         names = [path.name for path in self.train_dataset.image_filenames]
         points = None if source is None else source.load(views, names)
-        hint: ObjectHint | None = metadata.get("object_hint")
-        return build_object_prior(
+        hint: ObjectHint = metadata.get("object_hint") or ObjectHint(None, None)
+        point = None if hint.point is None else np.array(hint.point)
+        shown = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
+        points_cache = None if cache_dir is None else Path(cache_dir) / "sparse_points.npz"
+        if points is None:
+            points = triangulate_points(images, small, points_cache, progress=_say)
+        found = None if shown else self._first_masks(images, small, points, point, hint.radius)
+        prior = build_object_prior(
             images,
             small,
-            masks if any(mask is not None for mask in masks) else None,
+            masks if shown else found,
             points,
-            object_point=None if hint is None or hint.point is None else np.array(hint.point),
-            object_radius=None if hint is None else hint.radius,
-            points_cache=None if cache_dir is None else Path(cache_dir) / "sparse_points.npz",
-            progress=lambda words: CONSOLE.print(words, soft_wrap=True, highlight=False, markup=False),
+            object_point=point,
+            object_radius=hint.radius,
+            triangulate=False,  # done above
+            progress=_say,
         )
+        if not shown and prior.confidence < LOW_CONFIDENCE:
+            _say(
+                f"the object is uncertain (masks and vote agree at IoU {prior.confidence:.2f} only): "
+                "please give coarse masks, or name a point on the object"
+            )
+        return prior if found is None else replace(prior, source="selfment")
+
+    def _first_masks(
+        self,
+        images: list[np.ndarray],
+        views: Views,
+        points: SparsePoints | None,
+        near: np.ndarray | None,
+        radius: float | None,
+    ) -> list[np.ndarray | None] | None:
+        """Masks of a capture that brings none; None where this finds nothing, and geometry has to do."""
+        from surface_sos_ns.masks.provider import MaskError, Photos
+        from surface_sos_ns.masks.selfment import Selfment
+
+        sizes = [(int(width), int(height)) for width, height in zip(views.width, views.height, strict=True)]
+        photos = Photos(self.train_dataset.image_filenames, images, views, sizes, points, near, radius)
+        _say("no masks: looking for the object (surface-sos masks --method selfment --features descriptor)")
+        try:
+            # The descriptor: the start of a training must not depend on what can be downloaded.
+            return list(Selfment(features="descriptor").masks(photos, _say).masks)
+        except MaskError as error:
+            _say(f"no masks: {error}")
+            return None
 
     def _band(self, prior: ObjectPrior, views: Views) -> Tensor:
         """(B,) positions of the valid pixels near the projected hull's outline, in all training views."""
@@ -376,6 +412,10 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
                 digest.update(file.read_bytes())
         digest.update(repr(self.train_dataset.metadata.get("object_hint")).encode())
         return digest.hexdigest()
+
+
+def _say(words: str) -> None:
+    CONSOLE.print(words, soft_wrap=True, highlight=False, markup=False)
 
 
 def _mark(path: Path) -> Path:
