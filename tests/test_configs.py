@@ -119,7 +119,7 @@ def test_documented_training_commands_parse() -> None:
 
 def test_documented_nerfstudio_commands_parse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from nerfstudio.scripts import eval as evaluation
-    from nerfstudio.scripts import process_data, render
+    from nerfstudio.scripts import exporter, process_data, render
     from nerfstudio.scripts.viewer import run_viewer
     from nerfstudio.utils import install_checks
 
@@ -129,6 +129,7 @@ def test_documented_nerfstudio_commands_parse(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(install_checks, "check_colmap_installed", lambda colmap_cmd: None)
     parsers = {
         "ns-render": render.Commands,
+        "ns-export": exporter.Commands,
         "ns-eval": evaluation.ComputePSNR,
         "ns-viewer": tyro.conf.FlagConversionOff[run_viewer.RunViewer],
         "ns-process-data": process_data.Commands,

@@ -246,7 +246,7 @@ def test_distance_from_object_by_hand():
     photos, _ = ball_capture(4)
     sphere = object_place(photos).sphere
     np.testing.assert_allclose(sphere.centre, 0, atol=1e-6)
-    (grid, *_) = distance_from_object(photos, ObjectSphere(np.zeros(3), 0.5), [(72, 96)] * 4)
+    (grid, *_) = distance_from_object(photos, ObjectSphere(np.zeros(3), 0.5), [np.zeros((72, 96))] * 4)
     # A ray through a pixel u to the right of the middle passes the centre at 3 sin(atan(u / 100)).
     assert grid[36, 78] == pytest.approx(3 * np.sin(np.arctan(np.hypot(30.5, 0.5) / 100)) / 0.5, rel=1e-4)
 
