@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from surface_sos_ns.masks.features import FeatureChoice
+from surface_sos_ns.masks.features import FeatureProvider
 from surface_sos_ns.masks.gaze import RINGS, cluster_patches, describe, distance_from_object
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.place import object_place
-from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
 
 __all__ = ["Cosegment", "elect_clusters"]
 
@@ -25,27 +25,14 @@ CLUSTER_COUNTS = (8, 16, 32)
 """Numbers of clusters that are tried."""
 
 
-class Cosegment(MaskProvider):
+class Cosegment(FeatureProvider):
     """Co-segmentation of a capture.
 
     The confidence of a mask is how far the numbers of clusters agree on it: over the patches that any of them gives to
     the object, the mean of ``|2 p - 1|`` with p the fraction of them that do.
-
-    Args:
-        features: "auto", "descriptor" or "network", see :class:`features.FeatureChoice`.
-        model: checkpoint of the network; None for the default.
-        seed: equal seeds give equal masks.
     """
 
     name = "cosegment"
-    labels = "none"
-
-    def __init__(self, features: str = "auto", model: str | None = None, seed: int = 0) -> None:
-        self.seed = seed
-        self._features = FeatureChoice(features, model)
-
-    def check(self) -> None:
-        self._features.load()
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         features = describe(self._features.load(), photos, progress)

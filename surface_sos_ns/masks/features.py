@@ -16,9 +16,9 @@ from urllib.request import urlopen
 import cv2
 import numpy as np
 
-from surface_sos_ns.masks.provider import MaskError, Progress
+from surface_sos_ns.masks.provider import MaskError, MaskProvider, Progress
 
-__all__ = ["ColourTexture", "FeatureChoice", "PatchFeatures", "SelfSupervised", "normalised"]
+__all__ = ["ColourTexture", "FeatureChoice", "FeatureProvider", "PatchFeatures", "SelfSupervised", "normalised"]
 
 DEFAULT_MODEL = "facebook/dinov2-small"
 """The checkpoint that is taken when none is named."""
@@ -232,6 +232,26 @@ class FeatureChoice:
             except MaskError:
                 continue
         return ColourTexture()
+
+
+class FeatureProvider(MaskProvider):
+    """A provider that looks at the features of patches.
+
+    Args:
+        features: "auto", "descriptor" or "network", see :class:`FeatureChoice`.
+        model: checkpoint of the network; None for the default.
+        seed: equal seeds give equal masks.
+    """
+
+    labels = "none"
+
+    def __init__(self, features: str = "auto", model: str | None = None, seed: int = 0) -> None:
+        self.seed = seed
+        self._features = FeatureChoice(features, model)
+
+    def check(self) -> None:
+        """See :meth:`MaskProvider.check`."""
+        self._features.load()
 
 
 def _hub_answers() -> bool:

@@ -31,13 +31,13 @@ from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
 from surface_sos_ns.capture.hull import project_hull, vote_hull
 from surface_sos_ns.capture.prior import shrunk_photos, sort_points
 from surface_sos_ns.capture.views import Views
-from surface_sos_ns.masks.features import FeatureChoice, normalised
+from surface_sos_ns.masks.features import FeatureProvider, normalised
 from surface_sos_ns.masks.gaze import cluster_patches, describe, distance_from_object, rarity_elsewhere
 from surface_sos_ns.masks.normalised_cut import affinity, object_side, second_eigenvector
 from surface_sos_ns.masks.patch_grid import doubled, enlarged, halved
 from surface_sos_ns.masks.patch_optimisation import MOST, neighbour_links, optimise_patches, spread_over_neighbours
 from surface_sos_ns.masks.place import possible_spheres, with_points
-from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
 
 __all__ = ["Selfment", "SelfmentStages", "cut_photos", "vote_patches"]
 
@@ -85,27 +85,14 @@ class SelfmentStages:
     final: list[np.ndarray]
 
 
-class Selfment(MaskProvider):
+class Selfment(FeatureProvider):
     """Selfment on a capture.
 
     The confidence of a mask is how far it agrees with others on where the object is: the mean of two overlaps (IoU) of
     the final mask, with what all photos voted and with what the photo said before it heard them.
-
-    Args:
-        features: "auto", "descriptor" or "network", see :class:`features.FeatureChoice`.
-        model: checkpoint of the network; None for the default.
-        seed: equal seeds give equal masks.
     """
 
     name = "selfment"
-    labels = "none"
-
-    def __init__(self, features: str = "auto", model: str | None = None, seed: int = 0) -> None:
-        self.seed = seed
-        self._features = FeatureChoice(features, model)
-
-    def check(self) -> None:
-        self._features.load()
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         photos = with_points(photos, progress)
