@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from surface_sos_ns.demo.progress import Stage
+from surface_sos_ns.memory import peak_gb
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 STEP = re.compile(r"^\s*(\d+) \((\d+(?:\.\d+)?)%\)")
@@ -114,7 +115,7 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float | None]:
         return process.wait(), None
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
-    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return process.returncode, peak_gb(usage)
 
 
 def _end_on_sigterm() -> Any:

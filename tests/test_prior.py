@@ -107,7 +107,7 @@ def test_object_is_found_without_masks():
 def test_colour_and_axes_alone_when_there_are_no_points():
     views = _cameras(8)
     photos, masks, _ = _scene(views)
-    prior = build_object_prior(photos, views, triangulate=False, resolution=48)
+    prior = build_object_prior(photos, views, resolution=48)
     assert np.mean([iou(found >= 0.5, mask) for found, mask in zip(prior.masks, masks, strict=True)]) > 0.7
 
 
@@ -139,12 +139,10 @@ def test_named_sphere_is_taken_as_it_is():
     views = ring(12, CENTRE)
     masks = sphere_masks(views, CENTRE, RADIUS)
     photos = [np.zeros((120, 160, 3), np.uint8)] * 12
-    prior = build_object_prior(
-        photos, views, masks, object_point=CENTRE, object_radius=0.9, resolution=16, triangulate=False
-    )
+    prior = build_object_prior(photos, views, masks, object_point=CENTRE, object_radius=0.9, resolution=16)
     np.testing.assert_array_equal(prior.sphere.centre, CENTRE)
     assert prior.sphere.radius == 0.9
     with pytest.raises(ValueError, match="object radius is -1"):
-        build_object_prior(photos, views, masks, object_radius=-1, triangulate=False)
+        build_object_prior(photos, views, masks, object_radius=-1)
     with pytest.raises(ValueError, match="11 photos for 12 views"):
-        build_object_prior(photos[1:], views, masks, triangulate=False)
+        build_object_prior(photos[1:], views, masks)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import sys
 import time
 from functools import partial
 from typing import Any
@@ -40,22 +39,10 @@ from surface_sos_ns.bench.protocol import (
 from surface_sos_ns.bench.scene_data import Batch, SceneData
 from surface_sos_ns.bench.settings import Train
 from surface_sos_ns.demo.progress import Stage
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+from surface_sos_ns.memory import peak_gb
 
 BATCHES = 8  # drawn before, used in turns
 CACHE_SHARE = "cache refresh (share)"
-
-
-def _peak_memory() -> float | None:
-    """Most memory this process has taken, in GB; None where the system does not tell."""
-    if resource is None:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 class _Cycle:
@@ -81,7 +68,7 @@ def run_train(settings: Train) -> dict[str, Any]:
     device, preset, counts, result, data, run = start("train", settings, settings.rays, 0.5)
     rays, samples = settings.rays or preset.rays, preset.scene.samples
     batches = _batches(data, rays, settings.seed + 1)
-    result["peak_memory_gb"] = _peak_memory()  # of our side: the other is not loaded yet
+    result["peak_memory_gb"] = peak_gb()  # of our side: the other is not loaded yet
     if device.type == "cuda":
         result["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
 from surface_sos_ns.capture.hull import VoteGrid, vote_hull
-from surface_sos_ns.capture.points import SparsePoints, triangulate_points
+from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.views import Views
 
 __all__ = ["LOW_CONFIDENCE", "ObjectPrior", "build_object_prior"]
@@ -134,8 +134,6 @@ def build_object_prior(
     object_point: Sequence[float] | np.ndarray | None = None,
     object_radius: float | None = None,
     resolution: int = 128,
-    triangulate: bool = True,
-    points_cache: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ObjectPrior:
     """Finds the object in a capture.
@@ -147,12 +145,10 @@ def build_object_prior(
         images: N photos (H, W, 3) uint8 RGB, of the views' sizes.
         views: N views, world frame.
         masks: N coarse masks (H, W), bool or 0..1 float, None where a view has none; or None.
-        points: sparse points of the capture, world frame; None triangulates some if ``triangulate``.
+        points: sparse points, world frame, or None (see :func:`capture.points.triangulate_points`).
         object_point: (3,) a point on the object named by the user, world frame.
         object_radius: radius named by the user, world units.
         resolution: voxels along an edge of the hull's grid.
-        triangulate: whether to triangulate points when the capture brings none.
-        points_cache: file that keeps triangulated points for the next time.
         progress: called with one line per stage.
 
     Raises:
@@ -165,8 +161,6 @@ def build_object_prior(
         raise ValueError(f"The object point is {object_point}; expected three finite numbers (world coordinates).")
     if object_radius is not None and not object_radius > 0:
         raise ValueError(f"The object radius is {object_radius}; expected a positive number.")
-    if points is None and triangulate:
-        points = triangulate_points(images, views, points_cache, progress=progress)
 
     has_masks = masks is not None and any(mask is not None and bool(np.any(mask >= 0.5)) for mask in masks)
     if has_masks and masks is not None:

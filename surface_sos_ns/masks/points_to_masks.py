@@ -16,7 +16,15 @@ import numpy as np
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
 from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
-from surface_sos_ns.capture.prior import LONGEST_SIDE, Colours, cut, enlarge, sphere_disc, trimap_from_hull
+from surface_sos_ns.capture.prior import (
+    LONGEST_SIDE,
+    Colours,
+    cut,
+    enlarge,
+    shrunk_photos,
+    sphere_disc,
+    trimap_from_hull,
+)
 from surface_sos_ns.capture.views import Views
 
 __all__ = ["ClickedMasks", "ClickedPoint", "mask_of_clicks", "masks_from_clicks"]
@@ -122,8 +130,7 @@ def masks_from_clicks(
             "different sides."
         )
     factor = min(1.0, LONGEST_SIDE / float(max(views.width.max(), views.height.max())))
-    small = views.scaled(factor)
-    photos = [_shrunk(image, factor) for image in images]
+    small, photos = shrunk_photos(images, views)
     of_view = [[click for click in clicks if click.view == index] for index in range(len(views))]
     masks: list[np.ndarray | None] = [None] * len(views)
     for index in clicked:

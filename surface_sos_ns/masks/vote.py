@@ -91,7 +91,6 @@ def vote(photos: Photos, masks: Sequence[np.ndarray | None], progress: Progress 
             photos.points,
             object_point=photos.near,
             object_radius=photos.radius,
-            triangulate=False,
             progress=progress,
         )
     except ValueError as error:

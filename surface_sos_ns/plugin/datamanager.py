@@ -338,7 +338,6 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
             points,
             object_point=point,
             object_radius=hint.radius,
-            triangulate=False,  # done above
             progress=_say,
         )
         if not shown and prior.confidence < LOW_CONFIDENCE:

@@ -7,7 +7,6 @@ nerfstudio's own writers keep them only where TensorBoard or the like was asked 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.files import write_text
+from surface_sos_ns.memory import peak_gb
 
 LOSS_FILE = "losses.jsonl"
 
@@ -101,9 +101,5 @@ class LossLog:
 def _memory_gb(device: torch.device) -> float | None:
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e9, 3)
+    peak = peak_gb()
+    return None if peak is None else round(peak, 3)
