@@ -102,58 +102,64 @@ class Fake(MaskProvider):
         return CoarseMasks(self.found, np.ones(len(photos)))
 
 
-def test_auto_says_what_it_takes_and_passes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_the_best_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     photos, truth = sphere_photos(9)
-    good, poor = list(truth), list(truth)
-    monkeypatch.setattr(auto, "vote", lambda photos, masks: SimpleNamespace(mean=0.3 if masks is poor else 0.9))
+    agreement = {"poor": 0.3, "good": 0.9, "better": 0.8, "labelled": 0.7, "unsure": 0.2}
+    verdict: dict[str, float | None] = {"poor": 0.99, "good": 0.6, "better": 0.7, "labelled": 0.1, "unsure": 0.1}
+    marked = {name: [*truth] for name in agreement}
+    names = {id(masks): name for name, masks in marked.items()}
+    monkeypatch.setattr(auto, "vote", lambda photos, masks: SimpleNamespace(mean=agreement[names[id(masks)]]))
+    monkeypatch.setattr(
+        auto, "PointJudge", lambda photos: SimpleNamespace(score=lambda masks: verdict[names[id(masks)]])
+    )
+    monkeypatch.setattr(auto, "with_points", lambda photos, progress: photos)
+    monkeypatch.setattr(Method, "load", lambda self: loaded[id(self)])
     made: list[str] = []
 
     def method(name: str, **options) -> Method:
         class Named(Fake):
-            def __init__(self) -> None:
+            def __init__(self, **given) -> None:
                 made.append(name)
                 super().__init__(**options)
 
         Named.name = name
         entry = Method("provider", "MaskProvider")
-        monkeypatch.setattr(Method, "load", lambda self: loaded[id(self)])
         loaded[id(entry)] = Named
         return entry
 
     loaded: dict[int, type] = {}
-    methods = {
-        "absent": method("absent", missing="no weights"),
-        "failing": method("failing"),
-        "poor": method("poor", masks=poor),
-        "good": method("good", masks=good),
-        "never": method("never", masks=good),
-        "labelled": method("labelled", masks=good),
-    }
+    methods = {name: method(name, masks=masks) for name, masks in marked.items()}
+    methods |= {"absent": method("absent", missing="no weights"), "failing": method("failing")}
     monkeypatch.setattr(auto, "METHODS", methods)
-    order = [(name, {}, f"{name} comes next") for name in ("absent", "failing", "poor", "good", "never")]
-    monkeypatch.setattr(auto, "WITHOUT_LABELS", tuple(order))
-    monkeypatch.setattr(auto, "WITH_LABELS", (("labelled", {}, "labels are allowed"),))
-    said: list[str] = []
-    chosen = auto.Auto()
-    chosen.check()
-    assert "labelled" not in made
-    found = chosen.masks(photos, said.append)
-    words = "\n".join(said)
+    monkeypatch.setattr(auto, "WITHOUT_LABELS", ("absent", "failing", "poor", "good", "better"))
+    monkeypatch.setattr(auto, "WITH_LABELS", ("unsure", "labelled"))
+
+    def run(allow_labels: bool = False) -> tuple[auto.Auto, CoarseMasks, str]:
+        said: list[str] = []
+        provider = auto.Auto(allow_labels)
+        provider.check()
+        return provider, provider.masks(photos, said.append), "\n".join(said)
+
+    # What agrees in 3D goes before what does not; among those, points decide.
+    chosen, found, words = run()
+    assert "labelled" not in made and "unsure" not in made
     assert "passed over absent (no weights)" in words
     assert "failing found nothing: nothing there" in words
-    assert "masks of poor agree in 3D at IoU 0.30 only" in words
-    assert "never comes next" not in words
-    assert chosen.chosen.name == "good" and found.masks is good
-    assert "auto took good" in found.remarks[0]
-    allowed = auto.Auto(allow_labels=True)
-    allowed.check()
-    allowed.masks(photos, said.append)
-    assert allowed.chosen.name == "labelled"
+    assert (
+        "masks of poor agree in 3D at IoU 0.30, and they cover points on the object rather than others by 0.99" in words
+    )
+    assert chosen.chosen.name == "better" and found.masks is marked["better"]
+    assert found.remarks[0] == "auto took better"
+    # Without points the agreement decides.
+    verdict.update(dict.fromkeys(verdict, None))
+    assert run()[0].chosen.name == "good"
+    # Labels, once allowed, end the search where their masks agree, and only there.
+    chosen, _, words = run(allow_labels=True)
+    assert chosen.chosen.name == "labelled" and "trying unsure" in words and "trying good" not in words
 
 
 def test_auto_names_methods_that_exist() -> None:
-    for name, options, _ in (*auto.WITHOUT_LABELS, *auto.WITH_LABELS):
-        assert set(options) <= set(METHODS[name].options)
+    assert set(auto.WITHOUT_LABELS) <= set(METHODS) and set(auto.WITH_LABELS) <= set(METHODS)
 
 
 # ------------------------------------------------------------------------------------------------------- command

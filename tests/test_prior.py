@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -11,8 +13,12 @@ from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.hull import project_hull
 from surface_sos_ns.capture.object_prior import ObjectPrior, build_object_prior
 from surface_sos_ns.capture.points import SparsePoints
-from surface_sos_ns.capture.prior import SupportPlane, _down_to, find_support_plane
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.masks.geometry import SupportPlane, _down_to, find_support_plane, masks_from_geometry
+from surface_sos_ns.masks.judge import PointJudge
+from surface_sos_ns.masks.patch_grid import enlarged
+from surface_sos_ns.masks.prior import refine_on_patches
+from surface_sos_ns.masks.provider import Photos
 
 BALL, FLOOR = np.array([0.0, 0.0, 0.6]), 0.0
 
@@ -92,32 +98,67 @@ def test_object_is_found_without_masks():
     views = _cameras()
     photos, masks, points = _scene(views)
     lines: list[str] = []
-    prior = build_object_prior(photos, views, None, points, resolution=64, progress=lines.append)
-    assert prior.source == "geometry"
-    assert prior.confidence > 0.8
-    assert np.mean([iou(found >= 0.5, mask) for found, mask in zip(prior.masks, masks, strict=True)]) > 0.85
-    hull = project_hull(prior.hull, prior.sphere, views)
+    found = masks_from_geometry(photos, views, points, resolution=64, progress=lines.append)
+    assert found.hull.agreement > 0.8
+    assert np.mean([iou(one >= 0.5, mask) for one, mask in zip(found.masks, masks, strict=True)]) > 0.85
+    hull = project_hull(found.hull, found.sphere, views)
     assert np.mean([iou(image >= 0.5, mask) for image, mask in zip(hull, masks, strict=True)]) > 0.8
-    assert np.linalg.norm(prior.sphere.centre - BALL) < 0.25 and 0.55 < prior.sphere.radius < 1.1
+    assert np.linalg.norm(found.sphere.centre - BALL) < 0.25 and 0.55 < found.sphere.radius < 1.1
     assert any("GrabCut" in line for line in lines)
-    again = build_object_prior(photos, views, None, points, resolution=64)
-    np.testing.assert_array_equal(again.hull.probability, prior.hull.probability)
+    again = masks_from_geometry(photos, views, points, resolution=64)
+    np.testing.assert_array_equal(again.hull.probability, found.hull.probability)
 
 
 def test_colour_and_axes_alone_when_there_are_no_points():
     views = _cameras(8)
     photos, masks, _ = _scene(views)
-    prior = build_object_prior(photos, views, resolution=48)
-    assert np.mean([iou(found >= 0.5, mask) for found, mask in zip(prior.masks, masks, strict=True)]) > 0.7
+    found = masks_from_geometry(photos, views, None, resolution=48)
+    assert np.mean([iou(one >= 0.5, mask) for one, mask in zip(found.masks, masks, strict=True)]) > 0.7
+
+
+def test_refinement_brings_back_what_was_lost_in_all_photos():
+    """The lower half of the ball is cut off, and one photo has a block of floor: no vote alone can mend that."""
+    views = _cameras()
+    images, truths, _ = _scene(views)
+    given = []
+    for index, truth in enumerate(truths):
+        uv, _ = views.project_one(index, BALL[None])
+        cut = truth.copy()
+        cut[int(uv[0, 1]) + 5 :] = False
+        given.append(cut.astype(np.float32))
+    given[4][-30:, :40] = 1
+    photos = Photos([Path(f"{index}.png") for index in range(len(views))], images, views, [(160, 120)] * len(views))
+    voted, odds = refine_on_patches(photos, given, ObjectSphere(BALL, 1.0), lambda line: None)
+    masks = [enlarged(grid, (120, 160)) > 0.5 for grid in odds]
+    before = np.array([iou(one > 0.5, truth) for one, truth in zip(given, truths, strict=True)])
+    after = np.array([iou(one, truth) for one, truth in zip(masks, truths, strict=True)])
+    assert before.mean() < 0.7 and after.min() > 0.8
+    assert not masks[4][-30:, :40].any()
+    assert voted[0].shape == odds[0].shape
+
+
+def test_points_judge_masks():
+    """Of true, shifted, full and no masks only the true ones cover points on the ball and nothing else."""
+    views = _cameras()
+    images, truths, points = _scene(views)
+    photos = Photos([Path(f"{i}.png") for i in range(len(views))], images, views, [(160, 120)] * len(views), points)
+    judge = PointJudge(photos)
+    true = judge.score([truth.astype(np.float32) for truth in truths])
+    shifted = judge.score([np.roll(truth, 25, axis=1).astype(np.float32) for truth in truths])
+    assert true is not None and shifted is not None
+    assert true > 0.9 and shifted < true - 0.2
+    assert judge.score([np.ones((60, 80), np.float32)] * len(views)) == 0
+    assert judge.score([None] * len(views)) == 0
+    pointless = Photos(photos.files, images, views, photos.sizes)
+    assert PointJudge(pointless).score([truth.astype(np.float32) for truth in truths]) is None
 
 
 def test_prior_from_masks_survives_saving(tmp_path):
     views = ring(12, CENTRE)
     masks: list = [mask.astype(np.float32) for mask in sphere_masks(views, CENTRE, RADIUS)]
     masks[5] = None
-    photos = [np.zeros((120, 160, 3), np.uint8)] * 12
     points = SparsePoints(CENTRE[None], np.ones((1, 3)), [3], np.ones((1, 12), bool))
-    prior = build_object_prior(photos, views, masks, points, resolution=32)
+    prior = build_object_prior(views, masks, points, resolution=32)
     assert prior.source == "coarse masks" and prior.confidence > 0.9
     path = tmp_path / "cache" / "prior.npz"
     prior.save(path)
@@ -138,11 +179,12 @@ def test_prior_from_masks_survives_saving(tmp_path):
 def test_named_sphere_is_taken_as_it_is():
     views = ring(12, CENTRE)
     masks = sphere_masks(views, CENTRE, RADIUS)
-    photos = [np.zeros((120, 160, 3), np.uint8)] * 12
-    prior = build_object_prior(photos, views, masks, object_point=CENTRE, object_radius=0.9, resolution=16)
+    prior = build_object_prior(views, masks, object_point=CENTRE, object_radius=0.9, resolution=16)
     np.testing.assert_array_equal(prior.sphere.centre, CENTRE)
     assert prior.sphere.radius == 0.9
     with pytest.raises(ValueError, match="object radius is -1"):
-        build_object_prior(photos, views, masks, object_radius=-1)
-    with pytest.raises(ValueError, match="11 photos for 12 views"):
-        build_object_prior(photos[1:], views, masks)
+        build_object_prior(views, masks, object_radius=-1)
+    with pytest.raises(ValueError, match="11 masks for 12 views"):
+        build_object_prior(views, masks[1:])
+    with pytest.raises(ValueError, match="No coarse mask has an object pixel"):
+        build_object_prior(views, [None] * 12, object_point=CENTRE, object_radius=0.9)

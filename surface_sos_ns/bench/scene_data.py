@@ -151,7 +151,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     views = _views(description, training)
     images = [read(frame["file_path"], cv2.IMREAD_COLOR)[..., ::-1] for frame in training]
     masks = [read(frame["coarse_mask_path"], cv2.IMREAD_GRAYSCALE) > 127 for frame in training]
-    prior = build_object_prior(images, views, masks, read_ply_points(folder / description["ply_file_path"]))
+    prior = build_object_prior(views, masks, read_ply_points(folder / description["ply_file_path"]))
     assert prior.points is not None
     hull = prior.hull.relaxed(hull_slack)
     centre, radius = torch.as_tensor(prior.sphere.centre, dtype=torch.float32), float(prior.sphere.radius)

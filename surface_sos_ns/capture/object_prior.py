@@ -34,7 +34,7 @@ class ObjectPrior:
         masks: N coarse masks (H, W) float32 in [0, 1]; None where a view has none.
         points: sparse points, or None.
         confidence: mean IoU of the masks with the hull's projection, in [0, 1].
-        source: "coarse masks", or what made them where the capture has none: "geometry", "selfment".
+        source: "coarse masks", or what made them where the capture has none: "masks by selfment", "masks by prior".
     """
 
     sphere: ObjectSphere
@@ -126,59 +126,46 @@ class ObjectPrior:
 
 
 def build_object_prior(
-    images: Sequence[np.ndarray],
     views: Views,
-    masks: Sequence[np.ndarray | None] | None = None,
+    masks: Sequence[np.ndarray | None],
     points: SparsePoints | None = None,
     *,
     object_point: Sequence[float] | np.ndarray | None = None,
     object_radius: float | None = None,
     resolution: int = 128,
+    source: str = "coarse masks",
     progress: Callable[[str], None] | None = None,
 ) -> ObjectPrior:
-    """Finds the object in a capture.
-
-    With masks: the sphere comes from them and the hull is their vote. Without, or when all of them are empty: the
-    object prior of ``prior.py`` makes first masks out of geometry and colour.
+    """Finds the object of a capture in its masks: the sphere comes from them and the hull is their vote.
 
     Args:
-        images: N photos (H, W, 3) uint8 RGB, of the views' sizes.
         views: N views, world frame.
-        masks: N coarse masks (H, W), bool or 0..1 float, None where a view has none; or None.
+        masks: N coarse masks (H, W) of the views' sizes, bool or 0..1 float, None where a view has none.
         points: sparse points, world frame, or None (see :func:`capture.points.triangulate_points`).
         object_point: (3,) a point on the object named by the user, world frame.
         object_radius: radius named by the user, world units.
         resolution: voxels along an edge of the hull's grid.
+        source: where the masks are from, for :attr:`ObjectPrior.source`.
         progress: called with one line per stage.
 
     Raises:
         ValueError: when the input does not fit together, or nothing is seen in common (the message says what to do).
     """
-    if len(images) != len(views):
-        raise ValueError(f"There are {len(images)} photos for {len(views)} views; give one photo per view.")
+    if len(masks) != len(views):
+        raise ValueError(f"There are {len(masks)} masks for {len(views)} views; give one mask, or None, per view.")
     near = None if object_point is None else np.asarray(object_point, dtype=np.float64)
     if near is not None and (near.shape != (3,) or not np.isfinite(near).all()):
         raise ValueError(f"The object point is {object_point}; expected three finite numbers (world coordinates).")
     if object_radius is not None and not object_radius > 0:
         raise ValueError(f"The object radius is {object_radius}; expected a positive number.")
-
-    has_masks = masks is not None and any(mask is not None and bool(np.any(mask >= 0.5)) for mask in masks)
-    if has_masks and masks is not None:
-        if progress:
-            progress("finding the object from the coarse masks")
-        sphere = _named_sphere(near, object_radius) or find_object_sphere(views, masks, points, near=near)
-        if object_radius is not None:
-            sphere = ObjectSphere(sphere.centre, object_radius, f"{sphere.source}, radius given")
-        hull = vote_hull(views, masks, sphere, resolution, progress=progress)
-        kept = [None if mask is None else np.asarray(mask, np.float32) for mask in masks]
-        return ObjectPrior(sphere, hull, kept, points, hull.agreement, "coarse masks")
-
-    from surface_sos_ns.capture.prior import masks_from_geometry
-
-    found = masks_from_geometry(
-        images, views, points, near=near, radius=object_radius, resolution=resolution, progress=progress
-    )
-    return ObjectPrior(found.sphere, found.hull, found.masks, points, found.hull.agreement, "geometry")
+    if progress:
+        progress(f"finding the object from the {source}")
+    sphere = _named_sphere(near, object_radius) or find_object_sphere(views, masks, points, near=near)
+    if object_radius is not None:
+        sphere = ObjectSphere(sphere.centre, object_radius, f"{sphere.source}, radius given")
+    hull = vote_hull(views, masks, sphere, resolution, progress=progress)
+    kept = [None if mask is None else np.asarray(mask, np.float32) for mask in masks]
+    return ObjectPrior(sphere, hull, kept, points, hull.agreement, source)
 
 
 def _named_sphere(point: np.ndarray | None, radius: float | None) -> ObjectSphere | None:

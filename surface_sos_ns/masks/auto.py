@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
+from surface_sos_ns.masks.judge import PointJudge
 from surface_sos_ns.masks.methods import METHODS
+from surface_sos_ns.masks.place import with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 from surface_sos_ns.masks.vote import vote
 
 __all__ = ["Auto"]
 
-WITHOUT_LABELS: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("selfment", {}, "it did best where the true masks are known"),
-    ("prior", {}, "it needs nothing but the photos and their poses"),
-)
-"""Methods, their options and why they are taken, the best first."""
+WITH_LABELS = ("sam2", "maskrcnn", "rembg")
+"""Methods behind which are human labels, the best first."""
 
-WITH_LABELS: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("sam2", {}, "labels are allowed"),
-    ("maskrcnn", {}, "labels are allowed"),
-    ("rembg", {}, "labels are allowed"),
-)
+WITHOUT_LABELS = ("selfment", "prior")
+"""Methods that always can run. None of them is the better one on all captures."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Masks of one method, and what speaks for them: agreement in 3D (IoU) and, if there are points, their verdict."""
+
+    provider: MaskProvider
+    masks: CoarseMasks
+    agreement: float
+    points: float | None
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Larger is better; masks that hardly agree in 3D are behind all that do."""
+        return self.agreement >= LOW_CONFIDENCE, self.agreement if self.points is None else self.points
 
 
 class Auto(MaskProvider):
-    """Takes the first method of a list that can run, and says so.
+    """Takes the best method that can run, and says so.
 
-    Where its masks hardly agree in 3D, or there are none, the next one is tried, and the better is kept.
+    Those without labels are all tried, and sparse points decide (:class:`PointJudge`), or the agreement in 3D where
+    there are none. If labels are allowed, their methods come first, and the first whose masks agree in 3D is taken.
 
     Args:
-        allow_labels: whether methods that were trained with human labels may be taken; they come first then.
+        allow_labels: whether methods that were trained with human labels may be taken.
+        features: of selfment, see :class:`FeatureChoice`.
+        model: of selfment.
     """
 
     name: ClassVar[str] = "auto"
     labels: ClassVar[str] = "none"
 
-    def __init__(self, allow_labels: bool = False) -> None:
+    def __init__(self, allow_labels: bool = False, features: str = "auto", model: str | None = None) -> None:
         self._candidates = (*(WITH_LABELS if allow_labels else ()), *WITHOUT_LABELS)
-        self._usable: list[tuple[MaskProvider, str]] = []
+        self._options = {"selfment": {"features": features, "model": model}}
+        self._usable: list[MaskProvider] = []
         self._passed_over: list[str] = []
         self.chosen: MaskProvider = self
         """Whose masks were taken, once there are any."""
@@ -46,39 +62,52 @@ class Auto(MaskProvider):
     def check(self) -> None:
         """See :meth:`MaskProvider.check`."""
         self._usable, self._passed_over = [], []
-        for name, options, reason in self._candidates:
+        for name in self._candidates:
             try:
-                provider = METHODS[name].load()(**options)
+                provider = METHODS[name].load()(**self._options.get(name, {}))
                 provider.check()
             except (MaskError, ImportError) as error:
                 self._passed_over.append(f"{name} ({error})")
             else:
-                self._usable.append((provider, reason))
+                self._usable.append(provider)
         if not self._usable:
             raise MaskError(f"No method can run here: {'; '.join(self._passed_over)}")
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
-        """See :meth:`MaskProvider.masks`."""
+        """See :meth:`MaskProvider.masks`; :meth:`check` comes before it."""
         for words in self._passed_over:
             progress(f"auto: passed over {words}")
-        best: tuple[float, MaskProvider, CoarseMasks] | None = None
+        photos = with_points(photos, progress)
+        judge = PointJudge(photos)
+        found: list[_Found] = []
         problems = []
-        for provider, reason in self._usable:
-            progress(f"auto: {provider.name}, as {reason} (labels behind it: {provider.labels})")
+        for provider in self._usable:
+            progress(f"auto: trying {provider.name} (labels behind it: {provider.labels})")
             try:
-                found = provider.masks(photos, progress)
-                voted = vote(photos, found.masks)
+                made = provider.masks(photos, progress)
+                voted = vote(photos, made.masks)
             except MaskError as error:
                 progress(f"auto: {provider.name} found nothing: {error}")
                 problems.append(f"{provider.name}: {error}")
                 continue
-            agreement = 0.0 if voted is None else voted.mean
-            if best is None or agreement > best[0]:
-                best = agreement, provider, found
-            if agreement >= LOW_CONFIDENCE:
+            this = _Found(provider, made, 0.0 if voted is None else voted.mean, judge.score(made.masks))
+            found.append(this)
+            progress(f"auto: {_words(this)}")
+            if provider.name in WITH_LABELS and this.agreement >= LOW_CONFIDENCE:
                 break
-            progress(f"auto: the masks of {provider.name} agree in 3D at IoU {agreement:.2f} only")
-        if best is None:
+        if not found:
             raise MaskError(" ".join(problems))
-        _, self.chosen, found = best
-        return CoarseMasks(found.masks, found.confidence, [f"auto took {self.chosen.name}", *found.remarks])
+        best = max(found, key=lambda one: one.rank)
+        self.chosen = best.provider
+        return CoarseMasks(
+            best.masks.masks, best.masks.confidence, [f"auto took {best.provider.name}", *best.masks.remarks]
+        )
+
+
+def _words(found: _Found) -> str:
+    points = (
+        ""
+        if found.points is None
+        else f", and they cover points on the object rather than others by {found.points:.2f} of 1"
+    )
+    return f"the masks of {found.provider.name} agree in 3D at IoU {found.agreement:.2f}{points}"

@@ -37,9 +37,9 @@ class Masks:
     data: Path
     """The capture: its folder, or its transforms.json."""
     method: Literal["auto", "prior", "selfment", "cosegment", "maskrcnn", "sam2", "rembg", "folder", "click"] = "auto"
-    """Where the masks come from. Auto: the best of what is installed, without labels. Prior: geometry and colour.
-    Selfment, cosegment: self-supervised features. Maskrcnn, sam2, rembg: detectors trained with labels. Folder: masks
-    that exist already. Click: a few clicks in the browser."""
+    """Where the masks come from. Auto: the better of prior and selfment, judged by sparse points. Prior: geometry
+    and colour. Selfment, cosegment: self-supervised features. Maskrcnn, sam2, rembg: detectors trained with labels.
+    Folder: masks that exist already. Click: a few clicks in the browser."""
     vote: bool = False
     """Vote the masks in space, and write what the vote says instead of them."""
     overwrite: bool = False
@@ -51,10 +51,10 @@ class Masks:
     allow_labels: bool = False
     """Auto: whether detectors that were trained with labels may be taken."""
     features: Literal["auto", "network", "descriptor"] | None = None
-    """Selfment, cosegment: features of a self-supervised network, or a descriptor of colour and texture, which needs no
-    weights. Auto: the network where its weights can be had."""
+    """Selfment, cosegment, auto: features of a self-supervised network, or a descriptor of colour and texture, which
+    needs no weights. Auto: the network where its weights can be had."""
     model: str | None = None
-    """Selfment, cosegment: another checkpoint of the network (DINO, DINOv2, DINOv3), by name or folder."""
+    """Selfment, cosegment, auto: another checkpoint of the network (DINO, DINOv2, DINOv3), by name or folder."""
     category: str | None = None
     """Maskrcnn: what the object is, such as cat."""
     device: str | None = None

@@ -32,7 +32,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "auto": Method("auto", "Auto", ("allow_labels",)),
+    "auto": Method("auto", "Auto", ("allow_labels", "features", "model")),
     "prior": Method("prior", "Prior"),
     "selfment": Method("selfment", "Selfment", ("features", "model")),
     "cosegment": Method("cosegment", "Cosegment", ("features", "model")),

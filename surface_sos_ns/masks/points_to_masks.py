@@ -16,7 +16,8 @@ import numpy as np
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
 from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
-from surface_sos_ns.capture.prior import (
+from surface_sos_ns.capture.views import Views
+from surface_sos_ns.masks.geometry import (
     LONGEST_SIDE,
     Colours,
     cut,
@@ -25,7 +26,6 @@ from surface_sos_ns.capture.prior import (
     sphere_disc,
     trimap_from_hull,
 )
-from surface_sos_ns.capture.views import Views
 
 __all__ = ["ClickedMasks", "ClickedPoint", "mask_of_clicks", "masks_from_clicks"]
 

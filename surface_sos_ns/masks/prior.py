@@ -1,24 +1,38 @@
-"""Coarse masks from geometry alone: what the cameras turn around, without weights, network or labels."""
+"""Coarse masks from geometry and colour alone: what the cameras turn around, without weights, network or labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+import cv2
 import numpy as np
 
-from surface_sos_ns.capture.hull import mask_agreement
+from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
-from surface_sos_ns.capture.prior import masks_from_geometry
+from surface_sos_ns.masks.features import ColourTexture
+from surface_sos_ns.masks.gaze import describe, distance_from_object
+from surface_sos_ns.masks.geometry import masks_from_geometry
+from surface_sos_ns.masks.patch_grid import enlarged
+from surface_sos_ns.masks.patch_optimisation import MOST
+from surface_sos_ns.masks.patch_vote import near_place, overlap, refine_by_vote
 from surface_sos_ns.masks.place import with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 
-__all__ = ["Prior"]
+__all__ = ["Prior", "refine_on_patches"]
+
+TRUSTS = (1.0, 3.0)
+"""Rounds of the refinement, and how far each binds the patches to the hull (log-odds): less at first, because what
+GrabCut lost in all photos is not in the first hull."""
 
 
 class Prior(MaskProvider):
-    """Optical axes, sparse points and colours, voted: see `capture/prior.py`.
+    """Optical axes, sparse points and GrabCut, voted (`geometry.py`), then refined on patches.
 
-    The confidence of a view is the IoU of its mask with the hull that all masks were voted into.
+    GrabCut knows the colours of one photo at a time, and loses in all photos what has the colour of something else in
+    them (feet on a table, a dark strut). Patches compare looks over all photos, with texture.
+
+    The confidence of a view is the IoU of its mask with what all photos vote.
     """
 
     name: ClassVar[str] = "prior"
@@ -29,20 +43,56 @@ class Prior(MaskProvider):
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         """See :meth:`MaskProvider.masks`."""
-        points = with_points(photos, progress).points
+        photos = with_points(photos, progress)
         try:
             found = masks_from_geometry(
-                photos.images, photos.views, points, near=photos.near, radius=photos.radius, progress=progress
+                photos.images, photos.views, photos.points, near=photos.near, radius=photos.radius, progress=progress
             )
+            voted, odds = refine_on_patches(photos, found.masks, found.sphere, progress)
         except ValueError as error:
             raise MaskError(str(error)) from error
-        # GrabCut that ends with nothing has failed; it has not seen that the object is out of the picture.
-        masks = [mask if mask is not None and mask.any() else None for mask in found.masks]
-        overlap = mask_agreement(photos.views, masks, found.hull, found.sphere)
+        # Masks that end with nothing have failed; they have not seen that the object is out of the picture.
+        masks = [
+            enlarged(grid, (image.shape[0], image.shape[1])) if (grid > 0).any() else None
+            for grid, image in zip(odds, photos.images, strict=True)
+        ]
+        confidence = np.array([overlap(grid > 0, hull > 0.5) for grid, hull in zip(odds, voted, strict=True)])
         remarks = []
         if found.hull.agreement < LOW_CONFIDENCE:
             remarks.append(
                 f"the object is uncertain: masks and vote agree at IoU {found.hull.agreement:.2f} only; name a point "
                 "on it (--object-point X Y Z, and --object-radius R), or bring masks (--method folder, --method click)"
             )
-        return CoarseMasks(masks, np.nan_to_num(overlap), remarks)
+        return CoarseMasks(masks, np.where([mask is None for mask in masks], 0.0, confidence), remarks)
+
+
+def refine_on_patches(
+    photos: Photos, masks: Sequence[np.ndarray | None], sphere: ObjectSphere, progress: Progress
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rounds of voting and patch optimisation (see :func:`patch_vote.refine_by_vote`), from masks of pixels.
+
+    Args:
+        photos: N photos.
+        masks: N masks (H, W) in [0, 1] of the photos' sizes; None where there is none.
+        sphere: where the object was looked for.
+        progress: called with one line per stage.
+
+    Returns:
+        The last vote seen from every photo, N grids (h, w) in [0, 1], and N grids (h, w) of log-odds.
+
+    Raises:
+        ValueError: the masks show nothing, or nothing but the object.
+    """
+    features = describe(ColourTexture(), photos, progress)
+    near = near_place(distance_from_object(photos, sphere, features))
+    odds = [
+        np.full(grid.shape[:2], -MOST, np.float32)
+        if mask is None
+        else MOST * (2 * cv2.resize(mask.astype(np.float32), grid.shape[1::-1], interpolation=cv2.INTER_AREA) - 1)
+        for mask, grid in zip(masks, features, strict=True)
+    ]
+    voted: list[np.ndarray] = []
+    for number, trust in enumerate(TRUSTS, start=1):
+        progress(f"prior: patches by looks and vote, round {number} of {len(TRUSTS)}")
+        voted, odds = refine_by_vote(photos, features, odds, near, sphere, trust)
+    return voted, odds

@@ -24,22 +24,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
-from surface_sos_ns.capture.hull import project_hull, vote_hull
-from surface_sos_ns.capture.prior import shrunk_photos, sort_points
-from surface_sos_ns.capture.views import Views
+from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.masks.features import FeatureProvider, normalised
 from surface_sos_ns.masks.gaze import cluster_patches, describe, distance_from_object, rarity_elsewhere
+from surface_sos_ns.masks.judge import PointJudge
 from surface_sos_ns.masks.normalised_cut import affinity, object_side, second_eigenvector
 from surface_sos_ns.masks.patch_grid import doubled, enlarged, halved
 from surface_sos_ns.masks.patch_optimisation import MOST, neighbour_links, optimise_patches, spread_over_neighbours
+from surface_sos_ns.masks.patch_vote import hull_prior, near_place, overlap, refine_by_vote
 from surface_sos_ns.masks.place import possible_spheres, with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
 
-__all__ = ["Selfment", "SelfmentStages", "cut_photos", "vote_patches"]
+__all__ = ["Selfment", "SelfmentStages", "cut_photos"]
 
 LOOKS = 128
 """Clusters of patches that are told apart when it is counted what is found where."""
@@ -49,18 +47,6 @@ RARITY_WEIGHT = 0.5
 
 CUT_SIDE = 48
 """The cut is a coarse one: grids longer than this many patches are halved for it."""
-
-NEAR_PRIOR = 0.3
-"""Weight of the distance from the object's place once the photos have been voted."""
-
-VOTE_SIDE = 320
-"""Longer side of the masks that are voted, pixels."""
-
-VOXELS = 64
-"""Along an edge of the grid they are voted into: about as fine as patches."""
-
-HULL_PRIOR = 3.0
-"""Log-odds that the voted hull's projection gives a patch, at most."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +94,7 @@ class Selfment(FeatureProvider):
                 continue
             masks.append(enlarged(stages.final[view], (height, width)))
             confidence[view] = (
-                _overlap(final, stages.voted[view] > 0.5) + _overlap(final, stages.optimised[view] > 0)
+                overlap(final, stages.voted[view] > 0.5) + overlap(final, stages.optimised[view] > 0)
             ) / 2
         missing = [photos.files[view].name for view, mask in enumerate(masks) if mask is None]
         remarks = [f"Nothing of the object was found in {', '.join(missing)}."] if missing else []
@@ -118,10 +104,7 @@ class Selfment(FeatureProvider):
         """The stages for the sphere whose masks tell best between sparse points on the object and others."""
         features = describe(self._features.load(), photos, progress)
         spheres = possible_spheres(photos)
-        points = None
-        if len(spheres) > 1:
-            small, shrunk = shrunk_photos(photos.images, photos.views)
-            points = sort_points(small, shrunk, photos.points, spheres[-1], fixed=False)
+        judge = PointJudge(photos) if len(spheres) > 1 else None
         best: tuple[float, SelfmentStages] | None = None
         problem = MaskError("")
         for sphere in spheres:
@@ -132,10 +115,8 @@ class Selfment(FeatureProvider):
                 problem = error
                 continue
             score = None
-            if points is not None:
-                sizes = zip(photos.views.height.tolist(), photos.views.width.tolist(), strict=True)
-                masks = [enlarged(grid, size) > 0.5 for grid, size in zip(stages.final, sizes, strict=True)]
-                score = points.separation(photos.views, masks)
+            if judge is not None:
+                score = judge.score([1 / (1 + np.exp(-grid)) for grid in stages.final])
                 progress(f"selfment: covers sparse points on the object rather than others by {score or 0.0:.2f} of 1")
             if best is None or (score or 0.0) > best[0]:
                 best = score or 0.0, stages
@@ -163,18 +144,13 @@ class Selfment(FeatureProvider):
         progress("selfment: normalised cut of every photo")
         clusters = cluster_patches(features, distances, LOOKS, self.seed)
         table = rarity_elsewhere(clusters, distances)
-        near = [np.clip(1 - (grid / 0.7) ** 2, -3, 1).astype(np.float32) for grid in distances]
+        near = near_place(distances)
         cut = cut_photos(features, [table[grid] for grid in clusters], near)
         progress("selfment: Iterative Patch Optimisation")
         try:
             optimised = optimise_patches(features, cut, near, seed=self.seed)
             progress("selfment: the photos vote in space")
-            voted = vote_patches(photos, optimised, sphere)
-            prior = [
-                (HULL_PRIOR * (2 * hull - 1) + NEAR_PRIOR * grid).astype(np.float32)
-                for hull, grid in zip(voted, near, strict=True)
-            ]
-            refined = optimise_patches(features, [hull > 0.5 for hull in voted], prior, passes=4, seed=self.seed)
+            voted, refined = refine_by_vote(photos, features, optimised, near, sphere, seed=self.seed)
         except ValueError as error:
             raise MaskError(
                 f"Nothing in these photos stands out as the object ({error}) Name a point on it and its radius, or "
@@ -187,7 +163,7 @@ class Selfment(FeatureProvider):
         verdicts = [predict(head, grid) for grid in features]
         final = [
             spread_over_neighbours(np.clip(odds, -MOST, MOST) + 2 * given, link) + before
-            for odds, given, link, before in zip(verdicts, prior, links, refined, strict=True)
+            for odds, given, link, before in zip(verdicts, hull_prior(voted, near), links, refined, strict=True)
         ]
         return SelfmentStages(cut, optimised, voted, refined, verdicts, final)
 
@@ -220,46 +196,3 @@ def cut_photos(
             side = doubled(side, shape)
         result.append(side)
     return result
-
-
-def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSphere) -> list[np.ndarray]:
-    """The masks of all photos voted in space, and seen from every photo again.
-
-    Args:
-        photos: N photos.
-        odds: N grids (h, w) of log-odds, positive for the object.
-        sphere: where the object was looked for.
-
-    Returns:
-        N grids (h, w) float32 in [0, 1]: the hull's projection, averaged over each patch.
-
-    Raises:
-        ValueError: no mask has any object pixel.
-    """
-    longest = max(int(photos.views.width.max()), int(photos.views.height.max()))
-    views = photos.views.scaled(min(1.0, VOTE_SIDE / longest))
-    sizes = list(zip(views.width.tolist(), views.height.tolist(), strict=True))
-    masks = [enlarged(grid, (height, width)) > 0.5 for grid, (width, height) in zip(odds, sizes, strict=True)]
-    if photos.radius is None:
-        sphere = _fitting_sphere(photos, views, masks, sphere)
-    projected = project_hull(vote_hull(views, masks, sphere, VOXELS), sphere, views)
-    return [
-        cv2.resize(image, grid.shape[::-1], interpolation=cv2.INTER_AREA)
-        for image, grid in zip(projected, odds, strict=True)
-    ]
-
-
-def _fitting_sphere(photos: Photos, views: Views, masks: Sequence[np.ndarray], before: ObjectSphere) -> ObjectSphere:
-    """The sphere that the masks suggest, unless it is elsewhere; never much larger than the one that was looked in."""
-    try:
-        found = find_object_sphere(views, masks, photos.points, near=photos.near)
-    except ValueError:
-        return before
-    if np.linalg.norm(found.centre - before.centre) > before.radius:
-        return before
-    return ObjectSphere(found.centre, min(found.radius, 1.3 * before.radius), found.source)
-
-
-def _overlap(first: np.ndarray, second: np.ndarray) -> float:
-    union = int(np.count_nonzero(first | second))
-    return int(np.count_nonzero(first & second)) / union if union else 1.0

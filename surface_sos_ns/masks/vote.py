@@ -85,7 +85,6 @@ def vote(photos: Photos, masks: Sequence[np.ndarray | None], progress: Progress 
         return None
     try:
         prior = build_object_prior(
-            photos.images,
             photos.views,
             small,
             photos.points,

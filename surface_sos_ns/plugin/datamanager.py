@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 PRIOR_FILE = "object_prior.npz"
-PRIOR_VERSION = 3
+PRIOR_VERSION = 4
 """Raised when the object prior of the same photos would come out differently."""
 
 
@@ -330,22 +330,18 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         points_cache = None if cache_dir is None else Path(cache_dir) / "sparse_points.npz"
         if points is None:
             points = triangulate_points(images, small, points_cache, progress=_say)
-        found = None if shown else self._first_masks(images, small, points, point, hint.radius)
+        origin = "coarse masks"
+        if not shown:
+            masks, origin = self._first_masks(images, small, points, point, hint.radius)
         prior = build_object_prior(
-            images,
-            small,
-            masks if shown else found,
-            points,
-            object_point=point,
-            object_radius=hint.radius,
-            progress=_say,
+            small, masks, points, object_point=point, object_radius=hint.radius, source=origin, progress=_say
         )
         if not shown and prior.confidence < LOW_CONFIDENCE:
             _say(
                 f"the object is uncertain (masks and vote agree at IoU {prior.confidence:.2f} only): "
                 "please give coarse masks, or name a point on the object"
             )
-        return prior if found is None else replace(prior, source="selfment")
+        return prior
 
     def _first_masks(
         self,
@@ -354,20 +350,21 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         points: SparsePoints | None,
         near: np.ndarray | None,
         radius: float | None,
-    ) -> list[np.ndarray | None] | None:
-        """Masks of a capture that brings none; None where this finds nothing, and geometry has to do."""
-        from surface_sos_ns.masks.provider import MaskError, Photos
-        from surface_sos_ns.masks.selfment import Selfment
+    ) -> tuple[list[np.ndarray | None], str]:
+        """Masks of a capture that brings none, and what made them."""
+        from surface_sos_ns.masks.auto import Auto
+        from surface_sos_ns.masks.provider import Photos
 
         sizes = [(int(width), int(height)) for width, height in zip(views.width, views.height, strict=True)]
         photos = Photos(self.train_dataset.image_filenames, images, views, sizes, points, near, radius)
-        _say("no masks: looking for the object (surface-sos masks --method selfment --features descriptor)")
-        try:
-            # The descriptor: the start of a training must not depend on what can be downloaded.
-            return list(Selfment(features="descriptor").masks(photos, _say).masks)
-        except MaskError as error:
-            _say(f"no masks: {error}")
-            return None
+        _say("no masks: looking for the object (surface-sos masks --features descriptor)")
+        # The descriptor: the start of a training must not depend on what can be downloaded.
+        provider = Auto(features="descriptor")
+        provider.check()
+        found = provider.masks(photos, _say)
+        for remark in found.remarks:
+            _say(f"no masks: {remark}")
+        return list(found.masks), f"masks by {provider.chosen.name}"
 
     def _band(self, prior: ObjectPrior, views: Views) -> Tensor:
         """(B,) positions of the valid pixels near the projected hull's outline, in all training views."""

@@ -100,11 +100,11 @@ def masks_from_geometry(
     if radius is not None:
         sphere = ObjectSphere(sphere.centre, radius, "named by the user")
     if progress:
-        progress(f"no masks: looking for the object around {np.round(sphere.centre, 2).tolist()} ({sphere.source})")
+        progress(f"prior: looking for the object around {np.round(sphere.centre, 2).tolist()} ({sphere.source})")
     small, photos = shrunk_photos(images, views)
     seeds = sort_points(small, photos, points, sphere, fixed=radius is not None)
     if progress and points is not None:
-        progress(f"no masks: {len(seeds.on_object)} of {len(points)} sparse points seem to lie on the object")
+        progress(f"prior: {len(seeds.on_object)} of {len(points)} sparse points seem to lie on the object")
     sphere = seeds.sphere
     colours = _colours_from_points(small, photos, seeds) if len(seeds.on_object) else None
     trimaps = [_trimap_from_points(small, index, seeds, photo, colours) for index, photo in enumerate(photos)]
@@ -486,7 +486,7 @@ def _cut_all(
     masks: list[np.ndarray | None] = []
     for index, (photo, labels) in enumerate(zip(photos, trimaps, strict=True)):
         if progress and index % max(1, len(photos) // 4) == 0:
-            progress(f"no masks: {name} GrabCut, photo {index + 1} of {len(photos)}")
+            progress(f"prior: {name} GrabCut, photo {index + 1} of {len(photos)}")
         masks.append(None if labels is None else cut(photo, labels))
     return masks
 

@@ -1,0 +1,126 @@
+"""What photos say together of where the object is: masks on patches vote a hull, and patches are fitted to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.hull import project_hull, vote_hull
+from surface_sos_ns.capture.views import Views
+from surface_sos_ns.masks.patch_grid import enlarged
+from surface_sos_ns.masks.patch_optimisation import optimise_patches
+from surface_sos_ns.masks.provider import Photos
+
+__all__ = ["HULL_PRIOR", "hull_prior", "near_place", "overlap", "refine_by_vote", "vote_patches"]
+
+HULL_PRIOR = 3.0
+"""Log-odds that the voted hull's projection gives a patch, at most."""
+
+NEAR_PRIOR = 0.3
+"""Weight of the distance from the object's place once the photos have been voted."""
+
+VOTE_SIDE = 320
+"""Longer side of the masks that are voted, pixels."""
+
+VOXELS = 64
+"""Along an edge of the grid they are voted into: about as fine as patches."""
+
+
+def near_place(distances: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """How near to the object's place patches lie, from 1 at its middle to -3; 0 at 0.7 radii.
+
+    Args:
+        distances: N grids (h, w) of :func:`gaze.distance_from_object`.
+    """
+    return [np.clip(1 - (grid / 0.7) ** 2, -3, 1).astype(np.float32) for grid in distances]
+
+
+def hull_prior(voted: Sequence[np.ndarray], near: Sequence[np.ndarray], trust: float = HULL_PRIOR) -> list[np.ndarray]:
+    """Log-odds of patches, before their looks are asked.
+
+    Args:
+        voted: N grids (h, w) in [0, 1] of :func:`vote_patches`.
+        near: N grids (h, w) of :func:`near_place`.
+        trust: log-odds at most that the hull gives.
+    """
+    return [
+        (trust * (2 * hull - 1) + NEAR_PRIOR * grid).astype(np.float32) for hull, grid in zip(voted, near, strict=True)
+    ]
+
+
+def refine_by_vote(
+    photos: Photos,
+    features: Sequence[np.ndarray],
+    odds: Sequence[np.ndarray],
+    near: Sequence[np.ndarray],
+    sphere: ObjectSphere,
+    trust: float = HULL_PRIOR,
+    seed: int = 0,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The photos vote in space, and their patches are optimised again, starting from the vote and bound to it.
+
+    Args:
+        photos: N photos.
+        features: N grids (h, w, D) of vectors of length 1.
+        odds: N grids (h, w) of log-odds, positive for the object.
+        near: N grids (h, w) of :func:`near_place`.
+        sphere: where the object was looked for.
+        trust: log-odds at most that the hull gives a patch.
+        seed: of the optimisation.
+
+    Returns:
+        The vote seen from every photo, as :func:`vote_patches` has it, and N grids (h, w) of new log-odds.
+
+    Raises:
+        ValueError: no mask has any object pixel, or all of them are nothing else.
+    """
+    voted = vote_patches(photos, odds, sphere)
+    prior = hull_prior(voted, near, trust)
+    return voted, optimise_patches(features, [hull > 0.5 for hull in voted], prior, passes=4, seed=seed)
+
+
+def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSphere) -> list[np.ndarray]:
+    """The masks of all photos voted in space, and seen from every photo again.
+
+    Args:
+        photos: N photos.
+        odds: N grids (h, w) of log-odds, positive for the object.
+        sphere: where the object was looked for.
+
+    Returns:
+        N grids (h, w) float32 in [0, 1]: the hull's projection, averaged over each patch.
+
+    Raises:
+        ValueError: no mask has any object pixel.
+    """
+    longest = max(int(photos.views.width.max()), int(photos.views.height.max()))
+    views = photos.views.scaled(min(1.0, VOTE_SIDE / longest))
+    sizes = list(zip(views.width.tolist(), views.height.tolist(), strict=True))
+    masks = [enlarged(grid, (height, width)) > 0.5 for grid, (width, height) in zip(odds, sizes, strict=True)]
+    if photos.radius is None:
+        sphere = _fitting_sphere(photos, views, masks, sphere)
+    projected = project_hull(vote_hull(views, masks, sphere, VOXELS), sphere, views)
+    return [
+        cv2.resize(image, grid.shape[::-1], interpolation=cv2.INTER_AREA)
+        for image, grid in zip(projected, odds, strict=True)
+    ]
+
+
+def _fitting_sphere(photos: Photos, views: Views, masks: Sequence[np.ndarray], before: ObjectSphere) -> ObjectSphere:
+    """The sphere that the masks suggest, unless it is elsewhere; never much larger than the one that was looked in."""
+    try:
+        found = find_object_sphere(views, masks, photos.points, near=photos.near)
+    except ValueError:
+        return before
+    if np.linalg.norm(found.centre - before.centre) > before.radius:
+        return before
+    return ObjectSphere(found.centre, min(found.radius, 1.3 * before.radius), found.source)
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """IoU of two bool arrays; 1 where both are empty."""
+    union = int(np.count_nonzero(first | second))
+    return int(np.count_nonzero(first & second)) / union if union else 1.0
