@@ -323,7 +323,9 @@ class SurfaceSOSModel(Model):
             self._smooth_edges(rays, images, need)
         if need is Need.PLATE:
             with _without_interruption():
-                images["background"] = complete(images["background"], images["background_confidence"][..., 0])
+                confidence, alpha = (images[name][..., 0] for name in ("background_confidence", "alpha"))
+                images["background"], confidence = complete(images["background"], confidence, alpha)
+                images["background_confidence"] = confidence[..., None]
         return images
 
     def _render_look(self, rays: RayBundle, need: Need, look: Look) -> dict[str, Tensor]:

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 KNOWN = 0.8
 """Confidence from which on a pixel stays as it was rendered."""
+GUESSED = 0.3
+"""Confidence up to which nothing of it stays."""
 FRINGE = 1 / 100
 """What is so near to something unknown, as a fraction of the longer side, is taken for unknown too: the object's last
 pixels, painted on what it stands on."""
+HIDDEN = 0.5
+"""Confidence under which a pixel that the object covers counts as hidden by it in all photos."""
+CONTACT = 2.0
+"""Where the object touches something, little light gets, and its last pixels stain what is there: such a place is
+filled in from further off, from outside of the same shape this many times as large."""
+CONTACT_REACH = 1 / 20
+"""But never from further than this, a fraction of the longer side: behind a large object there may be much to see."""
+SILHOUETTE_REACH = 1 / 50
+"""Nor is anything changed further than this outside the silhouette, where this very photo shows it."""
 
 
-def complete(image: Tensor, confidence: Tensor) -> Tensor:
+def complete(image: Tensor, confidence: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     """Replace unknown pixels by smooth colours from around them (pull-push, Gortler et al. 1996).
 
     Args:
-        image: (H, W, C) colours.
-        confidence: (H, W) in [0, 1]; from `KNOWN` on a pixel is kept, at 0 it is replaced, mixed in between.
+        image: (H, W, C) colours of the background.
+        confidence: (H, W) in [0, 1]; from `KNOWN` on a pixel is kept, up to `GUESSED` it is replaced, mixed in between.
+        alpha: (H, W) the object in front of it.
 
     Returns:
-        (H, W, C); the image itself where nothing is known at all.
+        (H, W, C), and the confidence (H, W), 0 where contact with the object was filled in. The arguments themselves
+        where nothing is known at all.
     """
     reach = round(FRINGE * max(confidence.shape))
     worst = -F.max_pool2d(-confidence[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0]
-    known = (worst / KNOWN).clamp(0, 1)[..., None]
+    contact = _contact(confidence, alpha)
+    known = ((worst - GUESSED) / (KNOWN - GUESSED)).clamp(0, 1).masked_fill(contact, 0.0)[..., None]
     # Pull: ever coarser averages of what is known. Colours are premultiplied by how much is.
     levels = [torch.cat([image * known, known], -1).movedim(-1, 0)[None]]
     while max(levels[-1].shape[-2:]) > 1:
@@ -34,10 +50,35 @@ def complete(image: Tensor, confidence: Tensor) -> Tensor:
         # One known pixel of four is enough to know their average.
         levels.append(coarse * ((4.0 * known_here).clamp(max=1.0) / known_here.clamp(min=1e-8)))
     if levels[-1][0, -1].max() <= 0:
-        return image
+        return image, confidence
     # Push: what a level does not know comes from the next coarser one.
     filled = levels[-1][:, :-1] / levels[-1][:, -1:].clamp(min=1e-8)
     for level in reversed(levels[:-1]):
         coarse = F.interpolate(filled, size=level.shape[-2:], mode="bilinear", align_corners=False)
         filled = level[:, :-1] + (1.0 - level[:, -1:]) * coarse
-    return filled[0].movedim(0, -1)
+    return filled[0].movedim(0, -1), confidence.masked_fill(contact, 0.0)
+
+
+def _contact(confidence: Tensor, alpha: Tensor) -> Tensor:
+    """(H, W) bool: what the object hides in all photos, and its surroundings as far as `CONTACT` says."""
+    side = max(confidence.shape)
+    covered = _within(alpha.detach().cpu().numpy() >= 0.5, 0.5 * SILHOUETTE_REACH * side)
+    hidden = covered & (confidence.detach().cpu().numpy() < HIDDEN)
+    count, parts, statistics, centres = cv2.connectedComponentsWithStats(hidden.astype(np.uint8))
+    larger = hidden.copy()
+    for part in range(1, count):
+        if statistics[part, cv2.CC_STAT_AREA] < 4:  # specks say nothing of a shape
+            continue
+        x, y = (1 - CONTACT) * centres[part]
+        scale = np.array([[CONTACT, 0, x], [0, CONTACT, y]])
+        shape = (parts == part).astype(np.uint8)
+        larger |= cv2.warpAffine(shape, scale, shape.shape[::-1], flags=cv2.INTER_NEAREST) > 0
+    larger &= _within(hidden, CONTACT_REACH * side) & _within(covered, 0.5 * SILHOUETTE_REACH * side)
+    return torch.from_numpy(larger).to(confidence.device)
+
+
+def _within(region: np.ndarray, distance: float) -> np.ndarray:
+    """(H, W) bool: pixels no further than `distance` pixels from a region (H, W) bool."""
+    if not region.any():
+        return region
+    return cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= distance
