@@ -29,6 +29,7 @@ from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.engine.trainer import TrainerConfig
 
+from surface_sos_ns.capture.images import read_image, resized
 from surface_sos_ns.capture.lens import pinhole, undistorted
 from surface_sos_ns.mesh import MeshError, object_mesh
 from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, list_checkpoints
@@ -38,7 +39,6 @@ from surface_sos_ns.plugin.datamanager import (
     views_from_cameras,
 )
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
-from surface_sos_ns.plugin.dataset import read_image, resized
 from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
 from surface_sos_ns.plugin.viewing import NEEDS

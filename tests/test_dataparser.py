@@ -15,11 +15,12 @@ import torch
 import tyro
 from PIL import Image
 
+from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.images import read_mask
 from surface_sos_ns.capture.views import Views
-from surface_sos_ns.plugin.checks import CaptureError
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig, views_from_cameras
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
-from surface_sos_ns.plugin.dataset import SurfaceSOSDataset, read_mask
+from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
 
 APPLIED = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]])
 """What ns-process-data does to COLMAP's frame."""

@@ -13,10 +13,10 @@ from swaying_ball import RADIUS, SMALL, SwayingBall
 from test_scene_model import TINY, rays_at, start
 from torch import Tensor
 
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
 from surface_sos_ns.losses import deformation_loss
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
-from surface_sos_ns.plugin.checks import CaptureError
 from surface_sos_ns.plugin.datamanager import TabulatedRays
 from surface_sos_ns.plugin.dataparser import _times
 from surface_sos_ns.plugin.methods import surface_sos_lite

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from test_hull import iou, ring, sphere_masks
 
+from surface_sos_ns.capture.images import read_mask
 from surface_sos_ns.cli import main
 from surface_sos_ns.masks import auto
 from surface_sos_ns.masks.methods import METHODS, Method, make_provider
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos
 from surface_sos_ns.masks.vote import vote, voted_masks
-from surface_sos_ns.plugin.dataset import read_mask
 
 CENTRE, RADIUS = np.array([0.1, -0.2, 0.05]), 0.7
 

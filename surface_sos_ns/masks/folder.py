@@ -11,12 +11,12 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from surface_sos_ns.capture.checks import border_and_centre, listed
+from surface_sos_ns.capture.images import mask_layer
 from surface_sos_ns.capture.names import natural_order
 from surface_sos_ns.masks.names import Matches, by_name, by_order
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
-from surface_sos_ns.plugin.checks import border_and_centre, listed
 from surface_sos_ns.plugin.dataparser import IMAGE_SUFFIXES
-from surface_sos_ns.plugin.dataset import mask_layer
 
 __all__ = ["Folder"]
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from surface_sos_ns.capture.checks import listed
 from surface_sos_ns.capture.names import natural_order
 from surface_sos_ns.masks.provider import MaskError
-from surface_sos_ns.plugin.checks import listed
 
 __all__ = ["Matches", "by_name", "by_order"]
 

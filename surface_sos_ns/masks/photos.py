@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from surface_sos_ns.capture.images import read_image, resized
 from surface_sos_ns.masks.provider import Photos
 from surface_sos_ns.plugin.datamanager import views_from_cameras
 from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParser, SurfaceSOSDataParserConfig
-from surface_sos_ns.plugin.dataset import read_image, resized
 
 __all__ = ["LONGEST_SIDE", "Scene", "find_scene", "read_scene"]
 

@@ -73,8 +73,8 @@ class Rembg(MaskProvider):
         return CoarseMasks(masks, confidence, [f"nothing found in {', '.join(missing)}"] if missing else [])
 
     def _run(self, image: np.ndarray, folder: Path, photo: Path) -> np.ndarray | None:
-        from surface_sos_ns.plugin.checks import CaptureError
-        from surface_sos_ns.plugin.dataset import read_mask
+        from surface_sos_ns.capture.checks import CaptureError
+        from surface_sos_ns.capture.images import read_mask
 
         source, target = folder / "photo.png", folder / "mask.png"
         target.unlink(missing_ok=True)  # of the photo before

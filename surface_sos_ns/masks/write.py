@@ -15,9 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from surface_sos_ns.capture.images import resized
 from surface_sos_ns.files import write_text
 from surface_sos_ns.masks.provider import MaskError
-from surface_sos_ns.plugin.dataset import resized
 
 __all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "mask_names", "write_masks"]
 

@@ -19,8 +19,9 @@ from nerfstudio.model_components.ray_generators import RayGenerator
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from surface_sos_ns.capture.images import resized
 from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParserConfig
-from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset, resized
+from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
     from surface_sos_ns.capture.object_prior import ObjectPrior

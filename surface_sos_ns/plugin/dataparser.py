@@ -24,9 +24,9 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 from rich.console import Console
 
-from surface_sos_ns.plugin import checks
-from surface_sos_ns.plugin.checks import CaptureError
-from surface_sos_ns.plugin.dataset import read_mask, resized
+from surface_sos_ns.capture import checks
+from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.images import read_mask, resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
     from surface_sos_ns.capture.points import SparsePoints

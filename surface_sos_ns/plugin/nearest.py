@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from surface_sos_ns.plugin.dataset import SurfaceSOSDataset, resized
+from surface_sos_ns.capture.images import resized
+from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
 from surface_sos_ns.plugin.look import overlay_image
 
 if TYPE_CHECKING:  # capture/ brings scipy and more

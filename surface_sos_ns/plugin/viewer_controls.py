@@ -18,10 +18,10 @@ from nerfstudio.viewer.viewer_elements import (
     ViewerSlider,
 )
 
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.encoding import colour_picture, cutout_picture, mask_picture, matte_picture, write_new
 from surface_sos_ns.metrics import THRESHOLD
 from surface_sos_ns.pictures import embedded
-from surface_sos_ns.plugin.checks import CaptureError
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.look import Facing, Look, Show, Slice
 from surface_sos_ns.plugin.nearest import coarse_mask, kept_prior, mask_over_photo, nearest_view

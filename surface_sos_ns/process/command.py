@@ -153,7 +153,7 @@ def _find_structure(command: Process, names: Sequence[str]) -> Structure:
 
 def _summary(command: Process, structure: Structure) -> str:
     """What came out, what to do about it if that is little, and what comes next."""
-    from surface_sos_ns.plugin.checks import listed
+    from surface_sos_ns.capture.checks import listed
 
     placed, count = len(structure.placed), len(structure.placed) + len(structure.left_out)
     lines = [

@@ -17,13 +17,13 @@ import torch
 from nerfstudio.configs.method_configs import all_methods
 
 from surface_sos_ns.api import MeshError, Run, View, read_config
+from surface_sos_ns.capture.images import resized
 from surface_sos_ns.capture.object_prior import ObjectPrior
 from surface_sos_ns.demo.progress import Stage
 from surface_sos_ns.export.cutouts import cutout_of_photo
 from surface_sos_ns.metrics import THRESHOLD
 from surface_sos_ns.pictures import eight_bit, error_map, intersection_over_union, tinted
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
-from surface_sos_ns.plugin.dataset import resized
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
 from surface_sos_ns.report.command import ReportError
