@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture import checks
+from surface_sos_ns.capture.checks import CaptureError
 
 SOURCE = Path("capture/transforms.json")
 

@@ -70,6 +70,15 @@ def test_candidates_beyond_are_even_in_disparity():
     assert torch.allclose(steps, steps[:, :1].expand_as(steps), rtol=1e-2)
 
 
+def test_candidates_of_a_ray_that_starts_behind_the_sphere_reach_the_room():
+    """As behind a slice through the scene: half of them in the first radius at most, and none is long at once."""
+    origins, directions = torch.tensor([[0.0, 0.0, 1.5]]), torch.tensor([[0.0, 0.0, 1.0]])
+    beyond = candidate_edges(origins, directions, (2, 4, 32), 0.4, 200.0)[0, 6:]
+    assert int((beyond < 0.6).sum()) <= 20 and int((beyond < 5).sum()) < 32
+    assert float(beyond[0]) < 0.02 and float(beyond.diff()[0]) < 0.02
+    assert float(beyond[-1]) == pytest.approx(200.0, rel=1e-3)
+
+
 # ------------------------------------------------------------------ look-ups
 
 

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from surface_sos_ns.compiled.simd import exp, sigmoid, truncate
 from surface_sos_ns.compiled.threads import parallel
+from surface_sos_ns.sampling.candidates import LEAST_REACH
 
+_LEAST_REACH = np.float32(LEAST_REACH)
 _CHUNK = 32  # coarse intervals between two looks at the light that is left
 _BATCH = 32  # rays whose samples are looked up together; threads take whole batches
 _BLOCK = 1024  # points of a look-up that a thread takes at a time
@@ -118,10 +120,11 @@ def _candidates(origin, direction, fractions, before, within, near_fraction, far
     part, out = fractions[before:beyond], edges[before:beyond]
     for i in range(part.shape[0]):
         out[i] = enter + (leave - enter) * part[i]
-    start, end = one / leave, one / max(np.float32(2.0) * leave, far)
+    shift = max(_LEAST_REACH - leave, np.float32(0.0))
+    start, end = one / (leave + shift), one / (max(np.float32(2.0) * leave, far) + shift)
     part, out = fractions[beyond:], edges[beyond : fractions.shape[0]]
     for i in range(part.shape[0]):
-        out[i] = one / (start * (one - part[i]) + end * part[i])
+        out[i] = one / (start * (one - part[i]) + end * part[i]) - shift
     edges[fractions.shape[0] :] = edges[fractions.shape[0] - 1]
 
 

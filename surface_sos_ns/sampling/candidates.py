@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LEAST_REACH = 0.5
+"""Disparity beyond the sphere is measured as if a ray had come this far already, in object radii: for one that starts
+behind the sphere, as behind a cut through the scene, nearly all intervals would lie right in front of it."""
+
 
 def sphere_crossing(origins: Tensor, directions: Tensor, least_half_width: float = 0.3) -> tuple[Tensor, Tensor]:
     """Distances at which rays enter and leave the unit sphere.
@@ -46,5 +50,7 @@ def candidate_edges(
     before, inside, beyond = (torch.linspace(0, 1, n + 1, device=origins.device) for n in counts)
     first = near[:, None] + (enter - near)[:, None] * before[None, :-1]
     middle = enter[:, None] + (leave - enter)[:, None] * inside[None, :-1]
-    last = 1.0 / ((1.0 - beyond) / leave[:, None] + beyond / torch.clamp(2.0 * leave, min=far)[:, None])
+    shift = (LEAST_REACH - leave).clamp(min=0.0)[:, None]
+    start, end = leave[:, None] + shift, torch.clamp(2.0 * leave, min=far)[:, None] + shift
+    last = 1.0 / ((1.0 - beyond) / start + beyond / end) - shift
     return torch.cat([first, middle, last], -1)
