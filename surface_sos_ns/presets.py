@@ -19,7 +19,7 @@ from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
 class Preset:
     """What a run of a preset consists of."""
 
-    scene: SceneConfig = field(default_factory=SceneConfig)
+    scene: SceneConfig = field(default_factory=lambda: SceneConfig(blending="light"))
     """Sizes and choices of the scene model."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Losses and their schedules."""
@@ -61,6 +61,7 @@ def paper_scene(scene: SceneConfig) -> SceneConfig:
         split="predicted",
         background_inside="sdf",
         background_beyond="sdf",
+        blending="display",
         first_sharpness=20.0,
         last_sharpness=200.0,
     )

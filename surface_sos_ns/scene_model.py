@@ -33,6 +33,7 @@ from surface_sos_ns.rendering.composite import (
     section_opacity,
     seen_samples,
 )
+from surface_sos_ns.rendering.light import to_display, to_light
 from surface_sos_ns.sampling.evidence import Evidence
 from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up, look_up_in_cube
 from surface_sos_ns.sampling.importance import choose_sampler
@@ -64,6 +65,9 @@ class SceneConfig:
     """BaCo's geometry inside the object sphere."""
     background_beyond: Literal["density", "sdf"] = "density"
     """BaCo's geometry beyond the object sphere, in contracted space."""
+    blending: Literal["light", "display"] = "display"
+    """What adds up along rays: light, as in a camera, or the photo's own values, as eq. 7 is printed. A value in a
+    config.yml from before it was there reads as what was done then; the presets say which."""
     hidden: int = 64
     """Width of the hidden layers (Fig. 3)."""
     samples: int = 32
@@ -395,7 +399,7 @@ class SurfaceSOS(nn.Module):
         threshold = self.config.colour_threshold
         chosen, seen = seen_samples(samples.background, threshold, weights, others, compiled=self.compiled)
         rgb, _ = self.baco_colour(inputs[chosen], directions[seen // samples.interval.shape[1]])
-        return Listed(rgb, seen)
+        return Listed(self._to_light(rgb), seen)
 
     def _labels(
         self, samples: Samples, time: Tensor | None, probes: Tensor | None = None
@@ -457,9 +461,9 @@ class SurfaceSOS(nn.Module):
         if c.split == "votes":
             chosen, seen = seen_samples(samples.near, c.colour_threshold, weights.foreground, compiled=self.compiled)
             rgb, _ = self.focor_colour(inputs_f[chosen], directions[seen // per_ray])
-            rgb_f = Listed(rgb, seen)
+            rgb_f = Listed(self._to_light(rgb), seen)
         else:
-            rgb_f = Listed(rgb, samples.near)
+            rgb_f = Listed(self._to_light(rgb), samples.near)
         rgb_b = self._background_colour(samples, inputs_b, directions, weights.background, weights.alone)
         colours = composite_colours(weights, rgb_f, rgb_b, Listed(unit, samples.near), compiled=self.compiled)
 
@@ -475,12 +479,13 @@ class SurfaceSOS(nn.Module):
                 background = background.index_put((hidden,), behind)
                 confidence = confidence.index_put((hidden,), known)
         gain, offset = self._appearance(view)
-        none = origins.new_zeros(0, 3)
+        none, alpha = origins.new_zeros(0, 3), weights.alpha[:, None]
+        object_alone = self._to_display(colours.foreground / alpha.clamp(min=1e-3)) * alpha
         return Rendering(
-            rgb=colours.rgb * gain + offset * weights.accumulation[:, None],
+            rgb=self._to_display(colours.rgb) * gain + offset * weights.accumulation[:, None],
             alpha=weights.alpha,
-            foreground=colours.foreground * gain + offset * weights.alpha[:, None],
-            background=background * gain + offset,
+            foreground=object_alone * gain + offset * alpha,
+            background=self._to_display(background) * gain + offset,
             background_confidence=confidence,
             depth=weights.depth,
             object_depth=_object_depth(weights.foreground.detach(), samples.edges, to_object),
@@ -534,6 +539,14 @@ class SurfaceSOS(nn.Module):
         blank = nothing(origins, 3)
         colours = composite_colours(weights, blank, rgb, blank, compiled=self.compiled)
         return colours.background, self._confidence(samples, weights.alone)
+
+    def _to_light(self, colours: Tensor) -> Tensor:
+        """What the colours of samples add to a ray."""
+        return to_light(colours) if self.config.blending == "light" else colours
+
+    def _to_display(self, colours: Tensor) -> Tensor:
+        """The way back from :meth:`_to_light`, for what has been added up."""
+        return to_display(colours) if self.config.blending == "light" else colours
 
     def _appearance(self, view: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gain and offset (R, 3) or (1, 3) of the views' exposure and white balance."""

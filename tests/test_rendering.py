@@ -15,6 +15,7 @@ from surface_sos_ns.rendering.blend import (
     single_weights,
     transmittance,
 )
+from surface_sos_ns.rendering.light import to_display, to_light
 from surface_sos_ns.rendering.neus import density_opacity, neus_opacity
 
 
@@ -172,6 +173,18 @@ def test_gradients_are_finite_behind_an_opaque_sample():
 
 
 # ------------------------------------------------------------------ sums along rays
+
+
+def test_light_is_that_of_srgb_and_comes_back():
+    values = torch.linspace(0, 1, 101, dtype=torch.float64)
+    light = to_light(values)
+    assert (float(light[0]), float(light[-1])) == (0.0, 1.0) and bool((light.diff() > 0).all())
+    srgb = torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    assert float((light - srgb).abs().max()) < 0.07  # values themselves are 0.29 from it
+    torch.testing.assert_close(to_display(light), values)
+    dark = torch.tensor([-0.5, 0.0, 1e-6], requires_grad=True)
+    to_display(dark).sum().backward()
+    assert bool(torch.isfinite(dark.grad).all()) and float(to_display(dark)[0].detach()) == 0.0
 
 
 def test_accumulate_by_hand():

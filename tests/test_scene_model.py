@@ -216,6 +216,43 @@ def test_the_clean_plate_leaves_the_object_out(started):
     assert torch.allclose(seen.foreground, seen.alpha[:, None] * red, atol=5e-3)
 
 
+class OneColour(nn.Module):
+    """A colour network that knows one value."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, inputs: Tensor, directions: Tensor) -> tuple[Tensor, None]:
+        return torch.full_like(directions, self.value), None
+
+
+@pytest.mark.parametrize("blending", ["display", "light"])
+def test_outlines_mix_what_the_setting_says(blending):
+    """A ball of one colour before a background of another: pixels of the outline by hand, from alpha alone."""
+    scene = start(replace(TINY, blending=blending, colour_threshold=0.0), steps=100)
+    scene.set_progress(0.2)  # soft, so that many rays are mixed
+    scene.update_cache()
+    scene.eval()
+    bright, dark = 0.9, 0.2
+    scene.focor_colour, scene.baco_colour = OneColour(bright), OneColour(dark)
+    across = torch.stack([torch.linspace(0.3, 0.7, 41), torch.zeros(41)], -1)
+    with torch.no_grad():
+        shown = scene.render(*rays_at(across))
+    object_, rest = shown.alpha, shown.accumulation - shown.alpha
+    assert int(((object_ > 0.1) & (object_ < 0.9)).sum()) > 3
+    if blending == "display":
+        expected = bright * object_ + dark * rest
+    else:  # (c^2 + c / 10) / 1.1 is the light of c
+        light = (0.9 * object_ + 0.06 * rest) / 1.1
+        expected = (1.1 * light + 0.0025).sqrt() - 0.05
+    gain, offset = scene.mean_appearance()
+    expected = expected[:, None] * gain + offset * shown.accumulation[:, None]
+    torch.testing.assert_close(shown.rgb, expected, atol=1e-5, rtol=0)
+    alone = (shown.foreground / object_[:, None].clamp(min=1e-3))[object_ > 0.1]
+    torch.testing.assert_close(alone, torch.full_like(alone, bright), atol=1e-4, rtol=0)
+
+
 def test_a_view_without_a_code_gets_the_mean(started):
     scene = copy_of(started).eval()
     rays = rays_at(torch.zeros(2, 2))

@@ -51,7 +51,7 @@ class SurfaceSOSModelConfig(ModelConfig):
     """target class to instantiate"""
     enable_collider: bool = False
     """Unused: rays are bounded by the object sphere and contracted space."""
-    scene: SceneConfig = field(default_factory=SceneConfig)
+    scene: SceneConfig = field(default_factory=lambda: FULL.scene)
     """Sizes and choices of fields, renderer and sampler."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Losses and their schedules."""
