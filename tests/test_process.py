@@ -154,6 +154,53 @@ def test_summary_names_what_was_left_out(corner: Path, capfd: pytest.CaptureFixt
     assert f"ns-train surface-sos --data {corner / 'scene'}" in text
 
 
+def test_few_placed_photos_are_tried_again_with_more_matches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The larger result is taken; a failure counts as none; many placed photos are not tried again."""
+    from surface_sos_ns.process import command, structure
+    from surface_sos_ns.process.error import ProcessError
+
+    names = [photo(tmp_path / "scene" / "images" / f"{index}.png").name for index in range(10)]
+    outcomes: dict[str, int | None] = {}
+    compared: list[tuple[str, bool]] = []
+
+    def mapped(database: Path, images: Path, names: list[str], *others: object) -> structure.Structure:
+        count = outcomes[database.name]
+        if count is None:
+            raise ProcessError("No poses were found")
+        return structure.Structure(None, names[:count], names[count:])
+
+    monkeypatch.setattr(structure, "find_features", lambda *arguments: 0)
+    monkeypatch.setattr(structure, "copy_features", lambda *arguments: None)
+    monkeypatch.setattr(structure, "compare", lambda *given: compared.append((given[0].name, given[-1])))
+    monkeypatch.setattr(structure, "map_photos", mapped)
+    asked = command.Process(tmp_path / "photos", tmp_path / "scene")
+    for first, second, best in ((3, 6, 6), (6, 3, 6), (None, 4, 4), (5, None, 5), (8, 10, 8)):
+        outcomes.update({"database.db": first, "guided.db": second})
+        compared.clear()
+        assert len(command._find_structure(asked, names).placed) == best
+        again = "trying again with more matches" in capfd.readouterr().out
+        assert again == (first != 8)
+        assert compared == [("database.db", False)] + [("guided.db", True)] * again
+    outcomes.update({"database.db": None, "guided.db": None})
+    with pytest.raises(ProcessError, match="No poses were found"):
+        command._find_structure(asked, names)
+
+
+def test_copied_features_have_no_matches(corner: Path, tmp_path: Path) -> None:
+    import pycolmap
+
+    from surface_sos_ns.process.structure import copy_features
+
+    original = corner / "scene" / "colmap" / "database.db"
+    copy_features(original, tmp_path / "guided.db")
+    with pycolmap.Database.open(original) as one, pycolmap.Database.open(tmp_path / "guided.db") as other:
+        assert other.num_keypoints() == one.num_keypoints() > 1000 and other.num_cameras() == one.num_cameras()
+        assert one.num_matched_image_pairs() > 0 == other.num_matched_image_pairs()
+        assert other.num_verified_image_pairs() == 0
+
+
 @pytest.mark.seconds(4)
 def test_an_interrupted_scene_is_gone_on_with(
     corner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

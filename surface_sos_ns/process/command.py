@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -120,7 +121,13 @@ def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
 
 
 def _find_structure(command: Process, names: Sequence[str]) -> Structure:
-    """Features, matches, poses; the library's own words go to process.log."""
+    """Features, matches, poses, and again with more matches where few photos were placed.
+
+    The library's own words go to process.log.
+
+    Raises:
+        ProcessError: no poses were found.
+    """
     from surface_sos_ns.bench.settings import usable_cores
     from surface_sos_ns.demo.progress import Stage
     from surface_sos_ns.process import structure
@@ -140,15 +147,33 @@ def _find_structure(command: Process, names: Sequence[str]) -> Structure:
             f"More than {MOST_EXHAUSTIVE} photos: each is compared with its neighbours in the order of names, which "
             "must be the order they were taken in. --matching exhaustive compares all, and takes long."
         )
+
+    def placed(matches: Path, guided: bool) -> Structure:
+        with Stage(f"Comparing {len(pairs)} pairs of photos", len(pairs)) as stage:
+            structure.compare(matches, names, pairs, threads, stage.advance, guided)
+        with Stage(f"Placing {count} photos", count) as stage:
+            return structure.map_photos(matches, images, names, threads, stage.reach)
+
+    first: Structure | None = None
     with chatter_to(command.output / "process.log"):
         with Stage(f"Features of {count} photos", count) as stage:
             structure.find_features(
                 database, images, groups, command.camera_model, command.max_image_size, threads, stage.advance
             )
-        with Stage(f"Comparing {len(pairs)} pairs of photos", len(pairs)) as stage:
-            structure.compare(database, names, pairs, threads, stage.advance)
-        with Stage(f"Placing {count} photos", count) as stage:
-            return structure.map_photos(database, images, names, threads, stage.reach)
+        with suppress(ProcessError):
+            first = placed(database, guided=False)
+        if first is not None and len(first.placed) >= FEW * count:
+            return first
+        print(f"Only {0 if first is None else len(first.placed)} of them placed; trying again with more matches.")
+        more = database.with_name("guided.db")
+        structure.copy_features(database, more)
+        try:
+            second = placed(more, guided=True)
+        except ProcessError:
+            if first is None:
+                raise
+            return first
+        return second if first is None or len(second.placed) > len(first.placed) else first
 
 
 def _summary(command: Process, structure: Structure) -> str:

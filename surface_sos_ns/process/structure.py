@@ -16,7 +16,7 @@ from typing import Any, Literal
 from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.pairs import blocks
 
-__all__ = ["CameraModel", "Structure", "compare", "find_features", "map_photos", "require_pycolmap"]
+__all__ = ["CameraModel", "Structure", "compare", "copy_features", "find_features", "map_photos", "require_pycolmap"]
 
 CameraModel = Literal["opencv", "simple", "pinhole", "fisheye"]
 
@@ -115,12 +115,25 @@ def find_features(
         return int(opened.num_keypoints())
 
 
+def copy_features(database: Path, target: Path) -> None:
+    """A database with the same cameras, photos and features and no matches; one that is there stays as it is."""
+    if target.exists():
+        return
+    partial = target.with_suffix(".partial")
+    shutil.copyfile(database, partial)
+    with _opened(partial) as opened:
+        opened.clear_matches()
+        opened.clear_two_view_geometries()
+    partial.replace(target)
+
+
 def compare(
     database: Path,
     names: Sequence[str],
     pairs: Sequence[tuple[int, int]],
     threads: int,
     advance: Callable[[float], None] = lambda amount: None,
+    guided: bool = False,
 ) -> int:
     """Matches features of pairs of photos and keeps what one rigid motion explains.
 
@@ -130,6 +143,7 @@ def compare(
         pairs: indices into the names.
         threads: CPU threads.
         advance: called with the number of pairs done.
+        guided: once a pair's motion is known, look for more along it. They are more, and less exact.
 
     Returns:
         How many pairs see something in common.
@@ -137,7 +151,7 @@ def compare(
     import pycolmap
 
     options = pycolmap.FeatureMatchingOptions()
-    options.num_threads = threads
+    options.num_threads, options.guided_matching = threads, guided
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = SEED
     with tempfile.TemporaryDirectory() as folder:
