@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -78,7 +79,9 @@ class Auto(MaskProvider):
         for words in self._passed_over:
             progress(f"auto: passed over {words}")
         photos = with_points(photos, progress)
-        judge = PointJudge(photos)
+        judge: PointJudge | None = None
+        with suppress(MaskError):  # it is not clear where the object is: a detector may know nevertheless
+            judge = PointJudge(photos)
         found: list[_Found] = []
         problems = []
         for provider in self._usable:
@@ -90,7 +93,8 @@ class Auto(MaskProvider):
                 progress(f"auto: {provider.name} found nothing: {error}")
                 problems.append(f"{provider.name}: {error}")
                 continue
-            this = _Found(provider, made, 0.0 if voted is None else voted.mean, judge.score(made.masks))
+            points = None if judge is None else judge.score(made.masks)
+            this = _Found(provider, made, 0.0 if voted is None else voted.mean, points)
             found.append(this)
             progress(f"auto: {_words(this)}")
             if provider.name in WITH_LABELS and this.agreement >= LOW_CONFIDENCE:
