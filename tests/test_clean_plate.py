@@ -65,7 +65,7 @@ def test_a_half_known_pixel_is_mixed_and_an_unknown_picture_is_left_alone() -> N
     image = torch.zeros(8, 8, 1)
     image[3, 3] = 1.0
     confidence = torch.ones(8, 8)
-    confidence[3, 3] = 0.55  # half way from a guess to known
+    confidence[3, 3] = 0.45  # half way from a guess to known
     nothing = torch.zeros(8, 8)
     mixed, said = complete(image, confidence, nothing)
     assert float(mixed[3, 3]) == pytest.approx(0.5, abs=0.1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 KNOWN = 0.8
 """Confidence from which on a pixel stays as it was rendered."""
-GUESSED = 0.3
+GUESSED = 0.1
 """Confidence up to which nothing of it stays."""
 FRINGE = 1 / 100
 """What is so near to something unknown, as a fraction of the longer side, is taken for unknown too: the object's last
