@@ -7,6 +7,7 @@ or optional (CUDA, tiny-cuda-nn, numba, pycolmap), and must not fail.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from nerfstudio.configs.base_config import LoggingConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, OptimizerConfig
@@ -32,11 +33,17 @@ def _optimiser(group: str) -> OptimizerConfig:
     return AdamOptimizerConfig(lr=rate.lr, eps=rate.eps)
 
 
-def _schedule(group: str) -> WarmupDecaySchedulerConfig:
+def _schedule(group: str, final_factor: float) -> WarmupDecaySchedulerConfig:
     """Poses wait for the fields: what these do not show yet, poses would be led astray by."""
+    schedule = WarmupDecaySchedulerConfig(final_factor=final_factor)
     if group != "camera_opt":
-        return WarmupDecaySchedulerConfig()
-    return WarmupDecaySchedulerConfig(warmup_fraction=0.4, max_warmup_steps=FULL.steps, start_factor=0.0)
+        return schedule
+    return replace(schedule, warmup_fraction=0.4, max_warmup_steps=FULL.steps, start_factor=0.0)
+
+
+def _optimisers(final_factor: float) -> dict[str, dict[str, Any]]:
+    """Optimiser and schedule of every group; the learning rate ends at this part of its largest value."""
+    return {group: {"optimizer": _optimiser(group), "scheduler": _schedule(group, final_factor)} for group in RATES}
 
 
 _data = SurfaceSOSDataManagerConfig(train_num_rays_per_batch=FULL.rays, eval_num_rays_per_batch=1024)
@@ -53,7 +60,7 @@ _full = SurfaceSOSTrainerConfig(
     steps_per_eval_all_images=0,
     mixed_precision=False,  # SDF gradients of fine hash levels do not survive half precision
     pipeline=SurfaceSOSPipelineConfig(datamanager=_data, model=_model),
-    optimizers={group: {"optimizer": _optimiser(group), "scheduler": _schedule(group)} for group in RATES},
+    optimizers=_optimisers(final_factor=0.02),
     logging=LoggingConfig(steps_per_log=50),
     viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk),
     vis="viewer",
@@ -76,6 +83,8 @@ _paper = replace(
     method_name="surface-sos-paper",
     max_num_iterations=PAPER.steps,
     steps_per_save=2_000,
+    # The predicted alpha learns late: short runs lose 0.05 of mask IoU where the rate ends as low as the others'.
+    optimizers=_optimisers(final_factor=0.1),
     pipeline=replace(_full.pipeline, model=paper_model(_model)),
 )
 

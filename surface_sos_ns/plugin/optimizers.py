@@ -49,7 +49,7 @@ class WarmupDecaySchedulerConfig(SchedulerConfig):
     start_factor: float = 0.01
     """learning rate at the first step, as a factor of the optimiser's"""
     final_factor: float = 0.02
-    """learning rate at the last step, as a factor of the optimiser's: what is left of it is noise along the outline"""
+    """learning rate at the last step, as a factor of the optimiser's: what is left of it is noise along outlines"""
     total_steps: int | None = None
     """length of the run; the trainer sets it to max_num_iterations"""
 
