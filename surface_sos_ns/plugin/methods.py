@@ -41,7 +41,7 @@ def _schedule(group: str, final_factor: float) -> WarmupDecaySchedulerConfig:
     return replace(schedule, warmup_fraction=0.4, max_warmup_steps=FULL.steps, start_factor=0.0)
 
 
-def _optimisers(final_factor: float) -> dict[str, dict[str, Any]]:
+def _optimisers(final_factor: float = WarmupDecaySchedulerConfig.final_factor) -> dict[str, dict[str, Any]]:
     """Optimiser and schedule of every group; the learning rate ends at this part of its largest value."""
     return {group: {"optimizer": _optimiser(group), "scheduler": _schedule(group, final_factor)} for group in RATES}
 
@@ -60,7 +60,7 @@ _full = SurfaceSOSTrainerConfig(
     steps_per_eval_all_images=0,
     mixed_precision=False,  # SDF gradients of fine hash levels do not survive half precision
     pipeline=SurfaceSOSPipelineConfig(datamanager=_data, model=_model),
-    optimizers=_optimisers(final_factor=0.02),
+    optimizers=_optimisers(),
     logging=LoggingConfig(steps_per_log=50),
     viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk),
     vis="viewer",
