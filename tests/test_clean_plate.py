@@ -12,7 +12,7 @@ from surface_sos_ns.sampling.evidence import Evidence
 
 
 def test_confidence_follows_the_light_that_ended_in_a_cell() -> None:
-    evidence = Evidence(16, enough=2.0)
+    evidence = Evidence(16, enough=2.0, share=1.0)
     seen, never = torch.tensor([[0.125, 0.125, 0.125]]), torch.tensor([[-0.625, -0.625, -0.625]])
     evidence.add(seen.expand(8, 3), torch.full((8,), 0.5))  # four rays' light in one cell of side 1/4
     at_centre = float(evidence.confidence(seen))
@@ -20,8 +20,24 @@ def test_confidence_follows_the_light_that_ended_in_a_cell() -> None:
     assert float(evidence.confidence(never)) == 0.0
 
 
+def test_a_short_run_knows_what_a_long_one_knows() -> None:
+    """Two walls, of which one gets 30 times the light of the other, and a place with none."""
+    bright, dim, never = torch.tensor([[0.125] * 3]), torch.tensor([[-0.375, 0.125, 0.125]]), torch.full((1, 3), -0.625)
+    said = {}
+    for rays in (0.03, 0.3, 300.0):
+        evidence = Evidence(16)
+        evidence.add(torch.cat([bright, dim]), torch.tensor([rays, rays / 30]))
+        said[rays] = evidence.confidence(torch.cat([bright, dim, never])).tolist()
+        # The average ray ends where 0.97 of the brightest cell's light is; a tenth of that is enough.
+        enough = min(3.0, 0.1 * rays * (1 + 1 / 900) / (1 + 1 / 30))
+        assert said[rays] == pytest.approx([1 - math.exp(-rays / enough), 1 - math.exp(-rays / 30 / enough), 0.0])
+        evidence.add(never, torch.tensor([100 * rays]))  # what is enough is found anew
+        assert float(evidence.confidence(dim)) < said[rays][1] or rays == 300.0
+    assert said[0.03] == pytest.approx(said[0.3])
+
+
 def test_far_space_is_counted_where_contraction_puts_it() -> None:
-    evidence = Evidence(32)
+    evidence = Evidence(32, share=1.0)
     contracted = torch.tensor([[0.0625, 0.0625, -1.8125]])  # the centre of a cell
     norm = float(contracted.norm())
     wall = contracted / norm / (2 - norm)  # contract, turned round: beyond the unit ball |c| = 2 - 1 / |p|

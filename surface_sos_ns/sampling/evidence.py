@@ -18,15 +18,18 @@ class Evidence(nn.Module):
     Args:
         resolution: cells per axis.
         enough: light, in rays, at which a cell counts as seen with confidence 1 - 1/e.
+        share: of the light in the cell where an average ray ends; where that is less, it is enough. So a short run and
+            a view amid training say the same as a long one, less finely.
         memory: share of the run after which what was seen counts half: surfaces move while they are learned.
     """
 
     light: Tensor
     noted: Tensor
 
-    def __init__(self, resolution: int, enough: float = 3.0, memory: float = 0.25):
+    def __init__(self, resolution: int, enough: float = 3.0, share: float = 0.1, memory: float = 0.25):
         super().__init__()
-        self.resolution, self.enough, self.memory = resolution, enough, memory
+        self.resolution, self.enough, self.share, self.memory = resolution, enough, share, memory
+        self._enough_here = (-1, enough)  # and the state of `light` it is of
         self.register_buffer("light", torch.zeros((resolution,) * 3))
         self.register_buffer("noted", torch.zeros((), dtype=torch.float64))  # progress of the run at the last `forget`
 
@@ -47,4 +50,12 @@ class Evidence(nn.Module):
     def confidence(self, points: Tensor) -> Tensor:
         """In [0, 1], (P,): how surely training has seen what is at points (P, 3) of the object frame. No gradient."""
         with torch.no_grad():
-            return 1.0 - torch.exp(-look_up(self.light, contract(points), 2.0) / self.enough)
+            return 1.0 - torch.exp(-look_up(self.light, contract(points), 2.0) / self._enough())
+
+    def _enough(self) -> float:
+        """Light, in rays, that is enough after what has been counted so far."""
+        if self._enough_here[0] != self.light._version:
+            per_ray = float(self.light.square().sum() / self.light.sum().clamp(min=1e-6))
+            enough = min(self.enough, self.share * per_ray) if per_ray > 0 else self.enough
+            self._enough_here = (self.light._version, enough)
+        return self._enough_here[1]
