@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.compiled import threads
-from surface_sos_ns.fields.contraction import contract
 from surface_sos_ns.rendering.blend import blend_weights
 from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import (
@@ -108,7 +107,7 @@ def test_compiled_samples_are_those_of_torch(distance: float, stratified: bool) 
 
 @pytest.mark.parametrize("reach", [1.0, 2.5])
 def test_the_uncontracted_space_is_as_large_in_both(reach: float) -> None:
-    plan = replace(PLAN, reach=reach, least_opacity=0.02)
+    plan = replace(PLAN, reach=reach)
     ours, twin, *_ = both(plan, *rays(300))
     assert_same_places(ours, twin)
     assert_nearly_the_same_list(ours.background, twin.background, 20)
@@ -156,22 +155,16 @@ def test_any_number_of_intervals_and_samples(counts: tuple[int, int, int], sampl
     assert_same_places(ours, twin)
 
 
-@pytest.mark.parametrize("least_opacity", [0.0, 1e-2])
 @pytest.mark.parametrize("label", [False, True])
-def test_lists_say_where_the_fields_matter(least_opacity: float, label: bool) -> None:
-    plan = replace(PLAN, least_opacity=least_opacity)
-    ours, _, cache, probability, hull = both(plan, *rays(400), uniform(400, 25), label=label)
+def test_lists_say_where_the_fields_matter(label: bool) -> None:
+    ours, _, cache, probability, hull = both(PLAN, *rays(400), uniform(400, 25), label=label)
     points = ours.points
     in_cube = (points.abs() <= 1).all(-1)
     crop = look_up(probability, points, 1.0) * in_cube
     assert torch.allclose(ours.crop, crop, atol=1e-6)
-    near = (look_up_nearest(cache.sdf, points, 1.0) < plan.margin) & (points.norm(dim=-1) < 1)
-    inside = (look_up(hull, points, 1.0) * in_cube > plan.support) if hull is not None else torch.zeros_like(near)
+    near = (look_up_nearest(cache.sdf, points, 1.0) < PLAN.margin) & (points.norm(dim=-1) < 1)
+    inside = (look_up(hull, points, 1.0) * in_cube > PLAN.support) if hull is not None else torch.zeros_like(near)
     background = crop < 1 - FULLY_CROPPED
-    if least_opacity > 0:
-        depth = look_up_nearest(cache.density, contract(points), 2.0) * ours.interval.reshape(-1)
-        background &= depth >= least_opacity
-        assert (depth < least_opacity).sum() > 100
     for chosen, truth in ((ours.near, near), (ours.inside, inside), (ours.background, background)):
         assert_nearly_the_same_list(chosen, truth.nonzero()[:, 0], 2)  # on the border of a cell
     assert 100 < near.sum() < 0.9 * near.numel()
@@ -251,12 +244,11 @@ def test_threads_do_not_change_results() -> None:
     jitter = uniform(1000, 25)
     cache, probability, hull = scene()
     points = uniform(20_000, 3) * 2 - 1
-    plan = replace(PLAN, least_opacity=1e-3)
     results = []
     for count in (1, 3):
         threads.set_thread_count(count)
-        samples = sample_rays(cache, probability, hull, origins, directions, plan, False, jitter)
-        live = live_rays(cache, origins, directions, plan)
+        samples = sample_rays(cache, probability, hull, origins, directions, PLAN, False, jitter)
+        live = live_rays(cache, origins, directions, PLAN)
         results.append((*samples, live, look_up(hull, points, 1.0, compiled=True)))
     for one, three in zip(*results, strict=True):
         assert torch.equal(one, three)
@@ -326,7 +318,7 @@ def test_alpha_needs_no_more_than_its_samples(label: bool, compiled: bool) -> No
 
 
 def test_lists_for_alpha_are_those_of_torch() -> None:
-    ours, twin, *_ = both(replace(PLAN, foreground_only=True, least_opacity=1e-2), *rays(500, spread=0.8))
+    ours, twin, *_ = both(replace(PLAN, foreground_only=True), *rays(500, spread=0.8))
     assert_same_places(ours, twin)
     for name in ("near", "inside", "background"):
         assert getattr(twin, name).numel() > 100
@@ -397,7 +389,7 @@ def test_garbage_stays_inside_the_arrays(bad: float) -> None:
     jitter[2::6] = bad
     good = torch.ones(64, dtype=torch.bool)
     good[0::3] = good[1::3] = good[2::6] = False
-    for plan in (PLAN, replace(PLAN, foreground_only=True), replace(PLAN, background_only=True, least_opacity=1e-3)):
+    for plan in (PLAN, replace(PLAN, foreground_only=True), replace(PLAN, background_only=True)):
         samples = sample_rays(cache, probability, hull, origins, directions, plan, False, jitter)
         for chosen in (samples.near, samples.inside, samples.background):
             assert ((chosen >= 0) & (chosen < samples.crop.numel())).all()

@@ -289,8 +289,8 @@ def _edges(first, last, origins, directions, candidates, fields, floor, jitter, 
 @njit(**_OPTIONS)
 def _samples(first, last, origins, directions, candidates, fields, floor, jitter, look, found, marks, counts):  # type: ignore[no-untyped-def]
     """Samples of the batches of rays first..last, with marks and how many there are of each a ray."""
-    density, sdf, _, d, shrink, n, _, _, plate, _ = fields
-    probability, hull, m, margin, support, least_opacity, most_crop, alpha_only = look
+    _, sdf, _, _, _, n, _, _, plate, _ = fields
+    probability, hull, m, margin, support, most_crop, alpha_only = look
     drawn, middle, interval, points, crop = found
     one = np.float32(1.0)
     rays, size = middle.shape[0], middle.shape[1]
@@ -356,13 +356,7 @@ def _samples(first, last, origins, directions, candidates, fields, floor, jitter
                     marks[r * size + s] = 0
             for s in range(end):
                 p = r * size + s
-                kept = crop[p] < most_crop and not (alpha_only and s + 1 == end)
-                if kept and least_opacity > np.float32(0.0):
-                    x, y, z = points[p, 0], points[p, 1], points[p, 2]
-                    c = _contraction(x, y, z, shrink)
-                    cell = np.uint32(_cell(x * c, y * c, z * c, np.float32(0.5 * d), d))
-                    kept = density[cell] * interval[r, s] >= least_opacity
-                if kept:
+                if crop[p] < most_crop and not (alpha_only and s + 1 == end):
                     marks[p] |= _BACKGROUND
                     behind += 1
                 nears += (marks[p] & _NEAR) > 0
@@ -557,7 +551,6 @@ def sample_rays(
     hull: Tensor | None,
     margin: float,
     support: float,
-    least_opacity: float,
     most_crop: float,
     alpha_only: bool,
 ) -> tuple[Tensor, ...]:
@@ -566,7 +559,7 @@ def sample_rays(
     Args:
         call: rays and how to draw their samples.
         probability, hull: (M, M, M) over the object cube.
-        margin, support, least_opacity, most_crop: what the lists of samples are chosen by.
+        margin, support, most_crop: what the lists of samples are chosen by.
         alpha_only: leave out of them what cannot be seen in the object's alpha.
 
     Raises:
@@ -580,7 +573,7 @@ def sample_rays(
     middle, interval = torch.empty(rays, size), torch.empty(rays, size)
     points, crop = torch.empty(rays * size, 3), torch.empty(rays * size)
     marks, counts = np.empty(rays * size, np.uint8), np.empty((3, rays), np.int64)
-    limits = (np.float32(margin), np.float32(support), np.float32(least_opacity), np.float32(most_crop))
+    limits = (np.float32(margin), np.float32(support), np.float32(most_crop))
     look = (crop_grid, hull_grid, m, *limits, alpha_only)
     found = (call.edges, middle, interval, points, crop)
     batches = (rays + _BATCH - 1) // _BATCH

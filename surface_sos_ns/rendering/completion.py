@@ -62,23 +62,28 @@ def complete(image: Tensor, confidence: Tensor, alpha: Tensor) -> tuple[Tensor, 
 def _contact(confidence: Tensor, alpha: Tensor) -> Tensor:
     """(H, W) bool: what the object hides in all photos, and its surroundings as far as `CONTACT` says."""
     side = max(confidence.shape)
-    covered = _within(alpha.detach().cpu().numpy() >= 0.5, 0.5 * SILHOUETTE_REACH * side)
-    hidden = covered & (confidence.detach().cpu().numpy() < HIDDEN)
+    outside = _distance(alpha.detach().cpu().numpy() >= 0.5)
+    hidden = (outside <= 0.5 * SILHOUETTE_REACH * side) & (confidence.detach().cpu().numpy() < HIDDEN)
     count, parts, statistics, centres = cv2.connectedComponentsWithStats(hidden.astype(np.uint8))
     larger = hidden.copy()
     for part in range(1, count):
-        if statistics[part, cv2.CC_STAT_AREA] < 4:  # specks say nothing of a shape
+        x, y, width, height, area = statistics[part]
+        if area < 4:  # specks say nothing of a shape
             continue
-        x, y = (1 - CONTACT) * centres[part]
-        scale = np.array([[CONTACT, 0, x], [0, CONTACT, y]])
-        shape = (parts == part).astype(np.uint8)
-        larger |= cv2.warpAffine(shape, scale, shape.shape[::-1], flags=cv2.INTER_NEAREST) > 0
-    larger &= _within(hidden, CONTACT_REACH * side) & _within(covered, 0.5 * SILHOUETTE_REACH * side)
+        shape = (parts[y : y + height, x : x + width] == part).astype(np.uint8)
+        # Scaled about its centre of mass, its corner comes to lie here; what of it is in the picture is enough.
+        corner = CONTACT * np.array([x, y]) + (1 - CONTACT) * centres[part]
+        start = np.floor(corner).clip(min=0).astype(int)
+        end = np.minimum(np.ceil(corner + CONTACT * np.array([width, height])).astype(int), hidden.shape[::-1])
+        scale = np.array([[CONTACT, 0, corner[0] - start[0]], [0, CONTACT, corner[1] - start[1]]])
+        scaled = cv2.warpAffine(shape, scale, (end - start).tolist(), flags=cv2.INTER_NEAREST)
+        larger[start[1] : end[1], start[0] : end[0]] |= scaled > 0
+    larger &= (_distance(hidden) <= CONTACT_REACH * side) & (outside <= SILHOUETTE_REACH * side)
     return torch.from_numpy(larger).to(confidence.device)
 
 
-def _within(region: np.ndarray, distance: float) -> np.ndarray:
-    """(H, W) bool: pixels no further than `distance` pixels from a region (H, W) bool."""
+def _distance(region: np.ndarray) -> np.ndarray:
+    """(H, W) float32: pixels to a region (H, W) bool, 0 in it; infinite where it is empty."""
     if not region.any():
-        return region
-    return cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= distance
+        return np.full(region.shape, np.inf, np.float32)
+    return cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from surface_sos_ns.fields.contraction import contract
 from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import LEAST_LIGHT, FieldCache, look_up, look_up_in_cube, look_up_nearest
 from surface_sos_ns.sampling.importance import FLOOR, draw_edges
@@ -63,8 +62,6 @@ class SamplePlan:
     """Cached distance, object-frame units, from which on the foreground is taken as empty."""
     support: float = 0.0
     """Probability of the hull up to which nothing is labelled object."""
-    least_opacity: float = 0.0
-    """Cached density x length from which on the background is evaluated; 0 evaluates it wherever it is not cropped."""
     background_only: bool = False
     """Draw where the background is, as if there were no foreground (clean plate); `near` and `inside` stay empty."""
     foreground_only: bool = False
@@ -190,7 +187,7 @@ def sample_rays(
         from surface_sos_ns.compiled import sampler
 
         call = _call(cache, origins, directions, plan, stratified, jitter)
-        limits = (plan.margin, plan.support, plan.least_opacity, 1.0 - FULLY_CROPPED, plan.foreground_only)
+        limits = (plan.margin, plan.support, 1.0 - FULLY_CROPPED, plan.foreground_only)
         return Samples(rays, *sampler.sample_rays(call, probability, hull, *limits))
 
     edges = sample_edges(cache, origins, directions, plan, stratified, jitter, compiled=False)
@@ -204,10 +201,6 @@ def sample_rays(
         near = (look_up_nearest(cache.sdf, points, 1.0) < plan.margin) & (points.square().sum(-1) < 1.0)
         inside = nowhere if hull is None else look_up_in_cube(hull, points) > plan.support
     background = crop < 1.0 - FULLY_CROPPED
-    if plan.least_opacity > 0:
-        background &= (
-            look_up_nearest(cache.density, contract(points / plan.reach), 2.0) * interval >= plan.least_opacity
-        )
     if plan.foreground_only:
         near = near if hull is None else near & inside
         following = near.long().flip(-1).cumsum(-1).flip(-1)  # near samples from here on
