@@ -183,11 +183,11 @@ def test_any_camera_is_rendered_at_its_own_size(run: Any) -> None:
 
 
 def test_the_objects_depth_leads_to_its_surface_and_beyond_it_elsewhere(run: Any) -> None:
-    images = run.render(10, ["depth", "object_depth", "alpha"])
-    inside = images["alpha"] > 0.985  # after so few steps hardly anything is quite opaque
+    images = run.render(0, ["depth", "object_depth", "alpha"])
+    inside = images["alpha"] > 0.99
     assert inside.sum() > 100
     assert np.abs(images["depth"] - images["object_depth"])[inside].max() < 0.02 * images["depth"][inside].max()
-    camera = run.views[10].camera
+    camera = run.views[0].camera
     rays = camera.generate_rays(0, keep_shape=True)
     ends = rays.origins + rays.directions * torch.from_numpy(images["object_depth"])
     low, high = run.model.object_box()

@@ -48,8 +48,8 @@ class WarmupDecaySchedulerConfig(SchedulerConfig):
     """longest warm-up in steps; what it waits for (Adam's averages) does not take longer in a longer run"""
     start_factor: float = 0.01
     """learning rate at the first step, as a factor of the optimiser's"""
-    final_factor: float = 0.02
-    """learning rate at the last step, as a factor of the optimiser's: what is left of it is noise along outlines"""
+    final_factor: float = 0.1
+    """learning rate at the last step, as a factor of the optimiser's"""
     total_steps: int | None = None
     """length of the run; the trainer sets it to max_num_iterations"""
 
