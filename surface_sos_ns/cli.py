@@ -15,6 +15,7 @@ from surface_sos_ns.capture.convert.co3d import Co3d
 from surface_sos_ns.capture.convert.llff import Llff
 from surface_sos_ns.capture.convert.tum import Tum
 from surface_sos_ns.export.command import Export
+from surface_sos_ns.known_warnings import silence_known_warnings
 from surface_sos_ns.masks.command import Masks
 from surface_sos_ns.process.command import Process
 from surface_sos_ns.report.command import Report
@@ -183,6 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Tools beside ns-train and ns-render.",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
+    silence_known_warnings()
     try:
         command.main()
     except (CommandError, ValueError, OSError) as error:

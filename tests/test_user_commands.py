@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,3 +29,11 @@ def test_time_and_memory_are_those_of_the_command(tmp_path: Path, monkeypatch: p
     assert said == ["done"]
     assert 0.5 <= run.seconds < 60
     assert run.peak_gb is not None and 1.0 < run.peak_gb < 20
+
+
+@pytest.mark.seconds(8)
+def test_a_mistake_is_one_sentence_without_what_libraries_say_meanwhile(tmp_path: Path) -> None:
+    command = ["export", "--load-config", str(tmp_path / "config.yml"), "--output-dir", str(tmp_path / "results")]
+    done = subprocess.run([sys.executable, "-m", "surface_sos_ns.cli", *command], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch(r"surface-sos: .*config\.yml does not exist; .*\n", done.stderr), done.stderr

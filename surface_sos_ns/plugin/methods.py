@@ -13,11 +13,12 @@ from nerfstudio.configs.base_config import LoggingConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, OptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
+from surface_sos_ns.known_warnings import silence_known_warnings
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
-from surface_sos_ns.plugin.torch_compat import allow_numpy_scalars, silence_known_warnings
+from surface_sos_ns.plugin.torch_compat import allow_numpy_scalars
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 from surface_sos_ns.presets import FULL, LITE, PAPER, RATES, TABLE_BETAS
 

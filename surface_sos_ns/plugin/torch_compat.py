@@ -7,7 +7,6 @@ Numpy's scalars and number types are data, not code, and are all that is let thr
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -33,9 +32,3 @@ def allow_numpy_scalars() -> None:
             (rebuild_scalar, "numpy._core.multiarray.scalar"),
         ]
     )
-
-
-def silence_known_warnings() -> None:
-    """Keep quiet what a current torch says of nerfstudio's own indexing, for every picture, and no user can change."""
-    message = "Using a non-tuple sequence for multidimensional indexing"
-    warnings.filterwarnings("ignore", message=message, category=UserWarning, module=r"nerfstudio\.")
