@@ -67,6 +67,13 @@ class ObjectiveConfig:
     """Weight that keeps FoCoR empty where nearly no mask puts the object."""
     points: float = 0.01
     """Weight of the pull of the SDFs to zero at sparse points."""
+    surfaces: float = 0.01
+    """Weight that keeps a background of density opaque at sparse points: a bare table else becomes a hole now and then,
+    through which another table, further away, is painted for each view."""
+    surfaces_hold: float = 0.2
+    """It keeps its full weight until this fraction of the run ..."""
+    surfaces_end: float = 0.5
+    """... and has faded out at this one: points lie a little off, and what they hold by then holds itself."""
     appearance: float = 1e-3
     """Weight of the size of the per-view exposure and white-balance codes."""
     deformation: float = 1e-3
@@ -85,6 +92,7 @@ def training_losses(
     mask: Tensor,
     mask_weight: Tensor,
     view: Tensor,
+    background_points: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """All weighted losses of a step. Also counts in `scene.reliability` how the masks agree with the label.
 
@@ -94,6 +102,7 @@ def training_losses(
         photo: (R, 3) colours.
         mask, mask_weight: (R,) coarse mask and how far its view is trusted.
         view: (R,) int64, training view of each ray.
+        background_points: (B, 3) sparse points beside the object, object frame; some are taken.
 
     Returns:
         Loss name -> scalar; their sum is eq. 8.
@@ -140,6 +149,11 @@ def training_losses(
         losses["parsimony"] = config.parsimony * ramp(progress, 0.0, 0.5) * rendering.alpha.mean()
     if config.points > 0 and rendering.probes.points.shape[0] > config.uniform_points:
         losses["points"] = config.points * _point_pull(scene, rendering.probes, config.uniform_points)
+    held = fade_out(progress, config.surfaces_hold, config.surfaces_end)
+    if config.surfaces > 0 and held > 0 and background_points is not None and not scene.background_is_sdf:
+        chosen = _some(background_points, config.sparse_points)
+        if len(chosen):
+            losses["surfaces"] = config.surfaces * held * scene.background_thinness(chosen).mean()
     if scene.deformation is not None and config.deformation > 0:
         time = torch.rand(len(uniform), device=uniform.device)
         now, later = scene.deformation(uniform, time), scene.deformation(uniform, time + LATER)
@@ -159,10 +173,14 @@ def draw_probes(config: ObjectiveConfig, points: Tensor | None, device: torch.de
         (uniform_points + K, 3): random ones of the object cube, then some of the sparse ones.
     """
     uniform = torch.rand(config.uniform_points, 3, device=device) * 2 - 1
-    if points is None or points.shape[0] == 0 or config.points == 0:
+    if points is None or config.points == 0:
         return uniform
-    count = min(config.sparse_points, points.shape[0])
-    return torch.cat([uniform, points[torch.randint(points.shape[0], (count,), device=points.device)]])
+    return torch.cat([uniform, _some(points, config.sparse_points)])
+
+
+def _some(points: Tensor, most: int) -> Tensor:
+    """Some of the points (P, 3), drawn anew each time; none of none."""
+    return points[torch.randint(max(len(points), 1), (min(most, len(points)),), device=points.device)]
 
 
 def _point_pull(scene: SurfaceSOS, probes: Probes, first: int) -> Tensor:

@@ -81,6 +81,7 @@ def paper_objective(objective: ObjectiveConfig) -> ObjectiveConfig:
         distortion=0.0,
         entropy=0.0,
         parsimony=0.0,
+        surfaces=0.0,
     )
 
 

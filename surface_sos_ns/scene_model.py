@@ -39,7 +39,7 @@ from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_c
 from surface_sos_ns.sampling.importance import choose_sampler
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples, sample_rays
 from surface_sos_ns.schedules import geometric, ramp
-from surface_sos_ns.warm_start import SightLines, fit_to_hull, fit_to_points
+from surface_sos_ns.warm_start import SightLines, fit_to_hull, fit_to_points, surface_density
 
 
 @dataclass(frozen=True)
@@ -271,6 +271,23 @@ class SurfaceSOS(nn.Module):
         if not isinstance(self.baco, SDFField):
             raise TypeError("the background is a density field in this configuration: it has no signed distance")
         return self.baco(contract(points / self._reach), normals=False).sdf
+
+    def background_thinness(self, points: Tensor) -> Tensor:
+        """How much thinner BaCo is at points (P, 3) of the object frame than a surface that is found: log density (P,).
+
+        Raises:
+            TypeError: BaCo is a signed distance in this configuration.
+        """
+        if not isinstance(self.baco, DensityField):
+            raise TypeError("the background is a signed distance in this configuration: it has no density")
+        contracted = contract(points / self._reach)
+        enough = surface_density(contracted, self._reach, self.config.background_cache_resolution)
+        density, _ = self.baco(contracted)
+        return torch.relu(enough - density.clamp(min=1e-9).log())
+
+    def beside_hull(self, points: Tensor) -> Tensor:
+        """(P,) bool: points (P, 3) of the object frame that hardly any mask of the start takes for the object's."""
+        return self.hull_probability(points) <= LABEL_SUPPORT
 
     def gate(self, logits: Tensor) -> Tensor:
         """Label logits -> the alpha of eq. 3 that splits the layers."""
@@ -710,7 +727,7 @@ class SurfaceSOS(nn.Module):
             self.support.copy_(F.max_pool3d(self.hull[None], 2 * cells + 1, stride=1, padding=cells)[0])
         fit_to_hull(self.focor, self.label, probability, signed_distance, steps)
         if lines is not None:
-            outside = self.hull_probability(lines.points) <= LABEL_SUPPORT  # a part that most masks miss is not lost
+            outside = self.beside_hull(lines.points)  # a part that most masks miss is not lost
             seen = None if lines.seen is None else lines.seen[outside]
             fit_to_points(
                 self.baco,

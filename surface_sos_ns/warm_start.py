@@ -88,11 +88,22 @@ def fit_to_hull(focor: SDFField, label: LabelField, probability: Tensor, signed_
     optimiser.zero_grad(set_to_none=True)
 
 
+def surface_density(contracted: Tensor, reach: float, resolution: int) -> Tensor:
+    """Logarithm of the density (P,), per object radius, with which a surface is found where the background is sampled.
+
+    Args:
+        contracted: (P, 3) points of contracted space.
+        reach: radius within which the background's space is not contracted, object-frame units.
+        resolution: cells per axis of the cached background: one of them stops the light of `SURFACE_DEPTH`.
+    """
+    return (SURFACE_DEPTH / contracted_cell(contracted, reach, resolution)).log()
+
+
 class _Draw(NamedTuple):
     """Places in contracted space at which a step of `fit_to_points` knows something."""
 
     surfaces: Tensor  # (S, 3) about at sparse points
-    cells: Tensor  # (S,) length of a cell of the cached background there
+    dense: Tensor  # (S,) logarithm of the density that is enough there
     empty: Tensor  # (E, 3) between a camera and a point it sees
     gaps: Tensor  # (E,) distance to that point, in contracted space
 
@@ -101,17 +112,17 @@ def _draw(lines: SightLines, sights: Tensor, reach: float, resolution: int) -> _
     """Some of the points and, of the sights (P', 2) of points and cameras that see them, places along some."""
     points, device = lines.points, lines.points.device
     surfaces = contract(points[torch.randint(len(points), (1024,), device=device)] / reach)
-    cells = contracted_cell(surfaces, reach, resolution)
+    dense = surface_density(surfaces, reach, resolution)
     surfaces = surfaces + torch.randn_like(surfaces) / resolution
     if len(sights) == 0:
-        return _Draw(surfaces, cells, surfaces[:0], cells[:0])
+        return _Draw(surfaces, dense, surfaces[:0], dense[:0])
     point, camera = sights[torch.randint(len(sights), (2048,), device=device)].unbind(-1)
     end, eye = points[point], lines.cameras[camera]
     goal = contract(end / reach)
     known = 1.0 - NEAR_END * contracted_cell(goal, reach, resolution) / (end - eye).norm(dim=-1)
     share = torch.rand(len(end), 1, device=device) * known.clamp(min=0.1)[:, None]
     empty = contract((eye + (end - eye) * share) / reach)
-    return _Draw(surfaces, cells, empty, (empty - goal).norm(dim=-1))
+    return _Draw(surfaces, dense, empty, (empty - goal).norm(dim=-1))
 
 
 def fit_to_points(baco: DensityField | SDFField, lines: SightLines, reach: float, resolution: int, steps: int) -> None:
@@ -141,12 +152,12 @@ def fit_to_points(baco: DensityField | SDFField, lines: SightLines, reach: float
 
 def _density_errors(baco: DensityField, draw: _Draw) -> Tensor:
     """Squared errors of the logarithm of the density."""
-    elsewhere = (torch.rand(1024, 3, device=draw.cells.device) * 2 - 1) * 2
+    elsewhere = (torch.rand(1024, 3, device=draw.dense.device) * 2 - 1) * 2
     density, _ = baco(torch.cat([draw.surfaces, draw.empty, elsewhere]))
     at_surfaces, in_front, anywhere = (
         density.clamp(min=1e-9).log().split([len(draw.surfaces), len(draw.empty), len(elsewhere)])
     )
-    loss = (at_surfaces - (SURFACE_DEPTH / draw.cells).log()).square().sum()
+    loss = (at_surfaces - draw.dense).square().sum()
     loss = loss + 0.5 * (in_front - EMPTY).square().sum() + 0.1 * (anywhere - baco.bias).square().sum()
     return loss / len(density)
 

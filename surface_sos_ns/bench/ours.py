@@ -158,6 +158,7 @@ class Run:
         self.points = data.lines.points[data.lines.points.norm(dim=-1) < 1]
         start = (data.centre, data.radius, data.reach, data.hull, data.signed_distance, data.lines)
         self.scene.initialise(*start, preset.initial_fit_steps)
+        self.background_points = data.lines.points[self.scene.beside_hull(data.lines.points)]
         self.optimisers = optimisers(self.scene)
 
     def fit(self, batches: Iterator[Batch], steps: int, until: float, advance: Callable[[], None]) -> None:
@@ -191,7 +192,14 @@ class Run:
             rendering = scene.render(batch.origins, batch.directions, batch.view, probes=probes)
         with part(LOSSES):
             losses = training_losses(
-                scene, objective, rendering, batch.photo, batch.mask, batch.mask_weight, batch.view
+                scene,
+                objective,
+                rendering,
+                batch.photo,
+                batch.mask,
+                batch.mask_weight,
+                batch.view,
+                self.background_points,
             )
             loss = torch.stack(list(losses.values())).sum()
         before_backward(loss)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.encoded import encoded_network
+from surface_sos_ns.fields.encoded import encoded_network, relu_layer
 from surface_sos_ns.fields.hash_grid import Backend, GridLayout, HashGrid
 
 
@@ -45,7 +45,7 @@ class DensityField(nn.Module):
         self.grid = HashGrid(layout, backend)
         self.extent, self.bias = extent, bias
         self.geometry_width = geometry_width
-        self.hidden = nn.Linear(layout.width, hidden)
+        self.hidden = relu_layer(layout.width, hidden)
         self.out = nn.Linear(hidden, 1 + geometry_width)
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:

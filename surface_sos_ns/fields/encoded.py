@@ -1,4 +1,4 @@
-"""A network with one hidden layer on a hash grid's features: what density and label share."""
+"""A network with one hidden layer on a hash grid's features: what density and label share; and how layers start."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surface_sos_ns.fields.hash_grid import HashGrid
+
+
+def relu_layer(inputs: int, outputs: int) -> nn.Linear:
+    """A layer that a ReLU follows (He et al. 2015), without bias to begin with.
+
+    Features of a hash grid begin near zero. With torch's own start some units then have a negative bias and never see a
+    gradient, in a network this small now and then so many that the background's geometry does not come out.
+    """
+    layer = nn.Linear(inputs, outputs)
+    nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def encoded_network(grid: HashGrid, points: Tensor, hidden: nn.Linear, out: nn.Linear) -> Tensor:

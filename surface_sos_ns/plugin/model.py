@@ -113,6 +113,7 @@ class SurfaceSOSModel(Model):
         self.viewer_defaults = ViewerDefaults()
         self.viewer_controls = ViewerControls()
         self._points: Tensor | None = None
+        self._background_points: Tensor | None = None
         self._need_so_far = Need.MATTE
 
     def claim_cores(self) -> None:
@@ -198,6 +199,7 @@ class SurfaceSOSModel(Model):
             )
         if lines is not None:
             self._points = lines.points[lines.points.norm(dim=-1) < 1]
+            self._background_points = lines.points[self.scene.beside_hull(lines.points)]
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:  # type: ignore[override]
         """Render a bundle of rays: everything the losses need in training, images otherwise."""
@@ -399,7 +401,16 @@ class SurfaceSOSModel(Model):
             return {"colour": (outputs["rgb"] - photo).square().mean()}
         mask, weight = (batch[key].to(self.device)[..., 0] for key in ("coarse_mask", "mask_weight"))
         view = batch["indices"][:, 0].to(self.device)
-        losses = training_losses(self.scene, self.config.objective, outputs["rendering"], photo, mask, weight, view)
+        losses = training_losses(
+            self.scene,
+            self.config.objective,
+            outputs["rendering"],
+            photo,
+            mask,
+            weight,
+            view,
+            self._background_points,
+        )
         if self.training_views is not None:
             self.training_views.optimizer.get_loss_dict(losses)
         return losses
