@@ -340,9 +340,9 @@ def test_sparse_points_hold_the_background_until_half_of_the_run():
     def loss(progress: float, points: torch.Tensor | None) -> torch.Tensor | None:
         scene.set_progress(progress)
         rendering = scene.render(*rays, probes=probes())
-        return training_losses(
-            scene, ObjectiveConfig(surfaces=1.0), rendering, photo, mask, weight, VIEWS, points
-        ).get("surfaces")
+        return training_losses(scene, ObjectiveConfig(surfaces=1.0), rendering, photo, mask, weight, VIEWS, points).get(
+            "surfaces"
+        )
 
     early, fading = loss(0.1, points), loss(0.35, points)
     assert early is not None and float(early) == pytest.approx(math.log(2.0 / cell) - 0.5, abs=1e-5)

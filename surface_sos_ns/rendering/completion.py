@@ -63,14 +63,21 @@ def _contact(confidence: Tensor, alpha: Tensor) -> Tensor:
     """(H, W) bool: what the object hides in all photos, and its surroundings as far as `CONTACT` says."""
     side = max(confidence.shape)
     outside = _distance(alpha.detach().cpu().numpy() >= 0.5)
-    hidden = (outside <= 0.5 * SILHOUETTE_REACH * side) & (confidence.detach().cpu().numpy() < HIDDEN)
+    known = confidence.detach().cpu().numpy()
+    hidden = (outside <= 0.5 * SILHOUETTE_REACH * side) & (known < HIDDEN)
     count, parts, statistics, centres = cv2.connectedComponentsWithStats(hidden.astype(np.uint8))
     larger = hidden.copy()
     for part in range(1, count):
         x, y, width, height, area = statistics[part]
         if area < 4:  # specks say nothing of a shape
             continue
-        shape = (parts[y : y + height, x : x + width] == part).astype(np.uint8)
+        here = np.s_[y : y + height, x : x + width]
+        part_here = (parts[here] == part).astype(np.uint8)
+        # What is half known and surrounded, as if painted by chance in the middle, belongs to it.
+        hull = cv2.convexHull(cv2.findNonZero(part_here))
+        within = cv2.fillConvexPoly(np.zeros_like(part_here), hull, 1)
+        shape = part_here | (within & (known[here] < KNOWN))
+        larger[here] |= shape > 0
         # Scaled about its centre of mass, its corner comes to lie here; what of it is in the picture is enough.
         corner = CONTACT * np.array([x, y]) + (1 - CONTACT) * centres[part]
         start = np.floor(corner).clip(min=0).astype(int)
