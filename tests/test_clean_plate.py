@@ -114,6 +114,20 @@ def test_contact_is_filled_in_from_further_off_and_said_to_be_a_guess() -> None:
     assert bool((said[(away > 71) & (other > 20)] == 1).all()) and bool((said[away < 68] == 0).all())
 
 
+def test_a_stain_amid_a_hidden_part_goes_with_it_and_what_is_seen_through_it_stays() -> None:
+    """Two rings that hide all about their middles: one's middle is half known, the other's is seen."""
+    rows, columns = torch.meshgrid(torch.arange(120.0), torch.arange(240.0), indexing="ij")
+    image, confidence = torch.full((120, 240, 3), 0.6), torch.ones(120, 240)
+    for column, middle in ((60, 0.7), (180, 1.0)):
+        away = ((rows - 60) ** 2 + (columns - column) ** 2).sqrt()
+        image[away < 14] = 0.1
+        confidence[away < 14] = 0.0
+        confidence[away < 6] = middle
+    filled, said = complete(image, confidence, torch.ones(120, 240))
+    assert float((filled - 0.6)[60, 60].abs().max()) < 0.02 and float(said[60, 60]) == 0
+    assert torch.allclose(filled[60, 180], image[60, 180], atol=1e-3) and float(said[60, 180]) == 1
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (6, 8)])
 def test_any_size_of_one_colour_keeps_its_colour(size: tuple[int, int]) -> None:
     torch.manual_seed(0)

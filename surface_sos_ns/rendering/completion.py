@@ -75,7 +75,7 @@ def _contact(confidence: Tensor, alpha: Tensor) -> Tensor:
         part_here = (parts[here] == part).astype(np.uint8)
         # What is half known and surrounded, as if painted by chance in the middle, belongs to it.
         hull = cv2.convexHull(cv2.findNonZero(part_here))
-        within = cv2.fillConvexPoly(np.zeros_like(part_here), hull, 1)
+        within = cv2.fillConvexPoly(np.zeros_like(part_here), hull, (1,))
         shape = part_here | (within & (known[here] < KNOWN))
         larger[here] |= shape > 0
         # Scaled about its centre of mass, its corner comes to lie here; what of it is in the picture is enough.
