@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.encoded import relu_layer
 from surface_sos_ns.fields.hash_grid import GridLayout
@@ -21,16 +20,6 @@ def test_no_unit_of_a_new_density_is_dead_or_always_on(seed: int) -> None:
     assert float(features.abs().max()) < 1e-3  # that is how a grid starts
     on = (density.hidden(features) > 0).float().mean(0)
     assert on.min() > 0.05 and on.max() < 0.95
-
-
-def test_every_weight_of_a_new_colour_net_has_a_gradient() -> None:
-    torch.manual_seed(0)
-    net = ColourNet(10, 32, backend="torch")
-    directions = torch.nn.functional.normalize(torch.randn(500, 3), dim=-1)
-    colours, _ = net(torch.randn(500, 10), directions)
-    colours.sum().backward()
-    for layer in (net.net[0], net.net[2]):
-        assert (layer.weight.grad.abs().sum(1) > 0).all() and not layer.bias.any()
 
 
 def test_a_layer_keeps_the_size_of_what_goes_through_it() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.encoded import relu_layer
 from surface_sos_ns.fields.hash_grid import Backend, choose_backend
 
 
@@ -56,9 +55,9 @@ class ColourNet(nn.Module):
         super().__init__()
         self.predict_alpha, self.backend = predict_alpha, backend
         self.net = nn.Sequential(
-            relu_layer(inputs + 16, hidden),
+            nn.Linear(inputs + 16, hidden),
             nn.ReLU(),
-            relu_layer(hidden, hidden),
+            nn.Linear(hidden, hidden),
             nn.ReLU(),
             nn.Linear(hidden, 4 if predict_alpha else 3),
         )
