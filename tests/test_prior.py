@@ -13,8 +13,9 @@ from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.hull import project_hull
 from surface_sos_ns.capture.object_prior import ObjectPrior, build_object_prior
 from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.support import SupportPlane, find_support_plane
 from surface_sos_ns.capture.views import Views
-from surface_sos_ns.masks.geometry import SupportPlane, _down_to, find_support_plane, masks_from_geometry
+from surface_sos_ns.masks.geometry import _down_to, masks_from_geometry
 from surface_sos_ns.masks.judge import PointJudge
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.prior import refine_on_patches
@@ -80,6 +81,32 @@ def test_support_plane():
     assert (plane.height(views.centres()) > 0).all()
     # A ball alone has no plane that carries it.
     assert find_support_plane(views, points.xyz[:300], ObjectSphere(BALL, 1.0)) is None
+
+
+def test_the_hull_ends_at_the_plane_that_carries_the_object():
+    """Silhouettes from above leave a tip of the hull beneath a ball: 0.6 / cos(0.4) from its middle, 0.05 too deep."""
+    views = _cameras()
+    _, masks, points = _scene(views)
+    deepest = {}
+    for name, given in (("floor", points), ("no points", None)):
+        prior = build_object_prior(views, masks, given, resolution=96)
+        inside = np.argwhere(prior.hull.probability > 0.5)
+        lowest = (inside[:, 2].min() + 0.5) / 48 - 1
+        deepest[name] = prior.sphere.centre[2] + prior.sphere.radius * lowest
+    assert deepest["no points"] < -0.03
+    assert -0.03 < deepest["floor"] < 0.03  # 0.02 radii beneath the floor, and half a voxel
+
+
+def test_a_plane_that_would_cut_off_what_is_seen_does_not_carry_the_object():
+    views = _cameras()
+    _, masks, points = _scene(views)
+    raised = SparsePoints(points.xyz + np.array([0.0, 0.0, 0.6]), points.rgb, points.track_length)
+    sphere = ObjectSphere(BALL, 0.8)
+    plane = find_support_plane(views, raised.xyz[300:], sphere)
+    assert plane is not None and abs(plane.offset - 0.6) < 0.02  # through the ball's middle
+    named = {"object_point": sphere.centre, "object_radius": sphere.radius, "resolution": 64}
+    with_plane, without = (build_object_prior(views, masks, given, **named) for given in (raised, None))
+    assert np.array_equal(with_plane.hull.probability, without.hull.probability)
 
 
 def test_an_object_reaches_down_to_what_carries_it():

@@ -12,14 +12,22 @@ from pathlib import Path
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
-from surface_sos_ns.capture.hull import VoteGrid, vote_hull
+from surface_sos_ns.capture.hull import VoteGrid, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.support import above, find_support_plane
 from surface_sos_ns.capture.views import Views
 
 __all__ = ["LOW_CONFIDENCE", "ObjectPrior", "build_object_prior"]
 
 LOW_CONFIDENCE = 0.5
 """Mean IoU of masks and vote below which the object was probably not found."""
+
+SUNK = 0.02
+"""How far beneath the plane that carries it an object may reach, in object radii: neither is known better."""
+CHECKED_SIDE = 160
+"""Longer side of the pictures, pixels, in which it is checked that the plane takes nothing away that can be seen."""
+STILL_SHOWN = 0.98
+"""Part of the hull's pixels that has to stay, in the mean over the views."""
 
 FORMAT = 1
 
@@ -164,8 +172,26 @@ def build_object_prior(
     if object_radius is not None:
         sphere = ObjectSphere(sphere.centre, object_radius, f"{sphere.source}, radius given")
     hull = vote_hull(views, masks, sphere, resolution, progress=progress)
+    if points is not None:
+        hull = _down_to_support(hull, sphere, views, points)
     kept = [None if mask is None else np.asarray(mask, np.float32) for mask in masks]
     return ObjectPrior(sphere, hull, kept, points, hull.agreement, source)
+
+
+def _down_to_support(hull: VoteGrid, sphere: ObjectSphere, views: Views, points: SparsePoints) -> VoteGrid:
+    """The hull without what lies beneath the plane that carries the object.
+
+    Beneath the object, out of sight, silhouettes of cameras above leave a cone of it. What photos show of the object
+    does not change with it; where it does, this plane is not what the object stands on, and the hull stays as it is.
+    """
+    plane = find_support_plane(views, points.xyz, sphere)
+    standing = above(hull, sphere, plane, -SUNK * sphere.radius)
+    if standing is hull:
+        return hull
+    small = views.scaled(min(1.0, CHECKED_SIDE / float(max(views.width.max(), views.height.max()))))
+    shown = [[np.count_nonzero(image > 0.5) for image in project_hull(one, sphere, small)] for one in (hull, standing)]
+    kept = [after / before for before, after in zip(*shown, strict=True) if before]
+    return standing if np.mean(kept) >= STILL_SHOWN else hull
 
 
 def _named_sphere(point: np.ndarray | None, radius: float | None) -> ObjectSphere | None:

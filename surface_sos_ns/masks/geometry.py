@@ -9,7 +9,7 @@ agreement with the masks tells how far to trust it all.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -18,16 +18,15 @@ from scipy.spatial import cKDTree
 from sklearn.cluster import DBSCAN
 
 from surface_sos_ns.capture.bounds import MARGIN, ObjectSphere, find_object_sphere
-from surface_sos_ns.capture.hull import VoteGrid, project_hull, vote_hull, voxel_centres
+from surface_sos_ns.capture.hull import VoteGrid, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.support import SupportPlane, above, find_support_plane
 from surface_sos_ns.capture.views import Views
 
 __all__ = [
     "LONGEST_SIDE",
     "GeometryMasks",
     "SortedPoints",
-    "SupportPlane",
-    "find_support_plane",
     "masks_from_geometry",
     "shrunk_photos",
     "sort_points",
@@ -57,19 +56,6 @@ class GeometryMasks:
     sphere: ObjectSphere
     hull: VoteGrid
     masks: list[np.ndarray | None]
-
-
-@dataclass(frozen=True)
-class SupportPlane:
-    """The plane the object stands on or hangs at: ``normal @ x = offset``, the normal points to the cameras."""
-
-    normal: np.ndarray
-    offset: float
-    tolerance: float
-
-    def height(self, points: np.ndarray) -> np.ndarray:
-        """(P,) signed distance of points (P, 3) from the plane, positive on the cameras' side, world units."""
-        return points @ self.normal - self.offset
 
 
 def masks_from_geometry(
@@ -118,7 +104,7 @@ def masks_from_geometry(
     masks = first
     for round_name in ("second", "third"):
         sphere = _refined_sphere(small, masks, points, sphere, near, radius)
-        hull = _above(vote_hull(small, masks, sphere, min(resolution, 96), quantile=OPEN_LEVEL), sphere, seeds.plane)
+        hull = above(vote_hull(small, masks, sphere, min(resolution, 96), quantile=OPEN_LEVEL), sphere, seeds.plane)
         trimaps = []
         for index, projected in enumerate(project_hull(hull, sphere, small)):
             labels = trimap_from_hull(projected, sphere_disc(small, index, seeds.sphere, 1.0, seeds.plane))
@@ -130,7 +116,7 @@ def masks_from_geometry(
             break
         masks = again
     sphere = _refined_sphere(small, masks, points, sphere, near, radius)
-    hull = _above(
+    hull = above(
         vote_hull(small, masks, sphere, resolution, quantile=CLOSED_LEVEL, progress=progress), sphere, seeds.plane
     )
     enlarged = [
@@ -149,62 +135,6 @@ def shrunk_photos(images: Sequence[np.ndarray], views: Views) -> tuple[Views, li
         for image, w, h in zip(images, small.width, small.height, strict=True)
     ]
     return small, photos
-
-
-def find_support_plane(views: Views, points: np.ndarray, sphere: ObjectSphere) -> SupportPlane | None:
-    """RANSAC for the plane that carries the object.
-
-    The plane has to hold a fair share of the points around the object, spread beyond the object, with all the cameras
-    and next to all points on one side.
-
-    Args:
-        views: world frame.
-        points: (P, 3) sparse points, world frame.
-        sphere: where the object roughly is.
-
-    Returns:
-        The plane, or None where there is none such.
-    """
-    away = np.linalg.norm(points - sphere.centre, axis=1) / sphere.radius
-    candidates = points[away < 3.0]
-    if len(candidates) < 60:
-        return None
-    generator = np.random.default_rng(0)
-    if len(candidates) > 4000:
-        candidates = candidates[np.sort(generator.choice(len(candidates), 4000, replace=False))]
-    tolerance = 0.05 * sphere.radius
-    centres = views.centres()
-    best: tuple[float, np.ndarray, float] | None = None
-    for _ in range(800):
-        a, b, c = candidates[generator.choice(len(candidates), 3, replace=False)]
-        normal = np.cross(b - a, c - a)
-        length = np.linalg.norm(normal)
-        if length < 1e-3 * sphere.radius**2:
-            continue
-        normal = normal / length
-        offset = float(normal @ a)
-        if (centres @ normal - offset).mean() < 0:
-            normal, offset = -normal, -offset
-        if (centres @ normal > offset).mean() < 0.9:
-            continue
-        height = candidates @ normal - offset
-        on_plane = np.abs(height) < tolerance
-        below = (height < -2 * tolerance).mean()
-        # Far inliers make it a support, not a flat side of the object.
-        spread = np.linalg.norm(candidates[on_plane] - sphere.centre, axis=1) > 0.7 * sphere.radius
-        score = float(spread.sum() / len(candidates) - 1.0 * below)
-        if best is None or score > best[0]:
-            best = (score, normal, offset)
-    if best is None or best[0] < 0.08:
-        return None
-    _, normal, offset = best
-    for _ in range(3):
-        near_plane = np.abs(candidates @ normal - offset) < tolerance
-        middle = candidates[near_plane].mean(axis=0)
-        refined = np.linalg.svd(candidates[near_plane] - middle, full_matrices=False)[2][2]
-        normal = refined if refined @ normal > 0 else -refined
-        offset = float(normal @ middle)
-    return SupportPlane(normal, offset, tolerance)
 
 
 @dataclass(frozen=True)
@@ -510,17 +440,6 @@ def cut(photo: np.ndarray, labels: np.ndarray) -> np.ndarray:
         area = statistics[1:, cv2.CC_STAT_AREA]
         mask = np.isin(parts, 1 + np.flatnonzero(area >= 0.2 * area.max()))
     return mask
-
-
-def _above(hull: VoteGrid, sphere: ObjectSphere, plane: SupportPlane | None) -> VoteGrid:
-    """The hull without what lies beneath the support plane, which no silhouette can carve away."""
-    if plane is None:
-        return hull
-    axis = voxel_centres(hull.resolution) * sphere.radius
-    place = [(axis + sphere.centre[i]) * plane.normal[i] for i in range(3)]
-    height = place[0][:, None, None] + place[1][None, :, None] + place[2][None, None, :] - plane.offset
-    cut = np.where(height > 0, hull.probability, 0).astype(np.float32)
-    return replace(hull, probability=cut) if (cut >= 0.5).any() else hull
 
 
 def _refined_sphere(

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 PRIOR_FILE = "object_prior.npz"
-PRIOR_VERSION = 4
+PRIOR_VERSION = 5
 """Raised when the object prior of the same photos would come out differently."""
 
 
