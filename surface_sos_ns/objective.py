@@ -92,7 +92,7 @@ def training_losses(
     mask: Tensor,
     mask_weight: Tensor,
     view: Tensor,
-    background_points: Tensor | None = None,
+    points: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """All weighted losses of a step. Also counts in `scene.reliability` how the masks agree with the label.
 
@@ -102,7 +102,7 @@ def training_losses(
         photo: (R, 3) colours.
         mask, mask_weight: (R,) coarse mask and how far its view is trusted.
         view: (R,) int64, training view of each ray.
-        background_points: (B, 3) sparse points beside the object, object frame; some are taken.
+        points: (P, 3) sparse points of the whole capture, object frame; of some, those beside the hull are taken.
 
     Returns:
         Loss name -> scalar; their sum is eq. 8.
@@ -150,8 +150,9 @@ def training_losses(
     if config.points > 0 and rendering.probes.points.shape[0] > config.uniform_points:
         losses["points"] = config.points * _point_pull(scene, rendering.probes, config.uniform_points)
     held = fade_out(progress, config.surfaces_hold, config.surfaces_end)
-    if config.surfaces > 0 and held > 0 and background_points is not None and not scene.background_is_sdf:
-        chosen = _some(background_points, config.sparse_points)
+    if config.surfaces > 0 and held > 0 and points is not None and not scene.background_is_sdf:
+        chosen = _some(points, config.sparse_points)
+        chosen = chosen[scene.beside_hull(chosen)]
         if len(chosen):
             losses["surfaces"] = config.surfaces * held * scene.background_thinness(chosen).mean()
     if scene.deformation is not None and config.deformation > 0:
@@ -167,7 +168,7 @@ def draw_probes(config: ObjectiveConfig, points: Tensor | None, device: torch.de
     """Points of the object frame at which the losses of one step want the foreground.
 
     Args:
-        points: (P, 3) sparse surface points, object frame.
+        points: (P, 3) sparse surface points in the object sphere, object frame.
 
     Returns:
         (uniform_points + K, 3): random ones of the object cube, then some of the sparse ones.

@@ -155,10 +155,10 @@ class Run:
     def __init__(self, preset: Preset, data: SceneData, device: torch.device):
         self.preset, self.device = preset, device
         self.scene = SurfaceSOS(preset.scene, data.view_count).to(device)
-        self.points = data.lines.points[data.lines.points.norm(dim=-1) < 1]
+        self.points = data.lines.points
+        self.points_inside = self.points[self.points.norm(dim=-1) < 1]
         start = (data.centre, data.radius, data.reach, data.hull, data.signed_distance, data.lines)
         self.scene.initialise(*start, preset.initial_fit_steps)
-        self.background_points = data.lines.points[self.scene.beside_hull(data.lines.points)]
         self.optimisers = optimisers(self.scene)
 
     def fit(self, batches: Iterator[Batch], steps: int, until: float, advance: Callable[[], None]) -> None:
@@ -188,7 +188,7 @@ class Run:
             for optimiser in self.optimisers:
                 optimiser.zero_grad(set_to_none=True)
         with part(REST):
-            probes = draw_probes(objective, self.points, self.device)
+            probes = draw_probes(objective, self.points_inside, self.device)
             rendering = scene.render(batch.origins, batch.directions, batch.view, probes=probes)
         with part(LOSSES):
             losses = training_losses(
@@ -199,7 +199,7 @@ class Run:
                 batch.mask,
                 batch.mask_weight,
                 batch.view,
-                self.background_points,
+                self.points,
             )
             loss = torch.stack(list(losses.values())).sum()
         before_backward(loss)

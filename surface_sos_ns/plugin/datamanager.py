@@ -281,7 +281,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         if prior is None:
             prior = self._find_object(views, cache_dir)
             if path is not None:
-                _keep(prior, path, fingerprint)
+                prior = _keep(prior, path, fingerprint)
         if prior.source == "coarse masks":
             self.train_cache.set_weights(prior.hull.view_weights)  # the masks at hand are the finer ones
         else:
@@ -433,11 +433,16 @@ def _kept(path: Path, fingerprint: str) -> ObjectPrior | None:
         return None
 
 
-def _keep(prior: ObjectPrior, path: Path, fingerprint: str) -> None:
-    """Write the prior, then its fingerprint: a crash in between leaves a prior that is not used."""
+def _keep(prior: ObjectPrior, path: Path, fingerprint: str) -> ObjectPrior:
+    """Write the prior, then its fingerprint: a crash in between leaves a prior that is not used.
+
+    Returns:
+        The prior as it was written, at a file's precision: what a resumed run reads, and must do the same with.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     _mark(path).unlink(missing_ok=True)
     prior.save(path)
     part = path.with_name(f".{path.stem}.{os.getpid()}")
     part.write_text(fingerprint)
     os.replace(part, _mark(path))
+    return prior.load(path)

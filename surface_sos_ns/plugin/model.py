@@ -112,8 +112,8 @@ class SurfaceSOSModel(Model):
         self.training_views = TrainingViews(self.num_train_data, poses) if needed else None
         self.viewer_defaults = ViewerDefaults()
         self.viewer_controls = ViewerControls()
-        self._points: Tensor | None = None
-        self._background_points: Tensor | None = None
+        self._points: Tensor | None = None  # sparse ones, object frame
+        self._points_inside: Tensor | None = None  # of these, those in the object sphere
         self._need_so_far = Need.MATTE
 
     def claim_cores(self) -> None:
@@ -198,8 +198,8 @@ class SurfaceSOSModel(Model):
                 self.config.initial_fit_steps,
             )
         if lines is not None:
-            self._points = lines.points[lines.points.norm(dim=-1) < 1]
-            self._background_points = lines.points[self.scene.beside_hull(lines.points)]
+            self._points = lines.points
+            self._points_inside = lines.points[lines.points.norm(dim=-1) < 1]
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:  # type: ignore[override]
         """Render a bundle of rays: everything the losses need in training, images otherwise."""
@@ -209,7 +209,7 @@ class SurfaceSOSModel(Model):
         time = None if self.scene.deformation is None or ray_bundle.times is None else ray_bundle.times[..., 0]
         if self.training:
             assert ray_bundle.camera_indices is not None
-            probes = draw_probes(self.config.objective, self._points, self.device)
+            probes = draw_probes(self.config.objective, self._points_inside, self.device)
             rendering = self.scene.render(
                 origins, directions, ray_bundle.camera_indices[..., 0], probes=probes, time=time
             )
@@ -409,7 +409,7 @@ class SurfaceSOSModel(Model):
             mask,
             weight,
             view,
-            self._background_points,
+            self._points,
         )
         if self.training_views is not None:
             self.training_views.optimizer.get_loss_dict(losses)
