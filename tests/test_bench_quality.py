@@ -25,7 +25,7 @@ RECIPES = sorted((REPOSITORY / "configs" / "bench").glob("*.yaml"))
 LITE: dict[str, Any] = {"captures": ["toys/bear"], "methods": ["surface-sos-lite"]}
 TINY = {
     "pipeline.datamanager.train-num-rays-per-batch": 64,
-    "pipeline.model.initial-fit-steps": 10,
+    "pipeline.model.initial-fit-steps": 30,
     "pipeline.model.scene.foreground-grid.log2-entries": 12,
     "pipeline.model.scene.background-grid.log2-entries": 12,
     "pipeline.model.scene.cache-resolution": 24,
