@@ -218,6 +218,31 @@ def test_a_stopped_run_resumes_to_the_same_weights(config: SurfaceSOSTrainerConf
     assert_same(straight, resumed)
 
 
+def test_the_result_is_the_mean_of_the_weights_at_the_end(config: SurfaceSOSTrainerConfig) -> None:
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    def watched(trainer: SurfaceSOSTrainer) -> SurfaceSOSTrainer:
+        trainer.pipeline.datamanager.on_step = lambda step: seen.update({step: weights_and_rates(trainer)[0]})
+        return trainer
+
+    last = watched(make_trainer(config, timestamp="last", average_from=1.0))
+    last.train()
+    after_15, after_20 = seen[15], weights_and_rates(last)[0]
+    config.average_from = 0.6
+    straight = make_trainer(config, timestamp="straight")
+    straight.train()
+    for name in ("_model.table", "_model.gain"):
+        mean = (after_15[name] + after_20[name]) / 2
+        assert torch.allclose(straight.pipeline.state_dict()[name], mean, atol=1e-7), name
+        assert not torch.allclose(mean, after_20[name], atol=1e-4), "the two differ, or this shows nothing"
+    stopped = train_and_stop(config, 16, lambda: signal.raise_signal(signal.SIGTERM))
+    resumed = make_trainer(config, timestamp="second", load_dir=stopped.checkpoint_dir)
+    assert resumed.average.count == 1
+    resumed.train()
+    assert_same(straight, resumed)
+    assert resumed.average.count == 0, "an extended run begins anew"
+
+
 def test_losses_are_written_down_and_continue_after_a_resume(config: SurfaceSOSTrainerConfig) -> None:
     config.logging.steps_per_log = 4
     straight = make_trainer(config, timestamp="straight")

@@ -26,6 +26,7 @@ from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.viewer.viewer import Viewer
 
+from surface_sos_ns.averaging import WeightAverage
 from surface_sos_ns.plugin.checkpoints import (
     CheckpointError,
     find_checkpoint,
@@ -39,6 +40,9 @@ from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
+
+AVERAGE_EVERY = 5
+"""Steps between two weights that are averaged: neighbours are nearly alike, and each takes a pass over all tables."""
 
 
 @dataclass
@@ -58,6 +62,8 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
     """Machine configuration"""
     pipeline: SurfaceSOSPipelineConfig = field(default_factory=SurfaceSOSPipelineConfig)
     """Pipeline configuration"""
+    average_from: float = 0.95
+    """Fraction of the run from which on weights are averaged; their mean is the result. 1 takes the last step's."""
 
     def save_config(self) -> None:
         """Write config.yml, complete enough to render and evaluate the run from it.
@@ -130,6 +136,7 @@ class SurfaceSOSTrainer(Trainer):
         # Reentrant, because the set-up runs under it and may move a viewer control, whose hook takes it as well.
         self.train_lock = threading.RLock()  # type: ignore[assignment]
         self.steps_done = 0
+        self._average: WeightAverage | None = None  # there once the pipeline is
         self._random_state: dict[str, Any] | None = None
         self._loss_log = LossLog(self.base_dir / LOSS_FILE, config.logging.steps_per_log)
         self._stop_signal: signal.Signals | None = None
@@ -177,9 +184,22 @@ class SurfaceSOSTrainer(Trainer):
         """One training step; see nerfstudio's Trainer."""
         loss, losses, metrics = super().train_iteration(step)
         self.steps_done = step + 1
+        total = self.pipeline.model.config.total_steps
         if self.local_rank == 0:
-            self._loss_log.add(step, losses, metrics, last=self.steps_done == self.pipeline.model.config.total_steps)
+            self._loss_log.add(step, losses, metrics, last=self.steps_done == total)
+        if self.steps_done > self.config.average_from * total and self.steps_done % AVERAGE_EVERY == 0:
+            self.average.add()
+        if self.steps_done == total:
+            self.average.apply()
         return loss, losses, metrics
+
+    @property
+    def average(self) -> WeightAverage:
+        """The mean of what is trained over the last part of the run, as far as it has come."""
+        if self._average is None:
+            groups = self.pipeline.get_param_groups()
+            self._average = WeightAverage(parameter for group in groups.values() for parameter in group)
+        return self._average
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
@@ -202,6 +222,7 @@ class SurfaceSOSTrainer(Trainer):
             "scalers": self.grad_scaler.state_dict(),
             "total_steps": self.pipeline.model.config.total_steps,
             "random": random_state(),
+            "average": self.average.state_dict(),
         }
         save_checkpoint(self.checkpoint_dir, last_step, state, only_latest=self.config.save_only_latest_checkpoint)
 
@@ -217,6 +238,8 @@ class SurfaceSOSTrainer(Trainer):
         try:
             self.pipeline.load_pipeline(state["pipeline"], state["step"])
             self.optimizers.load_optimizers(state["optimizers"])
+            if "average" in state:  # a run of an earlier version has none
+                self.average.load_state_dict(state["average"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path} does not fit this model: resume with the method and the options it was trained with "
