@@ -687,6 +687,20 @@ class SurfaceSOS(nn.Module):
             found[index] = solid & supported & (self.label(seen) > 0) if votes else solid
         return found
 
+    @torch.no_grad()
+    def object_bounds(self) -> Tensor:
+        """(2, 3) lowest and highest corner of a box about the object, object frame, from the cached fields.
+
+        The object sphere's cube where they hold no object.
+        """
+        cache = self.cache
+        reach = cache.cell + (self._sway if self.deformation is not None else 0.0)
+        # What touches the surface is taken, or parts thinner than a cell would not be in the box.
+        cells = ((cache.sdf < reach) & (cache.gate > 0.5)).nonzero()
+        if not len(cells):
+            return torch.tensor([[-1.0], [1.0]], device=cache.sdf.device).expand(2, 3)
+        return torch.stack([cells.amin(0), cells.amax(0) + 1]) * cache.cell - 1.0
+
     # ------------------------------------------------------------------ start
 
     def initialise(

@@ -129,8 +129,8 @@ class SurfaceSOSModel(Model):
         return f"{self.scene.describe()} | {threads} thread{'s' if threads > 1 else ''}"
 
     def object_box(self) -> Tensor:
-        """(2, 3) lowest and highest corner of the object sphere's cube, world frame."""
-        return self.scene.centre + self.scene.radius * torch.tensor([[-1.0], [1.0]], device=self.device)
+        """(2, 3) lowest and highest corner of a box about the object, world frame, for nerfstudio's exporters."""
+        return self.scene.centre + self.scene.radius * self.scene.object_bounds()
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The scene model's groups, and the poses where they are refined."""
