@@ -7,6 +7,8 @@ invents little says more where it says object than where it says background.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,10 @@ class MaskReliability(nn.Module):
         rays = torch.zeros_like(self.counts[:, 0, 0]).index_add_(0, view, torch.ones_like(mask))
         self.counts.mul_(0.5 ** (rays / self.memory)[:, None, None])
         self.counts.index_add_(0, view, both)
+
+    def forget(self, views: Sequence[int]) -> None:
+        """Know nothing of some views' masks: they are others now."""
+        self.counts[list(views)] = 0.0
 
     def rates(self) -> tuple[Tensor, Tensor]:
         """(V,) shares of the background near the object, and of the object, that each mask covers."""

@@ -194,16 +194,21 @@ class PixelCache:
             masks: per view (H, W) float 0..1 of any size, resized to the view's, or None.
             weights: (N,) 0..1; a view without a mask gets 0 whatever its entry.
         """
-        values = torch.zeros(self.pixel_count, dtype=torch.uint8)
+        self.masks = torch.zeros(self.pixel_count, dtype=torch.uint8, device=self.images.device)
         for view, mask in enumerate(masks):
-            if mask is None:
-                continue
-            fitted = resized(np.array(mask, dtype=np.float32), int(self.widths[view]), int(self.heights[view]))
-            flat = np.rint(np.clip(fitted, 0, 1) * 255).astype(np.uint8).ravel()
-            values[int(self.starts[view]) : int(self.starts[view + 1])] = torch.from_numpy(flat)
-        self.masks = values.to(self.images.device)
+            if mask is not None:
+                self.set_mask(view, mask)
         self.mask_weights = torch.tensor([float(mask is not None) for mask in masks], device=self.images.device)
         self.set_weights(weights)
+
+    def set_mask(self, view: int, mask: np.ndarray) -> None:
+        """Replace the mask of one view, trusted fully: (H, W) float 0..1 of any size, resized to the view's."""
+        if self.masks is None:
+            self.masks = torch.zeros(self.pixel_count, dtype=torch.uint8, device=self.images.device)
+        fitted = resized(np.array(mask, dtype=np.float32), int(self.widths[view]), int(self.heights[view]))
+        flat = np.rint(np.clip(fitted, 0, 1) * 255).astype(np.uint8).ravel()
+        self.masks[int(self.starts[view]) : int(self.starts[view + 1])] = torch.from_numpy(flat)
+        self.mask_weights[view] = 1.0
 
     def indices(self, positions: Tensor) -> Tensor:
         """(R, 3) view, row and column of positions (R,)."""

@@ -27,6 +27,8 @@ from surface_sos_ns.compiled.threads import claim_cores, thread_count
 from surface_sos_ns.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
 from surface_sos_ns.plugin.look import Cut, Look, cut_open, mask_image, overlay_image
+from surface_sos_ns.plugin.own_masks import OwnMasks
+from surface_sos_ns.plugin.pipeline import say
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.plugin.viewer_controls import ViewerControls
 from surface_sos_ns.plugin.viewing import NEEDS, Need, ViewerDefaults, ViewImages, shown_in
@@ -63,6 +65,9 @@ class SurfaceSOSModelConfig(ModelConfig):
     """Fractions of the run at which m^P is re-estimated from the foreground."""
     probability_dilation: float = 0.02
     """How far beyond FoCoR's surface a refreshed m^P reaches, in object radii."""
+    mask_refresh: tuple[float, ...] = (0.15, 0.3, 0.45, 0.6, 0.75)
+    """Fractions of the run at which the object's own mattes take the place of the coarse masks that differ from them;
+    those that hardly do stay. Without any, the coarse masks vote to the end."""
     hull_slack: float = FULL.hull_slack
     """How far the voted hull's decision level is lowered for the start, as a fraction of the votes: colours carve
     surplus away more easily than they grow what is missing."""
@@ -95,7 +100,9 @@ def lite_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
 
 def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
     """Equations 1-12 as printed: SDFs everywhere, predicted alpha, mask loss at the start only."""
-    return replace(config, scene=paper_scene(config.scene), objective=paper_objective(config.objective))
+    return replace(
+        config, scene=paper_scene(config.scene), objective=paper_objective(config.objective), mask_refresh=()
+    )
 
 
 class SurfaceSOSModel(Model):
@@ -154,16 +161,24 @@ class SurfaceSOSModel(Model):
         # Adam's moments of table entries that are rarely hit decay into denormals, which are slow on CPUs.
         torch.set_flush_denormal(True)
         directory: Path | None = None if trainer is None else trainer.base_dir
-        prior = cast("Any", pipeline.datamanager).prepare(directory)
-        cameras = cast("Any", pipeline.datamanager).train_dataset.cameras
+        datamanager = cast("Any", pipeline.datamanager)
+        prior = datamanager.prepare(directory)
+        cameras = datamanager.train_dataset.cameras
         self._start(prior, cameras.camera_to_worlds[:, :3, 3])
         if self.training_views is not None:
             self.training_views.set(cameras)
         total = self.config.total_steps or (trainer.config.max_num_iterations if trainer is not None else 1)
         refresh = {int(fraction * total) for fraction in self.config.probability_refresh}
+        own_masks = OwnMasks(datamanager.train_cache, cameras, directory)
+        refreshes = {int(fraction * total): number for number, fraction in enumerate(self.config.mask_refresh, 1)}
+        done = [step for step in refreshes if trainer is not None and step < trainer._start_step]
+        if done:
+            own_masks.restore(self, refreshes[max(done)])
 
         def before(step: int) -> None:
             self.scene.set_progress(step / total)
+            if step in refreshes and step > 0:
+                say(own_masks.refresh(self, refreshes[step]))
             if step in refresh:
                 self.scene.refresh_probability(self.config.probability_dilation)
             if step % self.config.cache_interval == 0:
@@ -263,8 +278,13 @@ class SurfaceSOSModel(Model):
         return camera
 
     @torch.no_grad()
-    def images(self, camera: Cameras, names: Iterable[str]) -> dict[str, Tensor]:
+    def images(self, camera: Cameras, names: Iterable[str], smooth_edges: bool = True) -> dict[str, Tensor]:
         """Images (H, W, C) of one camera by name, see `NEEDS`; nothing is rendered that they do not need.
+
+        Args:
+            camera: (1,), world frame.
+            names: of the outputs.
+            smooth_edges: render more than one ray through the pixels of the object's outline.
 
         Raises:
             KeyError: there is no image of such a name.
@@ -275,7 +295,7 @@ class SurfaceSOSModel(Model):
             return {}
         rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
         with self._evaluating():
-            found = self._render_view(rays, need, smooth_edges=True)
+            found = self._render_view(rays, need, smooth_edges)
         return {name: found[name] for name in names}
 
     def get_outputs_for_camera_ray_bundle(  # type: ignore[override]

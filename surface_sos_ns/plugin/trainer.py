@@ -39,6 +39,7 @@ from surface_sos_ns.plugin.checkpoints import (
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
+from surface_sos_ns.plugin.own_masks import OWN_MASKS
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
 
 AVERAGE_EVERY = 5
@@ -253,9 +254,11 @@ class SurfaceSOSTrainer(Trainer):
         self.steps_done = self._start_step = state["step"] + 1
         self._random_state = state.get("random")
         self._loss_log.resume(path.parent.parent / LOSS_FILE, self._start_step)
-        # The masks training starts from: found again, they might differ in the last digits, and it takes a while.
-        for file in path.parent.parent.glob(f"{Path(PRIOR_FILE).stem}.*"):
-            if not (self.base_dir / file.name).exists():
+        # The masks training starts from: found again, they might differ in the last digits, and it takes a while. And
+        # those that took their place.
+        for file in path.parent.parent.iterdir():
+            kept = file.name.startswith((f"{Path(PRIOR_FILE).stem}.", f"{OWN_MASKS}_"))
+            if kept and not (self.base_dir / file.name).exists():
                 self.base_dir.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file, self.base_dir / file.name)
         say(f"Loaded {path}")
