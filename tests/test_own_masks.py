@@ -108,11 +108,11 @@ def test_batches_bring_the_new_masks_and_so_do_those_of_a_resumed_run(tmp_path: 
 
 
 def test_large_photos_are_not_rendered_at_full_size(tmp_path: Path) -> None:
-    size = (3 * MATTE_SIDE, 3 * MATTE_SIDE // 2)
+    size = (4 * MATTE_SIDE, 2 * MATTE_SIDE)
     folder = ball_capture(tmp_path, count=4, size=size, masks=False).save()
     data = manager(folder)
     cameras = data.train_dataset.cameras
-    matte = disc(40, MATTE_SIDE)[: MATTE_SIDE // 2]
+    matte = disc(60, MATTE_SIDE)[: MATTE_SIDE // 2]
     model: Any = Knowing({tuple(place): matte for place in cameras.camera_to_worlds[:, :, 3].tolist()}, len(cameras))
     OwnMasks(data.train_cache, cameras, None).refresh(model, 1)
     assert model.sizes == {(MATTE_SIDE, MATTE_SIDE // 2)}

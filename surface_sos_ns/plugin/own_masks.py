@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 OWN_MASKS = "own_masks"
 """How the names of the files begin that keep them; a number and .npz follow."""
-MATTE_SIDE = 480
-"""Longer side of the mattes in pixels, at most: they only have to be finer than what they replace."""
+MATTE_SIDE = 240
+"""Longer side of the mattes in pixels, at most. Where an outline is, the photos say; mattes of 0.6 times the photos' size
+led to the same masks, in half of the time."""
 AGREES = 0.9
 """IoU with its matte from which on a mask stays: it may be better than what a part of a run knows."""
 
