@@ -84,8 +84,9 @@ def test_batches_bring_the_new_masks_and_so_do_those_of_a_resumed_run(tmp_path: 
     model.scene.reliability.counts.fill_(5.0)
     run = tmp_path / "run"
     own = OwnMasks(cache, cameras, run)
-    said = own.refresh(model, 1)
-    assert said.startswith(f"masks: {count - 1} of {count} photos learn from the object's own mattes")
+    said: list[str] = []
+    own.refresh(model, 1, said.append)
+    assert said[0].startswith(f"masks: {count - 1} of {count} replaced by the object's own mattes")
     np.testing.assert_array_equal(cache.mask(0), given[0])
     for view in range(1, count):
         np.testing.assert_array_equal(cache.mask(view), moved[view])
@@ -94,7 +95,7 @@ def test_batches_bring_the_new_masks_and_so_do_those_of_a_resumed_run(tmp_path: 
     # What hardly differs from an own mask takes its place all the same.
     model.mattes[where[1]] = np.maximum(moved[1], np.roll(moved[1], 1, axis=1))
     assert (model.mattes[where[1]] > 0.5).sum() < 1.1 * (moved[1] > 0.5).sum()
-    own.refresh(model, 2)
+    own.refresh(model, 2, said.append)
     np.testing.assert_array_equal(cache.mask(1), model.mattes[where[1]])
     np.testing.assert_array_equal(cache.mask(0), given[0])
 
@@ -103,8 +104,29 @@ def test_batches_bring_the_new_masks_and_so_do_those_of_a_resumed_run(tmp_path: 
     resumed.restore(model, 2)
     assert again.train_cache.masks.equal(cache.masks) and again.train_cache.mask_weights.equal(cache.mask_weights)
     model.mattes[where[1]] = moved[1]
-    resumed.refresh(model, 3)
+    resumed.refresh(model, 3, said.append)
     np.testing.assert_array_equal(again.train_cache.mask(1), moved[1])
+
+
+def test_masks_that_all_agree_are_not_asked_about_again(tmp_path: Path) -> None:
+    data = manager(ball_capture(tmp_path / "capture", count=6).save())
+    cache, cameras = data.train_cache, data.train_dataset.cameras
+    given = [np.asarray(cache.mask(view)) for view in range(len(cache))]
+    places = [tuple(place) for place in cameras.camera_to_worlds[:, :, 3].tolist()]
+    model: Any = Knowing(
+        {place: np.float32(mask >= 0.5) for place, mask in zip(places, given, strict=True)}, len(cache)
+    )
+    said: list[str] = []
+    own = OwnMasks(cache, cameras, tmp_path / "run")
+    own.refresh(model, 1, said.append)
+    assert said[0].startswith(f"masks: none of {len(cache)} replaced")
+    model.mattes.clear()  # it can draw nothing more
+    own.refresh(model, 2, said.append)
+    resumed = OwnMasks(cache, cameras, tmp_path / "run")
+    resumed.restore(model, 1)
+    resumed.refresh(model, 2, said.append)
+    assert len(said) == 1
+    assert all(np.array_equal(cache.mask(view), mask) for view, mask in enumerate(given))
 
 
 def test_large_photos_are_not_rendered_at_full_size(tmp_path: Path) -> None:
@@ -112,11 +134,15 @@ def test_large_photos_are_not_rendered_at_full_size(tmp_path: Path) -> None:
     folder = ball_capture(tmp_path, count=4, size=size, masks=False).save()
     data = manager(folder)
     cameras = data.train_dataset.cameras
-    matte = disc(60, MATTE_SIDE)[: MATTE_SIDE // 2]
+    noise = np.random.default_rng(0).random((MATTE_SIDE // 2, MATTE_SIDE), np.float32)
+    matte = disc(60, MATTE_SIDE)[: MATTE_SIDE // 2] * (0.9 + 0.1 * noise)
     model: Any = Knowing({tuple(place): matte for place in cameras.camera_to_worlds[:, :, 3].tolist()}, len(cameras))
-    OwnMasks(data.train_cache, cameras, None).refresh(model, 1)
+    OwnMasks(data.train_cache, cameras, tmp_path / "run").refresh(model, 1, print)
     assert model.sizes == {(MATTE_SIDE, MATTE_SIDE // 2)}
     assert int(cameras.width[0]) == size[0], "the training cameras are as they were"
     mask = data.train_cache.mask(0)
     assert mask is not None and mask.shape == size[::-1]
-    assert (mask > 0.5).mean() == pytest.approx(matte.mean(), rel=0.01)
+    assert (mask > 0.5).mean() == pytest.approx((matte > 0.5).mean(), rel=0.01)
+    again = manager(folder)
+    OwnMasks(again.train_cache, cameras, tmp_path / "run").restore(model, 1)
+    assert again.train_cache.masks.equal(data.train_cache.masks), "to the last bit, enlarged as they are"

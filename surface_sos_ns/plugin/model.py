@@ -178,7 +178,7 @@ class SurfaceSOSModel(Model):
         def before(step: int) -> None:
             self.scene.set_progress(step / total)
             if step in refreshes and step > 0:
-                say(own_masks.refresh(self, refreshes[step]))
+                own_masks.refresh(self, refreshes[step], say)
             if step in refresh:
                 self.scene.refresh_probability(self.config.probability_dilation)
             if step % self.config.cache_interval == 0:

@@ -7,7 +7,7 @@ photos. What follows learns from those. Errors of single masks are gone then; wh
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 OWN_MASKS = "own_masks"
 """How the names of the files begin that keep them; a number and .npz follow."""
 MATTE_SIDE = 240
-"""Longer side of the mattes in pixels, at most. Where an outline is, the photos say; mattes of 0.6 times the photos' size
-led to the same masks, in half of the time."""
+"""Longer side of the mattes in pixels, at most. Where an outline is, the photos say: mattes of 0.6 times their size led
+to the same masks in half of the time."""
 AGREES = 0.9
 """IoU with its matte from which on a mask stays: it may be better than what a part of a run knows."""
 
@@ -42,18 +42,21 @@ class OwnMasks:
     def __init__(self, cache: PixelCache, cameras: Cameras, directory: Path | None):
         self.cache, self.cameras, self.directory = cache, cameras, directory
         self._own: set[int] = set()  # views whose masks have been replaced
+        self._settled = False  # all masks agreed with their mattes: they are good ones, and there is nothing to gain
 
-    def refresh(self, model: SurfaceSOSModel, number: int) -> str:
-        """Take over the mattes of the object as it is, for the `number`-th time; returns what was done, in words."""
+    def refresh(self, model: SurfaceSOSModel, number: int, say: Callable[[str], None]) -> None:
+        """Take over the mattes of the object as it is, for the `number`-th time, and say so."""
+        if self._settled:
+            return
         started = time.monotonic()
         mattes = [self._matte(model, view) for view in range(len(self.cache))]
         given = [None if view in self._own else self.cache.mask(view) for view in range(len(self.cache))]
         masks = choose_masks(given, mattes)
-        if self.directory is not None:
-            save_masks(self._path(number), masks)
         replaced = self._install(model, masks)
-        return (
-            f"masks: {replaced} of {len(masks)} photos learn from the object's own mattes from now on "
+        if self.directory is not None and (replaced or number == 1):
+            save_masks(self._path(number), masks)
+        say(
+            f"masks: {replaced or 'none'} of {len(masks)} replaced by the object's own mattes, which they differ from "
             f"({time.monotonic() - started:.0f} s)"
         )
 
@@ -64,15 +67,18 @@ class OwnMasks:
             ValueError: its file is missing or damaged; the message says what to do.
         """
         if self.directory is not None:
-            self._install(model, load_masks(self._path(number)), resumed=True)
+            # A refresh that changed nothing wrote no file, but for the first.
+            newest = next((n for n in range(number, 1, -1) if self._path(n).exists()), 1)
+            self._install(model, load_masks(self._path(newest)), resumed=True)
 
     def _matte(self, model: SurfaceSOSModel, view: int) -> np.ndarray:
-        """(H, W) float32 of a training view, of `MATTE_SIDE` at most."""
+        """(H, W) float32 of a training view, of `MATTE_SIDE` at most, as precise as the file that a resumed run reads."""
         camera = self.cameras[view : view + 1]
         side = float(max(camera.width.max(), camera.height.max()))
         if side > MATTE_SIDE:
             camera.rescale_output_resolution(MATTE_SIDE / side)
-        return model.images(camera, ["alpha"], smooth_edges=False)["alpha"][..., 0].cpu().numpy()
+        alpha = model.images(camera, ["alpha"], smooth_edges=False)["alpha"][..., 0].cpu().numpy()
+        return np.rint(alpha * 255).astype(np.uint8).astype(np.float32) / 255
 
     def _path(self, number: int) -> Path:
         assert self.directory is not None
@@ -81,6 +87,7 @@ class OwnMasks:
     def _install(self, model: SurfaceSOSModel, masks: Sequence[np.ndarray | None], resumed: bool = False) -> int:
         views = [view for view, mask in enumerate(masks) if mask is not None]
         self._own |= set(views)
+        self._settled = not self._own
         for view in views:
             self.cache.set_mask(view, np.asarray(masks[view]))
         if not resumed:  # a checkpoint knows what has been found out of them since
