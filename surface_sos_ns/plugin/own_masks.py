@@ -72,7 +72,7 @@ class OwnMasks:
             self._install(model, load_masks(self._path(newest)), resumed=True)
 
     def _matte(self, model: SurfaceSOSModel, view: int) -> np.ndarray:
-        """(H, W) float32 of a training view, of `MATTE_SIDE` at most, as precise as the file that a resumed run reads."""
+        """(H, W) float32 of a training view, `MATTE_SIDE` at most, as precise as the file that a resumed run reads."""
         camera = self.cameras[view : view + 1]
         side = float(max(camera.width.max(), camera.height.max()))
         if side > MATTE_SIDE:
