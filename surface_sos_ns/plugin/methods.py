@@ -84,6 +84,7 @@ _paper = replace(
     method_name="surface-sos-paper",
     max_num_iterations=PAPER.steps,
     steps_per_save=2_000,
+    average_from=1.0,
     pipeline=replace(_full.pipeline, model=paper_model(_model)),
 )
 
