@@ -22,6 +22,8 @@ GROUPS = {
     "pipeline.model.": "The model",
     "pipeline.datamanager.dataparser.": "The capture",
     "pipeline.datamanager.": "Rays",
+    "average_from": "The run",
+    "machine.device_type": "The run",
 }
 INTRODUCTION = """\
 # Options
