@@ -170,14 +170,15 @@ class SurfaceSOSModel(Model):
         total = self.config.total_steps or (trainer.config.max_num_iterations if trainer is not None else 1)
         refresh = {int(fraction * total) for fraction in self.config.probability_refresh}
         own_masks = OwnMasks(datamanager.train_cache, cameras, directory)
-        refreshes = {int(fraction * total): number for number, fraction in enumerate(self.config.mask_refresh, 1)}
+        steps = sorted({int(fraction * total) for fraction in self.config.mask_refresh} - {0})
+        refreshes = {step: number for number, step in enumerate(steps, 1)}
         done = [step for step in refreshes if trainer is not None and step < trainer._start_step]
         if done:
             own_masks.restore(self, refreshes[max(done)])
 
         def before(step: int) -> None:
             self.scene.set_progress(step / total)
-            if step in refreshes and step > 0:
+            if step in refreshes:
                 own_masks.refresh(self, refreshes[step], say)
             if step in refresh:
                 self.scene.refresh_probability(self.config.probability_dilation)
