@@ -16,6 +16,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
+from surface_sos_ns.plugin.ns_export import fill_unseen_space
 
 # Paths and commands are for copying: no line breaks of ours in them, and no brackets taken for markup.
 say = functools.partial(CONSOLE.print, markup=False, highlight=False, soft_wrap=True)
@@ -96,6 +97,7 @@ def _skip_broken_checkpoints_at_evaluation() -> None:
         say(f"{pipeline.device} | {pipeline.model.describe()}")  # type: ignore[operator]
         low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in pipeline.model.object_box())  # type: ignore[operator]
         say(f"The object lies within {low} and {high} (nerfstudio's frame, for ns-export's --bounding-box-min, -max)")
+        fill_unseen_space(pipeline.model)  # type: ignore[arg-type]
         return path, state["step"]
 
     eval_utils.eval_load_checkpoint = eval_load_checkpoint

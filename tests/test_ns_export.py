@@ -1,0 +1,48 @@
+"""nerfstudio's TSDF of an object that is seen from one side alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from surface_sos_ns.plugin.ns_export import fill_unseen_space
+
+CENTRE, RADIUS = torch.tensor([0.2, -0.1, 0.3]), 0.5  # of the object sphere; the ball has half of its size
+
+
+def half_seen(utils: Any, size: int = 40) -> Any:
+    """A volume about the ball in which cameras at x -> -infinity have seen what is before it, and beside it."""
+    box = torch.stack([CENTRE - RADIUS, CENTRE + RADIUS])
+    volume = utils.TSDF.from_aabb(box, torch.tensor([size, size, size]))
+    points = volume.voxel_coords.movedim(0, -1) - CENTRE
+    beside = points[..., 1:].norm(dim=-1)
+    front = -(0.25**2 - beside.square()).clamp(min=0).sqrt()  # where the ball begins along x
+    distance = torch.where(beside < 0.25, front - points[..., 0], torch.ones(()))
+    # A camera sees no further than a margin behind a surface, and none looks at the corner of the box.
+    seen = (distance > -volume.truncation) & (points[..., 1:].amin(-1) > -0.4)
+    volume.values[seen] = (distance[seen] / volume.truncation).clamp(-1, 1)
+    volume.weights[seen] = 1.0
+    return volume
+
+
+def test_what_no_photo_sees_is_the_object_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = pytest.importorskip("nerfstudio.exporter.tsdf_utils")
+    monkeypatch.setattr(utils.TSDF, "get_mesh", utils.TSDF.get_mesh)
+    walls = utils.TSDF.get_mesh(half_seen(utils)).vertices
+    assert float((walls - CENTRE).norm(dim=-1).max()) > 0.4, "without it there are walls"
+
+    def inside(points: torch.Tensor, time: torch.Tensor | None = None) -> torch.Tensor:
+        return points.norm(dim=-1) < 0.5  # of the object sphere's radius
+
+    scene: Any = SimpleNamespace(centre=CENTRE, radius=torch.tensor(RADIUS), deformation=None, inside=inside)
+    for _ in range(2):  # a second run that is loaded does not wrap the first one's
+        fill_unseen_space(SimpleNamespace(scene=scene))  # type: ignore[arg-type]
+    mesh = utils.TSDF.get_mesh(half_seen(utils))
+    away = (mesh.vertices - CENTRE).norm(dim=-1)
+    voxel = 2 * RADIUS / 40
+    np.testing.assert_allclose(away.numpy(), 0.25, atol=1.5 * voxel)
+    assert float((mesh.vertices - CENTRE)[:, 0].max()) > 0.2, "its back is there"
