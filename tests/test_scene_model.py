@@ -155,7 +155,6 @@ def test_the_object_probability_follows_the_foreground(started, dilation):
 # ------------------------------------------------------------------ rendering leaves no trace
 
 
-@torch.no_grad()
 def test_the_box_holds_the_ball_and_little_more(started):
     low, high = started.object_bounds()
     cell = 2.0 / TINY.cache_resolution
@@ -166,6 +165,7 @@ def test_the_box_holds_the_ball_and_little_more(started):
     assert nothing.object_bounds().tolist() == [[-1.0] * 3, [1.0] * 3]
 
 
+@torch.no_grad()
 def test_rendering_is_repeatable_and_changes_nothing(started):
     rays = rays_at(torch.rand(60, 2, generator=torch.Generator().manual_seed(2)) * 2 - 1)
     before = state(started)

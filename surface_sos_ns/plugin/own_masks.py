@@ -16,6 +16,7 @@ from nerfstudio.cameras.cameras import Cameras
 
 from surface_sos_ns.capture.images import resized
 from surface_sos_ns.files import written_whole
+from surface_sos_ns.pictures import intersection_over_union
 
 if TYPE_CHECKING:
     from surface_sos_ns.plugin.dataset import PixelCache
@@ -109,7 +110,7 @@ def choose_masks(given: Sequence[np.ndarray | None], mattes: Sequence[np.ndarray
         solid = matte >= 0.5
         if mask is not None:
             here = resized(mask, solid.shape[1], solid.shape[0]) >= 0.5
-            if np.count_nonzero(here & solid) >= AGREES * max(np.count_nonzero(here | solid), 1):
+            if intersection_over_union(here, solid) >= AGREES:
                 chosen.append(None)
                 continue
         chosen.append(matte)
