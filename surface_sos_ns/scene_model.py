@@ -39,6 +39,7 @@ from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_c
 from surface_sos_ns.sampling.importance import choose_sampler
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples, sample_rays
 from surface_sos_ns.schedules import geometric, ramp
+from surface_sos_ns.support_map import BackgroundView, SupportMap
 from surface_sos_ns.warm_start import SightLines, fit_to_hull, fit_to_points, surface_density
 
 
@@ -115,6 +116,8 @@ LEAST_SWAY = 0.1
 """Part of the deformation's bound that the object may move before it has been seen to move."""
 SWEPT_MOMENTS = 16
 """Moments of a clip at which a deforming object is looked at for what it sweeps."""
+STAIN = 1
+"""Cells of the cached foreground about the object whose view of what it stands on is worth nothing."""
 MIXED_DENSITY_BIAS = 5.0
 """Makes the density beyond the sphere start transparent where BaCo is an SDF inside only."""
 
@@ -136,6 +139,8 @@ class Rendering(NamedTuple):
     foreground: Tensor  # (R, 3) the object over black
     background: Tensor  # (R, 3) the clean plate: the background rendered alone
     background_confidence: Tensor  # (R,) how surely training has seen it; 0 in training and without `plate`
+    background_filled: Tensor  # (R,) share of it that the map of the support fills in; 0 likewise
+    shadow: Tensor  # (R,) share of the light on it that the object keeps away, made up for in it; 0 likewise
     depth: Tensor  # (R,) expected distance along the ray, object-frame units
     object_depth: Tensor  # (R,) the same of the object alone; where it is not seen, beyond the object's cube
     normal: Tensor  # (R, 3) weighted unit normals of the foreground
@@ -192,6 +197,7 @@ class SurfaceSOS(nn.Module):
         self.appearance = nn.Parameter(torch.zeros(max(views, 1), 6))
         self.cache = FieldCache(config.cache_resolution, config.background_cache_resolution, config.split == "votes")
         self.evidence = Evidence(config.evidence_resolution)
+        self.support_map = SupportMap()
         self.reliability = MaskReliability(max(views, 1))
         self.deformation: Deformation | None = None
         n = config.probability_resolution
@@ -485,16 +491,24 @@ class SurfaceSOS(nn.Module):
         colours = composite_colours(weights, rgb_f, rgb_b, Listed(unit, samples.near), compiled=self.compiled)
 
         background, confidence = colours.background, torch.zeros_like(weights.alpha)
+        filled = shadow = confidence
         if self.training:
             seen = weights.background.detach().reshape(-1)[samples.background]
             self.evidence.add(samples.points[samples.background], seen)
         elif plate:
             confidence = self._confidence(samples, weights.alone)
+            beside = BackgroundView(background, confidence, weights.alone, samples.edges)
+            background, filled, shadow = self.support_map.mend(origins, directions, beside)
             hidden = (weights.alpha > 1e-2).nonzero()[:, 0]
             if hidden.numel():
-                behind, known = self._clean_plate(origins[hidden], directions[hidden])
-                background = background.index_put((hidden,), behind)
-                confidence = confidence.index_put((hidden,), known)
+                rays = origins[hidden], directions[hidden]
+                behind = self.background_view(*rays)
+                mended = self.support_map.mend(*rays, behind)
+                background = background.index_put((hidden,), mended.colours)
+                confidence = confidence.index_put((hidden,), behind.confidence)
+                filled = filled.index_put((hidden,), mended.filled)
+                shadow = shadow.index_put((hidden,), mended.shadow)
+            confidence = confidence * (1.0 - filled)  # no photo shows what the map fills in
         gain, offset = self._appearance(view)
         none, alpha = origins.new_zeros(0, 3), weights.alpha[:, None]
         object_alone = self._to_display(colours.foreground / alpha.clamp(min=1e-3)) * alpha
@@ -504,6 +518,8 @@ class SurfaceSOS(nn.Module):
             foreground=object_alone * gain + offset * alpha,
             background=self._to_display(background) * gain + offset,
             background_confidence=confidence,
+            background_filled=filled,
+            shadow=shadow,
             depth=weights.depth,
             object_depth=_object_depth(weights.foreground.detach(), samples.edges, to_object),
             normal=colours.normal,
@@ -546,8 +562,8 @@ class SurfaceSOS(nn.Module):
         known.index_add_(0, at // per_ray, weights * self.evidence.confidence(samples.points[at]))
         return known / alone.sum(-1).clamp(min=1e-6)
 
-    def _clean_plate(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, 3) the background alone, sampled where the background is, and (R,) how surely it has been seen."""
+    def background_view(self, origins: Tensor, directions: Tensor) -> BackgroundView:
+        """What rays (R, 3) of the object frame see of the background alone, sampled where the background is."""
         samples = self._sample(origins, directions, replace(self._plan(), background_only=True))
         opacity, inputs, _ = self._background_opacity(samples, directions)
         none, ones = nothing(origins), samples.edges.new_ones(samples.edges.shape[0])
@@ -555,7 +571,35 @@ class SurfaceSOS(nn.Module):
         rgb = self._background_colour(samples, inputs, directions, weights.alone)
         blank = nothing(origins, 3)
         colours = composite_colours(weights, blank, rgb, blank, compiled=self.compiled)
-        return colours.background, self._confidence(samples, weights.alone)
+        return BackgroundView(
+            colours.background, self._confidence(samples, weights.alone), weights.alone, samples.edges
+        )
+
+    @torch.no_grad()
+    def map_support(self, cameras: Tensor, chunk: int = 1 << 13) -> bool:
+        """Map what the object stands on, for clean plates; from the trained fields.
+
+        Args:
+            cameras: (V, 3) centres of the training views, world frame.
+            chunk: rays rendered at once.
+
+        Returns:
+            Whether it stands on a plane.
+        """
+
+        def look(origins: Tensor, directions: Tensor) -> BackgroundView:
+            parts = zip(origins.split(chunk), directions.split(chunk), strict=True)
+            return BackgroundView(*map(torch.cat, zip(*(self.background_view(*part) for part in parts), strict=True)))
+
+        cache, training = self.cache, self.training
+        solid = (cache.sdf < 0) & (cache.gate > 0.5)
+        cells = STAIN + math.ceil(self._sway / cache.cell) if self.deformation is not None else STAIN
+        around = F.max_pool3d(solid[None].float(), 2 * cells + 1, stride=1, padding=cells)[0] > 0
+        self.eval()
+        try:
+            return self.support_map.make(look, solid, around, (cameras.to(self.centre) - self.centre) / self.radius)
+        finally:
+            self.train(training)
 
     def _to_light(self, colours: Tensor) -> Tensor:
         """What the colours of samples add to a ray."""

@@ -78,6 +78,7 @@ class BallRun(Run):
             "foreground": alpha * COLOUR,
             "background": behind,
             "background_confidence": 0.25 + 0.5 * alpha,
+            "shadow": np.zeros_like(alpha),
             "rgb": alpha * COLOUR + (1 - alpha) * behind,
         }
         return {name: images[name].astype(np.float32) for name in names}

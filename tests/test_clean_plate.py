@@ -70,7 +70,7 @@ def test_known_pixels_stay_and_unknown_ones_come_from_around_them() -> None:
     confidence[10:20, 12:24] = 0.0
     damaged = ramp.clone()
     damaged[10:20, 12:24] = torch.tensor([0.0, 5.0, 0.0])
-    filled, _ = complete(damaged, confidence, torch.zeros(29, 37))
+    filled = complete(damaged, confidence)
     known = confidence > 0
     assert torch.allclose(filled[known], ramp[known], atol=1e-6)
     assert float((filled - ramp)[~known].abs().max()) < 0.2  # of a hole a third as wide as the ramp; unfilled, it is 5
@@ -83,49 +83,8 @@ def test_a_half_known_pixel_is_mixed_and_an_unknown_picture_is_left_alone() -> N
     confidence = torch.ones(8, 8)
     confidence[3, 3] = 0.45  # half way from a guess to known
     nothing = torch.zeros(8, 8)
-    mixed, said = complete(image, confidence, nothing)
-    assert float(mixed[3, 3]) == pytest.approx(0.5, abs=0.1)
-    assert torch.equal(said, confidence)
-    assert torch.equal(complete(image, nothing, nothing)[0], image)
-
-
-def test_contact_is_filled_in_from_further_off_and_said_to_be_a_guess() -> None:
-    """A dark ring about a hidden disc, of which the object covers all but the front; a hole elsewhere has no ring."""
-    size, rows, columns = 200, *torch.meshgrid(torch.arange(200.0), torch.arange(200.0), indexing="ij")
-    away = ((rows - 100) ** 2 + (columns - 80) ** 2).sqrt()
-    other = ((rows - 100) ** 2 + (columns - 160) ** 2).sqrt()
-    image = torch.full((size, size, 3), 0.6)
-    image[away < 13] = 0.1  # the ring, and what was made up inside it
-    image[other < 15] = 0.1
-    confidence = torch.ones(size, size)
-    confidence[(away < 8) | (other < 8)] = 0.0
-    alpha = ((rows < 105) & (columns < 140)).float()  # the lower parts of the first ring are in view
-    filled, said = complete(image, confidence, alpha)
-    shown = (rows > 110) & (away < 13)  # further than the silhouette's reach below the object
-    assert torch.allclose(filled[shown], image[shown]) and bool((said[shown] == 1).all())
-    upper = (rows < 95) & (away < 13)
-    assert float((filled - 0.6)[upper].abs().max()) < 0.15  # unfilled it is 0.5
-    assert bool((said[upper] == 0).all())
-    beside = (other > 11) & (other < 15)
-    assert torch.allclose(filled[beside], image[beside]) and bool((said[beside] == 1).all())
-    # A large object: from a twentieth of the picture outside what it hides all is left as it is.
-    confidence[away < 60] = 0.0
-    filled, said = complete(image, confidence, torch.ones(size, size))
-    assert bool((said[(away > 71) & (other > 20)] == 1).all()) and bool((said[away < 68] == 0).all())
-
-
-def test_a_stain_amid_a_hidden_part_goes_with_it_and_what_is_seen_through_it_stays() -> None:
-    """Two rings that hide all about their middles: one's middle is half known, the other's is seen."""
-    rows, columns = torch.meshgrid(torch.arange(120.0), torch.arange(240.0), indexing="ij")
-    image, confidence = torch.full((120, 240, 3), 0.6), torch.ones(120, 240)
-    for column, middle in ((60, 0.7), (180, 1.0)):
-        away = ((rows - 60) ** 2 + (columns - column) ** 2).sqrt()
-        image[away < 14] = 0.1
-        confidence[away < 14] = 0.0
-        confidence[away < 6] = middle
-    filled, said = complete(image, confidence, torch.ones(120, 240))
-    assert float((filled - 0.6)[60, 60].abs().max()) < 0.02 and float(said[60, 60]) == 0
-    assert torch.allclose(filled[60, 180], image[60, 180], atol=1e-3) and float(said[60, 180]) == 1
+    assert float(complete(image, confidence)[3, 3]) == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(complete(image, nothing), image)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (6, 8)])
@@ -133,6 +92,4 @@ def test_any_size_of_one_colour_keeps_its_colour(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     confidence = torch.rand(size)
     confidence[0, 0] = 1.0
-    assert torch.allclose(
-        complete(torch.full((*size, 3), 0.3), confidence, torch.rand(size))[0], torch.tensor(0.3), atol=1e-5
-    )
+    assert torch.allclose(complete(torch.full((*size, 3), 0.3), confidence), torch.tensor(0.3), atol=1e-5)

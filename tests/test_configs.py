@@ -212,12 +212,13 @@ def test_output_table_is_complete() -> None:
         scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2, metadata={}
     )
     rays = RayBundle(
-        origins=torch.tensor([[0.0, 0.0, 3.0]]),
-        directions=torch.tensor([[0.0, 0.0, -1.0]]),
-        pixel_area=torch.ones(1, 1),
+        origins=torch.tensor([0.0, 0.0, 3.0]).expand(2, 2, 3),
+        directions=torch.tensor([0.0, 0.0, -1.0]).expand(2, 2, 3),
+        pixel_area=torch.ones(2, 2, 1),
     )
     with torch.no_grad():
-        outputs = model.eval().get_outputs(rays)
+        outputs = model.eval().get_outputs_for_camera_ray_bundle(rays)
+        assert outputs["background"].shape == (2, 2, 3)
     assert names_in_table("Outputs") == {*outputs, "rgba"}
 
 

@@ -23,9 +23,9 @@ from torch import nn
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 PICTURES = (
     *("mask", "alpha", "background", "background_confidence", "foreground", "overlay", "rgb", "depth", "normals"),
-    *("object_depth", "accumulation", "rgba"),
+    *("object_depth", "accumulation", "rgba", "shadow"),
 )
-ONE_CHANNEL = ("alpha", "background_confidence", "depth", "object_depth", "accumulation")
+ONE_CHANNEL = ("alpha", "background_confidence", "shadow", "depth", "object_depth", "accumulation")
 FIGURES = {
     *("mask_iou", "mask_iou_bg", "mask_miou", "mask_acc", "mask_sad", "mask_mse", "mask_ari"),
     *("mask_edge_sad", "mask_edge_mse", "clean_plate_psnr", "psnr", "ssim"),

@@ -86,7 +86,7 @@ def test_each_view_is_rendered_once_and_only_as_far_as_needed(run: BallRun, tmp_
     assert run.asked == [["alpha"]] * 4
     run.asked.clear()
     write_export(run, settings(tmp_path / "all", "all"))
-    assert run.asked == [["alpha", "background", "background_confidence"]] * 4
+    assert run.asked == [["alpha", "background", "background_confidence", "shadow"]] * 4
 
 
 def test_coco_masks_decode_to_the_masks(run: BallRun, truth: list[np.ndarray], tmp_path: Path) -> None:
@@ -160,12 +160,28 @@ def test_clean_plates_keep_the_photo_and_show_what_is_behind_the_object_at_its_e
     apart = np.hypot(x - 80, y - 60)
     exposure = np.array([1.1, 1.0, 0.8], np.float32)
     photo = np.where(apart[..., None] < 20, 0.9, plate * exposure)
-    done = completed_photo(photo, plate, (apart < 20).astype(np.float32))
+    none = np.zeros((120, 160), np.float32)
+    done = completed_photo(photo, plate, (apart < 20).astype(np.float32), none)
     assert (done[apart > 30] == photo[apart > 30]).all()
     assert np.abs(done - plate * exposure)[apart <= 30].max() < 2e-3, "no object, no seam, no change of colour"
-    assert (completed_photo(photo, plate, np.zeros((120, 160), np.float32)) == photo).all()
+    assert (completed_photo(photo, plate, none, none) == photo).all()
     soft = np.clip(20 - apart, 0, 1).astype(np.float32) * 0.6  # a matte that is soft all over
-    assert np.abs(completed_photo(photo, plate, soft) - plate * exposure)[apart <= 30].max() < 2e-3
+    assert np.abs(completed_photo(photo, plate, soft, none) - plate * exposure)[apart <= 30].max() < 2e-3
+
+
+def test_clean_plates_have_no_shadow_inside_or_outside_the_silhouette() -> None:
+    y, x = np.mgrid[:120, :160]
+    apart = np.hypot(x - 80, y - 60)
+    shadow = (0.5 * np.clip(2 - apart / 25, 0, 1)).astype(np.float32)  # beyond 50 pixels there is none
+    lit = np.random.default_rng(0).uniform(0.3, 0.9, (120, 160, 3)).astype(np.float32)
+    # Light goes with display values nearly as their square.
+    light = lit * (lit + 0.1) / 1.1 * (1 - shadow[..., None])
+    photo = (np.sqrt(1.1 * light + 0.05**2) - 0.05).astype(np.float32)
+    assert np.abs(photo - lit).max() > 0.2
+    photo[apart < 20] = 0.05
+    done = completed_photo(photo, lit, (apart < 20).astype(np.float32), shadow)
+    assert np.abs(done - lit).max() < 2e-3
+    assert (done[apart > 52] == photo[apart > 52]).all()
 
 
 def test_exported_clean_plates_and_their_confidence(run: BallRun, truth: list[np.ndarray], tmp_path: Path) -> None:
@@ -449,7 +465,7 @@ def test_more_can_be_asked_of_the_same_export_but_not_something_else(run: BallRu
     before = files(tmp_path)
     run.asked.clear()
     write_export(run, settings(tmp_path, "masks", "clean-plates"))
-    assert run.asked == [["alpha", "background", "background_confidence"]] * 4
+    assert run.asked == [["alpha", "background", "background_confidence", "shadow"]] * 4
     assert all(files(tmp_path)[name] == when for name, when in before.items() if name.startswith("masks/"))
     with pytest.raises(ExportError, match="lens original, this one is with undistorted.*--overwrite"):
         write_export(run, settings(tmp_path, "masks", lens="undistorted"))

@@ -74,13 +74,13 @@ def _cameras(count: int = 18) -> Views:
 def test_support_plane():
     views = _cameras()
     _, _, points = _scene(views)
-    plane = find_support_plane(views, points.xyz, ObjectSphere(BALL, 1.0))
+    plane = find_support_plane(views.centres(), points.xyz, ObjectSphere(BALL, 1.0))
     assert plane is not None
     np.testing.assert_allclose(plane.normal, [0, 0, 1], atol=0.02)
     assert abs(plane.offset) < 0.02
     assert (plane.height(views.centres()) > 0).all()
     # A ball alone has no plane that carries it.
-    assert find_support_plane(views, points.xyz[:300], ObjectSphere(BALL, 1.0)) is None
+    assert find_support_plane(views.centres(), points.xyz[:300], ObjectSphere(BALL, 1.0)) is None
 
 
 def test_the_hull_ends_at_the_plane_that_carries_the_object():
@@ -102,7 +102,7 @@ def test_a_plane_that_would_cut_off_what_is_seen_does_not_carry_the_object():
     _, masks, points = _scene(views)
     raised = SparsePoints(points.xyz + np.array([0.0, 0.0, 0.6]), points.rgb, points.track_length)
     sphere = ObjectSphere(BALL, 0.8)
-    plane = find_support_plane(views, raised.xyz[300:], sphere)
+    plane = find_support_plane(views.centres(), raised.xyz[300:], sphere)
     assert plane is not None and abs(plane.offset - 0.6) < 0.02  # through the ball's middle
     named = {"object_point": sphere.centre, "object_radius": sphere.radius, "resolution": 64}
     with_plane, without = (build_object_prior(views, masks, given, **named) for given in (raised, None))

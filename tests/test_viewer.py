@@ -28,6 +28,7 @@ OUTPUTS = (
     "foreground",
     "background",
     "background_confidence",
+    "shadow",
     "overlay",
     "depth",
     "object_depth",

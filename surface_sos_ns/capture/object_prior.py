@@ -17,8 +17,10 @@ from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.support import above, find_support_plane
 from surface_sos_ns.capture.views import Views
 
-__all__ = ["LOW_CONFIDENCE", "ObjectPrior", "build_object_prior"]
+__all__ = ["GIVEN", "LOW_CONFIDENCE", "ObjectPrior", "build_object_prior"]
 
+GIVEN = "coarse masks"
+"""Source of masks that came with the capture."""
 LOW_CONFIDENCE = 0.5
 """Mean IoU of masks and vote below which the object was probably not found."""
 
@@ -42,7 +44,7 @@ class ObjectPrior:
         masks: N coarse masks (H, W) float32 in [0, 1]; None where a view has none.
         points: sparse points, or None.
         confidence: mean IoU of the masks with the hull's projection, in [0, 1].
-        source: "coarse masks", or what made them where the capture has none: "masks by selfment", "masks by prior".
+        source: `GIVEN`, or what made them where the capture has none: "masks by selfment", "masks by prior".
     """
 
     sphere: ObjectSphere
@@ -51,6 +53,11 @@ class ObjectPrior:
     points: SparsePoints | None
     confidence: float
     source: str
+
+    @property
+    def masks_given(self) -> bool:
+        """Whether the capture came with the masks."""
+        return self.source == GIVEN
 
     def save(self, path: Path) -> None:
         """Writes one ``.npz``; atomically, so that a reader never meets half a file. Masks are kept in 8 bits."""
@@ -141,7 +148,7 @@ def build_object_prior(
     object_point: Sequence[float] | np.ndarray | None = None,
     object_radius: float | None = None,
     resolution: int = 128,
-    source: str = "coarse masks",
+    source: str = GIVEN,
     progress: Callable[[str], None] | None = None,
 ) -> ObjectPrior:
     """Finds the object of a capture in its masks: the sphere comes from them and the hull is their vote.
@@ -184,7 +191,7 @@ def _down_to_support(hull: VoteGrid, sphere: ObjectSphere, views: Views, points:
     Beneath the object, out of sight, silhouettes of cameras above leave a cone of it. What photos show of the object
     does not change with it; where it does, this plane is not what the object stands on, and the hull stays as it is.
     """
-    plane = find_support_plane(views, points.xyz, sphere)
+    plane = find_support_plane(views.centres(), points.xyz, sphere)
     standing = above(hull, sphere, plane, -SUNK * sphere.radius)
     if standing is hull:
         return hull

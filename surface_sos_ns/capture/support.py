@@ -8,7 +8,6 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.hull import VoteGrid, voxel_centres
-from surface_sos_ns.capture.views import Views
 
 
 @dataclass(frozen=True)
@@ -24,15 +23,15 @@ class SupportPlane:
         return points @ self.normal - self.offset
 
 
-def find_support_plane(views: Views, points: np.ndarray, sphere: ObjectSphere) -> SupportPlane | None:
+def find_support_plane(cameras: np.ndarray, points: np.ndarray, sphere: ObjectSphere) -> SupportPlane | None:
     """RANSAC for the plane that carries the object.
 
     The plane has to hold a fair share of the points around the object, spread beyond the object, with all the cameras
     and next to all points on one side.
 
     Args:
-        views: world frame.
-        points: (P, 3) sparse points, world frame.
+        cameras: (V, 3) their centres, world frame.
+        points: (P, 3) on what the cameras see, world frame.
         sphere: where the object roughly is.
 
     Returns:
@@ -46,7 +45,6 @@ def find_support_plane(views: Views, points: np.ndarray, sphere: ObjectSphere) -
     if len(candidates) > 4000:
         candidates = candidates[np.sort(generator.choice(len(candidates), 4000, replace=False))]
     tolerance = 0.05 * sphere.radius
-    centres = views.centres()
     best: tuple[float, np.ndarray, float] | None = None
     for _ in range(800):
         a, b, c = candidates[generator.choice(len(candidates), 3, replace=False)]
@@ -56,9 +54,9 @@ def find_support_plane(views: Views, points: np.ndarray, sphere: ObjectSphere) -
             continue
         normal = normal / length
         offset = float(normal @ a)
-        if (centres @ normal - offset).mean() < 0:
+        if (cameras @ normal - offset).mean() < 0:
             normal, offset = -normal, -offset
-        if (centres @ normal > offset).mean() < 0.9:
+        if (cameras @ normal > offset).mean() < 0.9:
             continue
         height = candidates @ normal - offset
         on_plane = np.abs(height) < tolerance

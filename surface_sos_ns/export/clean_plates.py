@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
+
+from surface_sos_ns.rendering.light import to_display, to_light
 
 __all__ = ["completed_photo"]
 
@@ -14,20 +17,23 @@ MOST_EXPOSURE = 1.5
 """By how much exposures may differ, at most."""
 
 
-def completed_photo(photo: np.ndarray, plate: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def completed_photo(photo: np.ndarray, plate: np.ndarray, alpha: np.ndarray, shadow: np.ndarray) -> np.ndarray:
     """The photo where the object is not, the rendered background where it is, and a soft transition around it.
 
-    The background is rendered at the mean exposure and white balance; it is brought to the photo's, by a factor per
-    channel, from the pixels of the transition, where both show the same.
+    The photo gets the light back that the object keeps away, as the background has. The background is rendered at the
+    mean exposure and white balance; it is brought to the photo's, by a factor per channel, from the pixels of the
+    transition, where both show the same.
 
     Args:
         photo: (H, W, 3) float, 0 to 1.
         plate: (H, W, 3) float, 0 to 1, rendered.
         alpha: (H, W) float, 0 to 1, the matte.
+        shadow: (H, W) float, 0 to 1, share of the light that the object keeps away.
 
     Returns:
-        (H, W, 3) float32; the photo, bit for bit, beyond the transition.
+        (H, W, 3) float32; the photo, bit for bit, beyond the transition and the shadow.
     """
+    photo = np.where(shadow[..., None] > 0, _in_full_light(photo, shadow), photo)
     reach = max(2, round(REACH * max(alpha.shape)))
     # Dilated by more than the blur reaches, so that the matte itself is all plate.
     near = cv2.dilate(np.minimum(1.0, alpha * 2).astype(np.float32), _disc(2 * reach))
@@ -36,6 +42,11 @@ def completed_photo(photo: np.ndarray, plate: np.ndarray, alpha: np.ndarray) -> 
     if around.any():
         plate = np.clip(plate * _exposure(photo[around], plate[around]), 0, 1)
     return np.where(weight > 0, photo + weight * (plate - photo), photo).astype(np.float32)
+
+
+def _in_full_light(photo: np.ndarray, shadow: np.ndarray) -> np.ndarray:
+    light = to_light(torch.as_tensor(photo)) / (1.0 - torch.as_tensor(shadow)[..., None]).clamp(min=1e-3)
+    return to_display(light).clamp(0, 1).numpy()
 
 
 def _exposure(photo: np.ndarray, plate: np.ndarray) -> np.ndarray:

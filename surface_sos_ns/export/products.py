@@ -75,7 +75,7 @@ def products(run: Run, settings: Export) -> list[Product]:
         Product(CUTOUTS, "cutouts", ("alpha",) if photos else ("alpha", "foreground"), _cutout),
     ]
     if photos and settings.plates == "composited":
-        found.append(Product(PLATES, "clean-plates", ("background", "alpha"), _completed))
+        found.append(Product(PLATES, "clean-plates", ("background", "shadow", "alpha"), _completed))
     else:
         found.append(Product(PLATES, "clean-plates", ("background",), _plate))
     found.append(Product(CONFIDENCE, "clean-plates", ("background_confidence",), _confidence))
@@ -110,7 +110,8 @@ def _cutout(pictures: Pictures) -> bytes:
 
 def _completed(pictures: Pictures) -> bytes:
     assert pictures.photo is not None
-    return _colours(completed_photo(pictures.photo(), pictures.rendered["background"], pictures.alpha))
+    plate, shadow = pictures.rendered["background"], pictures.rendered["shadow"][..., 0]
+    return _colours(completed_photo(pictures.photo(), plate, pictures.alpha, shadow))
 
 
 def _plate(pictures: Pictures) -> bytes:

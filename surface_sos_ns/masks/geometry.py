@@ -182,7 +182,7 @@ def sort_points(
         unseen = np.zeros((0, len(views)), bool)
         return SortedPoints(sphere, nothing, nothing, unseen, unseen, None)
     shared = views.inside(views.project(points.xyz)[0]).mean(axis=0)
-    plane = find_support_plane(views, points.xyz, sphere)
+    plane = find_support_plane(views.centres(), points.xyz, sphere)
     standing = shared > 0.3
     if plane is not None:
         standing &= plane.height(points.xyz) > 1.5 * plane.tolerance

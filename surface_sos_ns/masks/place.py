@@ -53,7 +53,7 @@ def object_place(photos: Photos) -> ObjectPlace:
     points, seen = np.zeros((0, 3)), np.zeros((0, len(views)), bool)
     if photos.points is not None and photos.points.visibility is not None:
         near = np.linalg.norm(photos.points.xyz - sphere.centre, axis=1) < 0.7 * sphere.radius
-        plane = find_support_plane(views, photos.points.xyz, sphere)
+        plane = find_support_plane(views.centres(), photos.points.xyz, sphere)
         if plane is not None:
             near &= plane.height(photos.points.xyz) > 1.5 * plane.tolerance
         points, seen = photos.points.xyz[near], photos.points.visibility[near]

@@ -282,7 +282,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
             prior = self._find_object(views, cache_dir)
             if path is not None:
                 prior = _keep(prior, path, fingerprint)
-        if prior.source == "coarse masks":
+        if prior.masks_given:
             self.train_cache.set_weights(prior.hull.view_weights)  # the masks at hand are the finer ones
         else:
             self.train_cache.set_masks(list(prior.masks), prior.hull.view_weights)
@@ -311,7 +311,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         return cache
 
     def _find_object(self, views: Views, cache_dir: Path | None) -> ObjectPrior:
-        from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE, build_object_prior
+        from surface_sos_ns.capture.object_prior import GIVEN, LOW_CONFIDENCE, build_object_prior
         from surface_sos_ns.capture.points import triangulate_points
 
         metadata = self.train_dataset.metadata
@@ -331,7 +331,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         points_cache = None if cache_dir is None else Path(cache_dir) / "sparse_points.npz"
         if points is None:
             points = triangulate_points(images, small, points_cache, progress=_say)
-        origin = "coarse masks"
+        origin = GIVEN
         if not shown:
             masks, origin = self._first_masks(images, small, points, point, hint.radius)
         prior = build_object_prior(

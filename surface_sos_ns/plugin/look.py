@@ -101,7 +101,8 @@ def cut_open(images: dict[str, Tensor], cut: Cut, inside: Tensor) -> dict[str, T
     opened = dict(images)
     for name in images.keys() & face.keys():
         opened[name] = torch.where(inside, face[name].to(images[name]), images[name])
-    for name in opened.keys() & {"alpha", "rgb", "foreground", "accumulation", "background", "background_confidence"}:
+    layers = {"alpha", "rgb", "foreground", "accumulation", "background", "background_confidence", "shadow"}
+    for name in opened.keys() & layers:
         opened[name] = opened[name] * seen
     if "depth" in images:
         depth = opened["depth"] + cut.distance

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -41,6 +42,9 @@ from surface_sos_ns.warm_start import camera_distance, sight_lines
 if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
 
+PLATE = ("background", "background_confidence", "background_filled", "shadow")
+"""Outputs that take what the object hides; `background_filled` only until a view is completed."""
+
 _need: contextvars.ContextVar[Need] = contextvars.ContextVar("need", default=Need.PLATE)
 _rendered: contextvars.ContextVar[Callable[[int], None] | None] = contextvars.ContextVar("rendered", default=None)
 
@@ -68,6 +72,9 @@ class SurfaceSOSModelConfig(ModelConfig):
     mask_refresh: tuple[float, ...] = (0.15, 0.3, 0.45, 0.6, 0.75)
     """Fractions of the run at which the object's own mattes take the place of the coarse masks that differ from them;
     those that hardly do stay. Without any, the coarse masks vote to the end."""
+    support_map: bool = True
+    """At the end of the run, map the plane that carries the object: clean plates are completed on it, alike in all
+    views, and get the light back that the object keeps away. Without it they keep the object's shadow."""
     hull_slack: float = FULL.hull_slack
     """How far the voted hull's decision level is lowered for the start, as a fraction of the votes: colours carve
     surplus away more easily than they grow what is missing."""
@@ -101,7 +108,11 @@ def lite_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
 def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
     """Equations 1-12 as printed: SDFs everywhere, predicted alpha, mask loss at the start only."""
     return replace(
-        config, scene=paper_scene(config.scene), objective=paper_objective(config.objective), mask_refresh=()
+        config,
+        scene=paper_scene(config.scene),
+        objective=paper_objective(config.objective),
+        mask_refresh=(),
+        support_map=False,
     )
 
 
@@ -169,7 +180,7 @@ class SurfaceSOSModel(Model):
             self.training_views.set(cameras)
         total = self.config.total_steps or (trainer.config.max_num_iterations if trainer is not None else 1)
         refresh = {int(fraction * total) for fraction in self.config.probability_refresh}
-        own_masks = OwnMasks(datamanager.train_cache, cameras, directory)
+        own_masks = OwnMasks(datamanager.train_cache, cameras, directory, prior.masks_given)
         steps = sorted({int(fraction * total) for fraction in self.config.mask_refresh} - {0})
         refreshes = {step: number for number, step in enumerate(steps, 1)}
         done = [step for step in refreshes if trainer is not None and step < trainer._start_step]
@@ -191,6 +202,7 @@ class SurfaceSOSModel(Model):
             if step + 1 >= total:
                 self.scene.set_progress(1.0)
                 self.scene.update_cache()
+                self._map_support(cameras.camera_to_worlds[:, :3, 3])
 
         return [
             TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], before, update_every_num_iters=1),
@@ -217,6 +229,15 @@ class SurfaceSOSModel(Model):
             self._points = lines.points
             self._points_inside = lines.points[lines.points.norm(dim=-1) < 1]
 
+    def _map_support(self, cameras: Tensor) -> None:
+        """Map what the object stands on, and say so."""
+        if not self.config.support_map or self.config.scene.background == "directional":
+            return
+        started = monotonic()
+        found = self.scene.map_support(cameras)
+        what = "mapped" if found else "none found: clean plates are completed view by view, with the object's shadow"
+        say(f"what the object stands on: {what} ({monotonic() - started:.0f} s)")
+
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:  # type: ignore[override]
         """Render a bundle of rays: everything the losses need in training, images otherwise."""
         if self.training and self.training_views is not None:
@@ -238,7 +259,7 @@ class SurfaceSOSModel(Model):
                 return _matte_images(self.scene.matte(origins, directions, time=time))
             images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE, time=time))
         if need is not Need.PLATE:
-            for name in ("background", "background_confidence"):  # without what the object hides they are not that
+            for name in PLATE:  # without what the object hides they are not that
                 del images[name]
         return images
 
@@ -253,6 +274,8 @@ class SurfaceSOSModel(Model):
             "foreground": rendering.foreground.clamp(0, 1),
             "background": rendering.background.clamp(0, 1),
             "background_confidence": rendering.background_confidence[:, None],
+            "background_filled": rendering.background_filled[:, None],
+            "shadow": rendering.shadow[:, None],
             "overlay": overlay_image(rgb, alpha),
             "depth": rendering.depth[:, None] * self.scene.radius,
             "object_depth": rendering.object_depth[:, None] * self.scene.radius,
@@ -346,9 +369,8 @@ class SurfaceSOSModel(Model):
             self._smooth_edges(rays, images, need)
         if need is Need.PLATE:
             with _without_interruption():
-                confidence, alpha = (images[name][..., 0] for name in ("background_confidence", "alpha"))
-                images["background"], confidence = complete(images["background"], confidence, alpha)
-                images["background_confidence"] = confidence[..., None]
+                sure = torch.maximum(images["background_confidence"], images.pop("background_filled"))
+                images["background"] = complete(images["background"], sure[..., 0])
         return images
 
     def _render_look(self, rays: RayBundle, need: Need, look: Look) -> dict[str, Tensor]:

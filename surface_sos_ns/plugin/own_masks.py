@@ -38,11 +38,13 @@ class OwnMasks:
         cache: of the training photos and their masks.
         cameras: of the same photos, world frame.
         directory: the run's folder, for a resumed run to learn from the same masks; None keeps nothing.
+        given: whether the masks came with the capture; those that the run was started from otherwise are worth no more
+            than their agreement with each other, and none stays.
     """
 
-    def __init__(self, cache: PixelCache, cameras: Cameras, directory: Path | None):
+    def __init__(self, cache: PixelCache, cameras: Cameras, directory: Path | None, given: bool = True):
         self.cache, self.cameras, self.directory = cache, cameras, directory
-        self._own: set[int] = set()  # views whose masks have been replaced
+        self._own = set[int]() if given else set(range(len(cache)))  # views whose masks are the run's own
         self._settled = False  # all masks agreed with their mattes: they are good ones, and there is nothing to gain
 
     def refresh(self, model: SurfaceSOSModel, number: int, say: Callable[[str], None]) -> None:

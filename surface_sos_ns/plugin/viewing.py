@@ -34,6 +34,7 @@ NEEDS: dict[str, Need] = {
     "foreground": Need.LAYERS,
     "background": Need.PLATE,
     "background_confidence": Need.PLATE,
+    "shadow": Need.PLATE,
     "overlay": Need.LAYERS,
     "depth": Need.LAYERS,
     "object_depth": Need.LAYERS,

@@ -152,7 +152,7 @@ def _views(
 
 def _guesses(run: Run, prior: ObjectPrior | None) -> list[np.ndarray | None] | None:
     """Per view the mask (H, W) that training started from where it had to find one itself; None where it had some."""
-    if prior is None or prior.source == "coarse masks":
+    if prior is None or prior.masks_given:
         return None
     masks = iter(prior.masks)
     return [None if view.held_out else next(masks, None) for view in run.views]
