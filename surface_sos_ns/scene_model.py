@@ -34,6 +34,7 @@ from surface_sos_ns.rendering.composite import (
     seen_samples,
 )
 from surface_sos_ns.rendering.light import to_display, to_light
+from surface_sos_ns.rendering.shadow import seen_past
 from surface_sos_ns.sampling.evidence import Evidence
 from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up, look_up_in_cube
 from surface_sos_ns.sampling.importance import choose_sampler
@@ -117,7 +118,7 @@ LEAST_SWAY = 0.1
 SWEPT_MOMENTS = 16
 """Moments of a clip at which a deforming object is looked at for what it sweeps."""
 STAIN = 1
-"""Cells of the cached foreground about the object whose view of what it stands on is worth nothing."""
+"""Cells of the cached foreground about the object past which nothing is seen well."""
 MIXED_DENSITY_BIAS = 5.0
 """Makes the density beyond the sphere start transparent where BaCo is an SDF inside only."""
 
@@ -576,6 +577,24 @@ class SurfaceSOS(nn.Module):
         )
 
     @torch.no_grad()
+    def doubt_hidden(self, cameras: Tensor) -> None:
+        """Take back what training believes to have seen of the background where the object hides it in all views.
+
+        Args:
+            cameras: (V, 3) centres of the training views, world frame.
+        """
+        _, around = self._solid_cells()
+        centres = (cameras.to(self.centre) - self.centre) / self.radius
+        self.evidence.doubt(lambda points: seen_past(around, points, centres))
+
+    def _solid_cells(self) -> tuple[Tensor, Tensor]:
+        """(N, N, N) bool each: cached cells that are object, and with those that it stains or may move into."""
+        cache = self.cache
+        solid = (cache.sdf < 0) & (cache.gate > 0.5)
+        cells = STAIN + math.ceil(self._sway / cache.cell) if self.deformation is not None else STAIN
+        return solid, F.max_pool3d(solid[None].float(), 2 * cells + 1, stride=1, padding=cells)[0] > 0
+
+    @torch.no_grad()
     def map_support(self, cameras: Tensor, chunk: int = 1 << 13) -> bool:
         """Map what the object stands on, for clean plates; from the trained fields.
 
@@ -591,13 +610,10 @@ class SurfaceSOS(nn.Module):
             parts = zip(origins.split(chunk), directions.split(chunk), strict=True)
             return BackgroundView(*map(torch.cat, zip(*(self.background_view(*part) for part in parts), strict=True)))
 
-        cache, training = self.cache, self.training
-        solid = (cache.sdf < 0) & (cache.gate > 0.5)
-        cells = STAIN + math.ceil(self._sway / cache.cell) if self.deformation is not None else STAIN
-        around = F.max_pool3d(solid[None].float(), 2 * cells + 1, stride=1, padding=cells)[0] > 0
+        training, centres = self.training, (cameras.to(self.centre) - self.centre) / self.radius
         self.eval()
         try:
-            return self.support_map.make(look, solid, around, (cameras.to(self.centre) - self.centre) / self.radius)
+            return self.support_map.make(look, *self._solid_cells(), centres)
         finally:
             self.train(training)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from surface_sos_ns.rendering.completion import pull_push
 from surface_sos_ns.rendering.light import to_display, to_light
-from surface_sos_ns.rendering.shadow import blocked, fit_light, hemisphere, tangents
+from surface_sos_ns.rendering.shadow import blocked, fit_light, hemisphere, seen_past, tangents
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.support import SupportPlane
@@ -40,8 +40,6 @@ LOOKS = 6
 """Cameras, drawn at random, from which each cell of the map is looked at."""
 LIGHTS = 128
 """Directions that light may come from."""
-FEW_VIEWS = (0.04, 0.12)
-"""Share of the cameras that look past the object at a cell: from the first it is known, from the second surely."""
 MOST_SHADE = 0.85
 """Share of the light that can be given back: from less than the rest, noise is made."""
 FAINT_SHADE = 0.03
@@ -172,10 +170,7 @@ class SupportMap(nn.Module):
         points = (middle + offsets).reshape(-1, 3)
 
         colour, known = self._colours(look, points, normal, cameras, random)
-        seen_by = sum((~blocked(around, points, F.normalize(camera - points, dim=-1))).float() for camera in cameras)
-        assert isinstance(seen_by, Tensor)
-        low, high = FEW_VIEWS
-        seen = ((seen_by / len(cameras) - low) / (high - low)).clamp(0, 1).reshape(n, n)
+        seen = seen_past(around, points, cameras).reshape(n, n)
         lights = hemisphere(normal, LIGHTS)
         visible = torch.stack([~blocked(solid, points, light.expand_as(points), LIFT) for light in lights])
         visible = visible.reshape(LIGHTS, n, n)

@@ -48,6 +48,30 @@ def test_far_space_is_counted_where_contraction_puts_it() -> None:
     assert 0.0 < nearer < here and opposite == 0.0
 
 
+def test_light_that_cannot_have_been_seen_is_taken_back() -> None:
+    """A wall behind the object and one beside it, far off as well."""
+    evidence = Evidence(32, enough=2.0, share=1.0)
+    places = torch.tensor([[0.0625, 0.0625, -0.9375], [0.9375, 0.0625, 0.0625], [7.0, 7.0, 0.0]])
+    evidence.add(places.repeat(4, 1), torch.ones(12))
+    asked = []
+
+    def credible(points: torch.Tensor) -> torch.Tensor:
+        asked.append(points)
+        return torch.where(points[:, 2] < -0.5, 0.0, torch.where(points[:, 0] > 2.0, 0.5, 1.0))
+
+    before = evidence.light.sum()
+    evidence.doubt(credible)
+    assert len(asked) == 1 and len(asked[0]) == 3, "only where light was counted"
+    # In the object frame: in the cell's middle where it is not contracted, and as far off as the far one.
+    asked_at = asked[0][torch.cdist(asked[0], places).argmin(0)]
+    torch.testing.assert_close(asked_at[:2], places[:2])
+    assert float(asked_at[2].norm()) == pytest.approx(9.9, rel=0.4)
+    assert float(torch.nn.functional.cosine_similarity(asked_at[2], places[2], dim=0)) > 0.99
+    assert float(evidence.light.sum()) == pytest.approx(float(before) * 1.5 / 3)
+    known = evidence.confidence(places)
+    assert float(known[0]) == 0.0 and 0.2 < float(known[2]) < float(known[1]), "and what is enough is found anew"
+
+
 def test_what_was_seen_fades_with_the_run_and_not_with_the_calls() -> None:
     point = torch.zeros(1, 3)
     light = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from surface_sos_ns.fields.contraction import contract, contract_direction
+from surface_sos_ns.fields.contraction import contract, contract_direction, expand
 
 
 def points(count: int, scale: float, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -15,6 +15,13 @@ def points(count: int, scale: float, dtype: torch.dtype = torch.float64) -> torc
 def test_the_object_sphere_stays_as_it_is():
     inside = torch.nn.functional.normalize(points(100, 1.0), dim=-1) * torch.rand(100, 1, dtype=torch.float64)
     assert torch.allclose(contract(inside), inside)
+
+
+def test_expanding_is_the_way_back():
+    anywhere = points(200, 3.0)
+    assert torch.allclose(expand(contract(anywhere)), anywhere)
+    corner = expand(torch.full((1, 3), 2.0, dtype=torch.float64))
+    assert torch.isfinite(corner).all() and float(corner.norm()) == pytest.approx(100.0), "1 / (2 - 1.99)"
 
 
 @pytest.mark.parametrize(("radius", "contracted"), [(1.0, 1.0), (2.0, 1.5), (4.0, 1.75), (1e6, 2.0)])

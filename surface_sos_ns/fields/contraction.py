@@ -18,6 +18,12 @@ def contract(points: Tensor) -> Tensor:
     return points * ((2.0 - 1.0 / norm) / norm)
 
 
+def expand(contracted: Tensor) -> Tensor:
+    """The inverse of `contract`; what is farther than norm 1.99 comes to lie there."""
+    norm = contracted.norm(dim=-1, keepdim=True).clamp(min=1.0)
+    return contracted / (norm * (2.0 - norm.clamp(max=1.99)))
+
+
 def contract_direction(points: Tensor, directions: Tensor) -> Tensor:
     """Derivative of `contract` at points along directions, both (..., 3); not normalised.
 

@@ -202,7 +202,7 @@ class SurfaceSOSModel(Model):
             if step + 1 >= total:
                 self.scene.set_progress(1.0)
                 self.scene.update_cache()
-                self._map_support(cameras.camera_to_worlds[:, :3, 3])
+                self._settle_background(cameras.camera_to_worlds[:, :3, 3])
 
         return [
             TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], before, update_every_num_iters=1),
@@ -229,11 +229,14 @@ class SurfaceSOSModel(Model):
             self._points = lines.points
             self._points_inside = lines.points[lines.points.norm(dim=-1) < 1]
 
-    def _map_support(self, cameras: Tensor) -> None:
-        """Map what the object stands on, and say so."""
-        if not self.config.support_map or self.config.scene.background == "directional":
+    def _settle_background(self, cameras: Tensor) -> None:
+        """Find out what the object hides in all views, map what it stands on, and say so."""
+        if self.config.scene.background == "directional":
             return
         started = monotonic()
+        self.scene.doubt_hidden(cameras)
+        if not self.config.support_map:
+            return
         found = self.scene.map_support(cameras)
         what = "mapped" if found else "none found: clean plates are completed view by view, with the object's shadow"
         say(f"what the object stands on: {what} ({monotonic() - started:.0f} s)")

@@ -21,6 +21,8 @@ CONTRAST = 0.2
 """Difference of log colours from which on it counts for paint rather than for shadow."""
 LEAST_LIGHT = 0.03
 """Share of the light that reaches any place."""
+FEW_VIEWS = (0.04, 0.12)
+"""Share of the cameras that see a place: from the first it may be known, from the second it surely is."""
 EVEN = 1e-3
 """How strongly lights that no shadow tells apart are kept alike."""
 
@@ -39,6 +41,16 @@ def tangents(normal: Tensor) -> tuple[Tensor, Tensor]:
     axis = F.one_hot(normal.abs().argmin(), 3).to(normal)
     first = F.normalize(axis - normal * (axis @ normal), dim=0)
     return first, torch.linalg.cross(normal, first)
+
+
+def seen_past(solid: Tensor, points: Tensor, cameras: Tensor) -> Tensor:
+    """(P,) in [0, 1]: how surely some of the cameras (V, 3) see points (P, 3) past something solid (N, N, N).
+
+    Where the points would lie in their pictures is not asked.
+    """
+    views = torch.stack([~blocked(solid, points, F.normalize(camera - points, dim=-1)) for camera in cameras])
+    few, enough = FEW_VIEWS
+    return ((views.float().mean(0) - few) / (enough - few)).clamp(0, 1)
 
 
 @torch.no_grad()

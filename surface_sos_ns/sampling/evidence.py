@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.contraction import contract
-from surface_sos_ns.sampling.field_cache import look_up
+from surface_sos_ns.fields.contraction import contract, expand
+from surface_sos_ns.sampling.field_cache import cell_centres, look_up
+
+LEAST = 0.05
+"""Of the light that is enough: with less a cell has hardly been seen."""
 
 
 class Evidence(nn.Module):
@@ -46,6 +51,18 @@ class Evidence(nn.Module):
         """Let what was counted fade, up to this fraction of the run."""
         self.light.mul_(0.5 ** max((progress - float(self.noted)) / self.memory, 0.0))
         self.noted.fill_(progress)
+
+    @torch.no_grad()
+    def doubt(self, credible: Callable[[Tensor], Tensor]) -> None:
+        """Take back what cannot have been seen: rays that leaked through the object, say.
+
+        Args:
+            credible: in [0, 1], (P,), how much of the light at points (P, 3) of the object frame counts.
+        """
+        light = self.light.view(-1)
+        index = (light > LEAST * self._enough()).nonzero()[:, 0]
+        centres = cell_centres(index, self.resolution, 2.0)
+        light[index] *= credible(expand(centres))
 
     def confidence(self, points: Tensor) -> Tensor:
         """In [0, 1], (P,): how surely training has seen what is at points (P, 3) of the object frame. No gradient."""
