@@ -109,8 +109,9 @@ LEAST_SHARE, LEAST_OPACITY = 0.1, 1e-2
 """Cells of the cached background with less opacity than this are refreshed that much more rarely."""
 MOST_DEPTH = 0.7
 """Optical depth of a cell of the cached background at most."""
-CUBE_REACH = 2.0
-"""Object radii from the centre within which the whole cube about the object sphere lies."""
+OUT_OF_SIGHT = 4.0
+"""Object radii behind the centre's distance, where the object counts as lying on rays that miss it: a surface there is
+beyond its cube, and beyond the boxes that people give to ns-export."""
 LABEL_SUPPORT = 0.02
 """Least probability of the hull training started from at which a point can be labelled object."""
 LEAST_SWAY = 0.1
@@ -824,4 +825,4 @@ def _object_depth(weights: Tensor, edges: Tensor, to_object: Tensor) -> Tensor:
     alpha = weights.sum(-1)
     middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
     met = (weights * middle).sum(-1) / alpha.clamp(min=1e-6)
-    return torch.where(alpha > 0.5, met, to_object + CUBE_REACH)
+    return torch.where(alpha > 0.5, met, to_object + OUT_OF_SIGHT)

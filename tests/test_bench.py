@@ -550,7 +550,12 @@ def test_workload_is_what_a_step_evaluates(data: SceneData) -> None:
     work = run.workload(next(data.batches(64, 0)))
     hook.remove()
     assert work.points[run.scene.focor] == sum(len(points) for points in seen) > TINY.objective.uniform_points
-    asked = set(run.scene.children()) - {run.scene.cache, run.scene.evidence, run.scene.reliability}
+    asked = set(run.scene.children()) - {
+        run.scene.cache,
+        run.scene.evidence,
+        run.scene.support_map,
+        run.scene.reliability,
+    }
     assert set(work.points) == asked
     assert 0 < work.touched < work.entries == 3 * 2 * int(SMALL.entries.sum())
 

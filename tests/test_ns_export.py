@@ -48,3 +48,17 @@ def test_what_no_photo_sees_is_the_object_or_nothing(monkeypatch: pytest.MonkeyP
     voxel = 2 * RADIUS / 40
     np.testing.assert_allclose(away.numpy(), 0.25, atol=1.5 * voxel)
     assert float((mesh.vertices - CENTRE)[:, 0].max()) > 0.2, "its back is there"
+
+
+def test_a_box_beside_the_object_is_told_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = pytest.importorskip("nerfstudio.exporter.tsdf_utils")
+    monkeypatch.setattr(utils.TSDF, "get_mesh", getattr(utils.TSDF.get_mesh, "__wrapped__", utils.TSDF.get_mesh))
+    nowhere = SimpleNamespace(
+        centre=CENTRE, radius=torch.tensor(RADIUS), deformation=None, inside=lambda points, time: points[:, 0] > 1e6
+    )
+    model: Any = SimpleNamespace(scene=nowhere, object_box=lambda: torch.tensor([[1.0, 2.0, 3.0], [1.5, 2.5, 3.5]]))
+    fill_unseen_space(model)
+    volume = half_seen(utils)
+    volume.values[volume.values < 0] = 1.0
+    with pytest.raises(ValueError, match=r"--bounding-box-min 1\.000 2\.000 3\.000 --bounding-box-max 1\.500 2\.500"):
+        utils.TSDF.get_mesh(volume)

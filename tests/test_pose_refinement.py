@@ -25,6 +25,7 @@ from surface_sos_ns.presets import parameter_groups
 from surface_sos_ns.rendering import composite
 from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
+from surface_sos_ns.support_map import BackgroundView
 
 KINDS = {
     "default": SMALL,
@@ -74,7 +75,12 @@ def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeyp
         drawn = scene._sample(*moved(origins, directions, correction), scene._plan())
     # Distances are fixed, as the gradient has it; and gradients to the background are not scaled by its trust.
     monkeypatch.setattr(scene_model, "sample_rays", lambda *args, **options: drawn)
-    monkeypatch.setattr(SurfaceSOS, "_clean_plate", lambda self, o, d: (torch.zeros_like(o), o[:, 0]))
+    behind = drawn.edges[:1, :2]
+    monkeypatch.setattr(
+        SurfaceSOS,
+        "background_view",
+        lambda self, o, d: BackgroundView(torch.zeros_like(o), o[:, 0], torch.zeros_like(o[:, :1]), behind),
+    )
     monkeypatch.setattr(SurfaceSOS, "gate", lambda self, logits: torch.full_like(logits, 0.9))  # it has no gradient
     monkeypatch.setattr(composite, "background_trust", lambda middle, *args: torch.ones_like(middle))
     loss_of(scene, *moved(origins, directions, correction)).backward()

@@ -43,9 +43,9 @@ if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
 
 PLATE = ("background", "background_confidence", "background_filled", "shadow")
-"""Outputs that take what the object hides; `background_filled` only until a view is completed."""
+"""Outputs that take what the object hides; `background_filled` is there only until a view is completed."""
 
-_need: contextvars.ContextVar[Need] = contextvars.ContextVar("need", default=Need.PLATE)
+_need: contextvars.ContextVar[Need | None] = contextvars.ContextVar("need", default=None)
 _rendered: contextvars.ContextVar[Callable[[int], None] | None] = contextvars.ContextVar("rendered", default=None)
 
 
@@ -254,7 +254,8 @@ class SurfaceSOSModel(Model):
                 origins, directions, ray_bundle.camera_indices[..., 0], probes=probes, time=time
             )
             return {"rgb": rendering.rgb, "rendering": rendering}
-        need, rendered = _need.get(), _rendered.get()
+        of_view, rendered = _need.get(), _rendered.get()
+        need = Need.PLATE if of_view is None else of_view
         with _without_interruption():
             if rendered is not None:
                 rendered(len(ray_bundle))
@@ -264,6 +265,8 @@ class SurfaceSOSModel(Model):
         if need is not Need.PLATE:
             for name in PLATE:  # without what the object hides they are not that
                 del images[name]
+        elif of_view is None:
+            del images["background_filled"]
         return images
 
     def _images(self, rendering: Rendering) -> dict[str, Tensor]:

@@ -36,6 +36,12 @@ def fill_unseen_space(model: SurfaceSOSModel) -> None:
         # What moves a little is taken as it is in the middle of the clip.
         time = None if scene.deformation is None else torch.full_like(points[:, 0], 0.5)
         volume.values[unseen] = torch.where(scene.inside(points, time), -1.0, 1.0).to(volume.values)
+        if not bool((volume.values < 0).any()):
+            low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in model.object_box())
+            raise ValueError(
+                "ns-export tsdf found no surface in the box it was given. The object lies within "
+                f"--bounding-box-min {low} --bounding-box-max {high}: give it these."
+            )
         return mesh_of(volume)
 
     exporter.TSDF.get_mesh = get_mesh
