@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from surface_sos_ns.rendering.completion import pull_push
 from surface_sos_ns.rendering.light import to_display, to_light
 from surface_sos_ns.rendering.shadow import blocked, fit_light, hemisphere, seen_past, tangents
+from surface_sos_ns.sampling.field_cache import cell_centres
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.support import SupportPlane
@@ -62,6 +63,10 @@ class BackgroundView(NamedTuple):
     def middles(self) -> Tensor:
         """(R, S) distances of the samples."""
         return 0.5 * (self.edges[:, 1:] + self.edges[:, :-1])
+
+    def heights(self, origins: Tensor, directions: Tensor, point: Tensor, normal: Tensor) -> Tensor:
+        """(R, S) of the samples over a plane through a point (3,) or (R, 3); the rays (R, 3) are those of this view."""
+        return ((origins - point) @ normal)[:, None] + (directions @ normal)[:, None] * self.middles
 
 
 class Mended(NamedTuple):
@@ -123,7 +128,7 @@ class SupportMap(nn.Module):
         meets &= (place.abs() < EXTENT).all(-1)
         if not meets.any():
             return Mended(view.colours, none, none)
-        height = ((origins - middle) @ normal)[:, None] + (directions @ normal)[:, None] * view.middles
+        height = view.heights(origins, directions, middle, normal)
         on_plane = (view.weights * (height.abs() < THICKNESS)).sum(-1) * meets
         before = (view.weights * ((height > THICKNESS) & (view.middles < distance[:, None]))).sum(-1)
         at = (place / EXTENT).flip(-1)[None, None]  # grid_sample wants (x, y) as (column, row)
@@ -240,7 +245,7 @@ class SupportMap(nn.Module):
             origins = cameras[torch.randint(len(cameras), (len(points),), generator=random).to(points.device)]
             directions = F.normalize(points - origins, dim=-1)
             view = look(origins, directions)
-            height = ((origins - points) @ normal)[:, None] + (directions @ normal)[:, None] * view.middles
+            height = view.heights(origins, directions, points, normal)
             on_plane = (view.weights * (height.abs() < THICKNESS)).sum(-1)
             weight = (on_plane > SURE) * view.confidence
             total += view.colours * weight[:, None]
@@ -251,7 +256,7 @@ class SupportMap(nn.Module):
 
 def _centres(solid: Tensor) -> Tensor:
     """(P, 3) centres of the cells that are solid, object frame."""
-    return (solid.nonzero() + 0.5) * (2.0 / solid.shape[0]) - 1.0
+    return cell_centres(solid.reshape(-1).nonzero()[:, 0], solid.shape[0], 1.0)
 
 
 def _filled(colours: Tensor, seen: Tensor, sure: Tensor) -> Tensor:

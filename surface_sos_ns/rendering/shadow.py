@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from surface_sos_ns.sampling.field_cache import look_up_nearest
+
 STEP = 0.75
 """Of a walk through a grid, in cells."""
 DISTANCES = (3, 6, 12)
@@ -76,11 +78,11 @@ def blocked(solid: Tensor, origins: Tensor, directions: Tensor, start: float = 0
     near = torch.minimum(first, second).amax(-1).clamp(min=start)
     far = torch.maximum(first, second).amin(-1)
     rays = (near < far).nonzero()[:, 0]  # the others pass by all of it
-    step, flat, walked = STEP * 2.0 / n, solid.reshape(-1), 0
+    step, walked = STEP * 2.0 / n, 0
     while len(rays):
         distance = near[rays] + (walked + 0.5) * step
-        cell = ((origins[rays] + directions[rays] * distance[:, None] + 1) * (0.5 * n)).long().clamp(0, n - 1)
-        here = flat[(cell[:, 0] * n + cell[:, 1]) * n + cell[:, 2]] & (distance < far[rays])
+        points = origins[rays] + directions[rays] * distance[:, None]
+        here = look_up_nearest(solid, points, 1.0) & (distance < far[rays])
         met[rays[here]] = True
         rays = rays[~here & (distance < far[rays])]
         walked += 1
