@@ -506,6 +506,15 @@ def test_the_number_of_threads_does_not_change_a_bit():
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
+def test_where_a_kernel_finds_its_memory_does_not_change_a_bit():
+    """Compilers ask at run time whether arrays might overlap, and sum in another order where they cannot be sure."""
+    p = problem(2000, 24, seed=15)
+    first, held = gradients(p, True), []
+    for i in range(150):
+        held = [*held[-(i % 13) :], torch.empty(37 * (i % 29 + 1))]  # so that the next arrays lie elsewhere
+        assert all(torch.equal(one, two) for one, two in zip(first, gradients(p, True), strict=True)), i
+
+
 def test_how_tensors_lie_in_memory_does_not_matter():
     p = problem(20, 7, seed=16)
     strewn = p._replace(

@@ -101,7 +101,7 @@ def _surface_opacity_backward(
 ):  # fmt: skip
     listed, samples, with_unit = index.shape[0] > 0, interval.shape[1], by_unit.shape[0] > 0
     length = interval.reshape(-1)
-    drop, slope = np.empty(_BLOCK, sdf.dtype), np.empty(_BLOCK, sdf.dtype)
+    drop, slope, by_sharpness = np.empty(_BLOCK, sdf.dtype), np.empty(_BLOCK, sdf.dtype), np.empty(_BLOCK, sdf.dtype)
     ray, begin = 0, 0
     for block in range(first, last):
         start, stop = block * _BLOCK, min(sdf.shape[0], (block + 1) * _BLOCK)
@@ -116,7 +116,6 @@ def _surface_opacity_backward(
             drop[n - start] = entering * length[i]
             turning = (_HALF * (_ONE - anneal) if cosine < _ONE else _ZERO) + (anneal if cosine < _ZERO else _ZERO)
             slope[n - start] = -turning * length[i] * sharpness
-        total = _ZERO * sharpness
         for n in range(start, stop):
             per_sharpness = drop[n - start]
             left = exp(-sharpness * per_sharpness)
@@ -125,8 +124,13 @@ def _surface_opacity_backward(
             by_next = by_opacity[n] * inside * inside * after * (left - _ONE)
             by_drop = by_opacity[n] * inside * left - _HALF * by_next
             grad_sdf[n] = by_next * sharpness
-            total += by_next * sdf[n] + by_drop * per_sharpness
+            by_sharpness[n - start] = by_next * sdf[n] + by_drop * per_sharpness
             slope[n - start] *= by_drop
+        # In a loop that writes to arrays the order of a sum would depend on where they lie: the compiler asks at run
+        # time whether they might overlap, and takes one sample at a time if so.
+        total = _ZERO * sharpness
+        for k in range(stop - start):
+            total += by_sharpness[k]
         grad_sharpness[block] = total
         for n in range(start, stop):
             i = index[n] if listed else n

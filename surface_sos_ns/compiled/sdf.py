@@ -117,8 +117,9 @@ def _backward(
                 for n in range(hidden):
                     w = w2[0, n]
                     total = np.float32(0)
-                    for i in range(BLOCK):
+                    for i in range(BLOCK):  # not in the next loop: where sums are beside writes, their order may vary
                         total += s[n, i] * dg[n, i]
+                    for i in range(BLOCK):
                         slope = beta * s[n, i] * (np.float32(1) - s[n, i])
                         da[n, i] = da[n, i] * s[n, i] + w * dg[n, i] * slope
                         s[n, i] *= w
