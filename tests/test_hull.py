@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from surface_sos_ns.capture.bounds import ObjectSphere
-from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull, vote_hull, voxel_centres
+from surface_sos_ns.capture.hull import VoteGrid, main_body, mask_agreement, project_hull, vote_hull, voxel_centres
 from surface_sos_ns.capture.views import Views
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -211,3 +211,30 @@ def load_capture(folder: Path, split: str | None = None):
         ]
 
     return views, masks("coarse_mask_path"), masks("gt_mask_path")
+
+
+def balls(*radii: float) -> VoteGrid:
+    """Balls beside each other along x, soft at their surfaces, as a hull."""
+    axis = voxel_centres(64)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+    places = np.linspace(-1, 1, 2 * len(radii) + 1)[1::2]
+    inside = [r - np.sqrt((x - place) ** 2 + y**2 + z**2) for place, r in zip(places, radii, strict=True)]
+    return VoteGrid((1 / (1 + np.exp(-40 * np.max(inside, axis=0)))).astype(np.float32), np.ones(1, np.float32), 1.0)
+
+
+def test_small_piece_beside_the_object_goes_with_its_soft_surroundings():
+    hull, alone = balls(0.4, 0.2), balls(0.4, -9.0)  # an eighth of the volume
+    found = main_body(hull).probability
+    assert found.max() > 0.99 and np.abs(found - alone.probability).max() < 0.02
+    # Training starts from a lower level: nothing of it may come back there.
+    axis = voxel_centres(64)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+    around = np.sqrt((x - 0.5) ** 2 + y**2 + z**2) < 0.3
+    assert hull.relaxed(0.15).probability[around].min() > 0.2
+    assert main_body(hull).relaxed(0.15).probability[around].max() < 1e-4
+
+
+def test_pieces_of_like_size_and_single_ones_stay():
+    for hull in (balls(0.4, 0.3), balls(0.4)):
+        assert main_body(hull) is hull
+    assert (main_body(balls(0.3, 0.25, 0.1)).probability[32] > 0.5).any()

@@ -24,12 +24,15 @@ from surface_sos_ns.capture.views import Views
 if TYPE_CHECKING:
     from surface_sos_ns.capture.bounds import ObjectSphere
 
-__all__ = ["VoteGrid", "mask_agreement", "outline_band", "project_hull", "vote_hull", "voxel_centres"]
+__all__ = ["VoteGrid", "main_body", "mask_agreement", "outline_band", "project_hull", "vote_hull", "voxel_centres"]
 
 Progress = Callable[[str], None]
 
 SPREAD = 0.05
 """Width, in fraction of votes, of the logistic that turns votes into probabilities: one to two views out of forty."""
+
+PIECE = 0.25
+"""Part of the largest piece's volume from which on another one belongs to the object too."""
 
 LEVELS = np.linspace(0.5, 0.95, 19)
 """Vote fractions tried as the hull's decision level when none is given."""
@@ -89,6 +92,24 @@ class VoteGrid:
         distance = np.where(inside, 0.5 - inner, outer - 0.5)
         distance = ndimage.gaussian_filter(distance, sigma=1.0, mode="nearest")
         return (distance * (2.0 / self.resolution)).astype(np.float32)
+
+
+def main_body(hull: VoteGrid) -> VoteGrid:
+    """The hull without the space around small pieces that hang together with nothing.
+
+    What masks without labels take for the object beside it, such as furniture that a few photos show at their border,
+    floats there. Masks that a person vouches for may well mean several things, so theirs are not for this.
+    """
+    pieces, count = ndimage.label(hull.probability >= 0.5, np.ones((3, 3, 3)))
+    if count < 2:
+        return hull
+    volumes = np.bincount(pieces.ravel())[1:]
+    kept = np.concatenate([[False], volumes >= PIECE * volumes.max()])
+    if kept[1:].all():
+        return hull
+    nearest = ndimage.distance_transform_edt(pieces == 0, return_distances=False, return_indices=True)
+    around_kept = kept[pieces[tuple(nearest)]]
+    return replace(hull, probability=np.where(around_kept, hull.probability, 0).astype(np.float32))
 
 
 def voxel_centres(resolution: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
-from surface_sos_ns.capture.hull import VoteGrid, project_hull, vote_hull
+from surface_sos_ns.capture.hull import VoteGrid, main_body, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.support import above, find_support_plane
 from surface_sos_ns.capture.views import Views
@@ -179,6 +179,8 @@ def build_object_prior(
     if object_radius is not None:
         sphere = ObjectSphere(sphere.centre, object_radius, f"{sphere.source}, radius given")
     hull = vote_hull(views, masks, sphere, resolution, progress=progress)
+    if source != GIVEN:
+        hull = main_body(hull)
     if points is not None:
         hull = _down_to_support(hull, sphere, views, points)
     kept = [None if mask is None else np.asarray(mask, np.float32) for mask in masks]

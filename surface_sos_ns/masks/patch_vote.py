@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
-from surface_sos_ns.capture.hull import project_hull, vote_hull
+from surface_sos_ns.capture.hull import main_body, project_hull, vote_hull
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.patch_optimisation import optimise_patches
@@ -83,7 +83,7 @@ def refine_by_vote(
 
 
 def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSphere) -> list[np.ndarray]:
-    """The masks of all photos voted in space, and seen from every photo again.
+    """The masks of all photos voted in space, and what hangs together there seen from every photo again.
 
     Args:
         photos: N photos.
@@ -102,7 +102,7 @@ def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSpher
     masks = [enlarged(grid, (height, width)) > 0.5 for grid, (width, height) in zip(odds, sizes, strict=True)]
     if photos.radius is None:
         sphere = _fitting_sphere(photos, views, masks, sphere)
-    projected = project_hull(vote_hull(views, masks, sphere, VOXELS), sphere, views)
+    projected = project_hull(main_body(vote_hull(views, masks, sphere, VOXELS)), sphere, views)
     return [
         cv2.resize(image, grid.shape[::-1], interpolation=cv2.INTER_AREA)
         for image, grid in zip(projected, odds, strict=True)
