@@ -153,7 +153,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     masks = [read(frame["coarse_mask_path"], cv2.IMREAD_GRAYSCALE) > 127 for frame in training]
     prior = build_object_prior(views, masks, read_ply_points(folder / description["ply_file_path"]))
     assert prior.points is not None
-    hull = prior.hull.relaxed(hull_slack)
+    hull = prior.first_hull(hull_slack)
     centre, radius = torch.as_tensor(prior.sphere.centre, dtype=torch.float32), float(prior.sphere.radius)
     width, height = description["w"], description["h"]
     coords = _pixel_centres(width, height)

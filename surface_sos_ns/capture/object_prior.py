@@ -59,6 +59,14 @@ class ObjectPrior:
         """Whether the capture came with the masks."""
         return self.source == GIVEN
 
+    def first_hull(self, slack: float) -> VoteGrid:
+        """The hull that training starts from: with a level lowered by `slack`, see :meth:`VoteGrid.relaxed`.
+
+        Only its main body where nobody vouches for the masks.
+        """
+        hull = self.hull.relaxed(slack)
+        return hull if self.masks_given else main_body(hull)
+
     def save(self, path: Path) -> None:
         """Writes one ``.npz``; atomically, so that a reader never meets half a file. Masks are kept in 8 bits."""
         path = Path(path)
@@ -179,8 +187,6 @@ def build_object_prior(
     if object_radius is not None:
         sphere = ObjectSphere(sphere.centre, object_radius, f"{sphere.source}, radius given")
     hull = vote_hull(views, masks, sphere, resolution, progress=progress)
-    if source != GIVEN:
-        hull = main_body(hull)
     if points is not None:
         hull = _down_to_support(hull, sphere, views, points)
     kept = [None if mask is None else np.asarray(mask, np.float32) for mask in masks]
