@@ -234,6 +234,15 @@ def test_small_piece_beside_the_object_goes_with_its_soft_surroundings():
     assert main_body(hull).relaxed(0.15).probability[around].max() < 1e-4
 
 
+@pytest.mark.parametrize(("gap", "stays"), [(2, True), (5, False)])
+def test_a_thin_part_that_is_broken_in_the_vote_stays(gap, stays):
+    probability = np.zeros((64, 64, 64), np.float32)
+    probability[10:40, 20:40, 20:40] = 0.9  # a voxel is a 32nd of the radius
+    probability[40 + gap : 56, 29:31, 29:31] = 0.9
+    found = main_body(VoteGrid(probability, np.ones(1, np.float32), 1.0)).probability
+    assert (found[50, 30, 30] > 0.5) == stays
+
+
 def test_pieces_of_like_size_and_single_ones_stay():
     for hull in (balls(0.4, 0.3), balls(0.4)):
         assert main_body(hull) is hull

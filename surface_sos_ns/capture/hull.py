@@ -33,6 +33,8 @@ SPREAD = 0.05
 
 PIECE = 0.25
 """Part of the largest piece's volume from which on another one belongs to the object too."""
+BRIDGED = 0.08
+"""Gaps up to which pieces hang together, object radii: thin parts are broken in votes."""
 
 LEVELS = np.linspace(0.5, 0.95, 19)
 """Vote fractions tried as the hull's decision level when none is given."""
@@ -100,10 +102,12 @@ def main_body(hull: VoteGrid) -> VoteGrid:
     What masks without labels take for the object beside it, such as furniture that a few photos show at their border,
     floats there. Masks that a person vouches for may well mean several things, so theirs are not for this.
     """
-    pieces, count = ndimage.label(hull.probability >= 0.5, np.ones((3, 3, 3)))
+    inside, neighbours = hull.probability >= 0.5, np.ones((3, 3, 3))
+    grown = ndimage.binary_dilation(inside, neighbours, iterations=max(1, round(BRIDGED / 4 * hull.resolution)))
+    pieces, count = ndimage.label(grown, neighbours)
     if count < 2:
         return hull
-    volumes = np.bincount(pieces.ravel())[1:]
+    volumes = np.bincount(pieces[inside], minlength=count + 1)[1:]
     kept = np.concatenate([[False], volumes >= PIECE * volumes.max()])
     if kept[1:].all():
         return hull
