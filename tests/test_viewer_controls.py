@@ -288,20 +288,47 @@ def test_the_picture_in_the_panel_follows_the_camera(session, monkeypatch):
     browser.camera.on_update = moved.append
     controls._follow(browser)
 
-    def move(*position: float) -> str:
+    def move(*position: float) -> None:
         browser.camera.position = np.array(position)
         moved[0](browser.camera)
-        return controls.nearest_picture.content
 
-    assert move(0, 0, 21) == "" and not reads, "nothing is read as long as it is not shown"
+    def wait_for(start: str) -> None:
+        wait_until(lambda: controls.nearest_picture.content.startswith(start))
+
+    move(0, 0, 21)
+    assert controls.nearest_picture.content == "" and not reads, "nothing is read as long as it is not shown"
     controls.nearest.value = True
-    wait_until(lambda: controls.nearest_picture.content.startswith("`a.jpg`\n\n![0](data:image/webp;base64,"))
-    assert move(21, 0, 1).startswith("`b'.jpg`: no coarse mask")
-    assert move(0, 1, 21).startswith("`a.jpg`") and reads == [0, 1], "each photo is read once"
+    wait_for("`a.jpg`\n\n![0](data:image/webp;base64,")
+    move(21, 0, 1)
+    wait_for("`b'.jpg`: no coarse mask")
+    move(0, 1, 21)
+    wait_for("`a.jpg`")
+    assert reads == [0, 1], "each photo is read once"
     found: Any = SimpleNamespace(masks=[None, masks[0]])
     assert coarse_mask(dataset, found, 1) is masks[0] and coarse_mask(dataset, None, 1) is None
     controls.nearest.value = False
     wait_until(lambda: controls.nearest_picture.content == "")
+
+
+def test_a_camera_that_moves_while_a_photo_is_read_is_not_forgotten(session, monkeypatch):
+    controls = controls_of(session)
+    wanted, reading, go_on = iter([0, 1, 1, 1]), threading.Event(), threading.Event()
+    monkeypatch.setattr(controls, "_wanted_view", lambda: next(wanted))
+
+    def thumbnail(view: int) -> str:
+        reading.set()
+        assert go_on.wait(WAIT)
+        return f"photo {view}"
+
+    monkeypatch.setattr(controls, "_thumbnail", thumbnail)
+    first = threading.Thread(target=controls._show_nearest)
+    first.start()
+    assert reading.wait(WAIT)
+    controls._show_nearest()  # the camera has moved on: returns at once, the thread that reads is told by nobody
+    assert controls.nearest_picture.content == ""
+    go_on.set()
+    first.join(WAIT)
+    assert controls.nearest_picture.content == "photo 1"
 
 
 # ------------------------------------------------------------------ export

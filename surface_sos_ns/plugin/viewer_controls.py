@@ -251,23 +251,19 @@ class ViewerControls(ViewerControl):
             self._show_nearest()
 
     def _show_nearest(self) -> None:
-        if not self.nearest.value:
-            self._shown_view = None
-            self.nearest_picture.content = ""
-            return
-        if not self._looking.acquire(blocking=False):  # the camera moves on while a photo is read: see below
-            return
-        try:
-            while (position := self._position) is not None:
-                positions = self._dataset().cameras.camera_to_worlds[:, :3, 3].cpu().double().numpy()
-                index = nearest_view(position, positions, self._run_sphere()[0])
-                if index != self._shown_view:
-                    self._shown_view = index
-                    self.nearest_picture.content = self._thumbnail(index)
-                if position is self._position:
-                    break
-        finally:
-            self._looking.release()
+        """Bring the picture up to date. Whoever finds another thread at it leaves it to that one, which looks again."""
+        while (view := self._wanted_view()) != self._shown_view and self._looking.acquire(blocking=False):
+            try:
+                self.nearest_picture.content = self._thumbnail(view) if view is not None else ""
+                self._shown_view = view
+            finally:
+                self._looking.release()
+
+    def _wanted_view(self) -> int | None:
+        if not self.nearest.value or self._position is None:
+            return None
+        positions = self._dataset().cameras.camera_to_worlds[:, :3, 3].cpu().double().numpy()
+        return nearest_view(self._position, positions, self._run_sphere()[0])
 
     def _thumbnail(self, index: int) -> str:
         """Markdown of a training photo with its coarse mask, made once."""
