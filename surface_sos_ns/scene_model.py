@@ -120,20 +120,8 @@ SWEPT_MOMENTS = 16
 """Moments of a clip at which a deforming object is looked at for what it sweeps."""
 STAIN = 1
 """Cells of the cached foreground about the object past which nothing is seen well."""
-FOOTING_DEPTH = 0.03
-"""How far beneath the plane that it stands on the object may reach, object radii: neither is known better."""
-FOOTING_LOOKS = 3
-"""Heights over a point beneath the object at which it is looked for."""
 MIXED_DENSITY_BIAS = 5.0
 """Makes the density beyond the sphere start transparent where BaCo is an SDF inside only."""
-
-
-class Footing(NamedTuple):
-    """Where the object stands: a plane ``normal @ x = offset`` of the object frame, the object above it."""
-
-    normal: Tensor  # (3,)
-    offset: float
-    reach: float  # height up to which the object is taken to go on straight down to the plane
 
 
 class Probes(NamedTuple):
@@ -713,11 +701,10 @@ class SurfaceSOS(nn.Module):
         return sharpness * torch.sigmoid(-sdf * sharpness)
 
     @torch.no_grad()
-    def refresh_probability(self, dilation: float, footing: Footing | None = None, chunk: int = 1 << 15) -> None:
+    def refresh_probability(self, dilation: float, chunk: int = 1 << 15) -> None:
         """Re-estimate m^P from the foreground itself: inside FoCoR, grown by `dilation`, where the label agrees.
 
-        Where the object deforms, m^P is what it sweeps over the clip. Where it stands on something, m^P reaches down to
-        that: else the background takes its lowest rim, which no contrast holds, for a stain of what carries it.
+        Where the object deforms, m^P is what it sweeps over the clip.
         """
         n = self.config.probability_resolution
         for index in torch.arange(n**3, device=self.centre.device).split(chunk):
@@ -731,12 +718,6 @@ class SurfaceSOS(nn.Module):
                 for moment in torch.linspace(0, 1, SWEPT_MOMENTS, device=points.device):
                     seen = self.deformation(points[reached], moment.expand(int(reached.sum()))).points
                     solid[reached] = torch.maximum(solid[reached], self._solid(seen, dilation, 2.0 * n))
-            if footing is not None:
-                height = points @ footing.normal - footing.offset
-                low = ((height > -FOOTING_DEPTH) & (height < footing.reach)).nonzero()[:, 0]
-                for look in range(1, FOOTING_LOOKS + 1):
-                    higher = points[low] + (footing.reach * look / FOOTING_LOOKS) * footing.normal
-                    solid[low] = torch.maximum(solid[low], self._solid(higher, 0.0, 2.0 * n))
             solid = solid * (points.norm(dim=-1) < 1.0)
             self.probability.view(-1)[index] = solid
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -96,19 +95,6 @@ def test_the_hull_ends_at_the_plane_that_carries_the_object():
         deepest[name] = prior.sphere.centre[2] + prior.sphere.radius * lowest
     assert deepest["no points"] < -0.03
     assert -0.03 < deepest["floor"] < 0.03  # 0.02 radii beneath the floor, and half a voxel
-
-
-def test_what_the_object_stands_on_is_known_in_its_own_frame():
-    views = _cameras()
-    _, masks, points = _scene(views)
-    prior = build_object_prior(views, masks, points, resolution=64)
-    plane = prior.support(views.centres())
-    assert plane is not None
-    np.testing.assert_allclose(plane.normal, [0, 0, 1], atol=0.02)
-    assert abs(plane.offset + prior.sphere.centre[2] / prior.sphere.radius) < 0.03  # the floor is z = 0
-    sunk = SparsePoints(points.xyz - np.array([0.0, 0.0, 0.5]), points.rgb, points.track_length)
-    assert replace(prior, points=sunk).support(views.centres()) is None, "it floats over that floor"
-    assert replace(prior, points=None).support(views.centres()) is None
 
 
 def test_a_plane_that_would_cut_off_what_is_seen_does_not_carry_the_object():

@@ -15,7 +15,7 @@ from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.scene_model import Footing, Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
 
 GRID = GridLayout(levels=4, features=2, log2_entries=12, base_resolution=8, max_resolution=48)
 TINY = SceneConfig(
@@ -150,20 +150,6 @@ def test_the_object_probability_follows_the_foreground(started, dilation):
     assert (found[distance < -0.15] > 0.5).all()
     assert (found[distance > dilation + 0.1] < 0.1).all()
     assert torch.equal(scene.hull, started.hull)  # the votes stay
-
-
-def test_the_object_probability_reaches_down_to_what_carries_the_object(started):
-    """A ball 0.1 over a plane beneath which it is not: a column of it goes on from 0.3 above the plane."""
-    scene, plane, reach = copy_of(started), -BALL - 0.1, 0.3
-    scene.refresh_probability(0.0, Footing(torch.tensor([0.0, 0.0, 1.0]), plane, reach))
-    x, y, z = grid_centres(32, 1.0).unbind(-1)
-    found, height, off_axis = scene.probability.reshape(-1), z - plane, torch.hypot(x, y)
-    widest = math.sqrt(BALL**2 - (BALL - 0.2) ** 2)  # of the ball 0.3 over the plane
-    assert (found[(height > 0) & (height < 0.1) & (off_axis < 0.5 * widest)] > 0.5).all()
-    assert (found[(height < 0.1) & (off_axis > widest + 0.1)] < 0.1).all()
-    assert (found[height < -0.05] < 0.1).all()
-    scene.refresh_probability(0.0)
-    assert (scene.probability.reshape(-1)[(height < 0.0)] < 0.1).all(), "without a plane it ends at the surface"
 
 
 # ------------------------------------------------------------------ rendering leaves no trace

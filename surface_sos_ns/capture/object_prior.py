@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
-from surface_sos_ns.capture.hull import VoteGrid, main_body, project_hull, vote_hull, voxel_centres
+from surface_sos_ns.capture.hull import VoteGrid, main_body, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
-from surface_sos_ns.capture.support import SupportPlane, above, find_support_plane
+from surface_sos_ns.capture.support import above, find_support_plane
 from surface_sos_ns.capture.views import Views
 
 __all__ = ["GIVEN", "LOW_CONFIDENCE", "ObjectPrior", "build_object_prior"]
@@ -30,8 +30,6 @@ CHECKED_SIDE = 160
 """Longer side of the pictures, pixels, in which it is checked that the plane takes nothing away that can be seen."""
 STILL_SHOWN = 0.98
 """Part of the hull's pixels that has to stay, in the mean over the views."""
-STANDS = 0.1
-"""So near the lowest of the hull comes to a plane that carries it, object radii, and so far it reaches beneath."""
 
 FORMAT = 1
 
@@ -68,20 +66,6 @@ class ObjectPrior:
         """
         hull = self.hull.relaxed(slack)
         return hull if self.masks_given else main_body(hull)
-
-    def support(self, cameras: np.ndarray) -> SupportPlane | None:
-        """The plane that the object stands on, object frame; None where none is found, or the hull ends elsewhere.
-
-        Args:
-            cameras: (V, 3) their centres, world frame.
-        """
-        plane = None if self.points is None else find_support_plane(cameras, self.points.xyz, self.sphere)
-        inside = np.argwhere(self.hull.probability >= 0.5)
-        if plane is None or not len(inside):
-            return None
-        plane = plane.in_frame(self.sphere)
-        lowest = np.quantile(plane.height(voxel_centres(self.hull.resolution)[inside]), 0.02)
-        return plane if abs(lowest) < STANDS else None
 
     def save(self, path: Path) -> None:
         """Writes one ``.npz``; atomically, so that a reader never meets half a file. Masks are kept in 8 bits."""

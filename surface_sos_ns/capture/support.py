@@ -22,11 +22,6 @@ class SupportPlane:
         """(P,) signed distance of points (P, 3) from the plane, positive on the cameras' side, world units."""
         return points @ self.normal - self.offset
 
-    def in_frame(self, sphere: ObjectSphere) -> SupportPlane:
-        """The same plane, of the world frame, in the object frame of a sphere."""
-        offset = (self.offset - float(self.normal @ sphere.centre)) / sphere.radius
-        return SupportPlane(self.normal, offset, self.tolerance / sphere.radius)
-
 
 def find_support_plane(cameras: np.ndarray, points: np.ndarray, sphere: ObjectSphere) -> SupportPlane | None:
     """RANSAC for the plane that carries the object.

@@ -12,7 +12,6 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
@@ -37,7 +36,7 @@ from surface_sos_ns.plugin.viewing import NEEDS, Need, ViewerDefaults, ViewImage
 from surface_sos_ns.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
 from surface_sos_ns.rendering.completion import complete
 from surface_sos_ns.rendering.edges import edge_pixels, sub_pixel_directions
-from surface_sos_ns.scene_model import Footing, Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.warm_start import camera_distance, sight_lines
 
 if TYPE_CHECKING:  # it brings scipy and more, which only training needs
@@ -70,9 +69,6 @@ class SurfaceSOSModelConfig(ModelConfig):
     """Fractions of the run at which m^P is re-estimated from the foreground."""
     probability_dilation: float = 0.02
     """How far beyond FoCoR's surface a refreshed m^P reaches, in object radii."""
-    probability_footing: float = 0.03
-    """Where the object stands on a plane, a refreshed m^P goes on straight down to it from so far above, in object
-    radii: else the background takes the lowest rim for a stain of the table. 0 ends it at FoCoR."""
     mask_refresh: tuple[float, ...] = (0.15, 0.3, 0.45, 0.6, 0.75)
     """Fractions of the run at which the object's own mattes take the place of the coarse masks that differ from them;
     those that hardly do stay. Without any, the coarse masks vote to the end."""
@@ -115,7 +111,6 @@ def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
         config,
         scene=paper_scene(config.scene),
         objective=paper_objective(config.objective),
-        probability_footing=0.0,
         mask_refresh=(),
         support_map=False,
     )
@@ -181,7 +176,6 @@ class SurfaceSOSModel(Model):
         prior = datamanager.prepare(directory)
         cameras = datamanager.train_dataset.cameras
         self._start(prior, cameras.camera_to_worlds[:, :3, 3])
-        footing = self._footing(prior, cameras.camera_to_worlds[:, :3, 3])
         if self.training_views is not None:
             self.training_views.set(cameras)
         total = self.config.total_steps or (trainer.config.max_num_iterations if trainer is not None else 1)
@@ -198,7 +192,7 @@ class SurfaceSOSModel(Model):
             if step in refreshes:
                 own_masks.refresh(self, refreshes[step], say)
             if step in refresh:
-                self.scene.refresh_probability(self.config.probability_dilation, footing)
+                self.scene.refresh_probability(self.config.probability_dilation)
             if step % self.config.cache_interval == 0:
                 self.scene.update_cache(self.config.cache_share)
 
@@ -234,14 +228,6 @@ class SurfaceSOSModel(Model):
         if lines is not None:
             self._points = lines.points
             self._points_inside = lines.points[lines.points.norm(dim=-1) < 1]
-
-    def _footing(self, prior: ObjectPrior, cameras: Tensor) -> Footing | None:
-        """Where the object stands, if m^P is to reach down to that."""
-        reach = self.config.probability_footing
-        plane = prior.support(cameras.cpu().numpy().astype(np.float64)) if reach > 0 else None
-        if plane is None:
-            return None
-        return Footing(torch.as_tensor(plane.normal, dtype=torch.float32, device=self.device), plane.offset, reach)
 
     def _settle_background(self, cameras: Tensor) -> None:
         """Find out what the object hides in all views, map what it stands on, and say so."""
