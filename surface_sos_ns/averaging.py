@@ -1,12 +1,13 @@
-"""The mean of a model's weights over the last part of a run, which is better than any of the weights it is made of.
+"""The mean of a model's weights over a part of a run, which is better than any of the weights it is made of.
 
-At the learning rate at which a run ends, each step still moves surfaces to and fro by a fraction of a pixel, each time
-another way. The mean does not (Izmailov et al. 2018).
+At the learning rates of a run, and be it that at its end, each step moves surfaces to and fro by a fraction of a pixel,
+each time another way. The mean does not (Izmailov et al. 2018).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,6 +44,22 @@ class WeightAverage:
         """Replace the parameters by their mean, where there is one, and begin anew."""
         for parameter, mean in zip(self._parameters, self.mean, strict=self.count > 0):
             parameter.copy_(mean)
+        self.clear()
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Have the mean in the parameters' place, where there is one, and them back afterwards; then begin anew."""
+        kept = [parameter.detach().clone() for parameter in self._parameters] if self.count else []
+        self.apply()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(self._parameters, kept, strict=False):
+                    parameter.copy_(value)
+
+    def clear(self) -> None:
+        """Forget what has been added."""
         self.count, self.mean = 0, []
 
     def state_dict(self) -> dict[str, Any]:

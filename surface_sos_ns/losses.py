@@ -6,9 +6,15 @@ import torch
 from torch import Tensor
 
 
-def colour_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Eq. 9 with R = L2: mean squared difference of (R, 3) colours."""
-    return (predicted - target).square().mean()
+def colour_cost(predicted: Tensor, target: Tensor, precision: Tensor | None = None) -> Tensor:
+    """(R,) mean squared difference of (R, 3) colours; with a metric (3, 3) a third of d^T precision d."""
+    difference = predicted - target
+    return (difference * (difference if precision is None else difference @ precision)).mean(-1)
+
+
+def colour_loss(predicted: Tensor, target: Tensor, precision: Tensor | None = None) -> Tensor:
+    """Eq. 9 with R = L2: mean of `colour_cost`."""
+    return colour_cost(predicted, target, precision).mean()
 
 
 def eikonal_loss(normals: Tensor) -> Tensor:

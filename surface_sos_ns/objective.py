@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from surface_sos_ns.losses import (
+    colour_cost,
     colour_loss,
     deformation_loss,
     eikonal_loss,
@@ -32,6 +33,8 @@ LATER = 0.05
 class ObjectiveConfig:
     """Weights and schedules of the losses; schedules are fractions of the run."""
 
+    learned_noise: bool = True
+    """Measure differences of colours (eq. 9) by the covariance that they are found to have, not all alike."""
     eikonal: float = 0.03
     """Weight of eq. 10, on every field that is an SDF. At the usual 0.1 narrow gaps between parts stay closed."""
     sparsity: float = 0.0
@@ -94,7 +97,7 @@ def training_losses(
     view: Tensor,
     points: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """All weighted losses of a step. Also counts in `scene.reliability` how the masks agree with the label.
+    """All weighted losses of a step. Also notes in the scene how masks agree with the label, and colours with photos.
 
     Args:
         scene: the model, for the regularisers and its progress.
@@ -109,7 +112,11 @@ def training_losses(
     """
     progress = scene.done
     votes = scene.config.split == "votes"
-    losses = {"colour": colour_loss(rendering.rgb, photo)}
+    precision = None
+    if config.learned_noise:
+        scene.colour_noise.observe(rendering.rgb.detach() - photo)
+        precision = scene.colour_noise.precision
+    losses = {"colour": colour_loss(rendering.rgb, photo, precision)}
     fade = fade_out(progress, config.mask_hold, config.mask_end)
     weight = mask_weight
     if votes and config.learned_reliability:
@@ -125,7 +132,7 @@ def training_losses(
     if config.plate > 0:
         # Rays through the object must not teach the background the object's colours: gate by the rendered matte.
         misses = (1.0 - rendering.alpha.detach()).clamp(0, 1).square() * (rendering.crop < 0.5)
-        losses["plate"] = config.plate * ((rendering.background - photo).square().mean(-1) * misses).mean()
+        losses["plate"] = config.plate * (colour_cost(rendering.background, photo, precision) * misses).mean()
 
     uniform, sdf, normals, label = (field[: config.uniform_points] for field in rendering.probes)
     eikonal = eikonal_loss(torch.cat([rendering.sdf_normals, normals]))

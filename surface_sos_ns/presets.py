@@ -71,6 +71,7 @@ def paper_objective(objective: ObjectiveConfig) -> ObjectiveConfig:
     """The losses as printed: the mask loss at the start only."""
     return replace(
         objective,
+        learned_noise=False,
         eikonal=0.1,
         mask=0.1,
         sparsity=0.01,

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from surface_sos_ns.colour_noise import ColourNoise
 from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.contraction import contract, contract_direction, contracted_cell
 from surface_sos_ns.fields.deformation import STILL, Deformation, DeformationConfig, Displacement
@@ -201,6 +202,7 @@ class SurfaceSOS(nn.Module):
         self.evidence = Evidence(config.evidence_resolution)
         self.support_map = SupportMap()
         self.reliability = MaskReliability(max(views, 1))
+        self.colour_noise = ColourNoise()
         self.deformation: Deformation | None = None
         n = config.probability_resolution
         if config.deformation.bound > 0:
@@ -639,13 +641,14 @@ class SurfaceSOS(nn.Module):
 
     @torch.no_grad()
     def update_cache(self, share: float = 1.0, chunk: int = 1 << 15) -> None:
-        """Refresh the cached fields that guide sampling, and let what was seen of the background fade.
+        """Refresh the cached fields that guide sampling, and the metric of colours; fade what the background showed.
 
         Args:
             share: of the cells, drawn at random; of FoCoR's, those near its surface are refreshed in any case.
             chunk: cells evaluated at once.
         """
         self.evidence.forget(self._done)
+        self.colour_noise.update()
         self._measure_sway()
         n, cache = self.config.cache_resolution, self.cache
         sdf, gate, density = (grid.view(-1) for grid in (cache.sdf, cache.gate, cache.density))

@@ -555,6 +555,7 @@ def test_workload_is_what_a_step_evaluates(data: SceneData) -> None:
         run.scene.evidence,
         run.scene.support_map,
         run.scene.reliability,
+        run.scene.colour_noise,
     }
     assert set(work.points) == asked
     assert 0 < work.touched < work.entries == 3 * 2 * int(SMALL.entries.sum())

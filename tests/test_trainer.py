@@ -22,6 +22,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.configs.base_config import InstantiateConfig, LoggingConfig
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline
 from nerfstudio.utils import eval_utils
@@ -50,6 +51,7 @@ class TinyModelConfig(InstantiateConfig):
     _target: type = field(default_factory=lambda: TinyModel)
     total_steps: int | None = None
     width: int = 8
+    refresh: int | None = None
 
 
 class TinyModel(torch.nn.Module):
@@ -74,8 +76,16 @@ class TinyModel(torch.nn.Module):
     def get_param_groups(self) -> dict[str, list]:
         return {"grids": [self.table], "nets": [self.gain]}
 
+    def mask_refreshes(self, total: int) -> dict[int, int]:
+        return {} if self.config.refresh is None else {self.config.refresh: 1}
+
     def get_training_callbacks(self, attributes: Any) -> list:
-        return []
+        def before(step: int) -> None:
+            if step in self.mask_refreshes(TOTAL):
+                with attributes.trainer.average.in_place():
+                    self.made_of = self.table.detach().clone()
+
+        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], before, update_every_num_iters=1)]
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         self.updates += 1
@@ -241,6 +251,25 @@ def test_the_result_is_the_mean_of_the_weights_at_the_end(config: SurfaceSOSTrai
     resumed.train()
     assert_same(straight, resumed)
     assert resumed.average.count == 0, "an extended run begins anew"
+
+
+def test_what_is_made_of_the_model_amid_a_run_is_made_of_a_mean(config: SurfaceSOSTrainerConfig) -> None:
+    seen: dict[int, torch.Tensor] = {}
+    config.average_from = 0.6
+    plain = make_trainer(config, timestamp="plain")
+    plain.pipeline.datamanager.on_step = lambda step: seen.update({step: weights_and_rates(plain)[0]["_model.table"]})
+    plain.train()
+    config.pipeline.model.refresh = 11
+    refreshed = make_trainer(config, timestamp="refreshed")
+    refreshed.train()
+    torch.testing.assert_close(refreshed.pipeline.model.made_of, (seen[5] + seen[10]) / 2, atol=1e-7, rtol=0.0)
+    assert not torch.allclose(seen[5], seen[10], atol=1e-4), "the two differ, or this shows nothing"
+    assert_same(plain, refreshed)  # training goes on from where it was
+    stopped = train_and_stop(config, 6, lambda: signal.raise_signal(signal.SIGTERM))
+    resumed = make_trainer(config, timestamp="second", load_dir=stopped.checkpoint_dir)
+    assert resumed.average.count == 1
+    resumed.train()
+    assert torch.equal(resumed.pipeline.model.made_of, refreshed.pipeline.model.made_of)
 
 
 def test_losses_are_written_down_and_continue_after_a_resume(config: SurfaceSOSTrainerConfig) -> None:

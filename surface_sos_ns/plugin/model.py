@@ -41,6 +41,7 @@ from surface_sos_ns.warm_start import camera_distance, sight_lines
 
 if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
+    from surface_sos_ns.plugin.trainer import SurfaceSOSTrainer
 
 PLATE = ("background", "background_confidence", "background_filled", "shadow")
 """Outputs that take what the object hides; `background_filled` is there only until a view is completed."""
@@ -167,7 +168,8 @@ class SurfaceSOSModel(Model):
         nerfstudio calls this once when training is set up, after a checkpoint is loaded, and never for rendering: so
         the object is found in training only, and a resumed run keeps the one it has.
         """
-        trainer, pipeline = training_callback_attributes.trainer, training_callback_attributes.pipeline
+        trainer = cast("SurfaceSOSTrainer | None", training_callback_attributes.trainer)
+        pipeline = training_callback_attributes.pipeline
         assert pipeline is not None
         # Adam's moments of table entries that are rarely hit decay into denormals, which are slow on CPUs.
         torch.set_flush_denormal(True)
@@ -181,8 +183,7 @@ class SurfaceSOSModel(Model):
         total = self.config.total_steps or (trainer.config.max_num_iterations if trainer is not None else 1)
         refresh = {int(fraction * total) for fraction in self.config.probability_refresh}
         own_masks = OwnMasks(datamanager.train_cache, cameras, directory, prior.masks_given)
-        steps = sorted({int(fraction * total) for fraction in self.config.mask_refresh} - {0})
-        refreshes = {step: number for number, step in enumerate(steps, 1)}
+        refreshes = self.mask_refreshes(total)
         done = [step for step in refreshes if trainer is not None and step < trainer._start_step]
         if done:
             own_masks.restore(self, refreshes[max(done)])
@@ -190,7 +191,9 @@ class SurfaceSOSModel(Model):
         def before(step: int) -> None:
             self.scene.set_progress(step / total)
             if step in refreshes:
-                own_masks.refresh(self, refreshes[step], say)
+                # Single weights move outlines to and fro, and what masks of them say would stay.
+                with nullcontext() if trainer is None else trainer.average.in_place():
+                    own_masks.refresh(self, refreshes[step], say)
             if step in refresh:
                 self.scene.refresh_probability(self.config.probability_dilation)
             if step % self.config.cache_interval == 0:
@@ -208,6 +211,11 @@ class SurfaceSOSModel(Model):
             TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], before, update_every_num_iters=1),
             TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], after, update_every_num_iters=1),
         ]
+
+    def mask_refreshes(self, total: int) -> dict[int, int]:
+        """Steps of a run of `total` before which the mattes of the object become its masks -> their number."""
+        steps = sorted({int(fraction * total) for fraction in self.config.mask_refresh} - {0})
+        return {step: number for number, step in enumerate(steps, 1)}
 
     def _start(self, prior: ObjectPrior, cameras: Tensor) -> None:
         """Take over what is known before training, unless a checkpoint already says more."""

@@ -64,7 +64,8 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
     pipeline: SurfaceSOSPipelineConfig = field(default_factory=SurfaceSOSPipelineConfig)
     """Pipeline configuration"""
     average_from: float = 0.95
-    """Fraction of the run from which on weights are averaged; their mean is the result. 1 takes the last step's."""
+    """Fraction of the run from which on weights are averaged; their mean is the result. The object's own masks amid the
+    run are made of means over as long a part before them. 1 takes the last step's weights each time."""
 
     def save_config(self) -> None:
         """Write config.yml, complete enough to render and evaluate the run from it.
@@ -188,15 +189,25 @@ class SurfaceSOSTrainer(Trainer):
         total = self.pipeline.model.config.total_steps
         if self.local_rank == 0:
             self._loss_log.add(step, losses, metrics, last=self.steps_done == total)
-        if self.steps_done > self.config.average_from * total and self.steps_done % AVERAGE_EVERY == 0:
+        if not self._averages():
+            self.average.clear()  # of another length of the run, if there is any
+        elif self.steps_done % AVERAGE_EVERY == 0:
             self.average.add()
         if self.steps_done == total:
             self.average.apply()
         return loss, losses, metrics
 
+    def _averages(self) -> bool:
+        """Whether the weights as they are now belong to a mean: before masks are made of it, or before the end."""
+        model = self.pipeline.model
+        total = model.config.total_steps
+        part = (1.0 - self.config.average_from) * total
+        moments = [*model.mask_refreshes(total), total]
+        return any(moment - part < self.steps_done <= moment for moment in moments)
+
     @property
     def average(self) -> WeightAverage:
-        """The mean of what is trained over the last part of the run, as far as it has come."""
+        """The mean of what is trained, over the part of the run that is averaged now, as far as it has come."""
         if self._average is None:
             groups = self.pipeline.get_param_groups()
             self._average = WeightAverage(parameter for group in groups.values() for parameter in group)

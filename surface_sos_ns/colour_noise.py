@@ -1,0 +1,57 @@
+"""What colours are wrong by, and how much a difference of colour therefore says.
+
+A rendering is wrong by far more in brightness (grain of wood, exposure, highlights) than in hue. Were both to count
+alike, as in a plain mean of squares, a green rim on brown wood of the same brightness would hardly count. With
+differences measured by the covariance that they are found to have (Mahalanobis 1936), it counts for what it is: rare.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MEMORY = 100.0
+"""Steps over which the covariance is averaged."""
+FLOOR = 0.1
+"""Of the mean variance, what is added to that of all directions: JPEG files have less hue than their sizes promise."""
+
+
+class ColourNoise(nn.Module):
+    """Covariance of the differences between rendered and photographed colours, and the metric that follows from it.
+
+    Attributes:
+        covariance: (3, 3) running mean; zero before the first step.
+        precision: (3, 3) metric for differences d of colours, d^T precision d. The identity before anything is known.
+            Along the direction in which colours are wrong most it is 1, so that nothing loses weight against the other
+            losses; along all others it is larger.
+    """
+
+    covariance: Tensor
+    precision: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("covariance", torch.zeros(3, 3))
+        self.register_buffer("precision", torch.eye(3))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        if f"{prefix}covariance" not in state_dict:  # a run of an earlier version has none
+            state_dict.update({prefix + name: buffer for name, buffer in self.named_buffers()})
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    @torch.no_grad()
+    def observe(self, difference: Tensor) -> None:
+        """Take the differences (R, 3) of one step into the covariance."""
+        here = difference.T @ difference / difference.shape[0]
+        first = (self.covariance.diagonal().sum() == 0).to(here)  # no branch: on a GPU that would wait for it
+        self.covariance.lerp_(here, torch.clamp(first, min=1.0 / MEMORY))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Make the metric anew of the covariance as it is by now."""
+        size = self.covariance.diagonal().mean()
+        if size > 0:
+            variance, directions = torch.linalg.eigh(self.covariance / size + FLOOR * torch.eye(3).to(size))
+            self.precision.copy_(directions @ torch.diag(variance[-1] / variance) @ directions.T)
