@@ -51,7 +51,8 @@ class ColourNoise(nn.Module):
     @torch.no_grad()
     def update(self) -> None:
         """Make the metric anew of the covariance as it is by now."""
-        size = self.covariance.diagonal().mean()
+        covariance = self.covariance.cpu()  # so small, and not all devices can
+        size = covariance.diagonal().mean()
         if size > 0:
-            variance, directions = torch.linalg.eigh(self.covariance / size + FLOOR * torch.eye(3).to(size))
+            variance, directions = torch.linalg.eigh(covariance / size + FLOOR * torch.eye(3))
             self.precision.copy_(directions @ torch.diag(variance[-1] / variance) @ directions.T)
