@@ -44,7 +44,8 @@ class ColourNoise(nn.Module):
     @torch.no_grad()
     def observe(self, difference: Tensor) -> None:
         """Take the differences (R, 3) of one step into the covariance."""
-        here = difference.T @ difference / difference.shape[0]
+        difference = difference.float()  # and no matrix product, which mixed precision would take as half
+        here = (difference[:, :, None] * difference[:, None, :]).mean(0)
         first = (self.covariance.diagonal().sum() == 0).to(here)  # no branch: on a GPU that would wait for it
         self.covariance.lerp_(here, torch.clamp(first, min=1.0 / MEMORY))
 

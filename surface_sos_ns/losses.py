@@ -9,7 +9,8 @@ from torch import Tensor
 def colour_cost(predicted: Tensor, target: Tensor, precision: Tensor | None = None) -> Tensor:
     """(R,) mean squared difference of (R, 3) colours; with a metric (3, 3) a third of d^T precision d."""
     difference = predicted - target
-    return (difference * (difference if precision is None else difference @ precision)).mean(-1)
+    weighed = difference if precision is None else (difference[:, None] * precision).sum(-1)
+    return (difference * weighed).mean(-1)
 
 
 def colour_loss(predicted: Tensor, target: Tensor, precision: Tensor | None = None) -> Tensor:

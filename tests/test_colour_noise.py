@@ -43,7 +43,7 @@ def test_colours_of_equal_brightness_differ_where_only_brightness_is_noisy() -> 
     brightness = 0.08 * torch.randn(5000, 1, generator=generator)
     noise.observe(brightness + 0.01 * torch.randn(5000, 3, generator=generator))
     noise.update()
-    brown, green, dark = torch.tensor([[0.42, 0.34, 0.26], [0.30, 0.40, 0.31], [0.30, 0.22, 0.14]])
+    brown, green, dark = torch.tensor([[0.42, 0.34, 0.26], [0.30, 0.40, 0.31], [0.30, 0.22, 0.14]])[:, None]
     assert colour_loss(brown, dark) > colour_loss(brown, green)
     assert 3 * colour_loss(brown, dark, noise.precision) < colour_loss(brown, green, noise.precision)
 
