@@ -173,6 +173,7 @@ class SurfaceSOS(nn.Module):
     support: Tensor  # only where the object may deform: the hull, grown by the bound
     sway: Tensor  # only where the object may deform: how far it does by now
     probability: Tensor
+    mean_code: Tensor
     progress: Tensor
     ready: Tensor
 
@@ -220,6 +221,9 @@ class SurfaceSOS(nn.Module):
         self.register_buffer("reach", torch.ones(()))  # how far BaCo's space is not contracted, object radii
         self.register_buffer("hull", torch.zeros(n, n, n))  # the votes training started from
         self.register_buffer("probability", torch.zeros(n, n, n))  # m^P as it is now
+        # Of appearance, taken from each view's: the fields hold what photos show in the mean. Could all codes drift
+        # together, an offset would tint what is lit anew. Not zero in runs of earlier versions, where they could.
+        self.register_buffer("mean_code", torch.zeros(6))
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
         self._done, self._reach = 0.0, 1.0  # the buffers' values: reading them from a GPU in every call would stall
@@ -227,6 +231,8 @@ class SurfaceSOS(nn.Module):
     # ------------------------------------------------------------------ state
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
+        if f"{prefix}mean_code" not in state_dict and f"{prefix}appearance" in state_dict:
+            state_dict[f"{prefix}mean_code"] = state_dict[f"{prefix}appearance"].mean(0)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._done, self._reach = float(self.progress), float(self.reach)
         if self.deformation is not None:
@@ -630,7 +636,9 @@ class SurfaceSOS(nn.Module):
 
     def _appearance(self, view: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gain and offset (R, 3) or (1, 3) of the views' exposure and white balance."""
-        code = self.appearance.mean(0, keepdim=True).detach() if view is None else self.appearance[view]
+        code = self.mean_code[None]
+        if view is not None:
+            code = code + self.appearance[view] - self.appearance.mean(0)
         return torch.exp(code[:, :3]), code[:, 3:]
 
     def mean_appearance(self) -> tuple[Tensor, Tensor]:
