@@ -221,8 +221,9 @@ class SurfaceSOS(nn.Module):
         self.register_buffer("reach", torch.ones(()))  # how far BaCo's space is not contracted, object radii
         self.register_buffer("hull", torch.zeros(n, n, n))  # the votes training started from
         self.register_buffer("probability", torch.zeros(n, n, n))  # m^P as it is now
-        # Of appearance, taken from each view's: the fields hold what photos show in the mean. Could all codes drift
-        # together, an offset would tint what is lit anew. Not zero in runs of earlier versions, where they could.
+        # The code of no view in particular. Views' codes count relative to their mean, so that the fields hold what
+        # photos show in the mean: could all drift together, an offset would tint what is lit anew. Zero, but in runs of
+        # earlier versions, where they could.
         self.register_buffer("mean_code", torch.zeros(6))
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
