@@ -7,10 +7,10 @@ differences measured by the covariance that they are found to have (Mahalanobis 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from surface_sos_ns.late_buffers import LateBuffers
 
 MEMORY = 100.0
 """Steps over which the covariance is averaged."""
@@ -18,7 +18,7 @@ FLOOR = 0.1
 """Of the mean variance, what is added to that of all directions: JPEG files have less hue than their sizes promise."""
 
 
-class ColourNoise(nn.Module):
+class ColourNoise(LateBuffers):
     """Covariance of the differences between rendered and photographed colours, and the metric that follows from it.
 
     Attributes:
@@ -35,11 +35,6 @@ class ColourNoise(nn.Module):
         super().__init__()
         self.register_buffer("covariance", torch.zeros(3, 3))
         self.register_buffer("precision", torch.eye(3))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        if f"{prefix}covariance" not in state_dict:  # a run of an earlier version has none
-            state_dict.update({prefix + name: buffer for name, buffer in self.named_buffers()})
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
     def observe(self, difference: Tensor) -> None:

@@ -8,13 +8,14 @@ get the same. A wall that the object hangs at is as good as a table.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from surface_sos_ns.late_buffers import LateBuffers
 from surface_sos_ns.rendering.completion import pull_push
 from surface_sos_ns.rendering.light import to_display, to_light
 from surface_sos_ns.rendering.shadow import blocked, fit_light, hemisphere, seen_past, tangents
@@ -77,7 +78,7 @@ class Mended(NamedTuple):
     shadow: Tensor  # (R,) share of the light on it that the object keeps away
 
 
-class SupportMap(nn.Module):
+class SupportMap(LateBuffers):
     """A map of the plane that carries the object. All of it are buffers, so that a loaded checkpoint renders at once.
 
     Args:
@@ -100,11 +101,6 @@ class SupportMap(nn.Module):
         self.register_buffer("shade", torch.zeros(1, n, n))  # share of the light that the object keeps away
         self.register_buffer("fill", torch.zeros(3, n, n))  # in full light, also where it is not seen
         self.register_buffer("hidden", torch.zeros(1, n, n))  # how surely no photo shows it
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        if f"{prefix}found" not in state_dict:  # a run of an earlier version has none
-            state_dict.update({prefix + name: buffer for name, buffer in self.named_buffers()})
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     # ------------------------------------------------------------------ use
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -63,7 +64,7 @@ def test_what_was_wrong_at_first_fades() -> None:
     noise.observe(torch.eye(3))
     for _ in range(int(MEMORY)):
         noise.observe(torch.zeros(4, 3))
-    assert float(noise.covariance.trace()) == pytest.approx(2.718281828**-1, rel=0.01)
+    assert float(noise.covariance.trace()) == pytest.approx(math.exp(-1), rel=0.01)
 
 
 def test_a_checkpoint_brings_it_back_and_an_earlier_one_has_none() -> None:
