@@ -42,6 +42,7 @@ from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
 from surface_sos_ns.plugin.viewing import NEEDS
+from surface_sos_ns.utils.errors import UserError
 
 if TYPE_CHECKING:
     import trimesh
@@ -52,7 +53,7 @@ Size = Literal["original", "training"]
 Lens = Literal["original", "undistorted"]
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run cannot be opened, or has no such view; the message names it, and says what to do."""
 
 

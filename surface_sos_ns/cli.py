@@ -21,10 +21,6 @@ from surface_sos_ns.process.command import Process
 from surface_sos_ns.report.command import Report
 
 
-class CommandError(RuntimeError):
-    """A command failed in a way its message explains."""
-
-
 @dataclass
 class Demo:
     """Run the whole demo: render a capture, train, measure, export, and write a report with pictures."""
@@ -46,13 +42,9 @@ class Demo:
 
     def main(self) -> None:
         """Runs the command."""
-        from surface_sos_ns.demo.run import DemoError, run_demo
-        from surface_sos_ns.user_commands import CommandFailed
+        from surface_sos_ns.demo.run import run_demo
 
-        try:
-            run_demo(self.output, self.method, self.iterations, self.views, self.width, self.height, self.seed)
-        except (CommandFailed, DemoError) as error:
-            raise CommandError(str(error)) from error
+        run_demo(self.output, self.method, self.iterations, self.views, self.width, self.height, self.seed)
 
 
 @dataclass
@@ -187,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
     silence_known_warnings()
     try:
         command.main()
-    except (CommandError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"surface-sos: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

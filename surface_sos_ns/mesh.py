@@ -10,12 +10,13 @@ from torch import Tensor
 
 from surface_sos_ns.sampling.field_cache import cell_centres, grid_centres
 from surface_sos_ns.scene_model import LABEL_SUPPORT, SurfaceSOS
+from surface_sos_ns.utils.errors import UserError
 
 if TYPE_CHECKING:
     import trimesh
 
 
-class MeshError(ValueError):
+class MeshError(UserError):
     """There is no surface; the message says why."""
 
 

@@ -17,12 +17,13 @@ from typing import Any
 
 from surface_sos_ns.demo.progress import Stage
 from surface_sos_ns.memory import peak_gb
+from surface_sos_ns.utils.errors import UserError
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 STEP = re.compile(r"^\s*(\d+) \((\d+(?:\.\d+)?)%\)")
 
 
-class CommandFailed(RuntimeError):
+class CommandFailed(UserError):
     """A command ended with an error; the message says which, its last words, and where its log is."""
 
 

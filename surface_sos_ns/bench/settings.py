@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from surface_sos_ns.utils.errors import UserError
 
-class BenchError(ValueError):
+
+class BenchError(UserError):
     """The benchmark cannot run or be trusted; the message says why and what to do."""
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from surface_sos_ns.utils.errors import UserError
+
 __all__ = [
     "CaptureError",
     "check_frames",
@@ -31,7 +33,7 @@ Size = tuple[int, int]
 INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h")
 
 
-class CaptureError(ValueError):
+class CaptureError(UserError):
     """The capture cannot be used as it is; the message names the file, what was expected and what to do."""
 
 

@@ -23,6 +23,7 @@ from surface_sos_ns.files import write_text
 from surface_sos_ns.pictures import over_checkerboard, read_picture
 from surface_sos_ns.report.content import Figure
 from surface_sos_ns.user_commands import Finished, run_module, train
+from surface_sos_ns.utils.errors import UserError
 
 COUNT = re.compile(r"(\d+)/(\d+)\s*\(")
 
@@ -30,7 +31,7 @@ RENDERED = ("mask", "foreground", "background")
 SHOWN = 12  # photos in the report, those held out among them
 
 
-class DemoError(RuntimeError):
+class DemoError(UserError):
     """The demo cannot go on; the message says why."""
 
 

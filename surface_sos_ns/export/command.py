@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from surface_sos_ns.utils.errors import UserError
+
 Kind = Literal["masks", "mattes", "cutouts", "clean-plates", "video", "mesh"]
 KINDS: tuple[Kind, ...] = ("masks", "mattes", "cutouts", "clean-plates", "video", "mesh")
 MeshFormat = Literal["ply", "obj", "glb"]
 
 
-class ExportError(ValueError):
+class ExportError(UserError):
     """An export cannot be made; the message says why, and what to do."""
 
 

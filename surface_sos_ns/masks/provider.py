@@ -12,6 +12,7 @@ import numpy as np
 
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.errors import UserError
 
 __all__ = ["CoarseMasks", "MaskError", "MaskProvider", "Photos", "Progress"]
 
@@ -19,7 +20,7 @@ Progress = Callable[[str], None]
 """Called with one line per stage."""
 
 
-class MaskError(ValueError):
+class MaskError(UserError):
     """Masks cannot be made or brought; the message says what was expected and what to do."""
 
 

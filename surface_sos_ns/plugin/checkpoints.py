@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from surface_sos_ns.utils.errors import UserError
+
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 _REQUIRED_KEYS = ("step", "pipeline", "optimizers", "scalers")
 # nerfstudio takes whatever lies in the folder for a checkpoint and reads a step number out of its name. This name reads
@@ -24,7 +26,7 @@ _REQUIRED_KEYS = ("step", "pipeline", "optimizers", "scalers")
 _UNFINISHED = "0.unfinished"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A checkpoint is missing, incomplete or belongs to another model. The message names the file and what to do."""
 
 

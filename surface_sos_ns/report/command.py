@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from surface_sos_ns.files import write_text
+from surface_sos_ns.utils.errors import UserError
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """A report cannot be written; the message says why, and what to do."""
 
 

@@ -17,12 +17,13 @@ import tyro
 
 from surface_sos_ns.capture.transforms import transforms
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.errors import UserError
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0])
 """Camera axes right, down, forward -> right, up, back."""
 
 
-class ConversionError(ValueError):
+class ConversionError(UserError):
     """A scene cannot be converted; the message names the file, what was expected and what to do."""
 
 
