@@ -29,7 +29,6 @@ from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.engine.trainer import TrainerConfig
 
-from surface_sos_ns.capture.images import read_image, resized
 from surface_sos_ns.capture.lens import pinhole, undistorted
 from surface_sos_ns.mesh import MeshError, object_mesh
 from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, list_checkpoints
@@ -43,6 +42,7 @@ from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
 from surface_sos_ns.plugin.viewing import NEEDS
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.image_io import read_image, resized
 
 if TYPE_CHECKING:
     import trimesh
@@ -81,12 +81,12 @@ class View:
         return int(self.camera.width[0]), int(self.camera.height[0])
 
     def photo(self) -> np.ndarray:
-        """(H, W, 3) uint8, as the file has it.
+        """(H, W, 3) uint8, as the file has it, upright.
 
         Raises:
-            CaptureError: the file is missing or no image.
+            ImageError: the file is missing or no image.
         """
-        return read_image(self.path)
+        return read_image(self.path, self.size)
 
 
 @dataclass(eq=False)
@@ -189,7 +189,7 @@ class Run:
         """(H, W, 3) uint8: the photo of a view, as `camera` of the same arguments sees it.
 
         Raises:
-            CaptureError: its file is missing, or no image.
+            ImageError: its file is missing, or no image.
         """
         view = self.view(which)
         image = view.photo()

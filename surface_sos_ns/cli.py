@@ -19,6 +19,7 @@ from surface_sos_ns.known_warnings import silence_known_warnings
 from surface_sos_ns.masks.command import Masks
 from surface_sos_ns.process.command import Process
 from surface_sos_ns.report.command import Report
+from surface_sos_ns.utils.text import escape_in_output
 
 
 @dataclass
@@ -169,6 +170,7 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status. A user's mistake is a sentence, not a traceback."""
+    escape_in_output()
     command = tyro.cli(
         Command,
         args=arguments,

@@ -16,11 +16,12 @@ import tyro
 from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.images import read_mask
+from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig, views_from_cameras
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
-from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
+from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
+from surface_sos_ns.utils.image_io import ImageError
 
 APPLIED = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]])
 """What ns-process-data does to COLMAP's frame."""
@@ -315,7 +316,7 @@ def test_truncated_photo_is_named(tmp_path: Path) -> None:
     path = tmp_path / "images" / "frame_001.jpg"
     path.write_bytes(path.read_bytes()[:-300])
     assert dataset[0]["image"].shape == (150, 200, 3)
-    with pytest.raises(CaptureError, match=r"frame_001.jpg cannot be read"):
+    with pytest.raises(ImageError, match=r"frame_001.jpg cannot be read"):
         dataset[1]
 
 
@@ -326,6 +327,27 @@ def test_downscale_of_valid_masks(tmp_path: Path) -> None:
     assert {path.parent.name for path in outputs.mask_filenames} == {"masks_2"}
     item = SurfaceSOSDataset(outputs)[0]
     assert item["mask"].shape == (12, 16, 1) and item["mask"].dtype == torch.bool
+
+
+@pytest.mark.parametrize("kind", ["RGB", "jpg", "alpha", "0 and 1"])
+def test_valid_masks_of_every_kind(tmp_path: Path, kind: str) -> None:
+    """nerfstudio itself reads one channel only, and takes JPEG's noise for valid."""
+    capture = Capture(tmp_path, count=2)
+    valid = np.zeros((24, 32), bool)
+    valid[4:20, 8:24] = True  # blocks of JPEG's 8 pixels across, and halves of them down
+    grey = Image.fromarray(valid.astype(np.uint8) * (1 if kind == "0 and 1" else 255))
+    for frame in capture.frames:
+        frame["mask_path"] = f"masks/{Path(frame['file_path']).stem}.{'jpg' if kind == 'jpg' else 'png'}"
+        path = tmp_path / frame["mask_path"]
+        path.parent.mkdir(exist_ok=True)
+        if kind == "alpha":
+            grey = Image.fromarray(np.dstack([np.full((24, 32, 3), 200, np.uint8), valid.astype(np.uint8) * 255]))
+        (grey.convert("RGB") if kind == "RGB" else grey).save(path, **({"quality": 60} if kind == "jpg" else {}))
+    dataset = SurfaceSOSDataset(parse(capture.save()))
+    np.testing.assert_array_equal(dataset[0]["mask"][..., 0].numpy(), valid)
+    cache = PixelCache.load(dataset)
+    assert cache.valid is not None
+    np.testing.assert_array_equal(cache.valid.numpy(), np.flatnonzero(np.concatenate([valid.ravel()] * 2)))
 
 
 def test_camera_only_use_opens_no_image(tmp_path: Path) -> None:
@@ -581,7 +603,7 @@ def test_masks_of_all_kinds_are_read(tmp_path: Path, array: np.ndarray, mode: st
 
 
 def test_label_maps_and_cutouts_are_read(tmp_path: Path) -> None:
-    labels = Image.fromarray(np.array([[0, 1], [2, 0]], np.uint8), mode="P")
+    labels = Image.fromarray(np.array([[0, 2], [2, 0]], np.uint8), mode="P")
     labels.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 759)
     labels.save(tmp_path / "labels.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "labels.png"), [[0, 1], [1, 0]])

@@ -14,6 +14,7 @@ from test_hull import ring
 
 from surface_sos_ns.masks.folder import Folder
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos
+from surface_sos_ns.utils.image_io import ImageError
 
 WIDTH, HEIGHT, COUNT = 64, 48, 5
 NAMES = [f"IMG_{number:04d}" for number in (8, 9, 10, 11, 100)]
@@ -115,6 +116,33 @@ def test_lossy_masks_are_no_ids(tmp_path: Path) -> None:
         assert ((mask >= 0.5) == (ids > 0)).mean() > 0.99
 
 
+def test_cut_outs_of_nothing_and_black_files_are_empty(tmp_path: Path) -> None:
+    """Colours under a transparency of 0 do not count, nor does what JPEG makes of black."""
+    truth = blobs(4)
+    for name, ids in zip(NAMES, truth, strict=True):
+        cut_out(ids if name != NAMES[1] else 0 * ids).save(tmp_path / f"{name}.png")
+    speckled = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.3
+    (tmp_path / f"{NAMES[2]}.png").unlink()
+    grey(speckled).save(tmp_path / f"{NAMES[2]}.jpg", quality=100)
+    found = read(tmp_path)
+    for index, mask in enumerate(found.masks):
+        assert mask is not None
+        np.testing.assert_array_equal(mask >= 0.5, truth[index] > 0 if index not in (1, 2) else False)
+    assert "2 masks are empty: IMG_0009.jpg, IMG_0010.jpg" in found.remarks
+
+
+def test_little_noise_among_soft_masks_is_no_object(tmp_path: Path) -> None:
+    """A network that finds nothing writes a few low values, in areas, as labels would be."""
+    for name, ids in zip(NAMES, blobs(3), strict=True):
+        soft = cv2.GaussianBlur(255.0 * (ids > 0), (0, 0), 2)
+        grey(np.rint(soft) if name != NAMES[3] else 2 * (ids > 0) + (np.arange(WIDTH) > 30)).save(
+            tmp_path / f"{name}.png"
+        )
+    found = read(tmp_path)
+    assert found.masks[3] is not None and found.masks[3].max() == np.float32(3 / 255)
+    assert found.masks[2] is not None and found.masks[2].max() > 0.9
+
+
 IDS = {
     "grey": (lambda ids: grey(10 * ids), (10, 20, 30)),
     "16 bit": (lambda ids: Image.fromarray((1000 * ids).astype(np.uint16)), (1000, 2000, 3000)),
@@ -185,7 +213,7 @@ def test_photos_are_no_masks(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for name in NAMES:
         Image.fromarray(noise).save(tmp_path / f"{name}.jpg")
-    with pytest.raises(MaskError, match="looks like a photo"):
+    with pytest.raises(ImageError, match="looks like a photo"):
         read(tmp_path)
 
 
@@ -197,7 +225,7 @@ def test_refusals_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(MaskError, match="has no image file"):
         Folder(tmp_path).check()
     (tmp_path / f"{NAMES[0]}.png").write_bytes(b"no picture")
-    with pytest.raises(MaskError, match="IMG_0008.png cannot be read as an image"):
+    with pytest.raises(ImageError, match="IMG_0008.png cannot be read as an image"):
         read(tmp_path)
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(MaskError, match="clip.mp4 cannot be read as a video"):

@@ -21,7 +21,7 @@ from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.folder import begin
 from surface_sos_ns.process.lenses import group_by_camera
 from surface_sos_ns.process.pairs import blocks, choose_matching, photo_pairs
-from surface_sos_ns.process.photos import copy_upright, list_photos
+from surface_sos_ns.process.photos import copy_upright, find_photos
 from surface_sos_ns.process.quiet import chatter_to
 from surface_sos_ns.process.video import count_frames, extract_frames
 
@@ -273,7 +273,7 @@ def test_bad_input_is_refused_before_anything_is_made(tmp_path: Path, capfd: pyt
     (folder / "IMG_7.HEIC").write_bytes(b"ftypheic")
     assert "IMG_7.HEIC" in (said := refusal(capfd, folder, output)) and "JPEG" in said
     photo(folder / "IMG_7.JPG")  # the phone saved both
-    assert len(list_photos(folder)) == 4
+    assert len(find_photos(folder).photos) == 4
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     assert "clip.mp4 cannot be read as a video" in refusal(capfd, tmp_path / "clip.mp4", output)
 
@@ -284,7 +284,7 @@ def test_half_a_photo_is_found_out(tmp_path: Path, capfd: pytest.CaptureFixture[
     broken = tmp_path / "photos" / "1.jpg"
     broken.write_bytes(broken.read_bytes()[:9000])
     assert main(["process", "--images", str(tmp_path / "photos"), "--output", str(tmp_path / "scene")]) == 1
-    assert f"{broken} cannot be read as a photo" in capfd.readouterr().err
+    assert f"{broken} cannot be read as an image" in capfd.readouterr().err
     assert not (tmp_path / "scene" / "images").exists()  # the next run starts with the photos again
 
 
@@ -315,11 +315,11 @@ def test_names_and_order(tmp_path: Path) -> None:
     for name in ("IMG_10.jpg", "IMG_9.JPEG", "front view.v2.png", ".hidden.jpg", "scan.tif"):
         photo(tmp_path / "photos" / name, format={"EG": "JPEG", "if": "TIFF"}.get(name[-2:]))
     (tmp_path / "photos" / "notes.txt").write_text("no photo")
-    assert [one.name for one in list_photos(tmp_path / "photos")] == [
+    assert [one.name for one in find_photos(tmp_path / "photos").photos] == [
         "front_view_v2.png", "IMG_9.jpg", "IMG_10.jpg", "scan.png",
     ]  # fmt: skip
     photo(tmp_path / "photos" / "left" / "IMG_9.jpg")
-    assert {one.name for one in list_photos(tmp_path / "photos")} >= {"IMG_9.jpg", "left_IMG_9.jpg"}
+    assert {one.name for one in find_photos(tmp_path / "photos").photos} >= {"IMG_9.jpg", "left_IMG_9.jpg"}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -341,7 +341,7 @@ def test_photos_are_turned_upright(tmp_path: Path, orientation: int) -> None:
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "in" / f"{index}.jpg", exif=exif, quality=95)
     (tmp_path / "out").mkdir()
-    copy_upright(list_photos(tmp_path / "in"), tmp_path / "out")
+    copy_upright(find_photos(tmp_path / "in").photos, tmp_path / "out")
     with Image.open(tmp_path / "out" / "0.jpg") as copied:
         assert copied.getexif().get(0x0112, 1) == 1 and copied.getexif()[0x0110] == "a camera"
         # Colours next to an edge bleed in a JPEG.

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.image_io import ImageError, ImageHeader, Size, read_header
 
 __all__ = [
     "CaptureError",
@@ -23,12 +23,10 @@ __all__ = [
     "check_poses",
     "check_viewing_directions",
     "object_mask_warnings",
+    "read_headers",
     "read_image_sizes",
     "valid_mask_warning",
 ]
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h")
 
@@ -190,28 +188,37 @@ def check_viewing_directions(poses: np.ndarray, half_field: np.ndarray, source: 
 
 
 def read_image_sizes(paths: Sequence[Path], kind: str = "image") -> list[Size]:
-    """Width and height of image files, from their headers.
+    """Width and height of image files, upright, from their headers.
 
     Raises:
         CaptureError: files that do not exist, or one that is not an image.
     """
-    missing = [path for path in paths if not path.is_file()]
+    return [header.upright for header in read_headers(paths, kind)]
+
+
+def read_headers(paths: Sequence[Path], kind: str = "image") -> list[ImageHeader]:
+    """Sizes and orientations of image files.
+
+    Raises:
+        CaptureError: files that do not exist, or one that is not an image.
+    """
+    missing = [path for path in paths if _absent(path)]
     if missing:
         raise CaptureError(
             f"{len(missing)} of {len(paths)} {kind} files do not exist: {listed(missing)}. "
             "Copy them there or correct the paths in transforms.json."
         )
-    sizes = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                sizes.append(image.size)
-        except (UnidentifiedImageError, OSError, ValueError) as error:
-            raise CaptureError(
-                f"{path} cannot be read as an image ({error}). "
-                "Replace the file or remove its frame from transforms.json."
-            ) from error
-    return sizes
+    try:
+        return [read_header(path) for path in paths]
+    except ImageError as error:
+        raise CaptureError(str(error)) from error
+
+
+def _absent(path: Path) -> bool:
+    try:
+        return not path.exists()
+    except OSError:  # a folder that may not be looked into: reading says so
+        return False
 
 
 def check_image_sizes(

@@ -12,6 +12,7 @@ import numpy as np
 
 from surface_sos_ns.masks.points_to_masks import ClickedMasks, ClickedPoint, mask_of_clicks, masks_from_clicks
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.utils.text import printable
 
 if TYPE_CHECKING:
     from surface_sos_ns.masks.click_page import ClickPage
@@ -193,7 +194,7 @@ class ClickSession:
     def status(self, message: str = "") -> str:
         """Markdown: how far the user is, and what to do next."""
         lines = [f"**{message}**"] if message else []
-        lines.append(f"Photo {self.shown + 1} of {len(self.photos)}: {self.photos.files[self.shown].name}")
+        lines.append(f"Photo {self.shown + 1} of {len(self.photos)}: {printable(self.photos.files[self.shown].name)}")
         count = len(self.clicked)
         if count < ENOUGH:
             lines.append(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from surface_sos_ns.capture.images import read_image, resized
 from surface_sos_ns.masks.provider import Photos
 from surface_sos_ns.plugin.datamanager import views_from_cameras
 from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParser, SurfaceSOSDataParserConfig
+from surface_sos_ns.utils.image_io import read_image, resized
 
 __all__ = ["LONGEST_SIDE", "Scene", "find_scene", "read_scene"]
 
@@ -94,7 +94,7 @@ def read_scene(
     full = views_from_cameras(outputs.cameras).subset(order)
     views = full.scaled(min(1.0, LONGEST_SIDE / int(max(full.width.max(), full.height.max()))))
     images = [
-        resized(read_image(path), int(width), int(height))
+        resized(read_image(path, (int(width), int(height))), int(width), int(height))
         for path, width, height in zip(files, views.width, views.height, strict=True)
     ]
     points: PointsSource | None = outputs.metadata["points_source"]

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 
-from surface_sos_ns.capture.images import resized
 from surface_sos_ns.files import write_text
 from surface_sos_ns.masks.provider import MaskError
+from surface_sos_ns.utils.image_io import resized, write_image
 
 __all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "mask_names", "write_masks"]
 
@@ -139,7 +138,7 @@ def write_masks(
         (part / FOLDER).mkdir(parents=True, exist_ok=True)
         write_text(part / FOLDER / ABOUT, json.dumps(about, indent=1) + "\n")
         if sheet is not None:
-            _write_picture(part / SHEET, sheet[..., ::-1])
+            write_image(part / SHEET, sheet)
         if replaces:
             kept = _unused(folder)
             (part / kept.name).mkdir()
@@ -178,13 +177,7 @@ def _unused(folder: Path) -> Path:
 def _write_mask(path: Path, mask: np.ndarray, width: int, height: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     grey = np.rint(np.clip(resized(np.asarray(mask, np.float32), width, height), 0, 1) * 255).astype(np.uint8)
-    _write_picture(path, grey)
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes a picture, BGR or grey."""
-    if not cv2.imwrite(str(path), picture):
-        raise OSError(f"{path} could not be written; is the disk full?")
+    write_image(path, grey)
 
 
 def _read(source: Path) -> dict[str, Any]:
@@ -196,4 +189,6 @@ def _as_before(meta: dict[str, Any], before: str) -> str:
     indent = re.match(r"\s*[{\[]\r?\n( +|\t+)", before)
     spaces = indent.group(1) if indent else None
     end = "\n" if before.endswith("\n") else ""
-    return json.dumps(meta, indent=spaces, ensure_ascii=False) + end
+    text = json.dumps(meta, indent=spaces, ensure_ascii=False) + end
+    # A name's bytes that are not UTF-8 are escaped (\udce9), which JSON reads as the same name.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

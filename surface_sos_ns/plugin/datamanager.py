@@ -19,9 +19,9 @@ from nerfstudio.model_components.ray_generators import RayGenerator
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from surface_sos_ns.capture.images import resized
 from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
+from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
     from surface_sos_ns.capture.object_prior import ObjectPrior
@@ -269,7 +269,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
             What training starts from, world frame.
 
         Raises:
-            CaptureError: a photo, a mask or the sparse points cannot be read.
+            ImageError: a photo or a mask cannot be read.
             ValueError: nothing can be found; the message says what to do.
         """
         if self.object_prior is not None:

@@ -26,7 +26,8 @@ from rich.console import Console
 
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.images import read_mask, resized
+from surface_sos_ns.capture.mask_files import read_mask
+from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
     from surface_sos_ns.capture.points import SparsePoints

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from nerfstudio.data.datasets.base_dataset import InputDataset
-from nerfstudio.data.utils.data_utils import get_image_mask_tensor_from_path
 from torch import Tensor
 
-from surface_sos_ns.capture.images import read_image, read_mask, resized
+from surface_sos_ns.capture.mask_files import read_mask
+from surface_sos_ns.utils.image_io import read_image, resized
 
 __all__ = ["PixelCache", "SurfaceSOSDataset"]
 
@@ -34,18 +35,19 @@ class SurfaceSOSDataset(InputDataset):
 
     def get_numpy_image(self, image_idx: int) -> np.ndarray:
         """(H, W, 3) uint8, at the camera's size."""
-        return resized(read_image(self.image_filenames[image_idx]), *self.size(image_idx))
+        return self._photo(self.image_filenames[image_idx], image_idx)
 
     def get_coarse_mask(self, image_idx: int) -> np.ndarray | None:
         """(H, W) float32 0..1, or None for a view without a coarse mask."""
         return self._read("coarse_mask_filenames", image_idx)
 
     def get_valid_mask(self, image_idx: int) -> np.ndarray | None:
-        """(H, W) bool, nerfstudio's mask of valid pixels; None where all are."""
-        if self._dataparser_outputs.mask_filenames is None:
+        """(H, W) bool, nerfstudio's mask of valid pixels, from one half on; None where all are."""
+        names = self._dataparser_outputs.mask_filenames
+        if names is None:
             return None
-        mask = get_image_mask_tensor_from_path(self._dataparser_outputs.mask_filenames[image_idx])[..., 0].numpy()
-        return resized(mask.astype(np.float32), *self.size(image_idx)) > 0.5
+        valid = read_mask(names[image_idx], self.size(image_idx)) >= 0.5
+        return resized(valid.astype(np.float32), *self.size(image_idx)) > 0.5
 
     def get_data(self, image_idx: int, image_type: Literal["uint8", "float32"] = "float32") -> dict:
         """The item of a view: nerfstudio's ``image_idx``, ``image`` and ``mask`` (valid pixels), and ours."""
@@ -79,15 +81,21 @@ class SurfaceSOSDataset(InputDataset):
             item["gt_mask"] = torch.from_numpy(truth)[..., None]
         plates = self.metadata.get("clean_plate_filenames")
         if plates is not None and plates[index] is not None:
-            plate = resized(read_image(plates[index]), *self.size(index))
+            plate = self._photo(plates[index], index)
             item["clean_plate"] = torch.from_numpy(plate.astype(np.float32) / 255)
         return item
+
+    def _photo(self, path: Path, image_idx: int) -> np.ndarray:
+        """(H, W, 3) uint8 of a photo or a clean plate, at the camera's size."""
+        size = self.size(image_idx)
+        return resized(read_image(path, size), *size)
 
     def _read(self, key: str, image_idx: int) -> np.ndarray | None:
         names = self.metadata.get(key)
         if names is None or names[image_idx] is None:
             return None
-        return resized(read_mask(names[image_idx]), *self.size(image_idx))
+        size = self.size(image_idx)
+        return resized(read_mask(names[image_idx], size), *size)
 
 
 @dataclass
@@ -122,7 +130,7 @@ class PixelCache:
             crop_radius: pixels of a fisheye image further than this from its centre are not valid.
 
         Raises:
-            CaptureError: a file cannot be decoded.
+            ImageError: a file cannot be decoded.
         """
         count = len(dataset)
         sizes = np.array([dataset.size(index) for index in range(count)], dtype=np.int64).reshape(count, 2)

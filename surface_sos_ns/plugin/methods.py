@@ -21,9 +21,11 @@ from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.torch_compat import allow_numpy_scalars
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 from surface_sos_ns.presets import FULL, LITE, PAPER, RATES, TABLE_BETAS
+from surface_sos_ns.utils.text import escape_in_output
 
 allow_numpy_scalars()
 silence_known_warnings()
+escape_in_output()
 
 
 def _optimiser(group: str) -> OptimizerConfig:

@@ -18,7 +18,6 @@ from nerfstudio.viewer.viewer_elements import (
     ViewerSlider,
 )
 
-from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.encoding import colour_picture, cutout_picture, mask_picture, matte_picture, write_new
 from surface_sos_ns.metrics import THRESHOLD
 from surface_sos_ns.pictures import embedded
@@ -26,6 +25,8 @@ from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.look import Facing, Look, Show, Slice
 from surface_sos_ns.plugin.nearest import coarse_mask, kept_prior, mask_over_photo, nearest_view
 from surface_sos_ns.plugin.pipeline import say
+from surface_sos_ns.utils.image_io import ImageError
+from surface_sos_ns.utils.text import printable
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -273,12 +274,12 @@ class ViewerControls(ViewerControl):
 
     def _make_thumbnail(self, index: int) -> str:
         dataset = self._dataset()
-        name = dataset.image_filenames[index].name.replace("`", "'")
+        name = printable(dataset.image_filenames[index].name.replace("`", "'"))
         try:
             mask = coarse_mask(dataset, self._start(), index)
             picture = mask_over_photo(dataset.get_numpy_image(index), mask)
-        except CaptureError as error:
-            return f"`{str(error).replace('`', chr(39))}`"
+        except ImageError as error:
+            return f"`{printable(str(error).replace('`', chr(39)))}`"
         words = f"`{name}`" if mask is not None else f"`{name}`: no coarse mask"
         return f"{words}\n\n![{index}]({embedded(picture)})"
 
