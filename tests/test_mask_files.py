@@ -105,7 +105,7 @@ def test_noise_in_black_is_no_object(tmp_path: Path) -> None:
     """What a lossy format makes of black has the values 0 and 1, as masks of that coding."""
     specks = grey(np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.3)
     for name in ("a.jpg", "b.jpg", "c.tif"):
-        kind = {"compression": "jpeg"} if name == "c.tif" else {"quality": 100}
+        kind = {"quality": 100, **({"compression": "jpeg"} if name == "c.tif" else {})}
         specks.convert("RGB" if name == "b.jpg" else "L").save(tmp_path / name, **kind)
         assert np.asarray(Image.open(tmp_path / name)).max() in (1, 2)
         assert read_mask(tmp_path / name).max() <= np.float32(2 / 255)

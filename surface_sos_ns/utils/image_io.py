@@ -35,6 +35,7 @@ __all__ = [
     "read_picture",
     "resized",
     "turned",
+    "turned_back",
     "write_image",
 ]
 
@@ -192,14 +193,14 @@ def read_picture(path: Path, size: Size | None = None) -> Picture:
         image.load()
         picture = (_sixteen_bits(image, file) if deep_colours else None) or _decoded(image, header)
     turn = header.turn_for(size)
-    if header.format == "TIFF":  # Pillow has turned it already
-        undone = {6: 8, 8: 6}.get(header.orientation, header.orientation)
-        turn = 1 if turn == header.orientation else undone
 
-    def turn_it(values: np.ndarray | None) -> np.ndarray | None:
-        return None if values is None else turned(values, turn)
+    def turn_it(values: np.ndarray) -> np.ndarray:
+        if header.format == "TIFF":  # Pillow has turned it already
+            return values if turn == header.orientation else turned_back(values, header.orientation)
+        return turned(values, turn)
 
-    return Picture(turned(picture.values, turn), turn_it(picture.alpha), turn_it(picture.places), picture.lossy)
+    alpha, places = (None if layer is None else turn_it(layer) for layer in (picture.alpha, picture.places))
+    return Picture(turn_it(picture.values), alpha, places, picture.lossy)
 
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
@@ -211,6 +212,11 @@ def turned(values: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         values = values[:, ::-1]
     return np.ascontiguousarray(values)
+
+
+def turned_back(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels (H, W[, C]) that were turned as EXIF's orientation says, as they were stored."""
+    return turned(values, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
