@@ -15,7 +15,7 @@ import numpy as np
 from surface_sos_ns.capture.checks import CaptureError, listed
 from surface_sos_ns.capture.points import triangulate_points
 from surface_sos_ns.capture.views import Views
-from surface_sos_ns.utils.image_io import ImageHeader, read_header, read_image, resized, turned, turned_back
+from surface_sos_ns.utils.image_io import ImageHeader, read_header, read_image, resized, turned_back
 
 __all__ = ["check_orientation"]
 

@@ -108,7 +108,7 @@ def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
     """Fills images/ unless that is done already; the photos' names in the order they were taken."""
     from surface_sos_ns.demo.progress import Stage
     from surface_sos_ns.process.folder import whole_folder
-    from surface_sos_ns.process.photos import copy_upright, counting
+    from surface_sos_ns.process.photos import copy_upright
     from surface_sos_ns.process.video import extract_frames
 
     folder = command.output / "images"
@@ -120,7 +120,9 @@ def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
             else:
                 with Stage(f"Copying {len(source)} photos", len(source)) as stage:
                     copy_upright(source, partial, stage.advance)
-    return sorted((path.name for path in folder.iterdir()), key=counting)
+    if isinstance(source, int):
+        return sorted(path.name for path in folder.iterdir())
+    return [photo.name for photo in source]
 
 
 def _find_structure(command: Process, names: Sequence[str]) -> Structure:
