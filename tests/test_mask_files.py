@@ -161,7 +161,7 @@ def test_what_is_no_mask(tmp_path: Path) -> None:
         ("red.jpg", Image.fromarray(cv2.GaussianBlur(red, (0, 0), 2))),
     ):
         image.save(tmp_path / name, **({"quality": 90} if name.endswith("jpg") else {}))
-        with pytest.raises(ImageError, match=f"{name} looks like a photo, not like a mask: it has .* colours"):
+        with pytest.raises(ImageError, match=f"{name} looks like a photo, not like a mask: it has many colours"):
             read_mask(tmp_path / name)
     Image.fromarray(np.where(disc(), np.nan, 0).astype(np.float32)).save(tmp_path / "nan.tif")
     with pytest.raises(ImageError, match="nan.tif holds values that are no numbers"):

@@ -20,7 +20,7 @@ FEW_COLOURED = 0.1
 """Part of the pixels that are not dark, up to which coloured ones are no reason to refuse a file."""
 MOST_LABELS = 100
 """More different values than this in one file are shades, not labels."""
-LUMA = np.array([19595, 38470, 7471])
+LUMA = (19595, 38470, 7471)
 """Weights of red, green and blue in brightness (ITU-R 601), as 65536ths."""
 
 
@@ -98,24 +98,33 @@ def read_layer(path: Path, size: Size | None = None, name: str | None = None) ->
     if values.ndim == 2:
         return MaskLayer(name, values, _white(values, path), exact=not picture.lossy)
     shallow = (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
-    spread = int(np.ptp(shallow, axis=2).max(initial=0))
+    spread = int(_spread(shallow).max(initial=0))
     if picture.places is not None and spread > 0:
         coded = picture.places
     elif spread > COLOURED:
-        coded = shallow.astype(np.int32) @ np.array([65536, 256, 1])
+        coded = _weighted(shallow, (65536, 256, 1))
     else:
         coded = None
     if coded is not None:
-        labels = np.unique(coded)
-        if len(labels) <= MOST_LABELS and not picture.lossy:
+        few = not picture.lossy and len(np.unique(coded.ravel()[::101])) <= MOST_LABELS  # quick, for large photos
+        labels = np.unique(coded) if few else None
+        if labels is not None and len(labels) <= MOST_LABELS:
             return MaskLayer(name, places_of(coded, labels), 1, labels)
         if _is_coloured(shallow):
             raise ImageError(
-                f"{path} looks like a photo, not like a mask: it has {len(labels)} colours. Expected black and white, "
-                "labels, or a cut-out with transparency (labels in colour: as PNG, not as JPEG)."
+                f"{path} looks like a photo, not like a mask: it has many colours. Expected black and white, labels, "
+                "or a cut-out with transparency (labels in colour: as PNG, not as JPEG)."
             )
-    brightness = ((values @ LUMA + 32768) >> 16).astype(values.dtype)
+    brightness = ((_weighted(values, LUMA) + np.uint32(32768)) >> 16).astype(values.dtype)
     return MaskLayer(name, brightness, np.iinfo(values.dtype).max, exact=not picture.lossy)
+
+
+def _weighted(colours: np.ndarray, weights: tuple[int, int, int]) -> np.ndarray:
+    """(H, W) uint32 sum of the channels times weights, one channel after the other: files may be large."""
+    total = np.zeros(colours.shape[:2], np.uint32)
+    for channel, weight in enumerate(weights):
+        total += colours[..., channel].astype(np.uint32) * np.uint32(weight)
+    return total
 
 
 def places_of(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -149,6 +158,13 @@ def _white(values: np.ndarray, path: Path) -> float:
 
 def _is_coloured(colours: np.ndarray) -> bool:
     """Whether many of the pixels (H, W, 3) uint8 that are not dark are no shade of grey."""
-    bright = colours.max(axis=2) > DARK
-    coloured = bright & (np.ptp(colours, axis=2) > COLOURED)
+    bright = (colours > DARK).any(axis=2)
+    coloured = bright & (_spread(colours) > COLOURED)
     return bool(coloured.sum() > FEW_COLOURED * bright.sum())
+
+
+def _spread(colours: np.ndarray) -> np.ndarray:
+    """(H, W) difference of the largest and the smallest channel."""
+    red, green, blue = np.moveaxis(colours, 2, 0)
+    largest: np.ndarray = np.maximum(np.maximum(red, green), blue)
+    return largest - np.minimum(np.minimum(red, green), blue)
