@@ -14,6 +14,7 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig, OptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from surface_sos_ns.known_warnings import silence_known_warnings
+from surface_sos_ns.plugin.compat.markup import print_broken_markup_as_it_is
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
@@ -26,6 +27,7 @@ from surface_sos_ns.utils.text import escape_in_output
 allow_numpy_scalars()
 silence_known_warnings()
 escape_in_output()
+print_broken_markup_as_it_is()
 
 
 def _optimiser(group: str) -> OptimizerConfig:

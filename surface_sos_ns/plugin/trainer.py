@@ -41,6 +41,8 @@ from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.own_masks import OWN_MASKS
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
+from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.text import printable
 
 AVERAGE_EVERY = 5
 """Steps between two weights that are averaged: neighbours are nearly alike, and each takes a pass over all tables."""
@@ -72,7 +74,11 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
 
         It says "auto" where the device was left to the machine, so that it can be read on another one, and does not
         say ``load_step``, which ns-render and ns-eval would look for among this run's checkpoints.
+
+        Raises:
+            UserError: TensorBoard is asked for and cannot write there.
         """
+        self._check_name_for_tensorboard()
         self.settle_total_steps()
         self.settle_times()
         TrainerConfig.save_config(dataclasses.replace(self, load_step=None))
@@ -112,6 +118,14 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         model = dataclasses.replace(self.pipeline.model, total_steps=total)  # type: ignore[call-arg]
         self.pipeline = dataclasses.replace(self.pipeline, model=model)
         self.optimizers = {name: _with_total_steps(group, total) for name, group in self.optimizers.items()}
+
+    def _check_name_for_tensorboard(self) -> None:
+        folder = str(self.get_base_dir().absolute())
+        if "tensorboard" in self.vis and printable(folder) != folder:
+            raise UserError(
+                f"TensorBoard cannot write to {folder}: the name is not UTF-8. Name the run with --experiment-name, or "
+                "choose another --output-dir or --vis."
+            )
 
     def _asks_for_a_total(self) -> bool:
         """Whether max_num_iterations was set by the user or the caller, rather than by the method's preset."""
