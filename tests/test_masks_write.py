@@ -118,7 +118,7 @@ def test_a_failure_midway_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     source = capture(tmp_path)
     put(source)
     before = state(tmp_path)
-    real_picture, real_text, real_rename = write._write_picture, write.write_text, os.rename
+    real_picture, real_text, real_rename = write.write_image, write.write_text, os.rename
     renames: list[str] = []
 
     def picture(path: Path, content: np.ndarray) -> None:
@@ -137,7 +137,7 @@ def test_a_failure_midway_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
             raise KeyboardInterrupt
         real_rename(old, new)
 
-    monkeypatch.setattr(write, "_write_picture", picture)
+    monkeypatch.setattr(write, "write_image", picture)
     monkeypatch.setattr(write, "write_text", text)
     monkeypatch.setattr(write.os, "rename", rename)
     with pytest.raises((OSError, KeyboardInterrupt)):
