@@ -32,12 +32,9 @@ from nerfstudio.engine.trainer import TrainerConfig
 from surface_sos_ns.capture.images import read_image, resized
 from surface_sos_ns.capture.lens import pinhole, undistorted
 from surface_sos_ns.mesh import MeshError, object_mesh
+from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, list_checkpoints
-from surface_sos_ns.plugin.datamanager import (
-    SurfaceSOSDataManager,
-    SurfaceSOSDataManagerConfig,
-    views_from_cameras,
-)
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
@@ -378,7 +375,7 @@ def _with_views(path: Path, checkpoint: Path, model: SurfaceSOSModel, read: Surf
         return parser.get_dataparser_outputs(split)
 
     parser = cast("SurfaceSOSDataParser", read.dataparser)
-    source, folder = parser.source()
+    source, folder = parser.capture.source, parser.capture.folder
     trained_on = set(originals("train").image_filenames)
     everything = originals("test", eval_mode="all")
     views = [

@@ -18,7 +18,8 @@ from PIL import Image
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.images import read_mask
 from surface_sos_ns.capture.views import Views
-from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig, views_from_cameras
+from surface_sos_ns.plugin.cameras import views_from_cameras
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
 
@@ -341,7 +342,7 @@ def test_camera_only_use_opens_no_image(tmp_path: Path) -> None:
 def test_input_checks_run_in_the_parser(tmp_path: Path, capsys) -> None:
     capture = Capture(tmp_path / "a", count=4)
     capture.frames[2]["transform_matrix"][0][0] = float("nan")
-    with pytest.raises(CaptureError, match=r"images/frame_002.png holds NaN"):
+    with pytest.raises(CaptureError, match=r"images/frame_002.png: 'transform_matrix'\[0\]\[0\] is nan"):
         parse(capture.save())
     capture = Capture(tmp_path / "b", count=4)
     (tmp_path / "b" / "images" / "frame_001.png").write_bytes(b"no")

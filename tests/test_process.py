@@ -116,7 +116,7 @@ def test_the_parser_takes_it_and_points_land_where_they_were_seen(corner: Path) 
     """Pixels of the features themselves, from COLMAP's model, against points, poses and lens as training gets them."""
     import pycolmap
 
-    from surface_sos_ns.plugin.datamanager import views_from_cameras
+    from surface_sos_ns.plugin.cameras import views_from_cameras
     from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
 
     outputs = SurfaceSOSDataParserConfig(data=corner / "scene").setup().get_dataparser_outputs("train")

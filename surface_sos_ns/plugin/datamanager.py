@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
 from nerfstudio.data.pixel_samplers import PixelSampler, PixelSamplerConfig
@@ -20,6 +20,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from surface_sos_ns.capture.images import resized
+from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
 
@@ -33,7 +34,6 @@ __all__ = [
     "SurfaceSOSDataManager",
     "SurfaceSOSDataManagerConfig",
     "TabulatedRays",
-    "views_from_cameras",
 ]
 
 PRIOR_FILE = "object_prior.npz"
@@ -60,31 +60,6 @@ class SurfaceSOSDataManagerConfig(VanillaDataManagerConfig):
     """Longer side, in pixels, of the photos from which the object is found before training."""
     cache_on_gpu_mib: int = 4096
     """Photos are kept in the GPU's memory when all of them together take at most this much."""
-
-
-def views_from_cameras(cameras: Cameras) -> Views:
-    """nerfstudio's cameras as plain arrays, world frame.
-
-    Raises:
-        ValueError: a camera is neither a perspective nor a fisheye one.
-    """
-    from surface_sos_ns.capture.views import Views
-
-    kinds = cameras.camera_type.flatten().cpu().numpy()
-    if not np.isin(kinds, (CameraType.PERSPECTIVE.value, CameraType.FISHEYE.value)).all():
-        raise ValueError(
-            "Only perspective and fisheye cameras can be used; cut panoramas into perspective photos first."
-        )
-    arrays = {
-        name: getattr(cameras, name).flatten().cpu().numpy() for name in ("fx", "fy", "cx", "cy", "width", "height")
-    }
-    distortion = cameras.distortion_params
-    return Views(
-        camera_to_world=cameras.camera_to_worlds.cpu().double().numpy(),
-        distortion=np.zeros((len(kinds), 6)) if distortion is None else distortion.cpu().double().numpy(),
-        fisheye=kinds == CameraType.FISHEYE.value,
-        **arrays,
-    )
 
 
 class OutlineSampler(PixelSampler):
