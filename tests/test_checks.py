@@ -88,7 +88,7 @@ def test_cameras_in_one_place_are_refused() -> None:
         checks.check_poses(poses.tolist(), list("abcdef"), SOURCE)
 
 
-@pytest.mark.parametrize("matrix", [[1, 2, 3], np.diag([1.0, 1, 1, 2]).tolist(), np.eye(3).tolist(), [[1.0]] * 4])
+@pytest.mark.parametrize("matrix", [[[1, 2, 3]], np.diag([1.0, 1, 1, 2]).tolist(), np.eye(3).tolist(), [[1.0]] * 4])
 def test_what_is_no_pose_matrix_is_refused(matrix) -> None:
     with pytest.raises(CaptureError, match="b is not a 4 x 4 matrix of numbers whose last row is 0 0 0 1"):
         checks.check_poses([np.eye(4).tolist(), matrix], ["a", "b"], SOURCE)

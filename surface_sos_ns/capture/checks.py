@@ -38,6 +38,8 @@ Size = tuple[int, int]
 
 FARTHEST = 1e12
 """Largest coordinate of a camera, units of the capture."""
+ROUNDING = 1e-5
+"""How far a rotation's columns may be from orthonormal without being mended."""
 STRAY = 1000.0
 """Distance of a camera from the others' middle, over the median distance, from which on its pose must be wrong."""
 SHORTEST, LONGEST = 0.05, 500.0
@@ -78,15 +80,12 @@ def check_frames(names: Sequence[str], source: Path) -> None:
         seen.add(name)
 
 
-def matrix_of(rows: Sequence | np.ndarray) -> np.ndarray | None:
-    """(4, 4) float64 of a 4 x 4 or 3 x 4 matrix (nested lists); None where it is not one, or its last row is wrong."""
-    try:
-        values = np.array(rows, dtype=np.float64)
-    except (TypeError, ValueError):
+def matrix_of(rows: Sequence[Sequence[float]]) -> np.ndarray | None:
+    """(4, 4) float64 of a 4 x 4 or 3 x 4 matrix; None where it is not one, or its last row is not 0 0 0 1."""
+    if len(rows) not in (3, 4) or any(len(row) != 4 for row in rows):
         return None
-    if values.shape not in ((4, 4), (3, 4)) or np.any(values[3:] != [0, 0, 0, 1]):
-        return None
-    return np.vstack([values[:3], [0, 0, 0, 1]])
+    values = np.array(rows, dtype=np.float64)
+    return None if np.any(values[3:] != [0, 0, 0, 1]) else np.vstack([values[:3], [0, 0, 0, 1]])
 
 
 def check_poses(matrices: Sequence, names: Sequence[str], source: Path) -> np.ndarray:
@@ -98,7 +97,7 @@ def check_poses(matrices: Sequence, names: Sequence[str], source: Path) -> np.nd
         source: the file they come from, for messages.
 
     Returns:
-        (N, 4, 4) float64.
+        (N, 4, 4) float64; what is a rotation but for rounding to a few digits is replaced by the nearest rotation.
 
     Raises:
         CaptureError: a matrix of another shape or with another last row, one with NaN or infinite entries, one whose
@@ -109,7 +108,7 @@ def check_poses(matrices: Sequence, names: Sequence[str], source: Path) -> np.nd
     for index, (matrix, name) in enumerate(zip(matrices, names, strict=True)):
         values = matrix_of(matrix)
         if values is None:
-            transposed = np.shape(matrix) == (4, 4) and matrix_of(np.transpose(matrix)) is not None
+            transposed = matrix_of([list(row) for row in zip(*matrix, strict=False)]) is not None
             raise CaptureError(
                 f"{source}: the transform_matrix of {name} is not a 4 x 4 matrix of numbers whose last row is 0 0 0 1. "
                 + ("It is transposed: write it row by row." if transposed else "Estimate its pose again.")
@@ -121,13 +120,16 @@ def check_poses(matrices: Sequence, names: Sequence[str], source: Path) -> np.nd
             )
         rotation = values[:3, :3]
         with np.errstate(over="ignore", invalid="ignore"):
-            rigid = np.abs(rotation.T @ rotation - np.eye(3)).max() <= 0.01
-            mirrored = np.linalg.det(rotation) < 0
-        if mirrored or not rigid:
+            error = float(np.abs(rotation.T @ rotation - np.eye(3)).max())
+            mirrored = bool(np.linalg.det(rotation) < 0)
+        if mirrored or not error <= 0.01:
             raise CaptureError(
                 f"{source}: the pose of {name} is not rigid ({'mirrored' if mirrored else 'scaled or sheared'}); "
                 "expected a rotation and a translation. Export the cameras again without scale or axis flips."
             )
+        if error > ROUNDING:
+            left, _, right = np.linalg.svd(rotation)
+            values[:3, :3] = left @ right
         poses[index] = values
     _check_places(poses[:, :3, 3], names, source)
     return poses

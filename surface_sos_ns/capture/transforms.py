@@ -172,8 +172,8 @@ def _lens(file: TransformsFile, frame: Frame, source: Path) -> dict[str, float]:
     distortion = _distortion(file, fisheye, "", source) | _distortion(frame, fisheye, frame.file_path, source)
     if fisheye and (distortion.get("p1") or distortion.get("p2")):
         raise CaptureError(
-            f"{source}: p1 and p2 of {frame.file_path} are not 0, and its lens is a fisheye, which has k1 k2 k3 k4 only. "
-            "Correct camera_model, or calibrate the lens again."
+            f"{source}: p1 and p2 of {frame.file_path} are not 0, and its lens is a fisheye, which has k1 k2 k3 k4 "
+            "only. Correct camera_model, or calibrate the lens again."
         )
     return lens | dict.fromkeys(DISTORTION, 0.0) | distortion | {"fisheye": fisheye}
 

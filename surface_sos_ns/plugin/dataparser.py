@@ -366,7 +366,9 @@ def _check_undistortion(capture: Transforms) -> None:
     Raises:
         CaptureError: it does not, somewhere where the lens shows something.
     """
-    cameras = cameras_from_views(capture.views)
+    # At the origin, where single precision costs nothing.
+    still = np.broadcast_to(np.eye(4)[:3], (len(capture), 3, 4))
+    cameras = cameras_from_views(dataclasses.replace(capture.views, camera_to_world=still))
     for index in checks.distinct_lenses(capture.views):
         if not capture.views.fisheye[index] and not capture.views.distortion[index].any():
             continue
