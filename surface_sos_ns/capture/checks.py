@@ -217,9 +217,10 @@ def distinct_lenses(views: Views) -> list[int]:
     return sorted(np.unique(rows, axis=0, return_index=True)[1].tolist())
 
 
-def pixel_grid(width: int, height: int, count: int = 33) -> np.ndarray:
-    """(count^2, 2) pixels spread over a picture, its corners included."""
-    x, y = np.meshgrid(np.linspace(0.5, width - 0.5, count), np.linspace(0.5, height - 0.5, count))
+def pixel_grid(width: int, height: int, count: int | None = 33) -> np.ndarray:
+    """(P, 2) pixels of a picture row by row: ``count`` by ``count`` of them, corners included, or all (None)."""
+    columns, rows = (width, height) if count is None else (count, count)
+    x, y = np.meshgrid(np.linspace(0.5, width - 0.5, columns), np.linspace(0.5, height - 0.5, rows))
     return np.stack([x.ravel(), y.ravel()], axis=-1)
 
 

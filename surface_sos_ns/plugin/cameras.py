@@ -11,7 +11,12 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 if TYPE_CHECKING:  # nerfstudio imports the data parser whatever it does: nothing more than needed at the top
     from surface_sos_ns.capture.views import Views
 
-__all__ = ["cameras_from_views", "undistortion_error", "views_from_cameras"]
+__all__ = ["cameras_from_views", "has_good_ray", "views_from_cameras"]
+
+
+MOST_ERROR = 0.25
+"""Pixels by which a ray may miss the pixel it is for."""
+RAYS_AT_A_TIME = 200_000
 
 
 def cameras_from_views(views: Views, **more: Any) -> Cameras:
@@ -65,10 +70,11 @@ def views_from_cameras(cameras: Cameras) -> Views:
     )
 
 
-def undistortion_error(cameras: Cameras, index: int, pixels: np.ndarray) -> np.ndarray:
-    """How far nerfstudio's rays of one camera miss the pixels that they are for, in pixels.
+def has_good_ray(cameras: Cameras, index: int, pixels: np.ndarray) -> np.ndarray:
+    """For which pixels nerfstudio's rays are right.
 
-    nerfstudio undistorts with ten steps of Newton's method in single precision, which strong distortion outlasts.
+    They are not where a lens looks nowhere (see `Views.has_ray`), nor where ten steps of Newton's method, which is how
+    nerfstudio undistorts, are not enough. The axis of a fisheye, where nerfstudio divides 0 by 0, counts as right.
 
     Args:
         cameras: N cameras.
@@ -76,10 +82,19 @@ def undistortion_error(cameras: Cameras, index: int, pixels: np.ndarray) -> np.n
         pixels: (P, 2) x and y, pixel centres at +0.5.
 
     Returns:
-        (P,) distances between the pixels and where their rays, followed and projected, come out; nan where they do not.
+        (P,) bool.
     """
-    coords = torch.from_numpy(np.ascontiguousarray(pixels[:, ::-1]).astype(np.float32))
-    rays = cameras.generate_rays(torch.full((len(coords), 1), index), coords)
-    along = (rays.origins + rays.directions).double().numpy()
-    uv, _ = views_from_cameras(cameras).project_one(index, along)
-    return np.linalg.norm(uv - pixels, axis=-1)
+    still = cameras[index : index + 1]
+    still.camera_to_worlds = torch.eye(4)[None, :3]  # at the origin, where single precision costs nothing
+    views = views_from_cameras(still)
+    found = []
+    for part in np.array_split(pixels, max(1, len(pixels) // RAYS_AT_A_TIME)):
+        coords = torch.from_numpy(np.ascontiguousarray(part[:, ::-1]).astype(np.float32))
+        theirs = still.generate_rays(torch.zeros(len(coords), 1, dtype=torch.long), coords).directions.numpy()
+        right = views.rays(0, part)
+        # What an angle is in pixels: it grows towards the rim of a perspective picture.
+        pixel = views.fx[0] if views.fisheye[0] else views.fx[0] / np.maximum(-right[:, 2], 1e-3) ** 2
+        axis = np.linalg.norm(part - [views.cx[0], views.cy[0]], axis=-1) < 1e-3
+        good = (np.linalg.norm(theirs - right, axis=-1) * pixel < MOST_ERROR) | axis
+        found.append(good & views.has_ray(0, part))
+    return np.concatenate(found)

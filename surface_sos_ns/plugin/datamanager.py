@@ -273,9 +273,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         )
 
     def _load(self, dataset: SurfaceSOSDataset) -> PixelCache:
-        metadata = dataset.cameras.metadata or {}
-        radius = metadata.get("fisheye_crop_radius")
-        cache = PixelCache.load(dataset, None if radius is None else float(torch.as_tensor(radius).flatten()[0]))
+        cache = PixelCache.load(dataset)
         device = torch.device(self.device)
         if (
             device.type == "cpu"

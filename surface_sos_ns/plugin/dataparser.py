@@ -24,7 +24,7 @@ from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.downscaled import factor_for, make_smaller, smaller_names
 from surface_sos_ns.capture.images import read_mask, resized
-from surface_sos_ns.plugin.cameras import cameras_from_views, undistortion_error, views_from_cameras
+from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
 from surface_sos_ns.plugin.split import choose_split
 from surface_sos_ns.plugin.world_frame import OLD_APPLIED_TRANSFORM, ExactDataparserOutputs, WorldFrame, world_frame
 
@@ -37,7 +37,8 @@ __all__ = ["ObjectHint", "PointsSource", "SurfaceSOSDataParser", "SurfaceSOSData
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MASKS_TO_LOOK_AT = 16
-MOST_UNDISTORTION_ERROR = 0.25  # pixels
+MOST_MISSED = 0.05
+"""Part of a photo's pixels that may go without a ray because nerfstudio cannot undistort them."""
 
 
 @dataclass
@@ -203,7 +204,7 @@ class SurfaceSOSDataParser(DataParser):
         views = dataclasses.replace(capture.views, camera_to_world=world.poses).subset(chosen)
         more: dict[str, Any] = {}
         if capture.fisheye_crop_radius is not None and views.fisheye.any():
-            more["metadata"] = {"fisheye_crop_radius": capture.fisheye_crop_radius}
+            more["metadata"] = {"fisheye_crop_radius": capture.fisheye_crop_radius / (self.downscale_factor or 1)}
         if self.config.times:
             more["times"] = torch.from_numpy(capture.frame_times()[chosen]).float()[:, None]
         cameras = cameras_from_views(views, **more)
@@ -366,21 +367,18 @@ def _check_undistortion(capture: Transforms) -> None:
     Raises:
         CaptureError: it does not, somewhere where the lens shows something.
     """
-    # At the origin, where single precision costs nothing.
-    still = np.broadcast_to(np.eye(4)[:3], (len(capture), 3, 4))
-    cameras = cameras_from_views(dataclasses.replace(capture.views, camera_to_world=still))
+    cameras = cameras_from_views(capture.views)
     for index in checks.distinct_lenses(capture.views):
         if not capture.views.fisheye[index] and not capture.views.distortion[index].any():
             continue
-        pixels = checks.pixel_grid(int(capture.views.width[index]), int(capture.views.height[index]))
+        pixels = checks.pixel_grid(*capture.views.sizes()[index])
         pixels = pixels[capture.views.has_ray(index, pixels)]
-        errors = undistortion_error(cameras, index, pixels)
-        worst = float(np.max(errors)) if np.isfinite(errors).all() else np.inf
-        if worst > MOST_UNDISTORTION_ERROR:
+        missed = float((~has_good_ray(cameras, index, pixels)).mean())
+        if missed > MOST_MISSED:
             raise CaptureError(
-                f"{capture.source}: the lens of {capture.file_paths[index]} distorts too strongly for nerfstudio: its "
-                f"rays miss their pixels by up to {worst:.3g} pixels. Undistort the photos with the program that "
-                "calibrated the lens (COLMAP: image_undistorter), and give it the new cameras."
+                f"{capture.source}: the lens of {capture.file_paths[index]} distorts too strongly for nerfstudio: "
+                f"{missed:.0%} of the rays are wrong. Undistort the photos with the program that calibrated the lens "
+                "(COLMAP: image_undistorter), and take its new cameras."
             )
 
 
