@@ -19,6 +19,7 @@ from nerfstudio.model_components.ray_generators import RayGenerator
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.images import resized
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParserConfig
@@ -40,6 +41,10 @@ PRIOR_FILE = "object_prior.npz"
 PRIOR_VERSION = 5
 """Raised when the object prior of the same photos would come out differently."""
 
+NO_AGREEMENT, LITTLE_AGREEMENT = 0.35, 0.6
+"""IoU of given masks with their hull under which they cannot belong to these poses, and under which it is doubtful."""
+CHECK_OFF = "--pipeline.datamanager.check-poses False"
+
 
 @dataclass
 class SurfaceSOSDataManagerConfig(VanillaDataManagerConfig):
@@ -60,6 +65,8 @@ class SurfaceSOSDataManagerConfig(VanillaDataManagerConfig):
     """Longer side, in pixels, of the photos from which the object is found before training."""
     cache_on_gpu_mib: int = 4096
     """Photos are kept in the GPU's memory when all of them together take at most this much."""
+    check_poses: bool = True
+    """Stop where features of the photos say that the poses are meant otherwise, or where masks and poses do not fit."""
 
 
 class OutlineSampler(PixelSampler):
@@ -301,6 +308,8 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         hint: ObjectHint = metadata.get("object_hint") or ObjectHint(None, None)
         point = None if hint.point is None else np.array(hint.point)
         shown = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
+        if self.config.check_poses:
+            self._check_poses(images, small)
         points_cache = None if cache_dir is None else Path(cache_dir) / "sparse_points.npz"
         if points is None:
             points = triangulate_points(images, small, points_cache, progress=_say)
@@ -310,12 +319,59 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         prior = build_object_prior(
             small, masks, points, object_point=point, object_radius=hint.radius, source=origin, progress=_say
         )
-        if not shown and prior.confidence < LOW_CONFIDENCE:
+        if shown:
+            self._check_masks(prior)
+        elif prior.confidence < LOW_CONFIDENCE:
             _say(
                 f"the object is uncertain (masks and vote agree at IoU {prior.confidence:.2f} only): "
                 "please give coarse masks, or name a point on the object"
             )
         return prior
+
+    def _check_poses(self, images: list[np.ndarray], views: Views) -> None:
+        """Holds the poses against the photos' features.
+
+        Raises:
+            CaptureError: another reading of the file explains them.
+        """
+        from surface_sos_ns.capture.pose_check import CAUSES, pose_fit
+
+        fit = pose_fit(images, views)
+        source = self.dataparser.capture.source  # type: ignore[attr-defined]
+        if fit is not None and fit.reading is not None:
+            raise CaptureError(
+                f"{source}: photos and poses do not fit. Of {fit.matches} features matched between photos "
+                f"{fit.given:.0%} lie where the poses say, and {fit.best:.0%} would if this is so: {fit.reading}. "
+                f"To go on with the file as it is: {CHECK_OFF}."
+            )
+        if fit is not None and fit.doubtful:
+            _warn(
+                f"{source}: photos and poses hardly fit: of {fit.matches} features matched between photos "
+                f"{fit.given:.0%} lie where the poses say. Likely causes, in this order: {CAUSES}."
+            )
+
+    def _check_masks(self, prior: ObjectPrior) -> None:
+        """Whether the capture's masks and poses fit.
+
+        Raises:
+            CaptureError: they do not at all.
+        """
+        from surface_sos_ns.capture.pose_check import CAUSES
+
+        words = (
+            f"masks and poses {{}}: projected into the photos, what the masks say together agrees with them at IoU "
+            f"{prior.confidence:.2f} (good masks: 0.8 or more). Likely causes, in this order: {CAUSES}."
+        )
+        if self.config.check_poses and prior.confidence < NO_AGREEMENT:
+            raise CaptureError(
+                f"{self.dataparser.capture.source}: {words.format('do not fit')} "  # type: ignore[attr-defined]
+                f"To go on all the same: {CHECK_OFF}; without these masks: "
+                "--pipeline.datamanager.dataparser.coarse-masks none."
+            )
+        if prior.confidence < LITTLE_AGREEMENT:
+            _warn(
+                words.format("hardly fit") + " Masks that are very noisy look like this, too; training repairs those."
+            )
 
     def _first_masks(
         self,
@@ -384,6 +440,10 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         return digest.hexdigest()
 
 
+def _warn(words: str) -> None:
+    CONSOLE.print(f"Warning: {words}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+
+
 def _say(words: str) -> None:
     CONSOLE.print(words, soft_wrap=True, highlight=False, markup=False)
 
@@ -402,7 +462,7 @@ def _kept(path: Path, fingerprint: str) -> ObjectPrior | None:
     try:
         return ObjectPrior.load(path)
     except (OSError, ValueError) as error:
-        CONSOLE.print(f"Warning: {error}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+        _warn(str(error))
         return None
 
 
