@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from surface_sos_ns.capture.names import listed
 from surface_sos_ns.utils.errors import UserError
 
 __all__ = [
@@ -35,12 +36,6 @@ INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h")
 
 class CaptureError(UserError):
     """The capture cannot be used as it is; the message names the file, what was expected and what to do."""
-
-
-def listed(names: Sequence[object], most: int = 5) -> str:
-    """The first few names and how many more there are, for a message."""
-    shown = ", ".join(str(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def check_frames(frames: Sequence[Mapping], source: Path) -> None:
