@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.lookup import FileFinder, image_files, visible_files
+from surface_sos_ns.capture.lookup import FileFinder, files_by_name, image_files, smaller_copy, visible_files
 from surface_sos_ns.capture.names import clash, match_files
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "cases"
@@ -141,6 +141,32 @@ def test_folders_that_cannot_be_read_are_named(tmp_path: Path) -> None:
             image_files(tmp_path / "masks")
     finally:
         (tmp_path / "masks" / "left").chmod(0o700)
+
+
+def test_files_of_a_folder(tmp_path: Path) -> None:
+    photos = [f"images/{side}/1.jpg" for side in "abc"]
+    folder = touch(tmp_path, "masks/a/1.png", "masks/._a/1.png", "masks/1.png", "hand/b.png") / "masks"
+    given = [None, tmp_path / "hand" / "b.png", None]
+    assert files_by_name(folder, photos, given) == [folder / "a/1.png", given[1], folder / "1.png"]
+    with pytest.raises(CaptureError, match="masks/1.png has the name of 2 photos: images/b/1.jpg, images/c/1.jpg"):
+        files_by_name(folder, photos)
+    # What transforms.json gives to one photo is not found for another.
+    assert files_by_name(folder, photos, [None, folder / "1.png", None]) == [folder / "a/1.png", folder / "1.png", None]
+    assert files_by_name(tmp_path / "nowhere", photos) == [None] * 3
+    with pytest.raises(CaptureError, match=r"No file in .*hand belongs to a photo: .* such as 1.png, found b.png"):
+        files_by_name(tmp_path / "hand", photos)
+
+
+def test_smaller_copies(tmp_path: Path) -> None:
+    touch(tmp_path, "masks_4/left/1.png", "masks/right_4/1.png", "masks/left/1.png", "masks/right/1.png", "m_2/1.png")
+    for name, factor, copy in (
+        ("masks/left/1.png", 4, "masks_4/left/1.png"),
+        ("masks/right/1.png", 4, "masks/right_4/1.png"),
+        ("masks/left/1.png", 2, "masks/left/1.png"),
+        ("m/1.png", 2, "m_2/1.png"),
+    ):
+        assert smaller_copy(tmp_path / name, tmp_path, factor) == tmp_path / copy
+        assert smaller_copy(tmp_path / "m" / "1.png", tmp_path / "elsewhere", 2) == tmp_path / "m_2/1.png"
 
 
 # ------------------------------------------------------------------------------------------------------- captures

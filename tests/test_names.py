@@ -175,7 +175,12 @@ def test_photos_that_a_name_means(name: str, expected: list[int]) -> None:
 
 
 def test_a_whole_path_is_no_end_of_another() -> None:
-    assert find_photos(["1.jpg", "x/1.jpg"], ["x/1.jpg", "1.jpg", "y/x/1.jpg"]) == [[1], [0]]
+    photos = ["x/1.jpg", "1.jpg", "y/x/1.jpg"]
+    assert find_photos(["1.jpg", "x/1.jpg", "./y//x/1.jpg", "x/1"], photos) == [[1], [0], [2], [0]]
+    for folder, above in (("/scene", "/scene/"), ("/scene", "../scene/"), ("/a/scene", "../scene/")):
+        absolute = [above + photo for photo in photos]
+        assert find_photos([*absolute, "1.jpg"], photos, folder) == [[0], [1], [2], [1]]
+        assert find_photos(photos, absolute, folder) == [[0], [1], [2]]
 
 
 # ------------------------------------------------------------------------------------------------------- writing

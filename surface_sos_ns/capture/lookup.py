@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.names import folded, hidden, is_image, listed, normal_form
+from surface_sos_ns.capture.names import clash, folded, hidden, is_image, listed, match_files, normal_form
 
-__all__ = ["FileFinder", "image_files", "visible_files"]
+__all__ = ["FileFinder", "files_by_name", "image_files", "smaller_copy", "visible_files"]
 
 
 def visible_files(folder: Path) -> list[str]:
@@ -48,6 +48,53 @@ def _files(folder: Path, inside: str, above: tuple[str, ...]) -> Iterator[str]:
 def image_files(folder: Path) -> list[str]:
     """The image files among `visible_files`."""
     return [path for path in visible_files(folder) if is_image(path)]
+
+
+def files_by_name(folder: Path, photos: Sequence[str], given: Sequence[Path | None] = ()) -> list[Path | None]:
+    """Of each photo its file in a folder (masks, clean plates), by their names; see `names.match_files`.
+
+    Args:
+        folder: is searched with its subfolders; need not exist.
+        photos: N paths; see `names.photo_paths`.
+        given: of each photo the file that transforms.json names, or None. Such a file is that photo's alone.
+
+    Returns:
+        N files, those given among them, or None.
+
+    Raises:
+        CaptureError: photos and files do not belong together one to one, or there are images and none is a photo's.
+    """
+    found = list(given) or [None] * len(photos)
+    named = {os.path.abspath(path) for path in found if path is not None}
+    files = [file for file in image_files(folder) if os.path.abspath(folder / file) not in named]
+    without = [index for index, path in enumerate(found) if path is None]
+    matches = match_files([photos[index] for index in without], files)
+    unclear = clash(matches, [photos[index] for index in without], files, folder)
+    if unclear:
+        raise CaptureError(unclear)
+    for index, match in zip(without, matches, strict=True):
+        if match:
+            found[index] = folder / files[match[0]]
+    if files and not any(found):
+        example = Path(photos[0]).with_suffix(".png").name
+        raise CaptureError(
+            f"No file in {listed([folder])} belongs to a photo: expected the photos' names, such as "
+            f"{listed([example])}, found {listed(files, 3)}. Rename the files, or take them away."
+        )
+    return found
+
+
+def smaller_copy(path: Path, capture: Path, factor: int) -> Path:
+    """The copy of a mask or clean plate at 1/factor of its size, where the capture has one; else the file itself.
+
+    It is in a folder whose name has the factor behind: `coarse_masks_4/left/1.png` of `coarse_masks/left/1.png`.
+    """
+    folders = [folder for folder in path.parents if capture in folder.parents] or [path.parent]
+    for folder in reversed(folders):
+        copy = folder.with_name(f"{folder.name}_{factor}") / path.relative_to(folder)
+        if copy.is_file():
+            return copy
+    return path
 
 
 class FileFinder:

@@ -201,19 +201,23 @@ def clash(found: Sequence[Sequence[int]], photos: Sequence[str], files: Sequence
     return None
 
 
-def find_photos(names: Sequence[str], photos: Sequence[str]) -> list[list[int]]:
+def find_photos(names: Sequence[str], photos: Sequence[str], folder: str = "") -> list[list[int]]:
     """The photos that names mean: whole paths, or as much of a path's end as a user types, with or without suffix.
 
     Args:
         names: what is looked for, such as `images/left/0001.jpg`, `left/0001.jpg` or `0001`.
-        photos: N paths.
+        photos: N paths, as in transforms.json.
+        folder: of the capture, where names or photos may be absolute.
 
     Returns:
         Of each name the indices of the photos that fit it best: none, one, or several.
     """
     found: list[list[int]] = [[] for _ in names]
+    comparable = photo_paths([*photos, *names], folder)
     for spelling in SPELLINGS:
-        paths = [_parts(spelling(photo)) for photo in photos]
+        paths = [_parts(spelling(path)) for path in comparable[: len(photos)]]
+        wanted_wholes = [_parts(spelling(path)) for path in comparable[len(photos) :]]
+        wanted_ends = [_parts(spelling(name)) for name in names]
         for part in (_whole, _stem):
             wholes, ends = defaultdict(list), defaultdict(list)
             for index, path in enumerate(paths):
@@ -221,10 +225,9 @@ def find_photos(names: Sequence[str], photos: Sequence[str]) -> list[list[int]]:
                 wholes[key].append(index)
                 for start in range(len(key)):
                     ends[key[start:]].append(index)
-            for place, name in enumerate(names):
-                wanted = _parts(spelling(name))
-                if wanted and not found[place]:
-                    found[place] = list(wholes.get(wanted) or ends.get(wanted) or ())
+            for place, (whole, end) in enumerate(zip(wanted_wholes, wanted_ends, strict=True)):
+                if end and not found[place]:
+                    found[place] = list(wholes.get(whole) or ends.get(end) or ())
     return found
 
 
