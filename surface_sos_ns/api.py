@@ -13,7 +13,6 @@ frame, that of its transforms.json; `Run.capture_to_world` leads from there to t
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from surface_sos_ns.capture.images import read_image, resized
 from surface_sos_ns.capture.lens import pinhole, undistorted
-from surface_sos_ns.capture.names import find_photos, listed
+from surface_sos_ns.capture.names import find_photos, listed, similar_names
 from surface_sos_ns.mesh import MeshError, object_mesh
 from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, list_checkpoints
 from surface_sos_ns.plugin.datamanager import (
@@ -154,8 +153,7 @@ class Run:
             return self.views[found[0]]
         if found:
             raise RunError(f"'{which}' could be {listed([names[index] for index in found], 4)}; give more of the path.")
-        known = [Path(name).name for name in names]
-        near = difflib.get_close_matches(Path(which).name, known, 3, 0) or known[:3]
+        near = similar_names(str(which), names) or names[:3]
         raise RunError(f"No photo of the capture is called '{which}'; there is, for example, {listed(near)}.")
 
     def camera(self, which: View | str | int, size: Size = "original", lens: Lens = "original") -> Cameras:

@@ -312,7 +312,7 @@ def test_nothing_that_exists_is_lost(tmp_path: Path, capfd: pytest.CaptureFixtur
 
 
 def test_names_and_order(tmp_path: Path) -> None:
-    for name in ("IMG_10.jpg", "IMG_9.JPEG", "front view.v2.png", ".hidden.jpg", "scan.tif"):
+    for name in ("IMG_10.jpg", "IMG_9.JPEG", "front view.v2.png", "._IMG_9.JPEG", "@eaDir/IMG_9.JPEG", "scan.tif"):
         photo(tmp_path / "photos" / name, format={"EG": "JPEG", "if": "TIFF"}.get(name[-2:]))
     (tmp_path / "photos" / "notes.txt").write_text("no photo")
     assert [one.name for one in list_photos(tmp_path / "photos")] == [

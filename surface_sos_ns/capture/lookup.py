@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import posixpath
 from collections import defaultdict
@@ -10,7 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.names import clash, folded, hidden, is_image, listed, match_files, normal_form
+from surface_sos_ns.capture.names import (
+    clash,
+    folded,
+    hidden,
+    is_image,
+    listed,
+    match_files,
+    normal_form,
+    similar_names,
+)
 
 __all__ = ["FileFinder", "files_by_name", "image_files", "smaller_copy", "visible_files"]
 
@@ -178,18 +186,11 @@ class FileFinder:
 
         They are looked for beside it, or among all images of the capture if its folder does not exist either.
         """
-        path = Path(written.replace("\\", "/"))
-        beside = self._folder / path.parent
-        if os.path.isdir(beside):
-            near = {name: (path.parent / name).as_posix() for name in os.listdir(beside) if not hidden(name)}
-            files = [place for place in near.values() if os.path.isfile(self._folder / place)]
-        else:
-            files = image_files(self._folder)
-        by_name: dict[str, list[str]] = defaultdict(list)
-        for file in files:
-            by_name[folded(Path(file).name)].append(file)
-        names = difflib.get_close_matches(folded(path.name), by_name, most)
-        return [file for name in names for file in by_name[name]][:most]
+        parent = Path(written.replace("\\", "/")).parent
+        if os.path.isdir(self._folder / parent):
+            beside = [(parent / name).as_posix() for name in os.listdir(self._folder / parent) if not hidden(name)]
+            return similar_names(written, [path for path in beside if os.path.isfile(self._folder / path)], most)
+        return similar_names(written, image_files(self._folder), most)
 
     @property
     def remarks(self) -> list[str]:

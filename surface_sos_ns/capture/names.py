@@ -5,6 +5,7 @@ Everything here is a pure function on names; nothing is read from the disk. See 
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import os
 import posixpath
@@ -29,6 +30,7 @@ __all__ = [
     "natural_order",
     "normal_form",
     "photo_paths",
+    "similar_names",
 ]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
@@ -229,6 +231,15 @@ def find_photos(names: Sequence[str], photos: Sequence[str], folder: str = "") -
                 if end and not found[place]:
                     found[place] = list(wholes.get(whole) or ends.get(end) or ())
     return found
+
+
+def similar_names(name: str, paths: Sequence[str], most: int = 3) -> list[str]:
+    """Paths whose file names resemble that of one that is not among them, the most similar first; for messages."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        by_name[folded(posixpath.basename(_slashes(path)))].append(path)
+    close = difflib.get_close_matches(folded(posixpath.basename(_slashes(name))), by_name, most)
+    return [path for key in close for path in by_name[key]][:most]
 
 
 def _match(photos: Sequence[str], files: Sequence[str], kinds: Sequence[Kind], anywhere: bool) -> list[list[int]]:
