@@ -134,7 +134,9 @@ REFERENCES: dict[str, tuple[list[str], list[str], list[list[str]]]] = {
     "another format": (["images/a.png"], ["a.jpg"], [["a.jpg"]]),
     "no suffix is added": (["images/a.jpg"], ["a.jpg.png"], [[]]),
     "one name, two photos": (["images/a/0.jpg", "images/b/0.jpg"], ["0.jpg"], [["0.jpg"], ["0.jpg"]]),
-    "one photo, two names": (["images/0.jpg"], ["a/0.jpg", "b/0.jpg"], [["a/0.jpg", "b/0.jpg"]]),
+    "one photo, two cases": (["images/img.jpg"], ["Img.jpg", "IMG.jpg"], [["Img.jpg", "IMG.jpg"]]),
+    "another folder's": (["images/a/0.jpg", "images/a/1.jpg"], ["b/0.jpg", "a/1.jpg"], [[], ["a/1.jpg"]]),
+    "in neither folder": (["images/0.jpg"], ["a/0.jpg", "b/0.jpg"], [[]]),
     "Windows": (["images/a/0.jpg", "images/b/0.jpg"], ["b\\0.jpg", "a\\0.jpg"], [["a\\0.jpg"], ["b\\0.jpg"]]),
 }
 

@@ -155,13 +155,15 @@ def match_files(photos: Sequence[str], files: Sequence[str], anywhere: bool = Fa
         Of each photo the indices of its files: none, one, or several where nothing decides between them. An index may
         stand with several photos, for the same reason. `clash` has the words for both.
     """
-    return _match(photos, files, MADE_OF_PHOTOS, anywhere)
+    found = _match(photos, files, MADE_OF_PHOTOS)
+    return _match_anywhere(photos, files, MADE_OF_PHOTOS, found) if anywhere else found
 
 
 def match_references(photos: Sequence[str], names: Sequence[str]) -> list[list[int]]:
     """Names that another program has for the photos (COLMAP's images), matched with the photos' paths.
 
-    As `match_files`, but equal names with equal suffixes come first, and either of the paths may be the longer one.
+    As `match_files`, but equal names with equal suffixes come first; and all names may have the same folders in front
+    that the photos do not have.
 
     Args:
         photos: N paths, all relative to one folder or all absolute; see `photo_paths`.
@@ -170,7 +172,10 @@ def match_references(photos: Sequence[str], names: Sequence[str]) -> list[list[i
     Returns:
         Of each photo the indices of its names: none, one, or several where nothing decides between them.
     """
-    return _match(photos, names, NAMES_OF_PHOTOS, anywhere=True)
+    front = _common_folders([_parts(_slashes(name)) for name in names])
+    shorter = ["/".join(_parts(_slashes(name))[front:]) for name in names]
+    readings = [_match(photos, some, NAMES_OF_PHOTOS) for some in (names, shorter)]
+    return max(readings, key=lambda found: len(_used(found)))  # the first, where both are equally good
 
 
 def clash(found: Sequence[Sequence[int]], photos: Sequence[str], files: Sequence[str], folder: object) -> str | None:
@@ -242,21 +247,34 @@ def similar_names(name: str, paths: Sequence[str], most: int = 3) -> list[str]:
     return [path for key in close for path in by_name[key]][:most]
 
 
-def _match(photos: Sequence[str], files: Sequence[str], kinds: Sequence[Kind], anywhere: bool) -> list[list[int]]:
-    ours = [[_parts(spelling(path)) for path in photos] for spelling in SPELLINGS]
-    theirs = [[_parts(spelling(path)) for path in files] for spelling in SPELLINGS]
-    roots = [_common_folders(paths) for paths in ours]
+def _spelt(paths: Sequence[str]) -> list[list[Parts]]:
+    """The parts of each path in each spelling."""
+    return [[_parts(spelling(path)) for path in paths] for spelling in SPELLINGS]
+
+
+def _match(photos: Sequence[str], files: Sequence[str], kinds: Sequence[Kind]) -> list[list[int]]:
+    """Files whose whole paths are the photos' or ends of them; see `match_files`."""
+    ours, theirs = _spelt(photos), _spelt(files)
+    root = max(_common_folders(paths) for paths in ours)
     depth = max((len(path) for paths in theirs for path in paths), default=0)
     # The files lie as the photos do: of all photos' paths the same number of folders is left out.
     unmatched: list[list[int]] = [[] for _ in photos]
-    layouts = [_equal(_cut(ours, left_out), theirs, kinds, unmatched) for left_out in range(max(roots) + 1)]
+    layouts = [_equal(_cut(ours, left_out), theirs, kinds, unmatched) for left_out in range(root + 1)]
     found = max(layouts, key=lambda layout: len(_used(layout)))  # the first, where several are equally good
     for length in range(depth, 0, -1):
         found = _equal(_cut(ours, -length), _of_length(theirs, length), kinds, found)
-    if anywhere:
-        own = [[path[root:] for path in paths] for paths, root in zip(ours, roots, strict=True)]
-        for length in sorted({len(path) for paths in own for path in paths}, reverse=True):
-            found = _equal(_of_length(own, length), _cut(theirs, -length), kinds, found)
+    return found
+
+
+def _match_anywhere(
+    photos: Sequence[str], files: Sequence[str], kinds: Sequence[Kind], found: list[list[int]]
+) -> list[list[int]]:
+    """`found` and files whose paths end with all that is a photo's own: its path below the photos' common folders."""
+    ours, theirs = _spelt(photos), _spelt(files)
+    roots = [_common_folders(paths) for paths in ours]
+    own = [[path[root:] for path in paths] for paths, root in zip(ours, roots, strict=True)]
+    for length in sorted({len(path) for paths in own for path in paths}, reverse=True):
+        found = _equal(_of_length(own, length), _cut(theirs, -length), kinds, found)
     return found
 
 
