@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from surface_sos_ns.capture.names import listed
 from surface_sos_ns.capture.views import DISTORTION, Views
 from surface_sos_ns.utils.errors import UserError
 
@@ -24,7 +25,6 @@ __all__ = [
     "check_poses",
     "check_viewing_directions",
     "distinct_lenses",
-    "listed",
     "matrix_of",
     "object_mask_warnings",
     "pixel_grid",
@@ -48,12 +48,6 @@ SHORTEST, LONGEST = 0.05, 500.0
 
 class CaptureError(UserError):
     """The capture cannot be used as it is; the message names the file, what was expected and what to do."""
-
-
-def listed(names: Sequence[object], most: int = 5) -> str:
-    """The first few names and how many more there are, for a message."""
-    shown = ", ".join(str(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def check_frames(names: Sequence[str], source: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.names import folded
 
 __all__ = ["factor_for", "make_smaller", "smaller_names"]
 
@@ -34,7 +35,7 @@ def smaller_names(file_paths: Sequence[str]) -> list[str]:
     """
     paths = [PurePosixPath(Path(path).as_posix()) for path in file_paths]
     bare = [path.name for path in paths]
-    if len(set(bare)) == len(set(paths)):
+    if len({folded(name) for name in bare}) == len(set(paths)):  # as a folder may see them that knows no upper case
         return bare
     parts = [tuple(part for part in path.parts if part not in (path.anchor, "..")) for path in paths]
     skipped = 1 if len({part[0] for part in parts}) == 1 and min(map(len, parts)) > 1 else 0

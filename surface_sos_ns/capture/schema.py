@@ -16,7 +16,8 @@ import annotated_types
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from surface_sos_ns.capture.checks import CaptureError, listed
+from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.names import listed
 
 __all__ = ["Frame", "Lens", "TransformsFile", "parse_transforms", "unread_keys"]
 

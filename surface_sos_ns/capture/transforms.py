@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from surface_sos_ns.capture import checks
-from surface_sos_ns.capture.checks import CaptureError, listed
-from surface_sos_ns.capture.names import natural_order
+from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.names import listed, natural_order
 from surface_sos_ns.capture.schema import TransformsFile, parse_transforms, unread_keys
 from surface_sos_ns.capture.views import DISTORTION, Views
 

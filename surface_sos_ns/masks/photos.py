@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from surface_sos_ns.capture.images import read_image, resized
+from surface_sos_ns.capture.points import first_fitting_points
 from surface_sos_ns.masks.provider import Photos
 from surface_sos_ns.plugin.cameras import views_from_cameras
-from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParser, SurfaceSOSDataParserConfig
+from surface_sos_ns.plugin.dataparser import ObjectHint, SurfaceSOSDataParser, SurfaceSOSDataParserConfig
 
 __all__ = ["LONGEST_SIDE", "Scene", "read_scene"]
 
@@ -66,7 +67,7 @@ def read_scene(
     outputs = parser.get_dataparser_outputs("train")
     capture = parser.capture
     # The outputs are sorted by name, as nerfstudio has photos.
-    files = [capture.folder / file_path for file_path in capture.file_paths]
+    files = [capture.folder / path for path in parser.files.photos]
     place = {path: index for index, path in enumerate(outputs.image_filenames)}
     order = np.array([place[path] for path in files])
     full = views_from_cameras(outputs.cameras).subset(order)
@@ -75,14 +76,16 @@ def read_scene(
         resized(read_image(path), int(width), int(height))
         for path, width, height in zip(files, views.width, views.height, strict=True)
     ]
-    points: PointsSource | None = outputs.metadata["points_source"]
+    points, remarks = first_fitting_points(outputs.metadata["points_files"], full, capture.file_paths)
+    for remark in remarks:
+        print(f"Warning: {remark}")
     hint: ObjectHint | None = outputs.metadata["object_hint"]
     photos = Photos(
         files=files,
         images=images,
         views=views,
         sizes=full.sizes(),
-        points=None if points is None else points.load(full, [path.name for path in files]),
+        points=points,
         near=None if hint is None or hint.point is None else np.array(hint.point),
         radius=None if hint is None else hint.radius,
     )

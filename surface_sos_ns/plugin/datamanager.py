@@ -22,12 +22,13 @@ from torch import Tensor
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.images import resized
 from surface_sos_ns.plugin.cameras import views_from_cameras
-from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParserConfig
+from surface_sos_ns.plugin.dataparser import ObjectHint, SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
     from surface_sos_ns.capture.object_prior import ObjectPrior
     from surface_sos_ns.capture.points import SparsePoints
+    from surface_sos_ns.capture.transforms import Transforms
     from surface_sos_ns.capture.views import Views
 
 __all__ = [
@@ -292,7 +293,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
     def _find_object(self, views: Views, cache_dir: Path | None) -> ObjectPrior:
         from surface_sos_ns.capture.object_prior import GIVEN, LOW_CONFIDENCE, build_object_prior
-        from surface_sos_ns.capture.points import triangulate_points
+        from surface_sos_ns.capture.points import first_fitting_points, triangulate_points
 
         metadata = self.train_dataset.metadata
         cache = self.train_cache
@@ -302,14 +303,14 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         images = [resized(cache.image(view), *size) for view, size in enumerate(sizes)]
         given = [cache.mask(view) for view in range(len(cache))]
         masks = [None if mask is None else resized(mask, *size) for mask, size in zip(given, sizes, strict=True)]
-        source: PointsSource | None = metadata.get("points_source")
-        names = [path.name for path in self.train_dataset.image_filenames]
-        points = None if source is None else source.load(views, names)
+        points, remarks = first_fitting_points(metadata["points_files"], views, metadata["file_paths"])
+        for remark in remarks:
+            _warn(remark)
         hint: ObjectHint = metadata.get("object_hint") or ObjectHint(None, None)
         point = None if hint.point is None else np.array(hint.point)
         shown = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
         if self.config.check_poses:
-            self._check_poses(images, small)
+            self._check_poses(images)
         points_cache = None if cache_dir is None else Path(cache_dir) / "sparse_points.npz"
         if points is None:
             points = triangulate_points(images, small, points_cache, progress=_say)
@@ -328,16 +329,19 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
             )
         return prior
 
-    def _check_poses(self, images: list[np.ndarray], views: Views) -> None:
-        """Holds the poses against the photos' features.
+    def _check_poses(self, images: list[np.ndarray]) -> None:
+        """Holds the poses, as they stand in transforms.json, against the features of the training photos.
 
         Raises:
             CaptureError: another reading of the file explains them.
         """
         from surface_sos_ns.capture.pose_check import CAUSES, pose_fit
 
-        fit = pose_fit(images, views)
-        source = self.dataparser.capture.source  # type: ignore[attr-defined]
+        capture: Transforms = self.dataparser.capture  # type: ignore[attr-defined]
+        source, place = capture.source, {path: index for index, path in enumerate(capture.file_paths)}
+        fit = pose_fit(
+            images, capture.views.subset([place[path] for path in self.train_dataset.metadata["file_paths"]])
+        )
         if fit is not None and fit.reading is not None:
             raise CaptureError(
                 f"{source}: photos and poses do not fit. Of {fit.matches} features matched between photos "
@@ -431,10 +435,8 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         for name in sorted(vars(views)):
             # Poses come from a matrix decomposition, whose last bits differ between machines.
             digest.update(np.round(np.asarray(getattr(views, name), dtype=np.float64), 4).tobytes())
-        source: PointsSource | None = self.train_dataset.metadata.get("points_source")
-        if source is not None:
-            files = [source.path] if not source.is_colmap else sorted(source.path.glob("points3D.*"))
-            for file in files:
+        for points in self.train_dataset.metadata["points_files"]:
+            for file in points.contents:
                 digest.update(file.read_bytes())
         digest.update(repr(self.train_dataset.metadata.get("object_hint")).encode())
         return digest.hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,18 +24,19 @@ from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.downscaled import factor_for, make_smaller, smaller_names
 from surface_sos_ns.capture.images import read_mask, resized
+from surface_sos_ns.capture.lookup import files_by_name, smaller_copy
+from surface_sos_ns.capture.names import photo_paths
+from surface_sos_ns.capture.points import PointsFile, first_fitting_points
 from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
 from surface_sos_ns.plugin.split import choose_split
 from surface_sos_ns.plugin.world_frame import OLD_APPLIED_TRANSFORM, ExactDataparserOutputs, WorldFrame, world_frame
 
-if TYPE_CHECKING:  # these bring pydantic, scipy and more, which no command needs before training
-    from surface_sos_ns.capture.points import SparsePoints
+if TYPE_CHECKING:  # these bring pydantic, which no command needs before training
+    from surface_sos_ns.capture.files import CaptureFiles
     from surface_sos_ns.capture.transforms import Transforms
-    from surface_sos_ns.capture.views import Views
 
-__all__ = ["ObjectHint", "PointsSource", "SurfaceSOSDataParser", "SurfaceSOSDataParserConfig", "surface_sos_data"]
+__all__ = ["ObjectHint", "SurfaceSOSDataParser", "SurfaceSOSDataParserConfig", "surface_sos_data"]
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MASKS_TO_LOOK_AT = 16
 MOST_MISSED = 0.05
 """Part of a photo's pixels that may go without a ray because nerfstudio cannot undistort them."""
@@ -71,60 +72,6 @@ class ObjectHint:
     radius: float | None
 
 
-@dataclass(frozen=True, eq=False)
-class PointsSource:
-    """Where a capture's sparse points are and how they get into the world frame; small, and read only when asked for.
-
-    Attributes:
-        path: a .ply file, or the folder of a COLMAP model.
-        transforms: candidates (3, 4) from the file's frame to the world frame before scaling. A COLMAP model may be in
-            its own frame or in that of transforms.json; the candidate that brings COLMAP's cameras to those of the
-            capture is the right one.
-        scale: factor after the transform.
-    """
-
-    path: Path
-    transforms: tuple[np.ndarray, ...]
-    scale: float
-
-    @property
-    def is_colmap(self) -> bool:
-        """Whether the source is a COLMAP model, which knows the photos that saw each point."""
-        return self.path.suffix != ".ply"
-
-    def load(self, views: Views, image_names: Sequence[str]) -> SparsePoints | None:
-        """The points in the world frame.
-
-        Args:
-            views: what visibility and plausibility refer to, world frame.
-            image_names: file name of each view.
-
-        Returns:
-            ``capture.points.SparsePoints``, or None when they cannot be read or do not fit the cameras, which is said
-            on the console: a run can do without them.
-        """
-        from surface_sos_ns.capture.points import read_colmap_points, read_ply_points
-
-        try:
-            points = read_colmap_points(self.path, list(image_names)) if self.is_colmap else read_ply_points(self.path)
-        except (ImportError, OSError, ValueError) as error:
-            _warn(f"the sparse points in {self.path} are left out: {error}")
-            return None
-        if points is None or len(points.xyz) == 0:
-            return None
-        errors = [_centre_error(self._moved(transform), self.path, views, image_names) for transform in self.transforms]
-        best = int(np.argmin(errors))
-        xyz = self._moved(self.transforms[best])(points.xyz)
-        seen = _fraction_seen(views, xyz, points.visibility)
-        if errors[best] > 0.05 or seen < (0.5 if points.visibility is not None else 0.02):
-            _warn(f"the sparse points in {self.path} do not fit the cameras of the capture; they are left out.")
-            return None
-        return dataclasses.replace(points, xyz=xyz)
-
-    def _moved(self, transform: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda xyz: self.scale * (xyz @ transform[:, :3].T + transform[:, 3])
-
-
 @dataclass
 class SurfaceSOSDataParser(DataParser):
     """Cameras, photos, masks and points of a capture, all checked before any long work.
@@ -132,7 +79,9 @@ class SurfaceSOSDataParser(DataParser):
     ``metadata`` of the outputs gets, besides nerfstudio's entries:
         coarse_mask_filenames: per photo Path or None; None when there are no coarse masks at all.
         gt_mask_filenames, clean_plate_filenames: the same for the truth; always None for the split ``train``.
-        points_source: PointsSource or None.
+        file_paths: per photo its path as it stands in transforms.json.
+        points_files: ``capture.points.PointsFile``, where there may be sparse points, the best first; for
+            `capture.points.first_fitting_points`, with these paths.
         object_hint: ObjectHint or None, world frame.
         capture_to_world: (4, 4) float64, from the frame of transforms.json to the world frame, scale included.
 
@@ -153,12 +102,19 @@ class SurfaceSOSDataParser(DataParser):
 
         return read_transforms(transforms_file(Path(self.config.data)))
 
+    @functools.cached_property
+    def files(self) -> CaptureFiles:
+        """Its files as they are spelt on the disk; they need not exist where nerfstudio wants cameras alone."""
+        from surface_sos_ns.capture.files import find_files
+
+        return find_files(self.capture, have_to_exist=self.downscale_factor is None)
+
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
-        capture = self.capture
+        capture, files = self.capture, self.files
         if self.downscale_factor is None:
             self._prepare_files()
-        photos = self._in_use(capture.file_paths, "images")
-        valid = capture.masks["mask_path"]
+        photos = self._in_use(files.photos, "images")
+        valid = files.masks["mask_path"]
         masks = self._find_masks("coarse_mask", self.config.coarse_masks)
         truth = self._find_masks("gt_mask", "auto")
         plates = self._find_masks("clean_plate", "auto")
@@ -172,7 +128,7 @@ class SurfaceSOSDataParser(DataParser):
             return [files[index] for index in chosen] if any(files) else None
 
         cameras = self._cameras(world, chosen)
-        points = _find_points(capture, world)
+        points = _points_files(capture, files.points, world)
         outputs = ExactDataparserOutputs(
             image_filenames=[photos[index] for index in chosen],
             cameras=cameras,
@@ -185,13 +141,14 @@ class SurfaceSOSDataParser(DataParser):
                 "coarse_mask_filenames": of(masks),
                 "gt_mask_filenames": None if split == "train" else of(truth),
                 "clean_plate_filenames": None if split == "train" else of(plates),
-                "points_source": points,
+                "file_paths": [capture.file_paths[index] for index in chosen],
+                "points_files": points,
                 "object_hint": self._object_hint(world),
                 "capture_to_world": world.matrix,
             },
             **world.for_nerfstudio(capture.applied_scale),  # type: ignore[arg-type]
         )
-        if self.config.load_3D_points and points is not None:
+        if self.config.load_3D_points and points:
             outputs.metadata.update(_points_for_nerfstudio(points, outputs))
         if self.to_report:
             self.to_report = False
@@ -215,17 +172,20 @@ class SurfaceSOSDataParser(DataParser):
         self, outputs: DataparserOutputs, masks: list[Path | None], truth: list[Path | None], split_words: str
     ) -> None:
         """Prints remarks and the line about the capture."""
-        for remark in self.capture.remarks:
+        if self.capture.ply_file_path and self.files.points is None:
+            missing = self.capture.folder / self.capture.ply_file_path
+            _warn(f"{missing} (ply_file_path in transforms.json) does not exist; going on without it.")
+        for remark in [*self.capture.remarks, *self.files.remarks]:
             _warn(f"{self.capture.source}: {remark}")
         count = sum(mask is not None for mask in masks)
-        points = outputs.metadata["points_source"]
+        points = outputs.metadata["points_files"]
         _say(
             f"Capture {self.capture.folder.resolve().name}: {len(masks)} photos ({split_words}), "
             f"{int(outputs.cameras.width[0])} x {int(outputs.cameras.height[0])}; "
             + (f"coarse masks for {count}, {len(masks) - count} without" if count else "no coarse masks")
             + (f"; truth for {sum(t is not None for t in truth)}" if any(truth) else "; no truth")
             + (
-                f"; sparse points from {points.path.name if points.path.suffix else 'COLMAP'}"
+                f"; sparse points from {'COLMAP' if points[0].is_colmap else points[0].path.name}"
                 if points
                 else "; no sparse points"
             )
@@ -244,7 +204,7 @@ class SurfaceSOSDataParser(DataParser):
         self.to_report = True
         capture = self.capture
         self._check_views()
-        with_mask = [path for path in capture.masks["mask_path"] if path]
+        with_mask = [path for path in self.files.masks["mask_path"] if path]
         if with_mask and len(with_mask) < len(capture):
             raise CaptureError(
                 f"{capture.source}: mask_path is given for {len(with_mask)} of {len(capture)} frames; "
@@ -252,7 +212,7 @@ class SurfaceSOSDataParser(DataParser):
                 "which may be partial.)"
             )
         self.downscale_factor = self._factor(with_mask)
-        paths = self._in_use(capture.file_paths, "images")
+        paths = self._in_use(self.files.photos, "images")
         sizes = checks.read_image_sizes(paths)
         checks.check_image_sizes(paths, sizes, self._sizes(self.downscale_factor))
         if with_mask:
@@ -284,7 +244,7 @@ class SurfaceSOSDataParser(DataParser):
         factor = int(explicit) if explicit is not None else factor_for(self._sizes(), MAX_AUTO_RESOLUTION)
         if factor == 1:
             return 1
-        jobs = [(capture.file_paths, "images", Image.Resampling.BOX)]
+        jobs = [(self.files.photos, "images", Image.Resampling.BOX)]
         if with_mask:
             jobs.append((list(with_mask), "masks", Image.Resampling.NEAREST))
         try:
@@ -315,33 +275,18 @@ class SurfaceSOSDataParser(DataParser):
                 f"The folder of coarse masks {folder} does not exist. --coarse-masks takes auto, none, or a folder "
                 "(relative to the capture, or absolute)."
             )
-        by_stem = _files_by_stem(folder)
-        found: list[Path | None] = []
-        for file_path, listed in zip(capture.file_paths, capture.masks[f"{kind}_path"], strict=True):
-            path = Path(file_path)
-            if not named and listed:
-                match: Path | None = capture.folder / listed
-            else:
-                # 'images/left/0001.jpg' looks for 'left/0001' before '0001'; the first folder is the photos' own.
-                keys = [path.with_suffix("").as_posix()]
-                parts = path.with_suffix("").parts
-                keys += ["/".join(parts[start:]) for start in range(1, len(parts))]
-                match = next((by_stem[key] for key in keys if key in by_stem), None)
-            if match is not None and factor > 1:
-                smaller = match.parent.with_name(f"{match.parent.name}_{factor}") / match.name
-                match = smaller if smaller.is_file() else match
-            found.append(match)
+        listed = [None] * len(capture) if named else self.files.masks[f"{kind}_path"]
+        given = [None if path is None else capture.folder / path for path in listed]
+        found = files_by_name(folder, photo_paths(self.files.photos, str(capture.folder)), given)
         if named and not any(found):
-            example = next(iter(sorted(by_stem)), None)
             raise CaptureError(
                 f"No file in {folder} belongs to a photo: expected the photos' names, such as "
-                f"{Path(capture.file_paths[0]).stem}.png"
-                + (f", found {by_stem[example].name}." if example else ", found no image files.")
+                f"{Path(capture.file_paths[0]).stem}.png, found no image files."
             )
-        return found
+        return found if factor == 1 else [path and smaller_copy(path, capture.folder, factor) for path in found]
 
     def _check_masks(self, masks: list[Path | None], truth: list[Path | None], plates: list[Path | None]) -> None:
-        originals = [self.capture.folder / path for path in self.capture.file_paths]
+        originals = [self.capture.folder / path for path in self.files.photos]
         accepted = list(zip(self._sizes(), self._sizes(self.downscale_factor or 1), strict=True))
         for kind, paths in (("coarse mask", masks), ("true mask", truth), ("clean plate", plates)):
             checks.check_mask_sizes(paths, originals, accepted, kind)
@@ -382,9 +327,11 @@ def _check_undistortion(capture: Transforms) -> None:
             )
 
 
-def _points_for_nerfstudio(source: PointsSource, outputs: DataparserOutputs) -> dict[str, torch.Tensor]:
+def _points_for_nerfstudio(files: Sequence[PointsFile], outputs: DataparserOutputs) -> dict[str, torch.Tensor]:
     """Sparse points as methods want them that start from some, such as splatfacto."""
-    points = source.load(views_from_cameras(outputs.cameras), [path.name for path in outputs.image_filenames])
+    points, remarks = first_fitting_points(files, views_from_cameras(outputs.cameras), outputs.metadata["file_paths"])
+    for remark in remarks:
+        _warn(remark)
     if points is None:
         return {}
     return {"points3D_xyz": torch.from_numpy(points.xyz).float(), "points3D_rgb": torch.from_numpy(points.rgb)}
@@ -419,20 +366,6 @@ def _glance(path: Path) -> np.ndarray:
     return resized(mask, max(1, round(mask.shape[1] * factor)), max(1, round(mask.shape[0] * factor)))
 
 
-def _files_by_stem(folder: Path) -> dict[str, Path]:
-    """Image files below ``folder`` by their path relative to it, without suffix ('a/0001'; 'a/0001.jpg.png' too)."""
-    if not folder.is_dir():
-        return {}
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            stem = path.relative_to(folder).with_suffix("")
-            if stem.suffix.lower() in IMAGE_SUFFIXES:
-                stem = stem.with_suffix("")
-            found.setdefault(stem.as_posix(), path)
-    return found
-
-
 def _complain_read_only(error: OSError, data_dir: Path, factor: int, explicit: bool) -> None:
     if explicit:
         raise CaptureError(
@@ -443,54 +376,18 @@ def _complain_read_only(error: OSError, data_dir: Path, factor: int, explicit: b
     _warn(f"{data_dir} is read-only, so the large photos are used at full size ({error}).")
 
 
-def _find_points(capture: Transforms, world: WorldFrame) -> PointsSource | None:
-    """The capture's sparse points: its COLMAP model (which knows visibility), else the file under ply_file_path."""
+def _points_files(capture: Transforms, ply: Path | None, world: WorldFrame) -> tuple[PointsFile, ...]:
+    """Where the capture's sparse points may be: its COLMAP model (which knows visibility), then its .ply file."""
+    files: list[PointsFile] = []
     for folder in (capture.folder / "colmap" / "sparse" / "0", capture.folder / "sparse" / "0"):
-        if (folder / "points3D.bin").is_file() or (folder / "points3D.txt").is_file():
+        if not files and ((folder / "points3D.bin").is_file() or (folder / "points3D.txt").is_file()):
             applied = OLD_APPLIED_TRANSFORM if capture.applied_transform is None else capture.applied_transform
             applied = np.vstack([capture.applied_scale * applied[:3], [0, 0, 0, 1]])
             saved = np.vstack([world.transform, [0, 0, 0, 1]])
-            return PointsSource(folder, ((saved @ applied)[:3], world.transform), world.scale)
-    if capture.ply_file_path:
-        path = capture.folder / capture.ply_file_path
-        if path.is_file():
-            return PointsSource(path, (world.transform,), world.scale)
-        _warn(f"{path} (ply_file_path in transforms.json) does not exist; going on without it.")
-    return None
-
-
-def _centre_error(
-    moved: Callable[[np.ndarray], np.ndarray], path: Path, views: Views, image_names: Sequence[str]
-) -> float:
-    """How far a COLMAP model's cameras, moved, lie from the capture's: a fraction of the cameras' extent.
-
-    0 for a .ply file or a model without photos of these names, where nothing can be compared.
-    """
-    if path.suffix == ".ply":
-        return 0.0
-    import pycolmap
-
-    model = pycolmap.Reconstruction(str(path))
-    theirs = {Path(image.name).name: image.projection_center() for image in model.images.values() if image.has_pose}
-    pairs = [
-        (theirs[name], centre) for name, centre in zip(image_names, views.centres(), strict=True) if name in theirs
-    ]
-    if not pairs:
-        return 0.0
-    found, expected = (np.array(column) for column in zip(*pairs, strict=True))
-    extent = float(np.linalg.norm(views.centres() - views.centres().mean(axis=0), axis=1).max())
-    return float(np.median(np.linalg.norm(moved(found) - expected, axis=1))) / max(extent, 1e-12)
-
-
-def _fraction_seen(views: Views, xyz: np.ndarray, visibility: np.ndarray | None) -> float:
-    """Fraction of (point, view) pairs where the point lands in the photo: of the seen pairs, or of all pairs."""
-    chosen = np.random.default_rng(0).permutation(len(xyz))[:2000]
-    uv, _ = views.project(xyz[chosen])
-    inside = views.inside(uv)
-    if visibility is None:
-        return float(inside.mean()) if inside.size else 0.0
-    seen = visibility[chosen].T
-    return float(inside[seen].mean()) if seen.any() else 1.0
+            files.append(PointsFile(folder, ((saved @ applied)[:3], world.transform), world.scale))
+    if ply is not None:
+        files.append(PointsFile(ply, (world.transform,), world.scale))
+    return tuple(files)
 
 
 surface_sos_data = DataParserSpecification(

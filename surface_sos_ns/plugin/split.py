@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from nerfstudio.data.utils import dataparsers_utils
 
-from surface_sos_ns.capture.checks import CaptureError, listed
+from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.names import find_photos, listed, similar_names
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.transforms import Transforms
@@ -92,17 +93,19 @@ def _by_mode(mode: str, photos: Sequence[Path], config: SurfaceSOSDataParserConf
 
 def _lists(capture: Transforms) -> dict[str, set[int]]:
     """The capture's lists as frames; those that are not there follow from the others."""
-    place = {Path(name).as_posix(): index for index, name in enumerate(capture.file_paths)}
     lists: dict[str, set[int]] = {}
     for split, names in capture.splits.items():
-        unknown = [name for name in names if Path(name).as_posix() not in place]
+        found = find_photos(names, capture.file_paths, str(capture.folder))
+        unknown = [name for name, photos in zip(names, found, strict=True) if len(photos) != 1]
         if unknown:
+            near = similar_names(unknown[0], capture.file_paths)
             raise CaptureError(
-                f"{capture.source}: {split}_filenames lists photos that no frame has: {listed(unknown)}. "
-                "Correct the names; they must equal file_path."
+                f"{capture.source}: {split}_filenames lists photos that no frame has, or several: {listed(unknown)}. "
+                + (f"There is {listed(near)}. " if near else "")
+                + "Correct the names; they must equal file_path."
             )
         if names:
-            lists[split] = {place[Path(name).as_posix()] for name in names}
+            lists[split] = {photos[0] for photos in found}
     everything = set(range(len(capture)))
     if "train" not in lists:
         lists["train"] = everything - lists.get("val", set()) - lists.get("test", set()) or everything

@@ -94,8 +94,10 @@ def _look_at(command: Process) -> list[Photo] | int:
 
 def _settings(command: Process) -> dict[str, Any]:
     """What images and features depend on, as JSON gives it back. Matching is not in it: pairs can always be added."""
+    from surface_sos_ns.capture.lookup import visible_files
+
     source = command.images.resolve()
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    files = [source] if source.is_file() else [source / path for path in visible_files(source)]
     sizes = {path.relative_to(source.parent).as_posix(): path.stat().st_size for path in files}
     options = {key: asdict(command)[key] for key in ("frames", "camera_model", "camera", "max_image_size")}
     return {"images": str(source), **options, "files": sizes}
@@ -103,6 +105,7 @@ def _settings(command: Process) -> dict[str, Any]:
 
 def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
     """Fills images/ unless that is done already; the photos' names in the order they were taken."""
+    from surface_sos_ns.capture.lookup import visible_files
     from surface_sos_ns.demo.progress import Stage
     from surface_sos_ns.process.folder import whole_folder
     from surface_sos_ns.process.photos import copy_upright, counting
@@ -117,7 +120,7 @@ def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
             else:
                 with Stage(f"Copying {len(source)} photos", len(source)) as stage:
                     copy_upright(source, partial, stage.advance)
-    return sorted((path.name for path in folder.iterdir()), key=counting)
+    return sorted(visible_files(folder), key=counting)
 
 
 def _find_structure(command: Process, names: Sequence[str]) -> Structure:
@@ -178,7 +181,7 @@ def _find_structure(command: Process, names: Sequence[str]) -> Structure:
 
 def _summary(command: Process, structure: Structure) -> str:
     """What came out, what to do about it if that is little, and what comes next."""
-    from surface_sos_ns.capture.checks import listed
+    from surface_sos_ns.capture.names import listed
 
     placed, count = len(structure.placed), len(structure.placed) + len(structure.left_out)
     lines = [

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from surface_sos_ns.capture.lookup import visible_files
 from surface_sos_ns.process.error import ProcessError
 
 __all__ = ["Photo", "copy_upright", "counting", "list_photos"]
@@ -47,7 +48,7 @@ def list_photos(folder: Path) -> list[Photo]:
     Raises:
         ProcessError: fewer than three photos, two of one name, or some that cannot be read here (HEIC, raw).
     """
-    files = [path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))]
+    files = [folder / path for path in visible_files(folder)]
     files.sort(key=lambda path: counting(path.relative_to(folder).as_posix()))
     found = [path for path in files if path.suffix.lower() in (*AS_THEY_ARE, *TO_PNG)]
     readable = {(path.parent, path.stem) for path in found}
@@ -118,10 +119,6 @@ def copy_upright(photos: Sequence[Photo], folder: Path, advance: Callable[[float
         advance(1)
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__MACOSX", "@")) for part in path.parts)
-
-
 def counting(name: str) -> list[tuple[int, str]]:
     """A sorting key by which numbers in names count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in re.split(r"(\d+)", name) if part]
+    return [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"(\d+)", name) if part]
