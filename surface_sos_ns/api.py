@@ -13,7 +13,6 @@ frame, that of its transforms.json; `Run.capture_to_world` leads from there to t
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -30,13 +29,11 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.engine.trainer import TrainerConfig
 
 from surface_sos_ns.capture.lens import pinhole, undistorted
+from surface_sos_ns.capture.names import find_photos, listed, similar_names
 from surface_sos_ns.mesh import MeshError, object_mesh
+from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, list_checkpoints
-from surface_sos_ns.plugin.datamanager import (
-    SurfaceSOSDataManager,
-    SurfaceSOSDataManagerConfig,
-    views_from_cameras,
-)
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
@@ -147,22 +144,14 @@ class Run:
             if not -len(self.views) <= which < len(self.views):
                 raise RunError(f"The run has {len(self.views)} views; there is no view {which}.")
             return self.views[which]
-        wanted = Path(which).as_posix()
-        for names in (
-            [view.name for view in self.views],
-            [str(Path(view.name).with_suffix("")) for view in self.views],
-        ):
-            found = [view for view, name in zip(self.views, names, strict=True) if f"/{name}".endswith(f"/{wanted}")]
-            exact = [view for view, name in zip(self.views, names, strict=True) if name == wanted]
-            if len(exact or found) == 1:
-                return (exact or found)[0]
-            if found:
-                raise RunError(
-                    f"'{which}' could be {', '.join(view.name for view in found[:4])}; give more of the path."
-                )
-        known = [Path(view.name).name for view in self.views]
-        near = difflib.get_close_matches(Path(which).name, known, 3, 0) or known[:3]
-        raise RunError(f"No photo of the capture is called '{which}'; there is, for example, {', '.join(near)}.")
+        names = [view.name for view in self.views]
+        (found,) = find_photos([str(which)], names)
+        if len(found) == 1:
+            return self.views[found[0]]
+        if found:
+            raise RunError(f"'{which}' could be {listed([names[index] for index in found], 4)}; give more of the path.")
+        near = similar_names(str(which), names) or names[:3]
+        raise RunError(f"No photo of the capture is called '{which}'; there is, for example, {listed(near)}.")
 
     def camera(self, which: View | str | int, size: Size = "original", lens: Lens = "original") -> Cameras:
         """The camera (1,) of a view, world frame.
@@ -378,7 +367,7 @@ def _with_views(path: Path, checkpoint: Path, model: SurfaceSOSModel, read: Surf
         return parser.get_dataparser_outputs(split)
 
     parser = cast("SurfaceSOSDataParser", read.dataparser)
-    source, folder = parser.source()
+    source, folder = parser.capture.source, parser.capture.folder
     trained_on = set(originals("train").image_filenames)
     everything = originals("test", eval_mode="all")
     views = [

@@ -17,8 +17,10 @@ from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.mask_files import read_mask
+from surface_sos_ns.capture.points import SparsePoints, first_fitting_points
 from surface_sos_ns.capture.views import Views
-from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig, views_from_cameras
+from surface_sos_ns.plugin.cameras import views_from_cameras
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
 from surface_sos_ns.utils.image_io import ImageError
@@ -172,7 +174,7 @@ def test_missing_mask_file_is_named(tmp_path: Path) -> None:
     capture = Capture(tmp_path)
     capture.add_masks("coarse_mask_path", "coarse_masks")
     (tmp_path / "coarse_masks" / "frame_003.png").unlink()
-    with pytest.raises(CaptureError, match=r"coarse mask files do not exist: .*frame_003.png"):
+    with pytest.raises(CaptureError, match=r"1 of 12 files \(coarse_mask_path\) do not exist .*frame_003.png"):
         parse(capture.save())
 
 
@@ -250,7 +252,9 @@ def test_explicit_eval_mode_overrides_the_lists(tmp_path: Path) -> None:
 def test_unknown_name_in_a_list_is_named(tmp_path: Path) -> None:
     capture = Capture(tmp_path)
     capture.meta["val_filenames"] = ["images/nobody.png"]
-    with pytest.raises(CaptureError, match="val_filenames lists photos that no frame has: images/nobody.png"):
+    with pytest.raises(
+        CaptureError, match="val_filenames lists photos that no frame has, or several: images/nobody.png"
+    ):
         parse(capture.save())
 
 
@@ -363,7 +367,7 @@ def test_camera_only_use_opens_no_image(tmp_path: Path) -> None:
 def test_input_checks_run_in_the_parser(tmp_path: Path, capsys) -> None:
     capture = Capture(tmp_path / "a", count=4)
     capture.frames[2]["transform_matrix"][0][0] = float("nan")
-    with pytest.raises(CaptureError, match=r"images/frame_002.png holds NaN"):
+    with pytest.raises(CaptureError, match=r"images/frame_002.png: 'transform_matrix'\[0\]\[0\] is nan"):
         parse(capture.save())
     capture = Capture(tmp_path / "b", count=4)
     (tmp_path / "b" / "images" / "frame_001.png").write_bytes(b"no")
@@ -468,6 +472,13 @@ def pixels_in_capture_frame(capture: Capture, index: int, points: np.ndarray) ->
     )
 
 
+def load_points(outputs, views: Views, remark: str = "") -> SparsePoints | None:
+    """The points in the world frame; there is to be a remark on each file that does not serve, and none else."""
+    points, remarks = first_fitting_points(outputs.metadata["points_files"], views, outputs.metadata["file_paths"])
+    assert [remark in words for words in remarks] == ([True] if remark else [])
+    return points
+
+
 def write_ply(path: Path, points: np.ndarray) -> None:
     lines = ["ply", "format ascii 1.0", f"element vertex {len(points)}"]
     lines += [f"property float {axis}" for axis in "xyz"] + [f"property uint8 {c}" for c in ("red", "green", "blue")]
@@ -487,7 +498,7 @@ def test_ply_points_land_where_the_capture_says(tmp_path: Path, applied, applied
         capture.meta["applied_scale"] = applied_scale
     outputs = parse(capture.save(), scale_factor=0.7)
     views = views_from_cameras(outputs.cameras)
-    points = outputs.metadata["points_source"].load(views, [path.name for path in outputs.image_filenames])
+    points = load_points(outputs, views)
     uv, depth = views.project(points.xyz)
     for view in range(6):
         np.testing.assert_allclose(uv[view], pixels_in_capture_frame(capture, view, known_points()), atol=0.01)
@@ -540,7 +551,7 @@ def test_colmap_points_are_brought_into_the_world_frame(tmp_path: Path, written:
     capture.meta["train_filenames"] = [f"images/frame_{i:03d}.png" for i in (4, 0, 2)]
     outputs = parse(capture.save())
     views = views_from_cameras(outputs.cameras)
-    found = outputs.metadata["points_source"].load(views, [path.name for path in outputs.image_filenames])
+    found = load_points(outputs, views)
     candidates = pixels_in_capture_frame(capture, 0, points)
     order = [int(np.abs(candidates - uv).sum(axis=1).argmin()) for uv in views.project(found.xyz)[0][0]]
     assert sorted(order) == list(range(len(points)))
@@ -553,7 +564,7 @@ def test_colmap_points_are_brought_into_the_world_frame(tmp_path: Path, written:
 def test_unusable_points_are_left_out_with_a_word(tmp_path: Path, capsys) -> None:
     capture = Capture(tmp_path, count=6)
     capture.meta["ply_file_path"] = "sparse_pc.ply"
-    assert parse(capture.save()).metadata["points_source"] is None
+    assert parse(capture.save()).metadata["points_files"] == ()
     assert "going on without it" in " ".join(capsys.readouterr().out.split())
     for content in (known_points() + 500.0, None):
         if content is None:
@@ -561,9 +572,7 @@ def test_unusable_points_are_left_out_with_a_word(tmp_path: Path, capsys) -> Non
         else:
             write_ply(tmp_path / "sparse_pc.ply", content)
         outputs = parse(capture.save())
-        names = [path.name for path in outputs.image_filenames]
-        assert outputs.metadata["points_source"].load(views_from_cameras(outputs.cameras), names) is None
-        assert "left out" in " ".join(capsys.readouterr().out.split())
+        assert load_points(outputs, views_from_cameras(outputs.cameras), "left out") is None
 
 
 def test_metadata_is_small_and_picklable(tmp_path: Path) -> None:
@@ -572,7 +581,7 @@ def test_metadata_is_small_and_picklable(tmp_path: Path) -> None:
     capture.meta["ply_file_path"] = "sparse_pc.ply"
     metadata = parse(capture.save(), object_point=(0.5, -0.2, 0.0)).metadata
     assert len(pickle.dumps(metadata)) < 20_000
-    assert pickle.loads(pickle.dumps(metadata))["points_source"].path.name == "sparse_pc.ply"
+    assert pickle.loads(pickle.dumps(metadata))["points_files"][0].path.name == "sparse_pc.ply"
 
 
 def test_object_hint_is_in_the_world_frame(tmp_path: Path) -> None:

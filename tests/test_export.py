@@ -415,6 +415,9 @@ def test_file_names_keep_folders_and_differ() -> None:
     assert file_names(["images/a.jpg", "images/a.png", "images/b.png"]) == ["a.jpg", "a.png", "b"]
     assert file_names(["../photos/a.jpg", "../photos/x/b.jpg"]) == ["a", "x/b"]
     assert all(".." not in name for name in file_names(["images/a.jpg", "../x/b.jpg"]))
+    # Two photos never have one name, or one export would be written over another.
+    assert file_names(["a.jpg", "a.png", "a.jpg.jpg"]) == ["a.jpg", "a.png", "a.jpg.jpg"]
+    assert file_names(["../x/a.jpg", "x/a.jpg"], "/data/scene") == ["x/a", "scene/x/a"]
 
 
 def test_train_and_test_views(run: BallRun, tmp_path: Path) -> None:

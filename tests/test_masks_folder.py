@@ -261,6 +261,10 @@ def names_that_match(tmp_path: Path, ours: list[str], theirs: list[str], **optio
         (["frame_01", "frame_12"], ["m01_x.png", "m12_x.png"], [0, 1], "'m' in front and '_x' behind"),
         (["left/1", "right/1"], ["right/1.png", "left/1.png"], [1, 0], "by name"),
         (["0001", "0002"], ["deep/er/0001.png", "deep/er/0002.png"], [0, 1], "by name"),
+        (["left/1", "right/1"], ["right/1_mask.png", "left/1_mask.png"], [1, 0], "'_mask' behind"),
+        (["caf\u00e9 1", "caf\u00e9 2"], ["cafe\u0301 2.png", "cafe\u0301 1.png"], [1, 0], "by name"),
+        (["caf\u00e9 1", "caf\u00e9 2"], ["m_cafe\u0301 2.png", "m_cafe\u0301 1.png"], [1, 0], "'m_' in front"),
+        (["1", "2"], ["._1.png", "._2.png", "1.png", "@eaDir/1.png", "2.png"], [2, 4], "by name"),
     ],
 )
 def test_names(tmp_path: Path, ours: list[str], theirs: list[str], expected: list[int | None], words: str) -> None:
@@ -276,6 +280,9 @@ def test_names(tmp_path: Path, ours: list[str], theirs: list[str], expected: lis
         (["1", "2"], ["1_a.png", "2_a.png", "1_b.png", "2_b.png"], "can be read in two ways"),
         (["1", "2"], ["1.png", "1.tif", "2.png"], "1 photos have more than one file .*1.jpg has 1.png, 1.tif"),
         (["left/1", "right/1"], ["1.png"], "has the name of 2 photos"),
+        (["left/1", "right/1"], ["m1.png"], "m1.png has the name of 2 photos"),
+        (["1", "2"], ["dog/1.png", "cat/1.png"], "1 photos have more than one file .*1.jpg has cat/1.png, dog/1.png"),
+        (["left/1", "left/2"], ["1.png", "2.jpg", "2.png"], "left/2.jpg has 2.jpg, 2.png"),
         ([f"{n:04d}" for n in range(10)], [f"x{n:04d}" + ".png" for n in (3, 50, 51, 52, 53, 54)], "Only 1 of 6 files"),
     ],
 )

@@ -116,13 +116,13 @@ def test_the_parser_takes_it_and_points_land_where_they_were_seen(corner: Path) 
     """Pixels of the features themselves, from COLMAP's model, against points, poses and lens as training gets them."""
     import pycolmap
 
-    from surface_sos_ns.plugin.datamanager import views_from_cameras
+    from surface_sos_ns.plugin.cameras import views_from_cameras
     from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
 
     outputs = SurfaceSOSDataParserConfig(data=corner / "scene").setup().get_dataparser_outputs("train")
     names = [path.name for path in outputs.image_filenames]
     views = views_from_cameras(outputs.cameras)
-    points = outputs.metadata["points_source"].load(views, names)
+    points = outputs.metadata["points_files"][0].load(views, outputs.metadata["file_paths"])
     assert len(names) == VIEWS and points.visibility.any(axis=1).all()
     model = pycolmap.Reconstruction(str(corner / "scene" / "colmap" / "sparse" / "0"))
     row_of = {point_id: row for row, point_id in enumerate(sorted(model.points3D))}
@@ -312,7 +312,7 @@ def test_nothing_that_exists_is_lost(tmp_path: Path, capfd: pytest.CaptureFixtur
 
 
 def test_names_and_order(tmp_path: Path) -> None:
-    for name in ("IMG_10.jpg", "IMG_9.JPEG", "front view.v2.png", ".hidden.jpg", "scan.tif"):
+    for name in ("IMG_10.jpg", "IMG_9.JPEG", "front view.v2.png", "._IMG_9.JPEG", "@eaDir/IMG_9.JPEG", "scan.tif"):
         photo(tmp_path / "photos" / name, format={"EG": "JPEG", "if": "TIFF"}.get(name[-2:]))
     (tmp_path / "photos" / "notes.txt").write_text("no photo")
     assert [one.name for one in find_photos(tmp_path / "photos").photos] == [

@@ -313,7 +313,7 @@ def test_cameras_that_look_at_nothing_in_common():
 @pytest.mark.seconds(10)
 def test_third_of_orbit_reaches_the_bar():
     from surface_sos_ns.capture.mask_files import read_mask
-    from surface_sos_ns.plugin.datamanager import views_from_cameras
+    from surface_sos_ns.plugin.cameras import views_from_cameras
     from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
     from surface_sos_ns.utils.image_io import read_image
 

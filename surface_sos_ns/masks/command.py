@@ -81,13 +81,14 @@ class Masks:
             ValueError: the capture, the options or the masks are not usable; the message says what to do.
             OSError: a file cannot be written; then all is as it was.
         """
+        from surface_sos_ns.capture.transforms import transforms_file
         from surface_sos_ns.masks.methods import make_provider
-        from surface_sos_ns.masks.photos import find_scene, read_scene
+        from surface_sos_ns.masks.photos import read_scene
         from surface_sos_ns.masks.vote import vote
         from surface_sos_ns.masks.write import check_free
 
         provider = make_provider(self.method, {name: getattr(self, name) for name in OPTIONS})
-        source = find_scene(self.data)
+        source = transforms_file(self.data)
         check_free(source, self.overwrite)
         provider.check()
         scene = read_scene(self.data, self.object_point, self.object_radius)

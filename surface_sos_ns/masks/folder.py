@@ -10,12 +10,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from surface_sos_ns.capture.checks import border_and_centre, listed
+from surface_sos_ns.capture.checks import border_and_centre
+from surface_sos_ns.capture.lookup import image_files
 from surface_sos_ns.capture.mask_files import MOST_LABELS, MaskLayer, label_shares, places_of, read_layer
-from surface_sos_ns.capture.names import natural_order
+from surface_sos_ns.capture.names import IMAGE_SUFFIXES, listed, natural_order
 from surface_sos_ns.masks.names import Matches, by_name, by_order
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
-from surface_sos_ns.plugin.dataparser import IMAGE_SUFFIXES
 
 __all__ = ["Folder"]
 
@@ -76,18 +76,18 @@ class Folder(MaskProvider):
         """See :meth:`MaskProvider.check`."""
         if not self.source.exists():
             raise MaskError(f"{self.source} does not exist; --source takes a folder of masks or a video.")
-        if self.source.is_dir() and not self._files():
+        if self.source.is_dir() and not image_files(self.source):
             raise MaskError(f"{self.source} has no image file in it ({', '.join(sorted(IMAGE_SUFFIXES))}).")
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         """See :meth:`MaskProvider.masks`."""
         if self.source.is_dir():
-            files = self._files()
+            files = image_files(self.source)
             matches = self._matches(photos, files)
             wanted = sorted(index for index in matches.files if index is not None)
             progress(f"reading {len(wanted)} masks from {self.source}")
-            layers = {index: _read(files[index], files[index].relative_to(self.source).as_posix()) for index in wanted}
-            unused = [p.relative_to(self.source).as_posix() for index, p in enumerate(files) if index not in layers]
+            layers = {index: _read(self.source / files[index], files[index]) for index in wanted}
+            unused = [path for index, path in enumerate(files) if index not in layers]
         else:
             progress(f"reading {self.source}")
             frames = list(_frames(self.source))
@@ -99,15 +99,9 @@ class Folder(MaskProvider):
         confidence = np.array([0.0 if mask is None else 1.0 for mask in masks])
         return CoarseMasks(masks, confidence, self._remarks(photos, masks, matches, unused))
 
-    def _files(self) -> list[Path]:
-        return sorted(
-            path for path in self.source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-        )
-
-    def _matches(self, photos: Photos, files: list[Path]) -> Matches:
+    def _matches(self, photos: Photos, files: Sequence[str]) -> Matches:
         if self.by_order:
-            order = natural_order([path.relative_to(self.source).as_posix() for path in files])
-            return by_order(photos.files, len(files), order, f"image files in {self.source}")
+            return by_order(photos.files, len(files), natural_order(files), f"image files in {self.source}")
         return by_name(photos.files, files, self.source)
 
     def _decoder(self, layers: Collection[MaskLayer]) -> Callable[[MaskLayer], np.ndarray]:

@@ -6,19 +6,19 @@ import json
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from surface_sos_ns.capture.names import mask_names
 from surface_sos_ns.files import write_text
 from surface_sos_ns.masks.provider import MaskError
 from surface_sos_ns.utils.image_io import resized, write_image
 
-__all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "mask_names", "write_masks"]
+__all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "write_masks"]
 
 FOLDER = "coarse_masks"
 """Folder of the masks, in the capture's folder."""
@@ -70,26 +70,6 @@ def check_free(source: Path, overwrite: bool) -> None:
         )
 
 
-def mask_names(file_paths: Sequence[str]) -> list[str]:
-    """Of each photo the mask's path in the folder of masks: subfolders stay, the photos' own first folder goes.
-
-    Photos that differ only by their suffix keep it: `a.jpg` and `a.png` have `a.jpg.png` and `a.png.png`.
-
-    Args:
-        file_paths: as in `transforms.json`.
-    """
-    paths = [PurePosixPath(Path(path).as_posix()) for path in file_paths]
-    inside = [not path.is_absolute() and ".." not in path.parts for path in paths]
-    first = {path.parts[0] for path in paths if len(path.parts) > 1}
-    if all(inside) and len(first) == 1 and all(len(path.parts) > 1 for path in paths):
-        paths = [PurePosixPath(*path.parts[1:]) for path in paths]
-    elif not all(inside):
-        common = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
-        paths = [PurePosixPath(Path(os.path.relpath(os.path.abspath(path), common)).as_posix()) for path in paths]
-    stems = Counter(path.with_suffix("") for path in paths)
-    return [f"{path if stems[path.with_suffix('')] > 1 else path.with_suffix('')}.png" for path in paths]
-
-
 def write_masks(
     source: Path,
     file_paths: Sequence[str],
@@ -123,7 +103,7 @@ def write_masks(
     meta = json.loads(before)
     if [frame["file_path"] for frame in meta["frames"]] != list(file_paths):
         raise MaskError(f"{source} has changed since the photos were read. Run the command again.")
-    names = mask_names(file_paths)
+    names = mask_names(file_paths, str(folder))
     replaces = bool(_there(folder)) or any(KEY in frame for frame in meta["frames"])
     part = folder / f".{FOLDER}.{os.getpid()}"
     shutil.rmtree(part, ignore_errors=True)

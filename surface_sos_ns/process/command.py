@@ -106,6 +106,7 @@ def _settings(command: Process, source: list[Photo] | int) -> dict[str, Any]:
 
 def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
     """Fills images/ unless that is done already; the photos' names in the order they were taken."""
+    from surface_sos_ns.capture.lookup import visible_files
     from surface_sos_ns.demo.progress import Stage
     from surface_sos_ns.process.folder import whole_folder
     from surface_sos_ns.process.photos import copy_upright
@@ -121,7 +122,7 @@ def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
                 with Stage(f"Copying {len(source)} photos", len(source)) as stage:
                     copy_upright(source, partial, stage.advance)
     if isinstance(source, int):
-        return sorted(path.name for path in folder.iterdir())
+        return sorted(visible_files(folder))
     return [photo.name for photo in source]
 
 
@@ -183,7 +184,7 @@ def _find_structure(command: Process, names: Sequence[str]) -> Structure:
 
 def _summary(command: Process, structure: Structure) -> str:
     """What came out, what to do about it if that is little, and what comes next."""
-    from surface_sos_ns.capture.checks import listed
+    from surface_sos_ns.capture.names import listed
 
     placed, count = len(structure.placed), len(structure.placed) + len(structure.left_out)
     lines = [

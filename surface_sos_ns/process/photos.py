@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from surface_sos_ns.capture.lookup import visible_files
+from surface_sos_ns.capture.names import listed
 from surface_sos_ns.process.error import ProcessError
 
 __all__ = ["Photo", "PhotoFolder", "copy_upright", "counting", "find_photos"]
@@ -31,11 +33,6 @@ FEWEST = 3
 
 LONGEST_NAME = 100
 """Characters of a name in the scene, of which the last ones count; file systems take 255 bytes."""
-
-HIDDEN = {"__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
-"""Folders that are no one's photos, in lower case."""
-
-HIDDEN_FILES = {"thumbs.db", "desktop.ini"}
 
 COMPANIONS = {
     "depth maps": re.compile(r"(?<![a-z])(depth(maps?|s)?|disparity|conf(idence)?)(?![a-z])"),
@@ -75,7 +72,7 @@ def find_photos(folder: Path) -> PhotoFolder:
         ProcessError: fewer than three photos, two of one name, or some that cannot be read here (HEIC, raw).
         ImageError: a file is damaged.
     """
-    files = [path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))]
+    files = [folder / path for path in visible_files(folder)]
     files.sort(key=lambda path: counting(path.relative_to(folder).as_posix()))
     readable = [path for path in files if path.suffix.lower() in (*AS_THEY_ARE, *TO_PNG)]
     names = {(path.parent, path.stem) for path in readable}
@@ -100,7 +97,7 @@ def find_photos(folder: Path) -> PhotoFolder:
     photos = [Photo(path, stems[path] + AS_THEY_ARE.get(path.suffix.lower(), ".png")) for path in found]
     changed = [photo for photo in photos if _safe(photo.source.stem) != photo.source.stem]
     if changed:
-        examples = _listed([f"{photo.source.relative_to(folder)} is {photo.name}" for photo in changed])
+        examples = listed([f"{photo.source.relative_to(folder)} is {photo.name}" for photo in changed], 3)
         remarks.append(f"{len(changed)} photos have other names in the scene, without special characters: {examples}.")
     return PhotoFolder(photos, remarks)
 
@@ -142,13 +139,6 @@ def counting(name: str) -> list[tuple[int, str]]:
 
 
 # ------------------------------------------------------------------ what is left out
-
-
-def _hidden(path: Path) -> bool:
-    """Whether a file, or a folder that it is in, is the operating system's: nothing is said about it."""
-    if path.name.lower() in HIDDEN_FILES:
-        return True
-    return any(part.startswith(".") or part.lower() in HIDDEN for part in path.parts)
 
 
 def _companions(files: Sequence[Path], folder: Path) -> dict[Path, str]:
@@ -195,14 +185,8 @@ def _left_out_words(companions: dict[Path, str], others: Sequence[Path], folder:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in others)
         words = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common(6))
         by_kind[f"files of other kinds ({words})"] = [path.relative_to(folder).as_posix() for path in others]
-    parts = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in by_kind.items()]
+    parts = [f"{len(names)} {kind}: {listed(names, 3)}" for kind, names in by_kind.items()]
     return [f"Left out: {'; '.join(parts)}."] if parts else []
-
-
-def _listed(names: Sequence[str]) -> str:
-    from surface_sos_ns.capture.checks import listed
-
-    return listed(names, 3)
 
 
 # ------------------------------------------------------------------ names

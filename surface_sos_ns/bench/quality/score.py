@@ -58,7 +58,7 @@ def score_inputs(capture: str, options: list[str], folder: str) -> None:
         folder: where the scores go.
     """
     from surface_sos_ns.capture.hull import project_hull
-    from surface_sos_ns.plugin.datamanager import views_from_cameras
+    from surface_sos_ns.plugin.cameras import views_from_cameras
     from surface_sos_ns.plugin.evaluation import scoring_views, start_of_training, training_config
 
     config: Any = training_config("surface-sos-lite", options).pipeline.datamanager
