@@ -12,6 +12,7 @@ from PIL import Image
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.image_io import ImageHeader
 
 SOURCE = Path("capture/transforms.json")
 
@@ -194,20 +195,27 @@ def test_wide_fan_is_warned_about() -> None:
 def test_missing_and_unreadable_images_are_named(tmp_path: Path) -> None:
     good = tmp_path / "good.png"
     Image.new("RGB", (8, 6)).save(good)
-    assert checks.read_image_sizes([good]) == [(8, 6)]
+    assert checks.read_headers([good])[0].stored == (8, 6)
     with pytest.raises(CaptureError, match=r"1 of 2 image files do not exist: .*gone.png"):
-        checks.read_image_sizes([good, tmp_path / "gone.png"])
+        checks.read_headers([good, tmp_path / "gone.png"])
     bad = tmp_path / "bad.png"
     bad.write_text("no image")
     with pytest.raises(CaptureError, match=r"bad.png cannot be read"):
-        checks.read_image_sizes([good, bad])
+        checks.read_headers([good, bad])
 
 
 def test_image_of_another_size_is_named() -> None:
-    paths = [Path("a.png"), Path("b.png")]
-    checks.check_image_sizes(paths, [(100, 50), (101, 50)], [(100, 50)] * 2)
-    with pytest.raises(CaptureError, match=r"b.png is 50 x 100 pixels.*100 x 50"):
-        checks.check_image_sizes(paths, [(100, 50), (50, 100)], [(100, 50)] * 2)
+    def check(*sizes: tuple[int, int], tag: int = 1) -> None:
+        headers = [ImageHeader(size, tag, "PNG", "RGB", False) for size in sizes]
+        checks.check_image_sizes([Path("a.png"), Path("b.png")], headers, [(100, 50)] * 2)
+
+    check((100, 50), (101, 50))
+    with pytest.raises(CaptureError, match=r"b.png is 50 x 100 pixels, but .* 100 x 50"):
+        check((100, 50), (50, 100))
+    # Turned a quarter, or as they are stored where only that fits.
+    check((50, 100), (100, 50), tag=6)
+    with pytest.raises(CaptureError, match=r"b.png is 200 x 80 pixels \(by its EXIF tag 6, which turns it\)"):
+        check((50, 100), (80, 200), tag=6)
 
 
 def test_mask_of_another_size_is_named(tmp_path: Path) -> None:

@@ -333,6 +333,53 @@ def test_downscale_of_valid_masks(tmp_path: Path) -> None:
     assert item["mask"].shape == (12, 16, 1) and item["mask"].dtype == torch.bool
 
 
+STORED = {3: lambda seen: seen[::-1, ::-1], 6: lambda seen: np.rot90(seen, 1), 5: lambda seen: seen.swapaxes(0, 1)}
+"""By EXIF's table: what is stored of a picture that is seen upright."""
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("tag", STORED)
+def test_photos_and_masks_are_turned_as_their_tags_say(tmp_path: Path, capsys, tag: int, factor: int) -> None:
+    """Photos, masks of the object and of valid pixels, at full size and in smaller copies."""
+    capture = Capture(tmp_path, count=2)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    seen = {
+        "file_path": np.kron(np.arange(72).reshape(6, 4, 3)[..., :], np.ones((4, 8, 1))).astype(np.uint8),
+        "coarse_mask_path": np.kron([[0, 255], [0, 0]], np.ones((12, 16))).astype(np.uint8),
+        "mask_path": np.kron([[255, 0], [255, 255]], np.ones((12, 16))).astype(np.uint8),
+    }
+    for frame in capture.frames:
+        stem = Path(frame["file_path"]).stem
+        for key, folder in (("file_path", "images"), ("coarse_mask_path", "coarse_masks"), ("mask_path", "masks")):
+            frame[key] = f"{folder}/{stem}.png"
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(STORED[tag](seen[key]))).save(tmp_path / frame[key], exif=exif)
+    outputs = parse(capture.save(), downscale_factor=factor)
+    item = SurfaceSOSDataset(outputs)[0]
+    every = (slice(None, None, factor),) * 2
+    np.testing.assert_allclose(item["image"].numpy() * 255, seen["file_path"][every], atol=1e-4)
+    np.testing.assert_array_equal(item["coarse_mask"][..., 0].numpy() * 255, seen["coarse_mask_path"][every])
+    np.testing.assert_array_equal(item["mask"][..., 0].numpy() * 255, seen["mask_path"][every])
+    assert ("2 photos (frame_000.png, frame_001.png) are turned" in capsys.readouterr().out.replace("\n", " ")) == (
+        tag == 3  # for the others the size tells
+    )
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_photos_are_not_turned_where_the_cameras_are_for_stored_pixels(tmp_path: Path, capsys, factor: int) -> None:
+    """As COLMAP and nerfstudio have them."""
+    capture = Capture(tmp_path, count=2)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.kron(np.arange(72).reshape(6, 4, 3), np.ones((4, 8, 1))).astype(np.uint8)
+    for frame in capture.frames:
+        Image.fromarray(stored).save(tmp_path / frame["file_path"], exif=exif)
+    image = SurfaceSOSDataset(parse(capture.save(), downscale_factor=factor))[0]["image"].numpy()
+    np.testing.assert_allclose(image * 255, stored[::factor, ::factor], atol=1e-4)
+    assert "2 photos (frame_000.png, frame_001.png) are not turned" in capsys.readouterr().out.replace("\n", " ")
+
+
 @pytest.mark.parametrize("kind", ["RGB", "jpg", "alpha", "0 and 1"])
 def test_valid_masks_of_every_kind(tmp_path: Path, kind: str) -> None:
     """nerfstudio itself reads one channel only, and takes JPEG's noise for valid."""

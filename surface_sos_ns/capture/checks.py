@@ -30,7 +30,6 @@ __all__ = [
     "pixel_grid",
     "rayless_warning",
     "read_headers",
-    "read_image_sizes",
     "valid_mask_warning",
 ]
 
@@ -270,15 +269,6 @@ def check_viewing_directions(poses: np.ndarray, half_field: np.ndarray, source: 
     return None
 
 
-def read_image_sizes(paths: Sequence[Path], kind: str = "image") -> list[Size]:
-    """Width and height of image files, upright, from their headers.
-
-    Raises:
-        CaptureError: files that do not exist, or one that is not an image.
-    """
-    return [header.upright for header in read_headers(paths, kind)]
-
-
 def read_headers(paths: Sequence[Path], kind: str = "image") -> list[ImageHeader]:
     """Sizes and orientations of image files.
 
@@ -305,17 +295,19 @@ def _absent(path: Path) -> bool:
 
 
 def check_image_sizes(
-    paths: Sequence[Path], sizes: Sequence[Size], expected: Sequence[Size], tolerance: int = 1
+    paths: Sequence[Path], headers: Sequence[ImageHeader], expected: Sequence[Size], tolerance: int = 1
 ) -> None:
     """Each photo has the size that the intrinsics are for, within ``tolerance`` pixels (rounding of a downscale).
 
     Raises:
         CaptureError: names the first photo that differs.
     """
-    for path, size, wanted in zip(paths, sizes, expected, strict=True):
+    for path, header, wanted in zip(paths, headers, expected, strict=True):
+        size = header.size_for(wanted)
         if max(abs(size[0] - wanted[0]), abs(size[1] - wanted[1])) > tolerance:
+            stored = "" if header.orientation == 1 else f" (by its EXIF tag {header.orientation}, which turns it)"
             raise CaptureError(
-                f"{path} is {size[0]} x {size[1]} pixels, but the cameras in transforms.json are for "
+                f"{path} is {size[0]} x {size[1]} pixels{stored}, but the cameras in transforms.json are for "
                 f"{wanted[0]} x {wanted[1]}. Use the photos that the poses were estimated with, or correct "
                 "w, h, fl_x, fl_y, cx and cy."
             )
@@ -340,7 +332,8 @@ def check_mask_sizes(
         for mask, image, sizes in zip(masks, image_paths, accepted, strict=True)
         if mask is not None
     ]
-    for (mask, image, wanted), size in zip(pairs, read_image_sizes([pair[0] for pair in pairs], kind), strict=True):
+    for (mask, image, wanted), header in zip(pairs, read_headers([pair[0] for pair in pairs], kind), strict=True):
+        size = header.size_for(wanted[0])
         if not any(max(abs(size[0] - width), abs(size[1] - height)) <= 1 for width, height in wanted):
             raise CaptureError(
                 f"The {kind} {mask} is {size[0]} x {size[1]} pixels, its photo {image} is "

@@ -6,14 +6,20 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.names import folded
+from surface_sos_ns.utils.image_io import ImageError, Size, read_image
 
-__all__ = ["factor_for", "make_smaller", "smaller_names"]
+__all__ = ["factor_for", "make_smaller", "smaller_mask", "smaller_names", "smaller_photo"]
+
+JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
 def factor_for(sizes: Sequence[tuple[int, int]], longest: int) -> int:
@@ -43,43 +49,42 @@ def smaller_names(file_paths: Sequence[str]) -> list[str]:
 
 
 def make_smaller(
-    paths: Sequence[Path],
-    targets: Sequence[Path],
+    files: Sequence[tuple[Path, Size, Path]],
     folder: Path,
     factor: int,
-    resampling: Image.Resampling,
+    shrink: Callable[[Path, Size, int], Image.Image],
     say: Callable[[str], None],
 ) -> None:
-    """Makes the targets that are not there yet, at 1/factor of their originals' size.
-
-    Whole blocks of ``factor`` pixels are averaged and a remainder is cut off, so that intrinsics divided by ``factor``
-    fit exactly. A file appears under its name only when it is complete.
+    """Makes smaller copies that are not there yet. A file appears under its name only when it is complete.
 
     Args:
-        paths: the originals.
-        targets: of each original its smaller copy, in ``folder``.
+        files: of each its original, width and height of the camera that the original is for, and the copy.
         folder: of the copies; made where it does not exist.
         factor: at least 2.
-        resampling: how pixels are put together.
+        shrink: how a copy is made, `smaller_photo` or `smaller_mask`.
         say: told before a file is made.
 
     Raises:
         CaptureError: an original cannot be read.
         OSError: a copy cannot be written.
     """
-    missing = {target: path for path, target in zip(paths, targets, strict=True) if not target.is_file()}
+    missing = {target: (path, size) for path, size, target in files if not target.is_file()}
     if not missing:
         return
-    checks.read_image_sizes(list(missing.values()))
+    checks.read_headers([path for path, _ in missing.values()])
     say(f"Making {len(missing)} files at 1/{factor} of their size in {folder}")
     new = not folder.exists()
     place = folder.with_name(f".{folder.name}.{os.getpid()}") if new else folder
     place.mkdir(parents=True, exist_ok=True)
     try:
-        for target, path in missing.items():
+        for target, (path, size) in missing.items():
             final = place / target.relative_to(folder)
             final.parent.mkdir(parents=True, exist_ok=True)
-            _make_one(path, final, factor, resampling)
+            try:
+                small = shrink(path, size, factor)
+            except ImageError as error:
+                raise CaptureError(str(error)) from error
+            _save(small, final)
         if new:
             os.replace(place, folder)
     finally:
@@ -87,24 +92,40 @@ def make_smaller(
             shutil.rmtree(place, ignore_errors=True)
 
 
-def _make_one(path: Path, target: Path, factor: int, resampling: Image.Resampling) -> None:
+def smaller_photo(path: Path, size: Size, factor: int) -> Image.Image:
+    """A photo at 1/factor of its size, upright as `read_image` has it.
+
+    Whole blocks of ``factor`` pixels are averaged and a remainder is cut off, so that intrinsics divided by ``factor``
+    fit exactly.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    return _shrunk(read_image(path, size), factor, Image.Resampling.BOX)
+
+
+def smaller_mask(path: Path, size: Size, factor: int) -> Image.Image:
+    """A mask of valid pixels at 1/factor of its size: of each block of ``factor`` pixels the middle one.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    valid = (read_mask(path, size) >= 0.5).astype(np.uint8) * 255
+    return _shrunk(valid, factor, Image.Resampling.NEAREST)
+
+
+def _shrunk(values: np.ndarray, factor: int, resampling: Image.Resampling) -> Image.Image:
+    width, height = values.shape[1] // factor, values.shape[0] // factor
+    return Image.fromarray(values).resize((width, height), resampling, box=(0, 0, width * factor, height * factor))
+
+
+def _save(image: Image.Image, target: Path) -> None:
     part = target.with_name(f".{os.getpid()}.{target.name}")
     try:
-        with Image.open(path) as image:
-            width, height = image.width // factor, image.height // factor
-            ready = (
-                image
-                if image.mode in ("L", "RGB", "RGBA") or resampling == Image.Resampling.NEAREST
-                else image.convert("RGB")
-            )
-            small = ready.resize((width, height), resampling, box=(0, 0, width * factor, height * factor))
-            small.save(part, **({"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
-    except (ValueError, SyntaxError) as error:
-        raise CaptureError(f"{path} cannot be read as an image ({error}). Replace the file.") from error
-    except OSError as error:
+        options: dict[str, Any] = {"quality": 95} if target.suffix.lower() in JPEG else {}
+        image.save(part, **options)
+        os.replace(part, target)
+    except ValueError as error:  # Pillow knows no such suffix
+        raise CaptureError(f"{target} cannot be written ({error}). Rename the original to .jpg or .png.") from error
+    finally:
         part.unlink(missing_ok=True)
-        # Decoding errors carry no errno; those of the file system do.
-        if error.errno is not None:
-            raise
-        raise CaptureError(f"{path} cannot be read as an image ({error}). Replace the file.") from error
-    os.replace(part, target)

@@ -18,14 +18,14 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import MAX_AUTO_RESOLUTIO
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.utils.rich_utils import CONSOLE
-from PIL import Image
 
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.downscaled import factor_for, make_smaller, smaller_names
+from surface_sos_ns.capture.downscaled import factor_for, make_smaller, smaller_mask, smaller_names, smaller_photo
 from surface_sos_ns.capture.lookup import files_by_name, smaller_copy
 from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.names import photo_paths
+from surface_sos_ns.capture.orientation import orientation_remark
 from surface_sos_ns.capture.points import PointsFile, first_fitting_points
 from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
 from surface_sos_ns.plugin.split import choose_split
@@ -212,10 +212,11 @@ class SurfaceSOSDataParser(DataParser):
                 "nerfstudio wants it for all or none. (Masks of the object belong under coarse_mask_path, "
                 "which may be partial.)"
             )
+        originals = [capture.folder / path for path in self.files.photos]
+        _warn_if(orientation_remark(originals, checks.read_headers(originals), self._sizes()))
         self.downscale_factor = self._factor(with_mask)
-        paths = self._in_use(self.files.photos, "images")
-        sizes = checks.read_image_sizes(paths)
-        checks.check_image_sizes(paths, sizes, self._sizes(self.downscale_factor))
+        paths, sizes = self._in_use(self.files.photos, "images"), self._sizes(self.downscale_factor)
+        checks.check_image_sizes(paths, checks.read_headers(paths), sizes)
         if with_mask:
             valid = self._in_use(with_mask, "masks")
             checks.check_mask_sizes(valid, paths, [[size] for size in sizes], "mask (mask_path)")
@@ -245,14 +246,15 @@ class SurfaceSOSDataParser(DataParser):
         factor = int(explicit) if explicit is not None else factor_for(self._sizes(), MAX_AUTO_RESOLUTION)
         if factor == 1:
             return 1
-        jobs = [(self.files.photos, "images", Image.Resampling.BOX)]
+        jobs = [(self.files.photos, "images", smaller_photo)]
         if with_mask:
-            jobs.append((list(with_mask), "masks", Image.Resampling.NEAREST))
+            jobs.append((list(with_mask), "masks", smaller_mask))
         try:
-            for names, kind, resampling in jobs:
+            for names, kind, shrink in jobs:
                 folder = capture.folder / f"{kind}_{factor}"
-                originals = [capture.folder / name for name in names]
-                make_smaller(originals, [folder / n for n in smaller_names(names)], folder, factor, resampling, _say)
+                targets = [folder / name for name in smaller_names(names)]
+                files = list(zip((capture.folder / name for name in names), self._sizes(), targets, strict=True))
+                make_smaller(files, folder, factor, shrink, _say)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise

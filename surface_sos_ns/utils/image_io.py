@@ -94,6 +94,10 @@ class ImageHeader:
         """Whether the pixels are single numbers of more than 8 bits, as in depth maps and scientific images."""
         return self.mode.startswith(("I", "F"))
 
+    def size_for(self, size: Size) -> Size:
+        """Width and height of the picture that is read for a camera of a size, see `turn_for`."""
+        return self.upright if self.turn_for(size) == self.orientation else self.stored
+
     def turn_for(self, size: Size | None) -> int:
         """The orientation to apply for a camera of a size, in any scale.
 
