@@ -160,6 +160,73 @@ def test_folder_keeps_subfolders_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_masks_of_no_photo_are_mentioned(tmp_path: Path, capsys) -> None:
+    capture = Capture(tmp_path)
+    capture.add_masks("coarse_mask_path", "coarse_masks", [0])
+    capture.add_masks("", "coarse_masks", [3], keyed=False)
+    Image.new("L", capture.size).save(tmp_path / "coarse_masks" / "nobody.png")
+    (tmp_path / "coarse_masks" / "._frame_005.png").write_bytes(b"left by a Mac")
+    parser = SurfaceSOSDataParserConfig(data=capture.save()).setup()
+    found = stems(parser.get_dataparser_outputs("train").metadata["coarse_mask_filenames"])
+    assert found is not None and [i for i, name in enumerate(found) if name] == [0, 3]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 files in" in said and "belong to no photo: nobody.png." in said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"downscale_factor": 30}, "downscale factor is 30, and there are photos of 24 pixels"),
+        ({"downscale_factor": 1.5}, "downscale factor is 1.5; expected a whole number"),
+        ({"scale_factor": 0.0}, "--scale-factor is 0.0; expected a positive number"),
+        ({"eval_mode": "fraction", "train_split_fraction": 1.5}, "--train-split-fraction is 1.5"),
+        ({"eval_mode": "interval", "eval_interval": 1}, "--eval-interval is 1; expected at least 2"),
+        ({"eval_mode": "filename"}, "wants 'train' or 'eval' in each photo's name"),
+        ({"object_radius": -1.0}, "--object-radius is -1.0"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(tmp_path: Path, options: dict, words: str) -> None:
+    with pytest.raises(CaptureError, match=words):
+        parse(Capture(tmp_path).save(), **options)
+
+
+def test_poses_in_map_coordinates_keep_their_precision(tmp_path: Path) -> None:
+    """Cameras in metres of a map, 5000 km from its origin: as exact as the same ones around the origin."""
+    offset = np.array([441548.0, 5121947.0, 2345.0])
+    near, far = Capture(tmp_path / "near", count=6), Capture(tmp_path / "far", count=6)
+    for frame in far.frames:
+        for row, shift in zip(frame["transform_matrix"], offset, strict=False):
+            row[3] += shift
+    points = known_points()
+    write_ply(tmp_path / "near" / "sparse_pc.ply", points)
+    write_ply(tmp_path / "far" / "sparse_pc.ply", points + offset, "double")
+    near.meta["ply_file_path"] = far.meta["ply_file_path"] = "sparse_pc.ply"
+    hint = {"object_point": tuple(offset + np.array([0.5, -0.2, 0.0])), "object_radius": 0.5}
+    ours, theirs = parse(far.save(), **hint), parse(near.save())
+    torch.testing.assert_close(ours.cameras.camera_to_worlds, theirs.cameras.camera_to_worlds, atol=1e-6, rtol=0)
+    views = views_from_cameras(ours.cameras)
+    found = load_points(ours, views)
+    for view in range(6):
+        expected = pixels_in_capture_frame(near, view, points)
+        np.testing.assert_allclose(views.project(found.xyz)[0][view], expected, atol=0.01)
+    # Back again, as exports go, and as nerfstudio's own do.
+    back = np.linalg.inv(ours.metadata["capture_to_world"])
+    world = ours.cameras.camera_to_worlds.double().numpy()
+    expected_centres = np.array(
+        [frame["transform_matrix"] for frame in sorted(far.frames, key=lambda f: f["file_path"])]
+    )
+    np.testing.assert_allclose(world[:, :, 3] @ back[:3, :3].T + back[:3, 3], expected_centres[:, :3, 3], atol=1e-6)
+    poses = ours.transform_poses_to_original_space(ours.cameras.camera_to_worlds, "opengl")
+    np.testing.assert_allclose(poses[:, :, 3].numpy(), expected_centres[:, :3, 3], atol=1e-6)
+    assert ours.metadata["object_hint"].point == pytest.approx(views_point(theirs, [0.5, -0.2, 0.0]), abs=1e-6)
+
+
+def views_point(outputs, point: Sequence[float]) -> list[float]:
+    """A point of the capture's frame in the world frame."""
+    matrix = outputs.metadata["capture_to_world"]
+    return (matrix[:3, :3] @ np.array(point) + matrix[:3, 3]).tolist()
+
+
 def test_wrong_mask_folder_is_refused(tmp_path: Path) -> None:
     capture = Capture(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -526,9 +593,9 @@ def load_points(outputs, views: Views, remark: str = "") -> SparsePoints | None:
     return points
 
 
-def write_ply(path: Path, points: np.ndarray) -> None:
+def write_ply(path: Path, points: np.ndarray, kind: str = "float") -> None:
     lines = ["ply", "format ascii 1.0", f"element vertex {len(points)}"]
-    lines += [f"property float {axis}" for axis in "xyz"] + [f"property uint8 {c}" for c in ("red", "green", "blue")]
+    lines += [f"property {kind} {axis}" for axis in "xyz"] + [f"property uint8 {c}" for c in ("red", "green", "blue")]
     lines += ["end_header"] + [f"{x:.7f} {y:.7f} {z:.7f} 10 20 30" for x, y, z in points]
     path.write_text("\n".join(lines) + "\n")
 

@@ -22,9 +22,9 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.downscaled import factor_for, make_smaller, smaller_mask, smaller_names, smaller_photo
-from surface_sos_ns.capture.lookup import files_by_name, smaller_copy
+from surface_sos_ns.capture.lookup import files_by_name, image_files, smaller_copy
 from surface_sos_ns.capture.mask_files import read_mask
-from surface_sos_ns.capture.names import photo_paths
+from surface_sos_ns.capture.names import listed, photo_paths
 from surface_sos_ns.capture.orientation import orientation_remark
 from surface_sos_ns.capture.points import PointsFile, first_fitting_points
 from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
@@ -246,6 +246,11 @@ class SurfaceSOSDataParser(DataParser):
         factor = int(explicit) if explicit is not None else factor_for(self._sizes(), MAX_AUTO_RESOLUTION)
         if factor == 1:
             return 1
+        smallest = min(min(size) for size in self._sizes())
+        if smallest < factor:
+            raise CaptureError(
+                f"The downscale factor is {factor}, and there are photos of {smallest} pixels; nothing would be left."
+            )
         jobs = [(self.files.photos, "images", smaller_photo)]
         if with_mask:
             jobs.append((list(with_mask), "masks", smaller_mask))
@@ -278,14 +283,16 @@ class SurfaceSOSDataParser(DataParser):
                 f"The folder of coarse masks {folder} does not exist. --coarse-masks takes auto, none, or a folder "
                 "(relative to the capture, or absolute)."
             )
-        listed = [None] * len(capture) if named else self.files.masks[f"{kind}_path"]
-        given = [None if path is None else capture.folder / path for path in listed]
+        named_there = [None] * len(capture) if named else self.files.masks[f"{kind}_path"]
+        given = [None if path is None else capture.folder / path for path in named_there]
         found = files_by_name(folder, photo_paths(self.files.photos, str(capture.folder)), given)
         if named and not any(found):
             raise CaptureError(
                 f"No file in {folder} belongs to a photo: expected the photos' names, such as "
                 f"{Path(capture.file_paths[0]).stem}.png, found no image files."
             )
+        if self.to_report:
+            _warn_if(_unused(folder, found))
         return found if factor == 1 else [path and smaller_copy(path, capture.folder, factor) for path in found]
 
     def _check_masks(self, masks: list[Path | None], truth: list[Path | None], plates: list[Path | None]) -> None:
@@ -367,6 +374,13 @@ def _glance(path: Path) -> np.ndarray:
     mask = read_mask(path)
     factor = min(1.0, 200 / max(mask.shape))
     return resized(mask, max(1, round(mask.shape[1] * factor)), max(1, round(mask.shape[0] * factor)))
+
+
+def _unused(folder: Path, found: Sequence[Path | None]) -> str | None:
+    """A warning about image files in a folder that are no photo's."""
+    used = {path for path in found if path is not None}
+    left = [file for file in image_files(folder) if folder / file not in used]
+    return f"{len(left)} files in {folder} belong to no photo: {listed(left)}." if left else None
 
 
 def _complain_read_only(error: OSError, data_dir: Path, factor: int, explicit: bool) -> None:

@@ -77,8 +77,10 @@ def world_frame(capture: Transforms, order: np.ndarray, config: NerfstudioDataPa
         config: how to orient, centre and scale.
 
     Raises:
-        CaptureError: the cameras have no common upward direction.
+        CaptureError: the cameras have no common upward direction, or the scale is no positive number.
     """
+    if not 0 < config.scale_factor < np.inf:
+        raise CaptureError(f"--scale-factor is {config.scale_factor}; expected a positive number.")
     method: Any = capture.orientation or config.orientation_method
     poses = np.tile(np.eye(4), (len(capture), 1, 1))
     poses[:, :3] = capture.views.camera_to_world
