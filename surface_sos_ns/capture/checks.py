@@ -25,10 +25,15 @@ __all__ = [
     "object_mask_warnings",
     "read_headers",
     "read_image_sizes",
+    "transparency_warning",
     "valid_mask_warning",
 ]
 
 INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h")
+
+
+NEARLY_BLACK = 0.2
+"""Part of white under which the brightest pixel of all masks is more likely a label than a shade."""
 
 
 class CaptureError(UserError):
@@ -265,6 +270,18 @@ def check_mask_sizes(
             )
 
 
+def transparency_warning(paths: Sequence[Path], headers: Sequence[ImageHeader]) -> str | None:
+    """What is to be said about photos with an opacity channel: it is not used."""
+    names = [path.name for path, header in zip(paths, headers, strict=True) if header.transparent]
+    if not names:
+        return None
+    return (
+        f"{len(names)} photos ({listed(names, 3)}) have an opacity channel. It is not used: transparent pixels show "
+        "the colours that are stored beneath. Where nothing sensible is, put the photos on a background first. "
+        "(Cut-outs may serve as coarse masks, in the folder coarse_masks/.)"
+    )
+
+
 def border_and_centre(mask: np.ndarray) -> tuple[float, float]:
     """Mean of a mask (H, W) along its outermost twentieth, and in the middle third of its height and width."""
     height, width = mask.shape
@@ -289,6 +306,13 @@ def object_mask_warnings(masks: Sequence[np.ndarray], kind: str = "coarse masks"
     coverage = np.array([mask.mean() for mask in masks])
     if (coverage < 1e-4).all():
         return [f"All {kind} looked at are empty (black), so they say nothing; expected the object in white."]
+    brightest = max(float(mask.max()) for mask in masks)
+    if brightest < NEARLY_BLACK:
+        return [
+            f"The {kind} looked at are nearly black (brightest pixel: {brightest:.1%} of white) and show no object. "
+            "If they hold labels (1, 2, ...), `surface-sos masks --method folder --source FOLDER --instance LABEL` "
+            "makes masks of them."
+        ]
     shown = [mask for mask, covered in zip(masks, coverage, strict=True) if covered >= 1e-4]
     border, centre = np.median([border_and_centre(mask) for mask in shown], axis=0)
     covered = float(np.median(coverage[coverage >= 1e-4]))
