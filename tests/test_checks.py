@@ -261,3 +261,20 @@ def test_messages_are_one_line() -> None:
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, ValueError)
     json.dumps(str(caught.value))
+
+
+def test_masks_that_hold_labels_are_told_from_empty_ones() -> None:
+    labels = np.zeros((30, 40))
+    labels[10:20, 10:20] = 3 / 255
+    (said,) = checks.object_mask_warnings([labels, 0 * labels])
+    assert "nearly black (brightest pixel: 1.2% of white)" in said and "--instance LABEL" in said
+    assert "are empty" in checks.object_mask_warnings([0 * labels])[0]
+    assert not checks.object_mask_warnings([labels * 85])
+
+
+def test_an_opacity_that_is_not_used_is_mentioned() -> None:
+    plain, cut_out = (ImageHeader((4, 3), 1, "PNG", mode, mode == "RGBA") for mode in ("RGB", "RGBA"))
+    paths = [Path("images/a.png"), Path("images/b.png")]
+    assert checks.transparency_warning(paths, [plain, plain]) is None
+    said = checks.transparency_warning(paths, [plain, cut_out])
+    assert said is not None and said.startswith("1 photos (b.png) have an opacity channel. It is not used")

@@ -30,6 +30,7 @@ __all__ = [
     "pixel_grid",
     "rayless_warning",
     "read_headers",
+    "transparency_warning",
     "valid_mask_warning",
 ]
 
@@ -41,6 +42,10 @@ STRAY = 1000.0
 """Distance of a camera from the others' middle, over the median distance, from which on its pose must be wrong."""
 SHORTEST, LONGEST = 0.05, 500.0
 """Range of focal lengths, as multiples of the photo's longer side (a fisheye of 220 degrees has 0.26)."""
+
+
+NEARLY_BLACK = 0.2
+"""Part of white under which the brightest pixel of all masks is more likely a label than a shade."""
 
 
 class CaptureError(UserError):
@@ -341,6 +346,18 @@ def check_mask_sizes(
             )
 
 
+def transparency_warning(paths: Sequence[Path], headers: Sequence[ImageHeader]) -> str | None:
+    """What is to be said about photos with an opacity channel: it is not used."""
+    names = [path.name for path, header in zip(paths, headers, strict=True) if header.transparent]
+    if not names:
+        return None
+    return (
+        f"{len(names)} photos ({listed(names, 3)}) have an opacity channel. It is not used: transparent pixels show "
+        "the colours that are stored beneath. Where nothing sensible is, put the photos on a background first. "
+        "(Cut-outs may serve as coarse masks, in the folder coarse_masks/.)"
+    )
+
+
 def border_and_centre(mask: np.ndarray) -> tuple[float, float]:
     """Mean of a mask (H, W) along its outermost twentieth, and in the middle third of its height and width."""
     height, width = mask.shape
@@ -365,6 +382,13 @@ def object_mask_warnings(masks: Sequence[np.ndarray], kind: str = "coarse masks"
     coverage = np.array([mask.mean() for mask in masks])
     if (coverage < 1e-4).all():
         return [f"All {kind} looked at are empty (black), so they say nothing; expected the object in white."]
+    brightest = max(float(mask.max()) for mask in masks)
+    if brightest < NEARLY_BLACK:
+        return [
+            f"The {kind} looked at are nearly black (brightest pixel: {brightest:.1%} of white) and show no object. "
+            "If they hold labels (1, 2, ...), `surface-sos masks --method folder --source FOLDER --instance LABEL` "
+            "makes masks of them."
+        ]
     shown = [mask for mask, covered in zip(masks, coverage, strict=True) if covered >= 1e-4]
     border, centre = np.median([border_and_centre(mask) for mask in shown], axis=0)
     covered = float(np.median(coverage[coverage >= 1e-4]))

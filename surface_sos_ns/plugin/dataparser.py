@@ -213,7 +213,9 @@ class SurfaceSOSDataParser(DataParser):
                 "which may be partial.)"
             )
         originals = [capture.folder / path for path in self.files.photos]
-        _warn_if(orientation_remark(originals, checks.read_headers(originals), self._sizes()))
+        headers = checks.read_headers(originals)
+        _warn_if(orientation_remark(originals, headers, self._sizes()))
+        _warn_if(checks.transparency_warning(originals, headers))
         self.downscale_factor = self._factor(with_mask)
         paths, sizes = self._in_use(self.files.photos, "images"), self._sizes(self.downscale_factor)
         checks.check_image_sizes(paths, checks.read_headers(paths), sizes)
