@@ -18,6 +18,7 @@ import pytest
 import torch
 import trimesh
 from ball_run import CENTRE, COLOUR, HEIGHT, NAMES, RADIUS, WIDTH, BallRun, open_ball, poses, settings, true_alpha, wall
+from PIL import Image
 from pycocotools import mask as rle
 
 from surface_sos_ns.capture.lens import pinhole, undistorted
@@ -534,3 +535,24 @@ def test_all_means_all() -> None:
         *("masks", "mattes", "cutouts", "clean-plates", "video", "mesh"),
     )
     assert Export(Path("c"), Path("d"), ("video",)).kinds == ("cutouts", "video")
+
+
+@pytest.mark.parametrize(
+    ("mode", "tag", "written"),
+    [("RGB", 1, False), ("L", 1, False), ("RGB", 3, True), ("RGB", 6, True), ("P", 1, True), ("I;16", 1, True)],
+)
+def test_photos_that_other_programs_see_otherwise_are_written(
+    tmp_path: Path, mode: str, tag: int, written: bool
+) -> None:
+    """Turned by a tag, or with a palette or 16 bits: nerfstudio reads none of that as it is seen."""
+    from types import SimpleNamespace
+
+    from surface_sos_ns.export.products import writes_photos
+
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    Image.new(mode, (30, 20)).save(tmp_path / "a.png", exif=exif)
+    upright = (20, 30) if tag == 6 else (30, 20)
+    run = SimpleNamespace(factor=1, views=[SimpleNamespace(path=tmp_path / "a.png", size=upright)])
+    asked = Export(load_config=tmp_path / "config.yml", output_dir=tmp_path / "out")
+    assert writes_photos(run, asked) == written  # type: ignore[arg-type]
