@@ -50,9 +50,8 @@ READINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "column": lambda poses: poses @ _AXES,
     "transform_matrix holds world-to-camera matrices of OpenCV or COLMAP: invert them, then negate the second and "
     "third column": lambda poses: np.linalg.inv(poses) @ _AXES,
-    "the photos stand on their heads: turn them, or find the poses again from the photos as they are": (
-        lambda poses: poses @ _HALF_TURN
-    ),
+    "the photos stand on their heads: turn them, take a wrong orientation tag out of them (exiftool -Orientation= "
+    "FILES), or find the poses again from the photos as they are": (lambda poses: poses @ _HALF_TURN),
     "the photos lie on their right side: turn them, or find the poses again from the photos as they are": (
         lambda poses: poses @ _QUARTER_TURN
     ),
