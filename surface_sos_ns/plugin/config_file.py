@@ -73,7 +73,7 @@ CLASSES: tuple[type, ...] = (
 )
 """Dataclasses that are built from a file."""
 
-LARGEST_FILE = 1 << 18  # bytes; ours have about 15 000
+LARGEST_FILE = 1 << 17  # bytes; ours have about 12 000
 MOST_VALUES = 20_000  # with those counted again that the file refers to again; ours have about 700
 
 YAML = "tag:yaml.org,2002:"
@@ -146,7 +146,7 @@ class _Loader(yaml.SafeLoader):
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """YAML's `<<` is not used here, and lets a small file come to a large one."""
         for key, _ in node.value:
-            if _tag(key) == "merge":
+            if _tag(key) == "!!merge":
                 raise _error("'<<' is not expected here", key)
 
 
@@ -155,12 +155,13 @@ def _error(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
 
 
 def _tag(node: yaml.Node) -> str:
-    return str(node.tag).removeprefix(YAML)
+    """A node's tag as it is written in a file."""
+    return str(node.tag).replace(YAML, "!!", 1)
 
 
 def _refuse(loader: _Loader, node: yaml.Node) -> Any:
     raise _error(
-        f"!!{_tag(node)} is no part of the configuration of a run of this package, and nothing that the file names is "
+        f"{_tag(node)} is no part of the configuration of a run of this package, and nothing that the file names is "
         "run. If it is your own run, restore the file; if you were given it, do not open it with nerfstudio's commands",
         node,
     )
@@ -211,9 +212,9 @@ def _builder(kind: type) -> Any:
 def _value(loader: _Loader, node: yaml.Node, default: Any, what: str) -> Any:
     """An option's value. A class or a function must be the one that the option has anyway."""
     if callable(default):
-        known = f"python/name:{default.__module__}.{default.__name__}"
+        known = f"!!python/name:{default.__module__}.{default.__name__}"
         if _tag(node) != known:
-            raise _error(f"{what} is !!{_tag(node)}; expected !!{known}, and nothing else is taken", node)
+            raise _error(f"{what} is {_tag(node)}; expected {known}, and nothing else is taken", node)
         return default
     value = loader.construct_object(node, deep=True)
     if not _alike(value, default):

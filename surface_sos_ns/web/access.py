@@ -25,7 +25,7 @@ __all__ = ["HOSTS", "is_websocket", "known_names", "page_policy", "refusal", "se
 HOSTS = "SURFACE_SOS_HOSTS"
 """Environment variable: further names, separated by commas, under which our pages may be opened (those of a proxy)."""
 
-PLACE = re.compile(r"(?:https?://)?(?P<host>\[[0-9A-Za-z:.%]+\]|[^\s/?#@:;,\[\]]+)(?::\d{1,5})?")
+PLACE = re.compile(r"(?:https?://)?(?P<host>\[[\w:.%]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 """A Host header, or an Origin: a name or an address, and where it is not the usual one a port."""
 
 
@@ -110,9 +110,9 @@ def page_policy(host: str, names: Collection[str]) -> str:
         host: the request's Host header, checked.
         names: as for `refusal`.
     """
-    named = [f"{name}:*" for name in sorted(names)]
+    named = [f"{name}:*" for name in sorted(names) if name != "localhost"]
     servers = " ".join(f"ws://{place} wss://{place}" for place in [host, *named])
-    pages = " ".join(f"http://{place} https://{place}" for place in ["127.0.0.1:*", *named])
+    pages = " ".join(f"http://{place} https://{place}" for place in ["localhost:*", "127.0.0.1:*", *named])
     return (
         f"connect-src 'self' {servers} data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
         "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
