@@ -61,7 +61,7 @@ class ClickPage:
     def __init__(self, sizes: Sequence[tuple[int, ...]], host: str, port: int, progress: Callable[[str], None]) -> None:
         import viser
 
-        from surface_sos_ns.web.guard import guard_viser
+        from surface_sos_ns.web.guard import guard_viser, port_of
 
         guard_viser()
         self.events: queue.Queue[tuple[Any, ...]] = queue.Queue()
@@ -71,7 +71,7 @@ class ClickPage:
         self._image: Any = None
         self._watching: set[int] = set()
         self._server = viser.ViserServer(host=host, port=port, label="Click the object", verbose=False)
-        self.port = self._server.get_port()
+        self.port = port_of(self._server)
         self.address = address(host, self.port)
         # A panel beside the photo rather than over it.
         self._server.gui.configure_theme(control_layout="fixed", show_share_button=False, show_logo=False)

@@ -33,7 +33,7 @@ from websockets.legacy.server import Serve, WebSocketServerProtocol
 from surface_sos_ns.web.access import is_websocket, known_names, page_policy, refusal, served_file
 from surface_sos_ns.web.messages import LARGEST_MESSAGE, ViewerCameraMessage, accepted_value, read_message
 
-__all__ = ["guard_viser", "let_in"]
+__all__ = ["guard_viser", "let_in", "port_of"]
 
 WEB_ROOT = Path(viser.__file__).parent / "client" / "build"
 MOST_BROWSERS = 32  # at a time; each has a thread that draws for it
@@ -61,6 +61,12 @@ def guard_viser() -> None:
 def let_in(url: str) -> None:
     """Let the pages be opened under one more name, that of an address on the internet that the user asked for."""
     _invited.add(urlsplit(url).hostname or "")
+
+
+def port_of(server: viser.ViserServer) -> int:
+    """The port that a server listens at: not always the one it was asked for, which is what it says itself for 0."""
+    sockets: Any = cast("Any", server)._websock_server._ws_server.sockets
+    return int(sockets[0].getsockname()[1])
 
 
 # ------------------------------------------------------------------ connections

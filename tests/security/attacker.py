@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -53,13 +54,14 @@ class Client:
     """A websocket to a page, as a program that sends what it likes; knows the controls that the page was sent.
 
     Attributes:
-        controls: what the server said of each, by label; the last one of a label.
+        controls: what the server said of each, by label; of several the last.
         said: all messages of the server so far.
     """
 
     def __init__(self, port: int, camera: dict[str, Any] | None = CAMERA) -> None:
         self._socket = connect(f"ws://127.0.0.1:{port}", origin=None, max_size=None)
         self.controls: dict[str, dict[str, Any]] = {}
+        self._first: dict[str, dict[str, Any]] = {}
         self.said: list[dict[str, Any]] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -72,6 +74,7 @@ class Client:
                 for message in msgspec.msgpack.decode(frame):
                     self.said.append(message)
                     if "label" in message and "id" in message:
+                        self._first.setdefault(message["label"], message)
                         self.controls[message["label"]] = message
         except ConnectionClosed:
             pass
@@ -88,14 +91,14 @@ class Client:
     def send_raw(self, content: bytes | str) -> None:
         self._socket.send(content)
 
-    def control(self, label: str) -> str:
-        """The identity of a control, which may still be on its way."""
+    def control(self, label: str, last: bool = False) -> str:
+        """The identity of a control, which may still be on its way: of several of that name the first or the last."""
         wait_until(lambda: label in self.controls, f"the control {label}")
-        return str(self.controls[label]["id"])
+        return str((self.controls if last else self._first)[label]["id"])
 
-    def set(self, label: str, value: Any) -> None:
+    def set(self, label: str, value: Any, last: bool = False) -> None:
         """Uses a control."""
-        self.send({"type": "GuiUpdateMessage", "id": self.control(label), "updates": {"value": value}})
+        self.send({"type": "GuiUpdateMessage", "id": self.control(label, last), "updates": {"value": value}})
 
     def pictures(self) -> int:
         """How many pictures the server has drawn for this browser."""
@@ -107,12 +110,24 @@ class Client:
         self.send({**CAMERA, **camera})
         wait_until(lambda: self.pictures() > before, "a picture")
 
+    def was_sent(self, kind: str, **values: Any) -> bool:
+        """Whether the server sent a message of a kind with these values."""
+        return any(
+            message["type"] == kind and all(message.get(name) == value for name, value in values.items())
+            for message in list(self.said)
+        )
+
+    def commands(self) -> list[str]:
+        """Commands to copy that the panel showed."""
+        texts = [m["updates"].get("markdown", "") for m in list(self.said) if m["type"] == "GuiUpdateMessage"]
+        return [found[1] for text in texts if (found := re.search(r"```\n(.*)\n```", text))]
+
     def close(self) -> None:
         self._socket.close()
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    limit = time.monotonic() + WAIT
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT) -> None:
+    limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, f"waited in vain for {what}"
         time.sleep(0.05)

@@ -21,7 +21,7 @@ from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
 from surface_sos_ns.plugin.command_line import typed
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.utils.inert import printable
-from surface_sos_ns.web.guard import guard_viser, let_in
+from surface_sos_ns.web.guard import guard_viser, let_in, port_of
 from surface_sos_ns.web.listening import LOOPBACK, address, sentences, why_not_at
 from surface_sos_ns.web.messages import drawable, plain_path
 
@@ -45,6 +45,7 @@ def guard_viewer() -> None:
     Viewer.guarded = True  # type: ignore[attr-defined]
     Viewer.__init__ = _listening_where_asked(Viewer.__init__)  # type: ignore[method-assign]
     Viewer.get_camera_state = _drawable_cameras(Viewer.get_camera_state)  # type: ignore[method-assign]
+    Viewer.handle_disconnect = _stopping(Viewer.handle_disconnect)  # type: ignore[method-assign]
     RenderStateMachine.run = _going_on(RenderStateMachine.run)  # type: ignore[method-assign]
     viewer_module.populate_render_tab = _with_quoted_paths(viewer_module.populate_render_tab)
     viewer_module.populate_export_tab = _with_quoted_paths(viewer_module.populate_export_tab)
@@ -83,7 +84,7 @@ def _listening_where_asked(build: Callable[..., None]) -> Callable[..., None]:
         if why_not is not None:
             raise SystemExit(why_not)
         build(self, config, log_filename, datapath, pipeline, trainer, train_lock, share)
-        host, port = config.websocket_host, self.viser_server.get_port()  # not always the port that was asked for
+        host, port = config.websocket_host, port_of(self.viser_server)
         self.viewer_info = [f"Viewer: {address(host, port)}"]
         for line in [*self.viewer_info, *sentences(host, port), *_shared(self)]:
             say(line)
@@ -132,6 +133,16 @@ def _going_on(run: Callable[..., None]) -> Callable[..., None]:
                 time.sleep(0.5)
 
     return run_on
+
+
+def _stopping(disconnect: Callable[..., None]) -> Callable[..., None]:
+    """A picture for a browser that has gone is not finished: those that are there would wait for it."""
+
+    def handle_disconnect(self: Viewer, client: Any) -> None:
+        self.render_statemachines[client.client_id].interrupt_render_flag = True
+        disconnect(self, client)
+
+    return handle_disconnect
 
 
 # ------------------------------------------------------------------ commands in the panel
