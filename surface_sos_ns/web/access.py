@@ -25,8 +25,9 @@ __all__ = ["HOSTS", "is_websocket", "known_names", "page_policy", "refusal", "se
 HOSTS = "SURFACE_SOS_HOSTS"
 """Environment variable: further names, separated by commas, under which our pages may be opened (those of a proxy)."""
 
-PLACE = re.compile(r"(?:https?://)?(?P<host>\[[\w:.%]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
-"""A Host header, or an Origin: a name or an address, and where it is not the usual one a port."""
+PLACE = r"(?P<name>\[[\w:.%]+\]|[\w.-]+)(?::\d{1,5})?"
+HOST, ORIGIN = re.compile(PLACE, re.ASCII), re.compile(f"https?://{PLACE}", re.ASCII)
+"""What the headers look like: a name or an address, and where it is not the usual one a port."""
 
 
 def refusal(hosts: Iterable[str], origins: Iterable[str], names: Collection[str], websocket: bool) -> str | None:
@@ -38,7 +39,7 @@ def refusal(hosts: Iterable[str], origins: Iterable[str], names: Collection[str]
         websocket: whether it asks for a websocket. Files are the same for everybody, so they ask for no origin.
     """
     host_headers, origin_headers = list(hosts), list(origins)
-    host = _host(host_headers[0]) if len(host_headers) == 1 else None
+    host = _named(HOST, host_headers)
     if host is None or not (_is_address(host) or host in names):
         found = host or _shown(host_headers)
         return (
@@ -48,7 +49,7 @@ def refusal(hosts: Iterable[str], origins: Iterable[str], names: Collection[str]
         )
     if not websocket or not origin_headers:
         return None
-    origin = _host(origin_headers[0]) if len(origin_headers) == 1 else None
+    origin = _named(ORIGIN, origin_headers)
     # Ports are not compared: whoever serves another page at this machine reaches this port without a browser.
     if origin is None or not (origin == host or _is_loopback(origin) or origin in names):
         found = _shown(origin_headers)
@@ -66,7 +67,7 @@ def known_names(listens_at: str) -> set[str]:
         listens_at: the address that the server listens at. The machine's names lead to it only where that is not
             the loopback interface's; to know the longer one may take a question to the network.
     """
-    named = (_host(entry.strip()) for entry in os.environ.get(HOSTS, "").split(","))
+    named = (_named(HOST, [entry.strip()]) for entry in os.environ.get(HOSTS, "").split(","))
     names = {"localhost", *filter(None, named)}
     if not _is_loopback(_plain(listens_at)):
         own = {_plain(socket.gethostname()), _plain(socket.getfqdn())} - {""}
@@ -120,10 +121,10 @@ def page_policy(host: str, names: Collection[str]) -> str:
     )
 
 
-def _host(place: str) -> str | None:
-    """The host of a Host or Origin header; None where it is neither."""
-    found = PLACE.fullmatch(place)
-    return _plain(found["host"]) if found else None
+def _named(header: re.Pattern[str], values: list[str]) -> str | None:
+    """The name or address in a header's only value; None where there are several, or it is not what it should be."""
+    found = header.fullmatch(values[0]) if len(values) == 1 else None
+    return _plain(found["name"]) if found else None
 
 
 def _plain(name: str) -> str:

@@ -10,6 +10,9 @@ __all__ = ["LOOPBACK", "address", "is_loopback", "sentences", "why_not_at"]
 LOOPBACK = "127.0.0.1"
 """Where programs of this machine alone reach a server."""
 
+ALL = ("", "0.0.0.0", "::")
+"""Hosts that stand for all of this machine's addresses."""
+
 
 def why_not_at(host: str) -> str | None:
     """Why no server can listen at a host, as a sentence; None where one can. viser itself would try forever."""
@@ -37,7 +40,7 @@ def is_loopback(host: str) -> bool:
 
 def address(host: str, port: int) -> str:
     """What to open in a browser of this machine."""
-    if host in ("", "0.0.0.0", "::"):  # all of this machine's addresses
+    if host in ALL:
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -46,8 +49,8 @@ def sentences(host: str, port: int) -> list[str]:
     """How to reach a server from another machine, or who does already."""
     if is_loopback(host):
         return [f"From another machine: ssh -L {port}:localhost:{port} HOST there, then open http://localhost:{port}."]
-    where = "all addresses of this machine" if host in ("", "0.0.0.0", "::") else host
+    where = f"{host or '0.0.0.0'}, all addresses of this machine" if host in ALL else host
     return [
-        f"Warning: this page listens at {where}, so whoever reaches port {port} over the network can use it, and "
-        "there is no password."
+        f"Warning: this page listens at {where}: whoever reaches port {port} over the network can use it, and there is "
+        "no password."
     ]

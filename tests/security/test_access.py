@@ -64,7 +64,7 @@ def test_known_names_and_addresses_are_let_in(host: str) -> None:
             ["[::1"],
             ["gpu-box.evil"],
         ),
-        *(["http://evil.example"], ["localhost#"], ["localhost:x"], ["\xe9vil"], ["*"]),
+        *(["http://evil.example"], ["localhost#"], ["localhost:x"], ["http://localhost"], ["\xe9vil"], ["*"]),
     ],
 )
 def test_other_names_are_refused_with_what_to_do(hosts: list[str]) -> None:
@@ -87,7 +87,7 @@ def test_other_names_are_refused_with_what_to_do(hosts: list[str]) -> None:
             ["chrome-extension://localhost"],
             ["http://127.0.0.1.evil.example"],
         ),
-        *(["ws://localhost:7007"], ["http://[::1"], ["http://\xe9vil"]),
+        *(["ws://localhost:7007"], ["localhost:7007"], ["http://[::1"], ["http://\xe9vil"]),
     ],
 )
 def test_pages_of_others_get_no_websocket_but_files(origins: list[str]) -> None:

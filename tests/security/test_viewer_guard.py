@@ -186,14 +186,13 @@ def test_a_picture_that_fails_is_not_the_last(capsys: Any) -> None:
     assert capsys.readouterr().out.count("could not draw a picture (KeyError: 'rgb')") == 1, "said once"
 
 
-def test_a_browser_that_has_gone_keeps_nobody_waiting(viewer: Viewer, port: int) -> None:
-    wait_until(lambda: not viewer.render_statemachines, "the end of others")
-    client = Client(port)
-    wait_until(lambda: bool(viewer.render_statemachines), "its thread")
-    (machine,) = viewer.render_statemachines.values()
-    client.close()
-    wait_until(lambda: not machine.running, "its end")
-    assert machine.interrupt_render_flag and not viewer.render_statemachines
+def test_a_browser_that_has_gone_keeps_nobody_waiting() -> None:
+    guard_viewer()
+    machine = SimpleNamespace(running=True, interrupt_render_flag=False)
+    machines = {1: machine, 2: SimpleNamespace(running=True, interrupt_render_flag=False)}
+    Viewer.handle_disconnect(SimpleNamespace(render_statemachines=machines), SimpleNamespace(client_id=1))  # type: ignore[arg-type]
+    assert machine.interrupt_render_flag and not machine.running, "its picture is not finished"
+    assert list(machines) == [2] and not machines[2].interrupt_render_flag
 
 
 def test_only_so_many_browsers_at_a_time(port: int) -> None:
