@@ -22,21 +22,22 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-import yaml
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from nerfstudio.engine.trainer import TrainerConfig
 
 from surface_sos_ns.capture.lens import pinhole, undistorted
 from surface_sos_ns.capture.names import find_photos, listed, similar_names
 from surface_sos_ns.mesh import MeshError, object_mesh
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, list_checkpoints
+from surface_sos_ns.plugin.config_file import ConfigFileError, method_of, read_config_file
+from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.model import SurfaceSOSModel
-from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 from surface_sos_ns.plugin.viewing import NEEDS
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.image_io import read_image, resized
@@ -325,23 +326,24 @@ def load_run(config: str | Path, data: str | Path | None = None) -> Run:
     return _with_views(path, checkpoint, model, cast("SurfaceSOSDataManager", pipeline.datamanager))
 
 
-def read_config(path: Path) -> TrainerConfig:
+def read_config(path: Path) -> SurfaceSOSTrainerConfig:
     """A run's configuration, if it is one of this package's methods."""
     if not path.is_file():
         raise RunError(
             f"{path} does not exist; expected the config.yml of a run, outputs/CAPTURE/METHOD/TIME/config.yml."
         )
+    known: dict[str, Any] = dict(all_methods)  # some are no more than a hint how to install them
+    ours = [name for name in known if isinstance(getattr(known[name], "pipeline", None), SurfaceSOSPipelineConfig)]
+    expected = f"expected a run of {', '.join(sorted(ours))}"
     try:
-        trainer = yaml.load(path.read_text(), Loader=yaml.Loader)  # as nerfstudio does: it holds Python objects
-    except (yaml.YAMLError, ImportError, AttributeError, TypeError, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RunError(f"{path} cannot be read as the config.yml of a run ({reason}).") from error
-    if not isinstance(trainer, TrainerConfig) or not isinstance(trainer.pipeline, SurfaceSOSPipelineConfig):
-        method = getattr(trainer, "method_name", None)
-        what = f"of the method {method}" if method else "not the configuration of a training run"
-        known: dict[str, Any] = dict(all_methods)  # some are no more than a hint how to install them
-        ours = [name for name in known if isinstance(getattr(known[name], "pipeline", None), SurfaceSOSPipelineConfig)]
-        raise RunError(f"{path} is {what}; expected a run of {', '.join(sorted(ours))}.")
+        trainer = read_config_file(path)
+    except ConfigFileError as error:
+        method = method_of(path)
+        if method is not None and method not in ours:
+            raise RunError(f"{path} is of the method {method}; {expected}.") from error
+        raise RunError(str(error)) from error
+    if not isinstance(trainer, SurfaceSOSTrainerConfig):
+        raise RunError(f"{path} is not the configuration of a training run; {expected}.")
     return trainer
 
 

@@ -15,6 +15,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from surface_sos_ns.utils.text import printable
+
 __all__ = [
     "IMAGE_SUFFIXES",
     "clash",
@@ -69,9 +71,9 @@ def natural_order(names: Sequence[str]) -> list[int]:
 def listed(names: Sequence[object], most: int = 5) -> str:
     """The first few names and how many more there are, for a message.
 
-    Bytes of names that are not UTF-8 are shown as `\\udce9`: such text could not be printed.
+    Characters that no terminal shows are escaped, see `utils.text.printable`.
     """
-    shown = ", ".join(str(name) for name in names[:most]).encode("utf-8", "backslashreplace").decode("utf-8")
+    shown = printable(", ".join(str(name) for name in names[:most]))
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from surface_sos_ns.utils.text import printable
+
 if TYPE_CHECKING:  # torch and more, which `surface-sos --help` does not need
     from surface_sos_ns.masks.photos import Scene
     from surface_sos_ns.masks.provider import CoarseMasks, MaskProvider
@@ -193,4 +195,4 @@ def _say_agreement(scene: Scene, found: CoarseMasks, voted: Vote | None) -> None
 
 
 def _say(words: str) -> None:
-    print(words, flush=True)
+    print(printable(words), flush=True)

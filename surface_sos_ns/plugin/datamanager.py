@@ -16,11 +16,11 @@ from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, Va
 from nerfstudio.data.pixel_samplers import PixelSampler, PixelSamplerConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from nerfstudio.model_components.ray_generators import RayGenerator
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.plugin.cameras import views_from_cameras
+from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.dataparser import ObjectHint, SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
 from surface_sos_ns.utils.image_io import resized
@@ -305,7 +305,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         masks = [None if mask is None else resized(mask, *size) for mask, size in zip(given, sizes, strict=True)]
         points, remarks = first_fitting_points(metadata["points_files"], views, metadata["file_paths"])
         for remark in remarks:
-            _warn(remark)
+            warn(remark)
         hint: ObjectHint = metadata.get("object_hint") or ObjectHint(None, None)
         point = None if hint.point is None else np.array(hint.point)
         shown = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
@@ -313,17 +313,17 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
             self._check_poses(images)
         points_cache = None if cache_dir is None else Path(cache_dir) / "sparse_points.npz"
         if points is None:
-            points = triangulate_points(images, small, points_cache, progress=_say)
+            points = triangulate_points(images, small, points_cache, progress=say)
         origin = GIVEN
         if not shown:
             masks, origin = self._first_masks(images, small, points, point, hint.radius)
         prior = build_object_prior(
-            small, masks, points, object_point=point, object_radius=hint.radius, source=origin, progress=_say
+            small, masks, points, object_point=point, object_radius=hint.radius, source=origin, progress=say
         )
         if shown:
             self._check_masks(prior)
         elif prior.confidence < LOW_CONFIDENCE:
-            _say(
+            say(
                 f"the object is uncertain (masks and vote agree at IoU {prior.confidence:.2f} only): "
                 "please give coarse masks, or name a point on the object"
             )
@@ -349,7 +349,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
                 f"To go on with the file as it is: {CHECK_OFF}."
             )
         if fit is not None and fit.doubtful:
-            _warn(
+            warn(
                 f"{source}: photos and poses hardly fit: of {fit.matches} features matched between photos "
                 f"{fit.given:.0%} lie where the poses say. Likely causes, in this order: {CAUSES}."
             )
@@ -373,9 +373,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
                 "--pipeline.datamanager.dataparser.coarse-masks none."
             )
         if prior.confidence < LITTLE_AGREEMENT:
-            _warn(
-                words.format("hardly fit") + " Masks that are very noisy look like this, too; training repairs those."
-            )
+            warn(words.format("hardly fit") + " Masks that are very noisy look like this, too; training repairs those.")
 
     def _first_masks(
         self,
@@ -391,13 +389,13 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
         sizes = [(int(width), int(height)) for width, height in zip(views.width, views.height, strict=True)]
         photos = Photos(self.train_dataset.image_filenames, images, views, sizes, points, near, radius)
-        _say("no masks: looking for the object (surface-sos masks --features descriptor)")
+        say("no masks: looking for the object (surface-sos masks --features descriptor)")
         # The descriptor: the start of a training must not depend on what can be downloaded.
         provider = Auto(features="descriptor")
         provider.check()
-        found = provider.masks(photos, _say)
+        found = provider.masks(photos, say)
         for remark in found.remarks:
-            _say(f"no masks: {remark}")
+            say(f"no masks: {remark}")
         return list(found.masks), f"masks by {provider.chosen.name}"
 
     def _band(self, prior: ObjectPrior, views: Views) -> Tensor:
@@ -442,14 +440,6 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         return digest.hexdigest()
 
 
-def _warn(words: str) -> None:
-    CONSOLE.print(f"Warning: {words}", style="yellow", soft_wrap=True, highlight=False, markup=False)
-
-
-def _say(words: str) -> None:
-    CONSOLE.print(words, soft_wrap=True, highlight=False, markup=False)
-
-
 def _mark(path: Path) -> Path:
     """The file that says of which inputs the prior at ``path`` is."""
     return path.with_suffix(".fingerprint")
@@ -464,7 +454,7 @@ def _kept(path: Path, fingerprint: str) -> ObjectPrior | None:
     try:
         return ObjectPrior.load(path)
     except (OSError, ValueError) as error:
-        _warn(str(error))
+        warn(str(error))
         return None
 
 

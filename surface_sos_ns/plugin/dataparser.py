@@ -17,7 +17,6 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOu
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import MAX_AUTO_RESOLUTION, NerfstudioDataParserConfig
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
-from nerfstudio.utils.rich_utils import CONSOLE
 
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
@@ -28,6 +27,7 @@ from surface_sos_ns.capture.names import listed, photo_paths
 from surface_sos_ns.capture.orientation import orientation_remark
 from surface_sos_ns.capture.points import PointsFile, first_fitting_points
 from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
+from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.split import choose_split
 from surface_sos_ns.plugin.world_frame import OLD_APPLIED_TRANSFORM, ExactDataparserOutputs, WorldFrame, world_frame
 from surface_sos_ns.utils.image_io import resized
@@ -175,12 +175,12 @@ class SurfaceSOSDataParser(DataParser):
         """Prints remarks and the line about the capture."""
         if self.capture.ply_file_path and self.files.points is None:
             missing = self.capture.folder / self.capture.ply_file_path
-            _warn(f"{missing} (ply_file_path in transforms.json) does not exist; going on without it.")
+            warn(f"{missing} (ply_file_path in transforms.json) does not exist; going on without it.")
         for remark in [*self.capture.remarks, *self.files.remarks]:
-            _warn(f"{self.capture.source}: {remark}")
+            warn(f"{self.capture.source}: {remark}")
         count = sum(mask is not None for mask in masks)
         points = outputs.metadata["points_files"]
-        _say(
+        say(
             f"Capture {self.capture.folder.resolve().name}: {len(masks)} photos ({split_words}), "
             f"{int(outputs.cameras.width[0])} x {int(outputs.cameras.height[0])}; "
             + (f"coarse masks for {count}, {len(masks) - count} without" if count else "no coarse masks")
@@ -261,7 +261,7 @@ class SurfaceSOSDataParser(DataParser):
                 folder = capture.folder / f"{kind}_{factor}"
                 targets = [folder / name for name in smaller_names(names)]
                 files = list(zip((capture.folder / name for name in names), self._sizes(), targets, strict=True))
-                make_smaller(files, folder, factor, shrink, _say)
+                make_smaller(files, folder, factor, shrink, say)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
@@ -304,7 +304,7 @@ class SurfaceSOSDataParser(DataParser):
             checks.check_mask_sizes(paths, originals, accepted, kind)
         there = [path for path in masks if path is not None]
         for warning in checks.object_mask_warnings([_glance(there[index]) for index in _sample(len(there))]):
-            _warn(warning)
+            warn(warning)
 
     def _object_hint(self, world: WorldFrame) -> ObjectHint | None:
         point, radius = self.config.object_point, self.config.object_radius
@@ -343,23 +343,15 @@ def _points_for_nerfstudio(files: Sequence[PointsFile], outputs: DataparserOutpu
     """Sparse points as methods want them that start from some, such as splatfacto."""
     points, remarks = first_fitting_points(files, views_from_cameras(outputs.cameras), outputs.metadata["file_paths"])
     for remark in remarks:
-        _warn(remark)
+        warn(remark)
     if points is None:
         return {}
     return {"points3D_xyz": torch.from_numpy(points.xyz).float(), "points3D_rgb": torch.from_numpy(points.rgb)}
 
 
-def _say(words: str) -> None:
-    CONSOLE.print(words, soft_wrap=True, highlight=False, markup=False)
-
-
-def _warn(message: str) -> None:
-    CONSOLE.print(f"Warning: {message}", style="yellow", soft_wrap=True, highlight=False, markup=False)
-
-
 def _warn_if(message: str | None) -> None:
     if message is not None:
-        _warn(message)
+        warn(message)
 
 
 def _sample(count: int) -> list[int]:
@@ -392,7 +384,7 @@ def _complain_read_only(error: OSError, data_dir: Path, factor: int, explicit: b
             f"exist and cannot be made ({error}). Make the capture's folder writable, copy it, "
             "or use --downscale-factor 1."
         ) from error
-    _warn(f"{data_dir} is read-only, so the large photos are used at full size ({error}).")
+    warn(f"{data_dir} is read-only, so the large photos are used at full size ({error}).")
 
 
 def _points_files(capture: Transforms, ply: Path | None, world: WorldFrame) -> tuple[PointsFile, ...]:

@@ -23,6 +23,7 @@ from surface_sos_ns.plugin.torch_compat import allow_numpy_scalars
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 from surface_sos_ns.presets import FULL, LITE, PAPER, RATES, TABLE_BETAS
 from surface_sos_ns.utils.text import escape_in_output
+from surface_sos_ns.web.listening import LOOPBACK
 
 allow_numpy_scalars()
 silence_known_warnings()
@@ -67,7 +68,8 @@ _full = SurfaceSOSTrainerConfig(
     pipeline=SurfaceSOSPipelineConfig(datamanager=_data, model=_model),
     optimizers=_optimisers(),
     logging=LoggingConfig(steps_per_log=50),
-    viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk),
+    # This machine's own programs alone reach the viewer, where nerfstudio lets everybody in.
+    viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk, websocket_host=LOOPBACK),
     vis="viewer",
 )
 

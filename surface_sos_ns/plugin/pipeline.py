@@ -12,19 +12,20 @@ from typing import Any
 import torch
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
+from surface_sos_ns.plugin.compat.viewer import guard_viewer
+from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.ns_export import fill_unseen_space
-
-# Paths and commands are for copying: no line breaks of ours in them, and no brackets taken for markup.
-say = functools.partial(CONSOLE.print, markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass
 class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
-    """nerfstudio's pipeline; loading it for rendering or evaluation passes over broken checkpoints."""
+    """nerfstudio's pipeline; loading it for rendering or evaluation passes over broken checkpoints.
+
+    Every command that opens a run builds this before a viewer, so nerfstudio's viewer is guarded from here.
+    """
 
     _target: type = field(default_factory=lambda: SurfaceSOSPipeline)
     """target class to instantiate"""
@@ -32,6 +33,7 @@ class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
     def setup(self, **kwargs: Any) -> Pipeline:
         """Build the pipeline (arguments as nerfstudio gives them)."""
         _skip_broken_checkpoints_at_evaluation()
+        guard_viewer()
         return super().setup(**kwargs)
 
 

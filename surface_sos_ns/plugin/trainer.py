@@ -36,11 +36,14 @@ from surface_sos_ns.plugin.checkpoints import (
     restore_random_state,
     save_checkpoint,
 )
+from surface_sos_ns.plugin.command_line import typed
+from surface_sos_ns.plugin.compat.viewer import why_no_viewer
+from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.own_masks import OWN_MASKS
-from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.text import printable
 
@@ -85,7 +88,14 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         self.settle_device()
 
     def setup(self, **kwargs: Any) -> SurfaceSOSTrainer:
-        """Build the trainer (arguments as nerfstudio gives them)."""
+        """Build the trainer (arguments as nerfstudio gives them).
+
+        Raises:
+            UserError: the viewer that is asked for cannot be.
+        """
+        why_not = why_no_viewer(self.vis, self.viewer)
+        if why_not is not None:
+            raise UserError(why_not)
         self.settle_total_steps()
         self.settle_times()
         self.settle_device()
@@ -132,10 +142,9 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         # Imported here: that module loads every registered method, this one among them.
         from nerfstudio.configs.method_configs import all_methods
 
-        options = (argument.split("=")[0].replace("_", "-") for argument in sys.argv[1:])
         preset = all_methods.get(self.method_name or "")
         is_default = isinstance(preset, TrainerConfig) and preset.max_num_iterations == self.max_num_iterations
-        return not is_default or "--max-num-iterations" in options
+        return not is_default or typed("--max-num-iterations")
 
 
 class SurfaceSOSTrainer(Trainer):
