@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import pickle
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -759,3 +760,23 @@ def test_options_parse_on_the_command_line() -> None:
     assert config.dataparser.coarse_masks == "my_masks" and config.dataparser.eval_mode == "all"
     assert config.dataparser.object_point == (1, 2, 3) and config.dataparser.object_radius == 0.5
     assert config.dataparser.downscale_factor == 2 and config.band_fraction == 0.25
+
+
+def test_masks_that_are_not_asked_for_need_not_be_there(tmp_path: Path) -> None:
+    capture = Capture(tmp_path)
+    capture.add_masks("coarse_mask_path", "coarse_masks")
+    capture.add_masks("", "other", [3], keyed=False)
+    folder = capture.save()
+    shutil.rmtree(tmp_path / "coarse_masks")
+    assert parse(folder, coarse_masks="none").metadata["coarse_mask_filenames"] is None
+    assert len([path for path in parse(folder, coarse_masks="other").metadata["coarse_mask_filenames"] if path]) == 1
+    with pytest.raises(CaptureError, match=r"12 of 12 files \(coarse_mask_path\) do not exist"):
+        parse(folder)
+
+
+def test_a_mask_that_two_photos_name_is_refused(tmp_path: Path) -> None:
+    capture = Capture(tmp_path)
+    capture.add_masks("coarse_mask_path", "coarse_masks")
+    capture.frames[4]["coarse_mask_path"] = "./coarse_masks/frame_003.png"
+    with pytest.raises(CaptureError, match=r"frame_003.png .* are one file"):
+        parse(capture.save())

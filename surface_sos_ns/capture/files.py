@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from surface_sos_ns.capture.lookup import FileFinder
 from surface_sos_ns.capture.transforms import Transforms
 
-__all__ = ["CaptureFiles", "find_files"]
+__all__ = ["KINDS", "CaptureFiles", "find_files"]
 
-NAMED_ONCE = ("coarse_mask_path", "gt_mask_path", "clean_plate_path")
-"""Kinds of files that belong to one photo each; one mask of valid pixels may serve all."""
+KINDS = ("file_path", "mask_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path")
+"""Keys of transforms.json that name a file for each photo."""
+NAMED_ONCE = ("file_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path")
+"""Those whose files belong to one photo each; one mask of valid pixels may serve all."""
 
 
 @dataclass(frozen=True)
@@ -31,27 +34,27 @@ class CaptureFiles:
     remarks: list[str]
 
 
-def find_files(capture: Transforms, have_to_exist: bool = True) -> CaptureFiles:
+def find_files(capture: Transforms, needed: Collection[str] = KINDS) -> CaptureFiles:
     """Finds the files of a capture.
 
     Args:
         capture: what its transforms.json says.
-        have_to_exist: whether photos and masks have to be there. Where only cameras are wanted, they need not.
+        needed: keys of transforms.json whose files have to be there; those of others are found as far as they are.
 
     Raises:
         CaptureError: a photo or mask does not exist, or is named twice.
     """
     finder = FileFinder(capture.folder)
 
-    def all_of(paths: list[str], kind: str, distinct: bool) -> list[str]:
-        if have_to_exist:
-            return finder.find_all(paths, kind, distinct)
+    def all_of(paths: list[str], key: str) -> list[str]:
+        if key in needed:
+            return finder.find_all(paths, f"files ({key})", distinct=key in NAMED_ONCE)
         return [finder.find(path) or path for path in paths]
 
-    photos = all_of(capture.file_paths, "photos (file_path)", True)
+    photos = all_of(capture.file_paths, "file_path")
     masks: dict[str, list[str | None]] = {}
-    for kind, paths in capture.masks.items():
-        found = iter(all_of([path for path in paths if path], f"files ({kind})", kind in NAMED_ONCE))
-        masks[kind] = [next(found) if path else None for path in paths]
+    for key, paths in capture.masks.items():
+        found = iter(all_of([path for path in paths if path], key))
+        masks[key] = [next(found) if path else None for path in paths]
     points = finder.find(capture.ply_file_path) if capture.ply_file_path else None
     return CaptureFiles(photos, masks, None if points is None else capture.folder / points, finder.remarks)

@@ -105,10 +105,13 @@ class SurfaceSOSDataParser(DataParser):
 
     @functools.cached_property
     def files(self) -> CaptureFiles:
-        """Its files as they are spelt on the disk; they need not exist where nerfstudio wants cameras alone."""
-        from surface_sos_ns.capture.files import find_files
+        """Its files as they are spelt on the disk. Where nerfstudio wants cameras alone, they need not exist."""
+        from surface_sos_ns.capture.files import KINDS, find_files
 
-        return find_files(self.capture, have_to_exist=self.downscale_factor is None)
+        if self.downscale_factor is not None:
+            return find_files(self.capture, ())
+        unused = set() if self.config.coarse_masks == "auto" else {"coarse_mask_path"}
+        return find_files(self.capture, set(KINDS) - unused)
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
         capture, files = self.capture, self.files
