@@ -55,7 +55,8 @@ def sphere_options(centre: np.ndarray, radius: float, capture_to_world: np.ndarr
     point = from_world[:3, :3] @ centre + from_world[:3, 3]
     length = radius * np.cbrt(np.linalg.det(from_world[:3, :3]))
     parser = "--pipeline.datamanager.dataparser"
-    coordinates = " ".join(f"{value:.5g}" for value in point)
+    step = 10.0 ** (np.floor(np.log10(length)) - 4)  # as exact as the radius is, however far away the origin is
+    coordinates = " ".join(f"{round(value / step) * step:.14g}" for value in point)
     return f"{parser}.object-point {coordinates} {parser}.object-radius {length:.5g}"
 
 
