@@ -29,6 +29,7 @@ from surface_sos_ns.export.coco import coco
 from surface_sos_ns.export.command import Export, ExportError
 from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.export.frames import file_names, read_path
+from surface_sos_ns.export.mesh import write_mesh, write_points
 from surface_sos_ns.export.video import MP4, PRORES, VP9, Format, write_video
 from surface_sos_ns.export.writer import write_export
 from surface_sos_ns.mesh import MeshError
@@ -291,6 +292,21 @@ def test_the_mesh_is_written_in_the_captures_frame_with_colours(run: BallRun, tm
         mesh: Any = trimesh.load(tmp_path / "mesh" / f"object.{kind}", force="mesh")
         assert np.allclose(mesh.bounds, [CENTRE - RADIUS, CENTRE + RADIUS], atol=1e-4), kind
         assert np.abs(np.asarray(mesh.visual.vertex_colors)[:, :3] - COLOUR * 255).max() <= 1, kind
+
+
+def test_meshes_and_points_in_map_coordinates_keep_their_shape(run: BallRun, tmp_path: Path) -> None:
+    """5000 km from the origin single precision knows no place better than half a metre."""
+    place = np.array([441548.4321, 5121947.8765, 2345.1])
+    mesh = run.mesh()
+    mesh.apply_translation(place)
+    files = [tmp_path / f"object.{kind}" for kind in ("ply", "obj", "glb")]
+    write_mesh(mesh, files)
+    write_points(mesh, tmp_path / "points.ply", 2000)
+    for path in [*files, tmp_path / "points.ply"]:
+        found: Any = trimesh.load(path, force=None if path.stem == "points" else "mesh", process=False)
+        points = np.asarray(found.vertices) - place - CENTRE
+        assert np.abs(np.linalg.norm(points, axis=1) - RADIUS).max() < (0.02 if path.stem == "points" else 1e-4), path
+        assert np.ptp(points, axis=0) == pytest.approx([2 * RADIUS] * 3, abs=0.05), path
 
 
 # ------------------------------------------------------------------ videos

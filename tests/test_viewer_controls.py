@@ -226,7 +226,7 @@ def test_a_sphere_in_map_coordinates_is_named_exactly():
     to_world = np.eye(4) * [0.25, 0.25, 0.25, 1]
     to_world[:3, 3] = -0.25 * middle
     words = sphere_options(0.25 * np.array([0.1, 0.2, 0.3]), 0.5, to_world).split()
-    assert np.allclose([float(word) for word in words[1:4]], middle + [0.1, 0.2, 0.3], atol=2e-4, rtol=0)
+    assert np.allclose([float(word) for word in words[1:4]], middle + np.array([0.1, 0.2, 0.3]), atol=2e-4, rtol=0)
 
 
 def test_the_drawn_sphere_is_moved_and_the_run_keeps_its_own(session):
