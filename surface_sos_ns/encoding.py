@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from surface_sos_ns.files import write_bytes
 from surface_sos_ns.metrics import THRESHOLD
+from surface_sos_ns.utils.files import write_bytes
 
 __all__ = [
     "colour_picture",

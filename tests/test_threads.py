@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def _divided(differing: Counter[str], called: Counter[str]) -> Callable[..., Non
         kernel(0, count, *whole)
         pieces = min(12, max(1, count))
         bounds = [count * i // pieces for i in range(pieces + 1)]
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        for first, last in itertools.pairwise(bounds):
             kernel(first, last, *arguments)
         name = f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}"
         called[name] += 1

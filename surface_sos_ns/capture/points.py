@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.files import write_arrays
 
 __all__ = ["SparsePoints", "read_colmap_points", "read_ply_points", "triangulate_points"]
 
@@ -166,7 +165,7 @@ def read_colmap_points(
         ImportError: when pycolmap is not installed.
         ValueError: when the folder holds no readable model, or none of the photos.
     """
-    import pycolmap
+    from surface_sos_ns.utils.colmap import pycolmap
 
     try:
         model = pycolmap.Reconstruction(str(sparse_dir))
@@ -235,7 +234,7 @@ def triangulate_points(
         if stored is not None:
             return stored
     try:
-        import pycolmap
+        from surface_sos_ns.utils.colmap import pycolmap
     except ImportError as error:
         warnings.warn(f"No sparse points: pycolmap cannot be imported ({error}); `pip install pycolmap`.", stacklevel=2)
         return None
@@ -428,19 +427,11 @@ def _load_cache(path: Path, fingerprint: str) -> SparsePoints | None:
 
 
 def _save_cache(path: Path, fingerprint: str, points: SparsePoints) -> None:
-    """Atomic, so that an interrupted run leaves no half-written cache."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez_compressed(
-                stream,
-                fingerprint=np.array(fingerprint),
-                xyz=points.xyz,
-                rgb=points.rgb,
-                track_length=points.track_length,
-                visibility=points.visibility if points.visibility is not None else np.zeros((len(points), 0), bool),
-            )
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_arrays(
+        path,
+        fingerprint=np.array(fingerprint),
+        xyz=points.xyz,
+        rgb=points.rgb,
+        track_length=points.track_length,
+        visibility=points.visibility if points.visibility is not None else np.zeros((len(points), 0), bool),
+    )

@@ -641,7 +641,7 @@ def _centre_error(
     """
     if path.suffix == ".ply":
         return 0.0
-    import pycolmap
+    from surface_sos_ns.utils.colmap import pycolmap
 
     model = pycolmap.Reconstruction(str(path))
     theirs = {Path(image.name).name: image.projection_center() for image in model.images.values() if image.has_pose}

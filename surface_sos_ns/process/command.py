@@ -104,13 +104,13 @@ def _settings(command: Process) -> dict[str, Any]:
 def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
     """Fills images/ unless that is done already; the photos' names in the order they were taken."""
     from surface_sos_ns.demo.progress import Stage
-    from surface_sos_ns.process.folder import whole_folder
     from surface_sos_ns.process.photos import copy_upright, counting
     from surface_sos_ns.process.video import extract_frames
+    from surface_sos_ns.utils.files import made_whole
 
     folder = command.output / "images"
     if not folder.is_dir():
-        with whole_folder(folder) as partial:
+        with made_whole(folder) as partial:
             if isinstance(source, int):
                 with Stage(f"Looking for sharp frames among {source}", source) as stage:
                     extract_frames(command.images, command.frames, partial, source, stage.reach)

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,9 @@ def write_scene(folder: Path, model: Any) -> None:
     """
     from nerfstudio.process_data.colmap_utils import colmap_to_json
 
-    partial = Path(tempfile.mkdtemp(prefix=".scene-", suffix=".partial", dir=folder))
-    try:
+    from surface_sos_ns.utils.files import scratch, writing
+
+    with scratch(folder) as partial, writing(folder):
         (partial / MODEL).mkdir(parents=True)
         model.write_binary(str(partial / MODEL))
         with contextlib.redirect_stdout(io.StringIO()):  # it dumps the cameras where there are several
@@ -41,5 +41,3 @@ def write_scene(folder: Path, model: Any) -> None:
         (folder / MODEL).parent.mkdir(parents=True, exist_ok=True)
         for name in (str(MODEL), "sparse_pc.ply", "transforms.json"):
             os.replace(partial / name, folder / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
