@@ -62,7 +62,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], only_latest:
     except (WriteError, RuntimeError) as error:
         reason = str(error)
         if not isinstance(error, WriteError):  # how torch says that a file did not grow as it was written
-            reason = f"{path} could not be written; is the disk full? ({reason.splitlines()[0]})"
+            reason = f"{path} could not be written; is the disk full?"
         raise CheckpointError(f"{reason} Older checkpoints in that folder are intact.") from error
     if only_latest:
         for other in list_checkpoints(folder):

@@ -75,8 +75,8 @@ class LossLog:
         else:
             self.path.unlink(missing_ok=True)
 
-    def add(self, step: int, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor], last: bool = False) -> None:
-        """Records a step if it is one of those to be recorded, or the run's last.
+    def add(self, step: int, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor], last: bool = False) -> bool:
+        """Records a step if it is one of those to be recorded, or the run's last; returns whether it was.
 
         Raises:
             WriteError: it cannot be written; the file is as it was.
@@ -84,7 +84,7 @@ class LossLog:
         if self._started is None:
             self._started = time.monotonic()
         if step % self.every and not last:
-            return
+            return False
         names = [*losses, *metrics]
         # One transfer for all of them, where they are on a GPU.
         values = torch.stack(
@@ -99,6 +99,7 @@ class LossLog:
             dict(zip(names[len(losses) :], numbers[len(losses) :], strict=True)),
         )
         self._append(json.dumps(vars(record)) + "\n")
+        return True
 
     def _append(self, line: str) -> None:
         with writing(self.path):

@@ -43,6 +43,7 @@ def find_capture(config_file: Path, config: TrainerConfig) -> Path:
     known = Path(manager.data or manager.dataparser.data)
     if not known.exists():
         moved = config_file.absolute().parent / os.path.relpath(known, config.get_base_dir())
+        moved = Path(os.path.normpath(moved))
         if moved.exists():
-            return Path(os.path.normpath(moved))
+            return moved
     return known

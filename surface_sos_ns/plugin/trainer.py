@@ -219,6 +219,7 @@ class SurfaceSOSTrainer(Trainer):
                 say(f"Stopped by {by.name} before the first step: nothing to save.")
             raise
         go_on_without_events(say)
+        writer.GLOBAL_BUFFER["step"] = self._start_step  # or its log fails where no step follows
         say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
 
     def train(self) -> None:
@@ -266,14 +267,14 @@ class SurfaceSOSTrainer(Trainer):
         return loss, losses, metrics
 
     def _log_losses(self, step: int, losses: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:
+        last = self.steps_done == self.pipeline.model.config.total_steps
         try:
-            self._loss_log.add(step, losses, metrics, last=self.steps_done == self.pipeline.model.config.total_steps)
+            if self._loss_log.add(step, losses, metrics, last):
+                self._losses_missing = False
         except WriteError as error:
             if not self._losses_missing:  # of several in a row the first is said
                 say(f"Warning: {error} Training goes on without this record, and tries the next ones.")
             self._losses_missing = True
-        else:
-            self._losses_missing = False
 
     def _averages(self) -> bool:
         """Whether the weights as they are now belong to a mean: before masks are made of it, or before the end."""

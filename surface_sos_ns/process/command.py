@@ -49,18 +49,25 @@ class Process:
         """Runs the command.
 
         Raises:
-            ProcessError: the input cannot be used, or no poses were found; the message says why and what to do.
+            ProcessError: the input cannot be used, no poses were found, or a file cannot be written; the message says
+                why and what to do.
         """
         from surface_sos_ns.process.folder import begin
         from surface_sos_ns.process.scene import write_scene
         from surface_sos_ns.process.structure import require_pycolmap
+        from surface_sos_ns.utils.files import WriteError
 
         require_pycolmap()
         source = _look_at(self)
-        begin(self.output, _settings(self), self.overwrite)
-        names = _bring_images(self, source)
-        structure = _find_structure(self, names)
-        write_scene(self.output, structure.model)
+        try:
+            begin(self.output, _settings(self), self.overwrite)
+            names = _bring_images(self, source)
+            structure = _find_structure(self, names)
+            write_scene(self.output, structure.model)
+        except WriteError as error:
+            raise ProcessError(
+                f"{error} Make room, then give the same command again: it goes on from there."
+            ) from error
         print(_summary(self, structure))
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.pairs import blocks
-from surface_sos_ns.utils.files import scratch, written_whole
+from surface_sos_ns.utils.files import require_space, scratch, written_whole
 
 __all__ = ["CameraModel", "Structure", "compare", "copy_features", "find_features", "map_photos", "require_pycolmap"]
 
@@ -30,6 +30,9 @@ PHOTOS_PER_CENTRE = 20
 """Photos of one camera from which on its principal point is refined; of fewer it is the middle of the picture."""
 
 SEED = 0
+
+ROOM = 64
+"""Megabytes that must be free before pycolmap writes the next portion: where it finds the disk full, it aborts."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def find_features(
             camera = _camera_of(database, group)
             if camera is not None:
                 reader.existing_camera_id = camera
+            require_space(database.parent, ROOM)
             pycolmap.extract_features(
                 database,
                 images,
@@ -160,6 +164,7 @@ def compare(
         pairing.match_list_path = str(listed)
         for portion in blocks(pairs):
             listed.write_text("".join(f"{names[a]} {names[b]}\n" for a, b in portion), encoding="utf-8")
+            require_space(database.parent, ROOM)
             pycolmap.match_image_pairs(
                 database, matching_options=options, pairing_options=pairing, verification_options=verification
             )
@@ -210,6 +215,7 @@ def map_photos(
         reach(placed)
 
     with scratch(database.parent) as folder:
+        require_space(folder, ROOM)
         models = pycolmap.incremental_mapping(
             database,
             images,

@@ -37,6 +37,7 @@ __all__ = [
     "made_whole",
     "release",
     "remove_leftovers",
+    "require_space",
     "scratch",
     "write_arrays",
     "write_bytes",
@@ -74,8 +75,9 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno is None:
             raise  # a library's own error, of a picture that cannot be decoded say
         where, goal = path, Path(os.path.realpath(path))
-        if isinstance(error.filename, (str, bytes)):  # else it names no file, as where the disk is full
-            where = Path(os.fsdecode(error.filename))
+        name = error.filename if error.filename2 is None else error.filename2  # of a copy, that which is written
+        if isinstance(name, (str, bytes)):  # else it names no file, as where the disk is full
+            where = Path(os.fsdecode(name))
             found = Path(os.path.realpath(where))
             if found in goal.parents or any(part.startswith(PREFIX) for part in found.parts):
                 where = path
@@ -149,6 +151,8 @@ def scratch(folder: Path) -> Iterator[Path]:
         temporary, lock = _begun(folder, Path.mkdir)
     try:
         yield temporary
+    except WriteError as error:  # it means nothing to a reader
+        raise WriteError(str(error).replace(f"{temporary.name}{os.sep}", "")) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         _release(lock)
@@ -198,6 +202,17 @@ def check_writable(folder: Path) -> None:
     finally:
         temporary.unlink(missing_ok=True)
         _release(lock)
+
+
+def require_space(path: Path, megabytes: int) -> None:
+    """Makes sure that there is room before a library writes that ends the process where there is none.
+
+    Raises:
+        WriteError: there is less on the disk of `path`, a file or folder that exists.
+    """
+    free = shutil.disk_usage(path).free // 2**20
+    if free < megabytes:
+        raise WriteError(f"{path} could not be written: {free} MB are free on its disk; expected {megabytes} at least.")
 
 
 # ------------------------------------------------------------------ who writes where
