@@ -11,10 +11,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from surface_sos_ns.pictures import ViewPictures, contact_sheet, over_checkerboard, read_picture
+from surface_sos_ns.pictures import ViewPictures, contact_sheet, over_checkerboard
+from surface_sos_ns.utils.image_io import read_image, write_image
 
 IMAGES = Path(__file__).with_name("images")
 VIEWS = 3
@@ -37,15 +37,15 @@ def sheet(output: Path, run: Path) -> np.ndarray:
     views = []
     for name in [names[round(place)] for place in np.linspace(0, len(names) - 1, VIEWS)]:
         folder, file = run / "renders" / "test", f"{Path(name).stem}.png"
-        mask = read_picture(folder / "mask" / file)
+        mask = read_image(folder / "mask" / file)
         tiles = {
-            "photo": read_picture(capture / name),
-            "coarse": read_picture(capture / frames[name]["coarse_mask_path"]),
+            "photo": read_image(capture / name),
+            "coarse": read_image(capture / frames[name]["coarse_mask_path"]),
             "mask": mask,
             "cutout": over_checkerboard(
-                read_picture(folder / "foreground" / file), mask[..., 0].astype(np.float32) / 255
+                read_image(folder / "foreground" / file), mask[..., 0].astype(np.float32) / 255
             ),
-            "plate": read_picture(folder / "background" / file),
+            "plate": read_image(folder / "background" / file),
         }
         views.append(ViewPictures(Path(name).stem, tiles))
     return contact_sheet(views)
@@ -65,7 +65,7 @@ def photographed(page: Path) -> tuple[np.ndarray, np.ndarray]:
         tab.screenshot(path=f"{scratch}/report.png")
         tab.locator(".turntable").screenshot(path=f"{scratch}/mesh.png")
         browser.close()
-        return read_picture(Path(scratch) / "report.png"), read_picture(Path(scratch) / "mesh.png")
+        return read_image(Path(scratch) / "report.png"), read_image(Path(scratch) / "mesh.png")
 
 
 def main() -> None:
@@ -79,8 +79,7 @@ def main() -> None:
     given.images.mkdir(parents=True, exist_ok=True)
     for name, picture in (("demo.jpg", sheet(given.output, run)), ("report.jpg", report), ("mesh.jpg", mesh)):
         path = given.images / name
-        if not cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80, cv2.IMWRITE_JPEG_OPTIMIZE, 1]):
-            raise SystemExit(f"could not write {path}")
+        write_image(path, picture, quality=80)
         print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -13,7 +13,6 @@ frame, that of its transforms.json; `Run.capture_to_world` leads from there to t
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,27 +22,26 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-import yaml
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from nerfstudio.engine.trainer import TrainerConfig
 
-from surface_sos_ns.capture.images import read_image, resized
 from surface_sos_ns.capture.lens import pinhole, undistorted
+from surface_sos_ns.capture.names import find_photos, listed, similar_names
 from surface_sos_ns.mesh import MeshError, object_mesh
+from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, list_checkpoints
-from surface_sos_ns.plugin.datamanager import (
-    SurfaceSOSDataManager,
-    SurfaceSOSDataManagerConfig,
-    views_from_cameras,
-)
+from surface_sos_ns.plugin.config_file import ConfigFileError, method_of, read_config_file
+from surface_sos_ns.plugin.console import say
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.model import SurfaceSOSModel
-from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import find_capture
+from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 from surface_sos_ns.plugin.viewing import NEEDS
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.image_io import read_image, resized
 
 if TYPE_CHECKING:
     import trimesh
@@ -82,12 +80,12 @@ class View:
         return int(self.camera.width[0]), int(self.camera.height[0])
 
     def photo(self) -> np.ndarray:
-        """(H, W, 3) uint8, as the file has it.
+        """(H, W, 3) uint8, as the file has it, upright.
 
         Raises:
-            CaptureError: the file is missing or no image.
+            ImageError: the file is missing or no image.
         """
-        return read_image(self.path)
+        return read_image(self.path, self.size)
 
 
 @dataclass(eq=False)
@@ -148,22 +146,14 @@ class Run:
             if not -len(self.views) <= which < len(self.views):
                 raise RunError(f"The run has {len(self.views)} views; there is no view {which}.")
             return self.views[which]
-        wanted = Path(which).as_posix()
-        for names in (
-            [view.name for view in self.views],
-            [str(Path(view.name).with_suffix("")) for view in self.views],
-        ):
-            found = [view for view, name in zip(self.views, names, strict=True) if f"/{name}".endswith(f"/{wanted}")]
-            exact = [view for view, name in zip(self.views, names, strict=True) if name == wanted]
-            if len(exact or found) == 1:
-                return (exact or found)[0]
-            if found:
-                raise RunError(
-                    f"'{which}' could be {', '.join(view.name for view in found[:4])}; give more of the path."
-                )
-        known = [Path(view.name).name for view in self.views]
-        near = difflib.get_close_matches(Path(which).name, known, 3, 0) or known[:3]
-        raise RunError(f"No photo of the capture is called '{which}'; there is, for example, {', '.join(near)}.")
+        names = [view.name for view in self.views]
+        (found,) = find_photos([str(which)], names)
+        if len(found) == 1:
+            return self.views[found[0]]
+        if found:
+            raise RunError(f"'{which}' could be {listed([names[index] for index in found], 4)}; give more of the path.")
+        near = similar_names(str(which), names) or names[:3]
+        raise RunError(f"No photo of the capture is called '{which}'; there is, for example, {listed(near)}.")
 
     def camera(self, which: View | str | int, size: Size = "original", lens: Lens = "original") -> Cameras:
         """The camera (1,) of a view, world frame.
@@ -190,7 +180,7 @@ class Run:
         """(H, W, 3) uint8: the photo of a view, as `camera` of the same arguments sees it.
 
         Raises:
-            CaptureError: its file is missing, or no image.
+            ImageError: its file is missing, or no image.
         """
         view = self.view(which)
         image = view.photo()
@@ -338,27 +328,28 @@ def load_run(config: str | Path, data: str | Path | None = None) -> Run:
     return _with_views(path, checkpoint, model, cast("SurfaceSOSDataManager", pipeline.datamanager))
 
 
-def read_config(path: Path) -> TrainerConfig:
+def read_config(path: Path) -> SurfaceSOSTrainerConfig:
     """A run's configuration, if it is one of this package's methods."""
     if not path.is_file():
         raise RunError(
             f"{path} does not exist; expected the config.yml of a run, outputs/CAPTURE/METHOD/TIME/config.yml."
         )
+    known: dict[str, Any] = dict(all_methods)  # some are no more than a hint how to install them
+    ours = [name for name in known if isinstance(getattr(known[name], "pipeline", None), SurfaceSOSPipelineConfig)]
+    expected = f"expected a run of {', '.join(sorted(ours))}"
     try:
-        trainer = yaml.load(path.read_text(), Loader=yaml.Loader)  # as nerfstudio does: it holds Python objects
-    except (yaml.YAMLError, ImportError, AttributeError, TypeError, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RunError(f"{path} cannot be read as the config.yml of a run ({reason}).") from error
-    if not isinstance(trainer, TrainerConfig) or not isinstance(trainer.pipeline, SurfaceSOSPipelineConfig):
-        method = getattr(trainer, "method_name", None)
-        what = f"of the method {method}" if method else "not the configuration of a training run"
-        known: dict[str, Any] = dict(all_methods)  # some are no more than a hint how to install them
-        ours = [name for name in known if isinstance(getattr(known[name], "pipeline", None), SurfaceSOSPipelineConfig)]
-        raise RunError(f"{path} is {what}; expected a run of {', '.join(sorted(ours))}.")
+        trainer = read_config_file(path)
+    except ConfigFileError as error:
+        method = method_of(path)
+        if method is not None and method not in ours:
+            raise RunError(f"{path} is of the method {method}; {expected}.") from error
+        raise RunError(str(error)) from error
+    if not isinstance(trainer, SurfaceSOSTrainerConfig):
+        raise RunError(f"{path} is not the configuration of a training run; {expected}.")
     return trainer
 
 
-def _capture(config: Path, trainer: TrainerConfig, data: str | Path | None) -> Path:
+def _capture(config: Path, trainer: SurfaceSOSTrainerConfig, data: str | Path | None) -> Path:
     """Where the run's capture is."""
     if data is not None:
         if not Path(data).exists():
@@ -379,7 +370,7 @@ def _with_views(path: Path, checkpoint: Path, model: SurfaceSOSModel, read: Surf
         return parser.get_dataparser_outputs(split)
 
     parser = cast("SurfaceSOSDataParser", read.dataparser)
-    source, folder = parser.source()
+    source, folder = parser.capture.source, parser.capture.folder
     trained_on = set(originals("train").image_filenames)
     everything = originals("test", eval_mode="all")
     views = [

@@ -24,6 +24,7 @@ from surface_sos_ns.process.command import Process
 from surface_sos_ns.report.command import Report
 from surface_sos_ns.utils.errors import DEBUG, explanation
 from surface_sos_ns.utils.signals import leaving_on, stopped_by
+from surface_sos_ns.utils.text import escape_in_output
 
 
 @dataclass
@@ -174,6 +175,7 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status. See `utils.errors` for which errors are sentences."""
+    escape_in_output()
     command = tyro.cli(
         Command,
         args=arguments,

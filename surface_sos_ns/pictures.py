@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from surface_sos_ns.encoding import data_address, image_file
+from surface_sos_ns.encoding import data_address
+from surface_sos_ns.utils.image_io import image_file
 
 COLUMNS = (
     ("photo", "photo"),
@@ -30,18 +30,6 @@ class ViewPictures:
 
     name: str
     tiles: dict[str, np.ndarray]
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB.
-
-    Raises:
-        FileNotFoundError: no readable picture there.
-    """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise FileNotFoundError(f"{path}: no readable picture there; was the render or the capture interrupted?")
-    return picture[..., ::-1]
 
 
 def eight_bit(image: Any) -> np.ndarray:

@@ -121,10 +121,26 @@ def test_views_are_the_photos_with_their_names_and_split(run: Any, meta: dict[st
     assert (run.view(run.views[3].name), run.view(Path(run.views[3].name).stem), run.view(3)) == (run.views[3],) * 3
 
 
+def test_names_of_views_in_subfolders() -> None:
+    from surface_sos_ns import RunError
+    from surface_sos_ns.api import Run, View
+
+    names = ["images/left/0001.jpg", "images/right/0001.jpg", "images/cafe\u0301.jpg"]
+    nothing: Any = None
+    views = tuple(View(index, name, Path(name), False, nothing) for index, name in enumerate(names))
+    run = Run(Path(), Path(), nothing, nothing, Path(), views, 1, np.eye(4))
+    for name, index in (("left/0001", 0), ("images/right/0001.jpg", 1), ("caf\u00e9", 2), ("images\\CAF\u00c9.JPG", 2)):
+        assert run.view(name) is views[index]
+    with pytest.raises(RunError, match="'0001.jpg' could be images/left/0001.jpg, images/right/0001.jpg; give more"):
+        run.view("0001.jpg")
+    with pytest.raises(RunError, match="'caf3.jpg'; there is, for example, images/caf"):
+        run.view("caf3.jpg")
+
+
 def test_views_that_are_not_there(run: Any) -> None:
     from surface_sos_ns import RunError
 
-    with pytest.raises(RunError, match="called .frame_00100.; there is, for example, frame_"):
+    with pytest.raises(RunError, match="called .frame_00100.; there is, for example, images/frame_"):
         run.matte("frame_00100")
     with pytest.raises(RunError, match="32 views; there is no view 32"):
         run.matte(32)

@@ -11,6 +11,8 @@ from PIL import Image
 
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.image_io import ImageHeader
 
 SOURCE = Path("capture/transforms.json")
 
@@ -35,8 +37,8 @@ def half_fields(count: int, tangent: float = 0.5) -> np.ndarray:
     return np.full((count, 2), tangent)
 
 
-def frames(count: int) -> list[dict]:
-    return [{"file_path": f"images/{i:04d}.png", "transform_matrix": np.eye(4).tolist()} for i in range(count)]
+def names(count: int) -> list[str]:
+    return [f"images/{i:04d}.png" for i in range(count)]
 
 
 def disc(size: int = 90, radius: float = 25.0) -> np.ndarray:
@@ -48,19 +50,13 @@ def test_frames_are_counted() -> None:
     with pytest.raises(CaptureError, match="no frames"):
         checks.check_frames([], SOURCE)
     with pytest.raises(CaptureError, match=r"one frame only \(images/0000.png\)"):
-        checks.check_frames(frames(1), SOURCE)
-    checks.check_frames(frames(2), SOURCE)
+        checks.check_frames(names(1), SOURCE)
+    checks.check_frames(names(2), SOURCE)
 
 
-def test_frames_need_file_and_pose_and_come_once() -> None:
-    broken = frames(3)
-    del broken[1]["transform_matrix"]
-    with pytest.raises(CaptureError, match=r"images/0001.png has no 'transform_matrix'"):
-        checks.check_frames(broken, SOURCE)
-    twice = frames(3)
-    twice[2]["file_path"] = "./images/0000.png"
+def test_photos_come_once() -> None:
     with pytest.raises(CaptureError, match="images/0000.png twice"):
-        checks.check_frames(twice, SOURCE)
+        checks.check_frames([*names(2), "./images/0000.png"], SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -93,21 +89,74 @@ def test_cameras_in_one_place_are_refused() -> None:
         checks.check_poses(poses.tolist(), list("abcdef"), SOURCE)
 
 
-def test_matrix_of_another_shape_is_refused() -> None:
-    with pytest.raises(CaptureError, match="b is not a 4 x 4"):
-        checks.check_poses([np.eye(4).tolist(), [1, 2, 3]], ["a", "b"], SOURCE)
+@pytest.mark.parametrize("matrix", [[[1, 2, 3]], np.diag([1.0, 1, 1, 2]).tolist(), np.eye(3).tolist(), [[1.0]] * 4])
+def test_what_is_no_pose_matrix_is_refused(matrix) -> None:
+    with pytest.raises(CaptureError, match="b is not a 4 x 4 matrix of numbers whose last row is 0 0 0 1"):
+        checks.check_poses([np.eye(4).tolist(), matrix], ["a", "b"], SOURCE)
 
 
-def test_intrinsics_must_be_there() -> None:
-    meta = {"fl_x": 100, "fl_y": 100, "cx": 50, "cy": 50, "w": 100, "h": 100}
-    checks.check_intrinsics(meta, frames(2), SOURCE)
-    per_frame = [{**frame, **meta} for frame in frames(2)]
-    checks.check_intrinsics({}, per_frame, SOURCE)
-    del per_frame[1]["fl_y"]
-    with pytest.raises(CaptureError, match=r"'fl_y' is given neither .* images/0001.png"):
-        checks.check_intrinsics({}, per_frame, SOURCE)
-    with pytest.raises(CaptureError, match="'fl_x' of transforms.json is -3"):
-        checks.check_intrinsics({**meta, "fl_x": -3}, frames(2), SOURCE)
+def test_a_transposed_pose_is_called_that() -> None:
+    poses = orbit(4)
+    poses[1] = poses[1].T
+    with pytest.raises(CaptureError, match="b is not .* It is transposed"):
+        checks.check_poses(poses.tolist(), list("abcd"), SOURCE)
+
+
+def test_a_stray_camera_is_named() -> None:
+    poses = orbit(6)
+    poses[4, :3, 3] *= 1e5
+    with pytest.raises(CaptureError, match="e stands .* times as far away"):
+        checks.check_poses(poses.tolist(), list("abcdef"), SOURCE)
+    poses[4, :3, 3] = 1e300
+    with pytest.raises(CaptureError, match=r"e is 1e\+300 units away from the origin"):
+        checks.check_poses(poses.tolist(), list("abcdef"), SOURCE)
+
+
+def lens(focal: float = 100.0, centre: float = 50.0, distortion: tuple[float, ...] = (0,) * 6) -> Views:
+    """Two cameras for photos of 100 x 80, the second with this lens."""
+    poses = orbit(2)[:, :3]
+    usual = (np.full(2, 100.0), np.full(2, 100.0))
+    both = np.array([[0.0] * 6, distortion])
+    return Views(
+        poses,
+        np.array([100, focal]),
+        usual[1],
+        np.array([50, centre]),
+        np.full(2, 40),
+        *np.array([[100] * 2, [80] * 2]),
+        both,
+    )
+
+
+@pytest.mark.parametrize(
+    ("views", "words"),
+    [
+        (lens(focal=4.0), "fl_x of b is 4 for a photo of 100 x 80; expected pixels"),
+        (lens(focal=1e6), r"fl_x of b is 1e\+06"),
+        (lens(centre=0.5 + 250), "cx of b is 250.5 for a photo of 100 x 80"),
+        (
+            lens(distortion=(-50.0, 0, 0, 0, 0, 0)),
+            r"distortion of b \(k1=-50\) leaves .*% of the picture without a ray",
+        ),
+    ],
+)
+def test_lenses_that_took_no_photo_are_refused(views: Views, words: str) -> None:
+    with pytest.raises(CaptureError, match=words):
+        checks.check_lenses(views, ["a", "b"], SOURCE)
+
+
+def test_usual_lenses_pass() -> None:
+    for views in (lens(), lens(distortion=(-0.3, 0.1, 0, 0, 0.001, -0.002)), lens(focal=2000.0), lens(centre=-20.0)):
+        checks.check_lenses(views, ["a", "b"], SOURCE)
+        assert checks.rayless_warning(views, ["a", "b"], SOURCE) is None
+
+
+def test_corners_without_a_ray_are_said() -> None:
+    # r (1 - r^2) turns back at r = 0.577, where it is 0.385; the corner is 0.64 away from the middle.
+    warning = checks.rayless_warning(lens(distortion=(-1.0, 0, 0, 0, 0, 0)), ["a", "b"], SOURCE)
+    x, y = np.meshgrid(np.linspace(-49.5, 49.5, 33), np.linspace(-39.5, 39.5, 33))
+    share = (np.hypot(x, y) / 100 > 2 / 3 / np.sqrt(3)).mean()
+    assert warning is not None and f"{share:.1%} of b" in warning
 
 
 def test_cameras_around_an_object_pass() -> None:
@@ -146,20 +195,27 @@ def test_wide_fan_is_warned_about() -> None:
 def test_missing_and_unreadable_images_are_named(tmp_path: Path) -> None:
     good = tmp_path / "good.png"
     Image.new("RGB", (8, 6)).save(good)
-    assert checks.read_image_sizes([good]) == [(8, 6)]
+    assert checks.read_headers([good])[0].stored == (8, 6)
     with pytest.raises(CaptureError, match=r"1 of 2 image files do not exist: .*gone.png"):
-        checks.read_image_sizes([good, tmp_path / "gone.png"])
+        checks.read_headers([good, tmp_path / "gone.png"])
     bad = tmp_path / "bad.png"
     bad.write_text("no image")
     with pytest.raises(CaptureError, match=r"bad.png cannot be read"):
-        checks.read_image_sizes([good, bad])
+        checks.read_headers([good, bad])
 
 
 def test_image_of_another_size_is_named() -> None:
-    paths = [Path("a.png"), Path("b.png")]
-    checks.check_image_sizes(paths, [(100, 50), (101, 50)], [(100, 50)] * 2)
-    with pytest.raises(CaptureError, match=r"b.png is 50 x 100 pixels.*100 x 50"):
-        checks.check_image_sizes(paths, [(100, 50), (50, 100)], [(100, 50)] * 2)
+    def check(*sizes: tuple[int, int], tag: int = 1) -> None:
+        headers = [ImageHeader(size, tag, "PNG", "RGB", False) for size in sizes]
+        checks.check_image_sizes([Path("a.png"), Path("b.png")], headers, [(100, 50)] * 2)
+
+    check((100, 50), (101, 50))
+    with pytest.raises(CaptureError, match=r"b.png is 50 x 100 pixels, but .* 100 x 50"):
+        check((100, 50), (50, 100))
+    # Turned a quarter, or as they are stored where only that fits.
+    check((50, 100), (100, 50), tag=6)
+    with pytest.raises(CaptureError, match=r"b.png is 200 x 80 pixels \(by its EXIF tag 6, which turns it\)"):
+        check((50, 100), (80, 200), tag=6)
 
 
 def test_mask_of_another_size_is_named(tmp_path: Path) -> None:
@@ -205,3 +261,20 @@ def test_messages_are_one_line() -> None:
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, ValueError)
     json.dumps(str(caught.value))
+
+
+def test_masks_that_hold_labels_are_told_from_empty_ones() -> None:
+    labels = np.zeros((30, 40))
+    labels[10:20, 10:20] = 3 / 255
+    (said,) = checks.object_mask_warnings([labels, 0 * labels])
+    assert "nearly black (brightest pixel: 1.2% of white)" in said and "--instance LABEL" in said
+    assert "are empty" in checks.object_mask_warnings([0 * labels])[0]
+    assert not checks.object_mask_warnings([labels * 85])
+
+
+def test_an_opacity_that_is_not_used_is_mentioned() -> None:
+    plain, cut_out = (ImageHeader((4, 3), 1, "PNG", mode, mode == "RGBA") for mode in ("RGB", "RGBA"))
+    paths = [Path("images/a.png"), Path("images/b.png")]
+    assert checks.transparency_warning(paths, [plain, plain]) is None
+    said = checks.transparency_warning(paths, [plain, cut_out])
+    assert said is not None and said.startswith("1 photos (b.png) have an opacity channel. It is not used")

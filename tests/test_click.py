@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import socket
 import threading
@@ -126,6 +127,13 @@ def test_session_shows_clicks_after_propagating(scene):
     assert not session.mask(6)[int(y), int(x + 10)] and iou(session.mask(5), truth[5]) > 0.8
     assert "since the last" in session.status()
     assert session.propagate(str) is not found
+
+
+def test_names_and_errors_are_code_in_the_words_beside_the_photo(scene):
+    photos, _ = scene
+    named = dataclasses.replace(photos, files=[Path("images/{alert(1)}`<b>.png"), *photos.files[1:]])
+    status = ClickSession(named).status("{alert(2)} in a\n\n{name}")
+    assert "`{alert(1)}'<b>.png`" in status and status.startswith("`{alert(2)} in a  {name}`\n")
 
 
 def test_pixel_of_ray():

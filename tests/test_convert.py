@@ -88,7 +88,8 @@ def co3d(folder: Path, kind: str) -> Miniature:
         write_image(source / "images" / f"{name}.jpg")
         mask = None if index == 2 else {"path": f"bicycle/123_45_6/masks/{name}.png"}
         if mask:
-            write_image(source / "masks" / f"{name}.png")
+            path = write_image(source / "masks" / f"{name}.png")
+            cv2.imwrite(str(path), np.kron([[0, 255]], np.ones((HEIGHT, WIDTH // 2))).astype(np.uint8))
         view = {"R": rotation.tolist(), "T": translation.tolist(), "focal_length": focal.tolist()}
         view |= {"principal_point": centre.tolist(), "intrinsics_format": kind}
         image = {"path": f"bicycle/123_45_6/images/{name}.jpg", "size": [HEIGHT, WIDTH]}

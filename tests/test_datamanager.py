@@ -14,6 +14,7 @@ from nerfstudio.model_components.ray_generators import RayGenerator
 from PIL import Image
 from test_dataparser import Capture, orbit_pose
 
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import outline_band
 from surface_sos_ns.plugin.datamanager import (
     SurfaceSOSDataManager,
@@ -239,6 +240,37 @@ def test_axis_of_a_fisheye_lens_is_finite(tmp_path: Path) -> None:
     rays = generator(torch.tensor([[0, 23, 31]]))
     forward = -generator.cameras.camera_to_worlds[0, :, 2]
     assert torch.allclose(rays.directions[0], forward, atol=1e-5) and bool(rays.pixel_area.isfinite())
+
+
+def test_what_no_lens_shows_is_not_drawn(tmp_path: Path) -> None:
+    """A fisheye's circle, and corners that a distortion never gets to; the other photos are drawn from as a whole."""
+    capture = ball_capture(tmp_path)
+    capture.meta |= {"fisheye_crop_radius": 20}
+    capture.frames[0] |= {"camera_model": "OPENCV_FISHEYE"}
+    capture.frames[1] |= {"k1": -1.0}
+    cache = manager(capture.save()).train_cache
+    drawn = np.zeros(cache.pixel_count, dtype=bool)
+    assert cache.valid is not None
+    drawn[cache.valid.numpy()] = True
+    rows, columns = np.mgrid[:48, :64]
+    np.testing.assert_array_equal(drawn[:3072].reshape(48, 64), np.hypot(columns - 32, rows - 24) <= 20)
+    # r (1 - r^2) turns back at r = 1 / sqrt(3).
+    distance = np.hypot(columns + 0.5 - 32, rows + 0.5 - 24) / capture.meta["fl_x"]
+    expected = distance < 2 / 3 / np.sqrt(3)
+    wrong = drawn[3072:6144].reshape(48, 64) != expected
+    assert not wrong[np.abs(distance - 2 / 3 / np.sqrt(3)) > 0.01].any() and 0.6 < expected.mean() < 0.8
+    assert drawn[6144:].all()
+
+
+def test_masks_that_leave_no_pixel_are_refused(tmp_path: Path) -> None:
+    capture = ball_capture(tmp_path)
+    capture.add_masks("mask_path", "masks")
+    for path in (tmp_path / "masks").iterdir():
+        Image.new("L", (64, 48)).save(path)
+    with pytest.raises(
+        CaptureError, match="No pixel of the 10 photos may be used: the masks under mask_path are black"
+    ):
+        _ = manager(capture.save()).train_cache
 
 
 def test_outline_band() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import pickle
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,14 @@ import tyro
 from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.images import read_mask
+from surface_sos_ns.capture.mask_files import read_mask
+from surface_sos_ns.capture.points import SparsePoints, first_fitting_points
 from surface_sos_ns.capture.views import Views
-from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig, views_from_cameras
+from surface_sos_ns.plugin.cameras import views_from_cameras
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
-from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
+from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
+from surface_sos_ns.utils.image_io import ImageError
 
 APPLIED = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]])
 """What ns-process-data does to COLMAP's frame."""
@@ -157,6 +161,73 @@ def test_folder_keeps_subfolders_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_masks_of_no_photo_are_mentioned(tmp_path: Path, capsys) -> None:
+    capture = Capture(tmp_path)
+    capture.add_masks("coarse_mask_path", "coarse_masks", [0])
+    capture.add_masks("", "coarse_masks", [3], keyed=False)
+    Image.new("L", capture.size).save(tmp_path / "coarse_masks" / "nobody.png")
+    (tmp_path / "coarse_masks" / "._frame_005.png").write_bytes(b"left by a Mac")
+    parser = SurfaceSOSDataParserConfig(data=capture.save()).setup()
+    found = stems(parser.get_dataparser_outputs("train").metadata["coarse_mask_filenames"])
+    assert found is not None and [i for i, name in enumerate(found) if name] == [0, 3]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 files in" in said and "belong to no photo: nobody.png." in said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"downscale_factor": 30}, "downscale factor is 30, and there are photos of 24 pixels"),
+        ({"downscale_factor": 1.5}, "downscale factor is 1.5; expected a whole number"),
+        ({"scale_factor": 0.0}, "--scale-factor is 0.0; expected a positive number"),
+        ({"eval_mode": "fraction", "train_split_fraction": 1.5}, "--train-split-fraction is 1.5"),
+        ({"eval_mode": "interval", "eval_interval": 1}, "--eval-interval is 1; expected at least 2"),
+        ({"eval_mode": "filename"}, "wants 'train' or 'eval' in each photo's name"),
+        ({"object_radius": -1.0}, "--object-radius is -1.0"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(tmp_path: Path, options: dict, words: str) -> None:
+    with pytest.raises(CaptureError, match=words):
+        parse(Capture(tmp_path).save(), **options)
+
+
+def test_poses_in_map_coordinates_keep_their_precision(tmp_path: Path) -> None:
+    """Cameras in metres of a map, 5000 km from its origin: as exact as the same ones around the origin."""
+    offset = np.array([441548.0, 5121947.0, 2345.0])
+    near, far = Capture(tmp_path / "near", count=6), Capture(tmp_path / "far", count=6)
+    for frame in far.frames:
+        for row, shift in zip(frame["transform_matrix"], offset, strict=False):
+            row[3] += shift
+    points = known_points()
+    write_ply(tmp_path / "near" / "sparse_pc.ply", points)
+    write_ply(tmp_path / "far" / "sparse_pc.ply", points + offset, "double")
+    near.meta["ply_file_path"] = far.meta["ply_file_path"] = "sparse_pc.ply"
+    hint = {"object_point": tuple(offset + np.array([0.5, -0.2, 0.0])), "object_radius": 0.5}
+    ours, theirs = parse(far.save(), **hint), parse(near.save())
+    torch.testing.assert_close(ours.cameras.camera_to_worlds, theirs.cameras.camera_to_worlds, atol=1e-6, rtol=0)
+    views = views_from_cameras(ours.cameras)
+    found = load_points(ours, views)
+    for view in range(6):
+        expected = pixels_in_capture_frame(near, view, points)
+        np.testing.assert_allclose(views.project(found.xyz)[0][view], expected, atol=0.01)
+    # Back again, as exports go, and as nerfstudio's own do.
+    back = np.linalg.inv(ours.metadata["capture_to_world"])
+    world = ours.cameras.camera_to_worlds.double().numpy()
+    expected_centres = np.array(
+        [frame["transform_matrix"] for frame in sorted(far.frames, key=lambda f: f["file_path"])]
+    )
+    np.testing.assert_allclose(world[:, :, 3] @ back[:3, :3].T + back[:3, 3], expected_centres[:, :3, 3], atol=1e-6)
+    poses = ours.transform_poses_to_original_space(ours.cameras.camera_to_worlds, "opengl")
+    np.testing.assert_allclose(poses[:, :, 3].numpy(), expected_centres[:, :3, 3], atol=1e-6)
+    assert ours.metadata["object_hint"].point == pytest.approx(views_point(theirs, [0.5, -0.2, 0.0]), abs=1e-6)
+
+
+def views_point(outputs, point: Sequence[float]) -> list[float]:
+    """A point of the capture's frame in the world frame."""
+    matrix = outputs.metadata["capture_to_world"]
+    return (matrix[:3, :3] @ np.array(point) + matrix[:3, 3]).tolist()
+
+
 def test_wrong_mask_folder_is_refused(tmp_path: Path) -> None:
     capture = Capture(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -171,7 +242,7 @@ def test_missing_mask_file_is_named(tmp_path: Path) -> None:
     capture = Capture(tmp_path)
     capture.add_masks("coarse_mask_path", "coarse_masks")
     (tmp_path / "coarse_masks" / "frame_003.png").unlink()
-    with pytest.raises(CaptureError, match=r"coarse mask files do not exist: .*frame_003.png"):
+    with pytest.raises(CaptureError, match=r"1 of 12 files \(coarse_mask_path\) do not exist .*frame_003.png"):
         parse(capture.save())
 
 
@@ -249,7 +320,9 @@ def test_explicit_eval_mode_overrides_the_lists(tmp_path: Path) -> None:
 def test_unknown_name_in_a_list_is_named(tmp_path: Path) -> None:
     capture = Capture(tmp_path)
     capture.meta["val_filenames"] = ["images/nobody.png"]
-    with pytest.raises(CaptureError, match="val_filenames lists photos that no frame has: images/nobody.png"):
+    with pytest.raises(
+        CaptureError, match="val_filenames lists photos that no frame has, or several: images/nobody.png"
+    ):
         parse(capture.save())
 
 
@@ -315,7 +388,7 @@ def test_truncated_photo_is_named(tmp_path: Path) -> None:
     path = tmp_path / "images" / "frame_001.jpg"
     path.write_bytes(path.read_bytes()[:-300])
     assert dataset[0]["image"].shape == (150, 200, 3)
-    with pytest.raises(CaptureError, match=r"frame_001.jpg cannot be read"):
+    with pytest.raises(ImageError, match=r"frame_001.jpg cannot be read"):
         dataset[1]
 
 
@@ -326,6 +399,74 @@ def test_downscale_of_valid_masks(tmp_path: Path) -> None:
     assert {path.parent.name for path in outputs.mask_filenames} == {"masks_2"}
     item = SurfaceSOSDataset(outputs)[0]
     assert item["mask"].shape == (12, 16, 1) and item["mask"].dtype == torch.bool
+
+
+STORED = {3: lambda seen: seen[::-1, ::-1], 6: lambda seen: np.rot90(seen, 1), 5: lambda seen: seen.swapaxes(0, 1)}
+"""By EXIF's table: what is stored of a picture that is seen upright."""
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("tag", STORED)
+def test_photos_and_masks_are_turned_as_their_tags_say(tmp_path: Path, capsys, tag: int, factor: int) -> None:
+    """Photos, masks of the object and of valid pixels, at full size and in smaller copies."""
+    capture = Capture(tmp_path, count=2)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    seen = {
+        "file_path": np.kron(np.arange(72).reshape(6, 4, 3)[..., :], np.ones((4, 8, 1))).astype(np.uint8),
+        "coarse_mask_path": np.kron([[0, 255], [0, 0]], np.ones((12, 16))).astype(np.uint8),
+        "mask_path": np.kron([[255, 0], [255, 255]], np.ones((12, 16))).astype(np.uint8),
+    }
+    for frame in capture.frames:
+        stem = Path(frame["file_path"]).stem
+        for key, folder in (("file_path", "images"), ("coarse_mask_path", "coarse_masks"), ("mask_path", "masks")):
+            frame[key] = f"{folder}/{stem}.png"
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(STORED[tag](seen[key]))).save(tmp_path / frame[key], exif=exif)
+    outputs = parse(capture.save(), downscale_factor=factor)
+    item = SurfaceSOSDataset(outputs)[0]
+    every = (slice(None, None, factor),) * 2
+    np.testing.assert_allclose(item["image"].numpy() * 255, seen["file_path"][every], atol=1e-4)
+    np.testing.assert_array_equal(item["coarse_mask"][..., 0].numpy() * 255, seen["coarse_mask_path"][every])
+    np.testing.assert_array_equal(item["mask"][..., 0].numpy() * 255, seen["mask_path"][every])
+    assert ("2 photos (frame_000.png, frame_001.png) are turned" in capsys.readouterr().out.replace("\n", " ")) == (
+        tag == 3  # for the others the size tells
+    )
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_photos_are_not_turned_where_the_cameras_are_for_stored_pixels(tmp_path: Path, capsys, factor: int) -> None:
+    """As COLMAP and nerfstudio have them."""
+    capture = Capture(tmp_path, count=2)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.kron(np.arange(72).reshape(6, 4, 3), np.ones((4, 8, 1))).astype(np.uint8)
+    for frame in capture.frames:
+        Image.fromarray(stored).save(tmp_path / frame["file_path"], exif=exif)
+    image = SurfaceSOSDataset(parse(capture.save(), downscale_factor=factor))[0]["image"].numpy()
+    np.testing.assert_allclose(image * 255, stored[::factor, ::factor], atol=1e-4)
+    assert "2 photos (frame_000.png, frame_001.png) are not turned" in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("kind", ["RGB", "jpg", "alpha", "0 and 1"])
+def test_valid_masks_of_every_kind(tmp_path: Path, kind: str) -> None:
+    """nerfstudio itself reads one channel only, and takes JPEG's noise for valid."""
+    capture = Capture(tmp_path, count=2)
+    valid = np.zeros((24, 32), bool)
+    valid[4:20, 8:24] = True  # blocks of JPEG's 8 pixels across, and halves of them down
+    grey = Image.fromarray(valid.astype(np.uint8) * (1 if kind == "0 and 1" else 255))
+    for frame in capture.frames:
+        frame["mask_path"] = f"masks/{Path(frame['file_path']).stem}.{'jpg' if kind == 'jpg' else 'png'}"
+        path = tmp_path / frame["mask_path"]
+        path.parent.mkdir(exist_ok=True)
+        if kind == "alpha":
+            grey = Image.fromarray(np.dstack([np.full((24, 32, 3), 200, np.uint8), valid.astype(np.uint8) * 255]))
+        (grey.convert("RGB") if kind == "RGB" else grey).save(path, **({"quality": 60} if kind == "jpg" else {}))
+    dataset = SurfaceSOSDataset(parse(capture.save()))
+    np.testing.assert_array_equal(dataset[0]["mask"][..., 0].numpy(), valid)
+    cache = PixelCache.load(dataset)
+    assert cache.valid is not None
+    np.testing.assert_array_equal(cache.valid.numpy(), np.flatnonzero(np.concatenate([valid.ravel()] * 2)))
 
 
 def test_camera_only_use_opens_no_image(tmp_path: Path) -> None:
@@ -341,7 +482,7 @@ def test_camera_only_use_opens_no_image(tmp_path: Path) -> None:
 def test_input_checks_run_in_the_parser(tmp_path: Path, capsys) -> None:
     capture = Capture(tmp_path / "a", count=4)
     capture.frames[2]["transform_matrix"][0][0] = float("nan")
-    with pytest.raises(CaptureError, match=r"images/frame_002.png holds NaN"):
+    with pytest.raises(CaptureError, match=r"images/frame_002.png: 'transform_matrix'\[0\]\[0\] is nan"):
         parse(capture.save())
     capture = Capture(tmp_path / "b", count=4)
     (tmp_path / "b" / "images" / "frame_001.png").write_bytes(b"no")
@@ -446,9 +587,16 @@ def pixels_in_capture_frame(capture: Capture, index: int, points: np.ndarray) ->
     )
 
 
-def write_ply(path: Path, points: np.ndarray) -> None:
+def load_points(outputs, views: Views, remark: str = "") -> SparsePoints | None:
+    """The points in the world frame; there is to be a remark on each file that does not serve, and none else."""
+    points, remarks = first_fitting_points(outputs.metadata["points_files"], views, outputs.metadata["file_paths"])
+    assert [remark in words for words in remarks] == ([True] if remark else [])
+    return points
+
+
+def write_ply(path: Path, points: np.ndarray, kind: str = "float") -> None:
     lines = ["ply", "format ascii 1.0", f"element vertex {len(points)}"]
-    lines += [f"property float {axis}" for axis in "xyz"] + [f"property uint8 {c}" for c in ("red", "green", "blue")]
+    lines += [f"property {kind} {axis}" for axis in "xyz"] + [f"property uint8 {c}" for c in ("red", "green", "blue")]
     lines += ["end_header"] + [f"{x:.7f} {y:.7f} {z:.7f} 10 20 30" for x, y, z in points]
     path.write_text("\n".join(lines) + "\n")
 
@@ -465,7 +613,7 @@ def test_ply_points_land_where_the_capture_says(tmp_path: Path, applied, applied
         capture.meta["applied_scale"] = applied_scale
     outputs = parse(capture.save(), scale_factor=0.7)
     views = views_from_cameras(outputs.cameras)
-    points = outputs.metadata["points_source"].load(views, [path.name for path in outputs.image_filenames])
+    points = load_points(outputs, views)
     uv, depth = views.project(points.xyz)
     for view in range(6):
         np.testing.assert_allclose(uv[view], pixels_in_capture_frame(capture, view, known_points()), atol=0.01)
@@ -518,7 +666,7 @@ def test_colmap_points_are_brought_into_the_world_frame(tmp_path: Path, written:
     capture.meta["train_filenames"] = [f"images/frame_{i:03d}.png" for i in (4, 0, 2)]
     outputs = parse(capture.save())
     views = views_from_cameras(outputs.cameras)
-    found = outputs.metadata["points_source"].load(views, [path.name for path in outputs.image_filenames])
+    found = load_points(outputs, views)
     candidates = pixels_in_capture_frame(capture, 0, points)
     order = [int(np.abs(candidates - uv).sum(axis=1).argmin()) for uv in views.project(found.xyz)[0][0]]
     assert sorted(order) == list(range(len(points)))
@@ -531,7 +679,7 @@ def test_colmap_points_are_brought_into_the_world_frame(tmp_path: Path, written:
 def test_unusable_points_are_left_out_with_a_word(tmp_path: Path, capsys) -> None:
     capture = Capture(tmp_path, count=6)
     capture.meta["ply_file_path"] = "sparse_pc.ply"
-    assert parse(capture.save()).metadata["points_source"] is None
+    assert parse(capture.save()).metadata["points_files"] == ()
     assert "going on without it" in " ".join(capsys.readouterr().out.split())
     for content in (known_points() + 500.0, None):
         if content is None:
@@ -539,9 +687,7 @@ def test_unusable_points_are_left_out_with_a_word(tmp_path: Path, capsys) -> Non
         else:
             write_ply(tmp_path / "sparse_pc.ply", content)
         outputs = parse(capture.save())
-        names = [path.name for path in outputs.image_filenames]
-        assert outputs.metadata["points_source"].load(views_from_cameras(outputs.cameras), names) is None
-        assert "left out" in " ".join(capsys.readouterr().out.split())
+        assert load_points(outputs, views_from_cameras(outputs.cameras), "left out") is None
 
 
 def test_metadata_is_small_and_picklable(tmp_path: Path) -> None:
@@ -550,7 +696,7 @@ def test_metadata_is_small_and_picklable(tmp_path: Path) -> None:
     capture.meta["ply_file_path"] = "sparse_pc.ply"
     metadata = parse(capture.save(), object_point=(0.5, -0.2, 0.0)).metadata
     assert len(pickle.dumps(metadata)) < 20_000
-    assert pickle.loads(pickle.dumps(metadata))["points_source"].path.name == "sparse_pc.ply"
+    assert pickle.loads(pickle.dumps(metadata))["points_files"][0].path.name == "sparse_pc.ply"
 
 
 def test_object_hint_is_in_the_world_frame(tmp_path: Path) -> None:
@@ -581,7 +727,7 @@ def test_masks_of_all_kinds_are_read(tmp_path: Path, array: np.ndarray, mode: st
 
 
 def test_label_maps_and_cutouts_are_read(tmp_path: Path) -> None:
-    labels = Image.fromarray(np.array([[0, 1], [2, 0]], np.uint8), mode="P")
+    labels = Image.fromarray(np.array([[0, 2], [2, 0]], np.uint8), mode="P")
     labels.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 759)
     labels.save(tmp_path / "labels.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "labels.png"), [[0, 1], [1, 0]])
@@ -614,3 +760,23 @@ def test_options_parse_on_the_command_line() -> None:
     assert config.dataparser.coarse_masks == "my_masks" and config.dataparser.eval_mode == "all"
     assert config.dataparser.object_point == (1, 2, 3) and config.dataparser.object_radius == 0.5
     assert config.dataparser.downscale_factor == 2 and config.band_fraction == 0.25
+
+
+def test_masks_that_are_not_asked_for_need_not_be_there(tmp_path: Path) -> None:
+    capture = Capture(tmp_path)
+    capture.add_masks("coarse_mask_path", "coarse_masks")
+    capture.add_masks("", "other", [3], keyed=False)
+    folder = capture.save()
+    shutil.rmtree(tmp_path / "coarse_masks")
+    assert parse(folder, coarse_masks="none").metadata["coarse_mask_filenames"] is None
+    assert len([path for path in parse(folder, coarse_masks="other").metadata["coarse_mask_filenames"] if path]) == 1
+    with pytest.raises(CaptureError, match=r"12 of 12 files \(coarse_mask_path\) do not exist"):
+        parse(folder)
+
+
+def test_a_mask_that_two_photos_name_is_refused(tmp_path: Path) -> None:
+    capture = Capture(tmp_path)
+    capture.add_masks("coarse_mask_path", "coarse_masks")
+    capture.frames[4]["coarse_mask_path"] = "./coarse_masks/frame_003.png"
+    with pytest.raises(CaptureError, match=r"frame_003.png .* are one file"):
+        parse(capture.save())

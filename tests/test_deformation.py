@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,12 +12,10 @@ from swaying_ball import RADIUS, SMALL, SwayingBall
 from test_scene_model import TINY, rays_at, start
 from torch import Tensor
 
-from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
 from surface_sos_ns.losses import deformation_loss
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
 from surface_sos_ns.plugin.datamanager import TabulatedRays
-from surface_sos_ns.plugin.dataparser import _times
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.presets import RATES, parameter_groups
@@ -238,15 +235,6 @@ def test_a_view_has_its_own_time_or_that_of_the_nearest_training_view() -> None:
     table = TabulatedRays(every)
     assert table.table is not None  # not the slow generator
     assert table(torch.tensor([[1, 2, 3], [4, 5, 6]])).times.flatten().tolist() == [0.25, 1.0]
-
-
-def test_times_are_the_frames_own_or_the_order_of_their_names() -> None:
-    named = [{"file_path": f"images/frame_{number}.png"} for number in (10, 2, 1)]
-    assert _times(named, Path("transforms.json")).tolist() == [1.0, 0.5, 0.0]
-    timed = [{"file_path": "a", "time": 3.0}, {"file_path": "b", "time": 1.0}, {"file_path": "c", "time": 5.0}]
-    assert _times(timed, Path("transforms.json")).tolist() == [0.5, 0.0, 1.0]
-    with pytest.raises(CaptureError, match=r"transforms.json: time is a number for 1 of 2"):
-        _times([{"file_path": "a", "time": 0.0}, {"file_path": "b"}], Path("transforms.json"))
 
 
 def test_the_trainer_asks_for_times_where_the_object_may_deform() -> None:

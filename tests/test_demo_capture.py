@@ -20,6 +20,7 @@ from surface_sos_ns.demo.scene import DemoScene
 from surface_sos_ns.demo.shapes import blob, facing, sheet
 from surface_sos_ns.demo.workbench import Light, Material
 from surface_sos_ns.pictures import ViewPictures, contact_sheet, error_map, intersection_over_union
+from surface_sos_ns.utils.image_io import ImageError
 
 VIEWS, WIDTH, HEIGHT = 24, 100, 75
 
@@ -298,7 +299,7 @@ def test_the_video_shows_what_was_rendered(capture: Path, meta: dict, tmp_path: 
     mask = read(capture / meta["frames"][0]["gt_mask_path"]).astype(float)
     assert np.abs(frames[0][:HEIGHT, WIDTH:].mean(axis=2) - mask).mean() < 8
     shutil.rmtree(tmp_path / "test" / "mask")
-    with pytest.raises(FileNotFoundError, match="mask"):
+    with pytest.raises(ImageError, match="mask.*does not exist"):
         write_mask_video(capture, tmp_path, tmp_path / "again.mp4")
 
 

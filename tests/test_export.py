@@ -18,6 +18,7 @@ import pytest
 import torch
 import trimesh
 from ball_run import CENTRE, COLOUR, HEIGHT, NAMES, RADIUS, WIDTH, BallRun, open_ball, poses, settings, true_alpha, wall
+from PIL import Image
 from pycocotools import mask as rle
 
 from surface_sos_ns.capture.lens import pinhole, undistorted
@@ -28,6 +29,7 @@ from surface_sos_ns.export.coco import coco
 from surface_sos_ns.export.command import Export, ExportError
 from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.export.frames import file_names, read_path
+from surface_sos_ns.export.mesh import write_mesh, write_points
 from surface_sos_ns.export.video import MP4, PRORES, VP9, Format, write_video
 from surface_sos_ns.export.writer import write_export
 from surface_sos_ns.mesh import MeshError
@@ -292,6 +294,21 @@ def test_the_mesh_is_written_in_the_captures_frame_with_colours(run: BallRun, tm
         assert np.abs(np.asarray(mesh.visual.vertex_colors)[:, :3] - COLOUR * 255).max() <= 1, kind
 
 
+def test_meshes_and_points_in_map_coordinates_keep_their_shape(run: BallRun, tmp_path: Path) -> None:
+    """5000 km from the origin single precision knows no place better than half a metre."""
+    place = np.array([441548.4321, 5121947.8765, 2345.1])
+    mesh = run.mesh()
+    mesh.apply_translation(place)
+    files = [tmp_path / f"object.{kind}" for kind in ("ply", "obj", "glb")]
+    write_mesh(mesh, files)
+    write_points(mesh, tmp_path / "points.ply", 2000)
+    for path in [*files, tmp_path / "points.ply"]:
+        found: Any = trimesh.load(path, force=None if path.stem == "points" else "mesh", process=False)
+        points = np.asarray(found.vertices) - place - CENTRE
+        assert np.abs(np.linalg.norm(points, axis=1) - RADIUS).max() < (0.02 if path.stem == "points" else 1e-4), path
+        assert np.ptp(points, axis=0) == pytest.approx([2 * RADIUS] * 3, abs=0.05), path
+
+
 # ------------------------------------------------------------------ videos
 
 
@@ -415,6 +432,9 @@ def test_file_names_keep_folders_and_differ() -> None:
     assert file_names(["images/a.jpg", "images/a.png", "images/b.png"]) == ["a.jpg", "a.png", "b"]
     assert file_names(["../photos/a.jpg", "../photos/x/b.jpg"]) == ["a", "x/b"]
     assert all(".." not in name for name in file_names(["images/a.jpg", "../x/b.jpg"]))
+    # Two photos never have one name, or one export would be written over another.
+    assert file_names(["a.jpg", "a.png", "a.jpg.jpg"]) == ["a.jpg", "a.png", "a.jpg.jpg"]
+    assert file_names(["../x/a.jpg", "x/a.jpg"], "/data/scene") == ["x/a", "scene/x/a"]
 
 
 def test_train_and_test_views(run: BallRun, tmp_path: Path) -> None:
@@ -531,3 +551,24 @@ def test_all_means_all() -> None:
         *("masks", "mattes", "cutouts", "clean-plates", "video", "mesh"),
     )
     assert Export(Path("c"), Path("d"), ("video",)).kinds == ("cutouts", "video")
+
+
+@pytest.mark.parametrize(
+    ("mode", "tag", "written"),
+    [("RGB", 1, False), ("L", 1, False), ("RGB", 3, True), ("RGB", 6, True), ("P", 1, True), ("I;16", 1, True)],
+)
+def test_photos_that_other_programs_see_otherwise_are_written(
+    tmp_path: Path, mode: str, tag: int, written: bool
+) -> None:
+    """Turned by a tag, or with a palette or 16 bits: nerfstudio reads none of that as it is seen."""
+    from types import SimpleNamespace
+
+    from surface_sos_ns.export.products import writes_photos
+
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    Image.new(mode, (30, 20)).save(tmp_path / "a.png", exif=exif)
+    upright = (20, 30) if tag == 6 else (30, 20)
+    run = SimpleNamespace(factor=1, views=[SimpleNamespace(path=tmp_path / "a.png", size=upright)])
+    asked = Export(load_config=tmp_path / "config.yml", output_dir=tmp_path / "out")
+    assert writes_photos(run, asked) == written  # type: ignore[arg-type]

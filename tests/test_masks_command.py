@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_hull import iou, ring, sphere_masks
 
-from surface_sos_ns.capture.images import read_mask
+from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.cli import main
 from surface_sos_ns.masks import auto
 from surface_sos_ns.masks.methods import METHODS, Method, make_provider

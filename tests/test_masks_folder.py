@@ -14,6 +14,7 @@ from test_hull import ring
 
 from surface_sos_ns.masks.folder import Folder
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos
+from surface_sos_ns.utils.image_io import ImageError
 
 WIDTH, HEIGHT, COUNT = 64, 48, 5
 NAMES = [f"IMG_{number:04d}" for number in (8, 9, 10, 11, 100)]
@@ -115,6 +116,33 @@ def test_lossy_masks_are_no_ids(tmp_path: Path) -> None:
         assert ((mask >= 0.5) == (ids > 0)).mean() > 0.99
 
 
+def test_cut_outs_of_nothing_and_black_files_are_empty(tmp_path: Path) -> None:
+    """Colours under a transparency of 0 do not count, nor does what JPEG makes of black."""
+    truth = blobs(4)
+    for name, ids in zip(NAMES, truth, strict=True):
+        cut_out(ids if name != NAMES[1] else 0 * ids).save(tmp_path / f"{name}.png")
+    speckled = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.3
+    (tmp_path / f"{NAMES[2]}.png").unlink()
+    grey(speckled).save(tmp_path / f"{NAMES[2]}.jpg", quality=100)
+    found = read(tmp_path)
+    for index, mask in enumerate(found.masks):
+        assert mask is not None
+        np.testing.assert_array_equal(mask >= 0.5, truth[index] > 0 if index not in (1, 2) else False)
+    assert "2 masks are empty: IMG_0009.jpg, IMG_0010.jpg" in found.remarks
+
+
+def test_little_noise_among_soft_masks_is_no_object(tmp_path: Path) -> None:
+    """A network that finds nothing writes a few low values, in areas, as labels would be."""
+    for name, ids in zip(NAMES, blobs(3), strict=True):
+        soft = cv2.GaussianBlur(255.0 * (ids > 0), (0, 0), 2)
+        grey(np.rint(soft) if name != NAMES[3] else 2 * (ids > 0) + (np.arange(WIDTH) > 30)).save(
+            tmp_path / f"{name}.png"
+        )
+    found = read(tmp_path)
+    assert found.masks[3] is not None and found.masks[3].max() == np.float32(3 / 255)
+    assert found.masks[2] is not None and found.masks[2].max() > 0.9
+
+
 IDS = {
     "grey": (lambda ids: grey(10 * ids), (10, 20, 30)),
     "16 bit": (lambda ids: Image.fromarray((1000 * ids).astype(np.uint16)), (1000, 2000, 3000)),
@@ -185,7 +213,7 @@ def test_photos_are_no_masks(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     for name in NAMES:
         Image.fromarray(noise).save(tmp_path / f"{name}.jpg")
-    with pytest.raises(MaskError, match="looks like a photo"):
+    with pytest.raises(ImageError, match="looks like a photo"):
         read(tmp_path)
 
 
@@ -197,7 +225,7 @@ def test_refusals_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(MaskError, match="has no image file"):
         Folder(tmp_path).check()
     (tmp_path / f"{NAMES[0]}.png").write_bytes(b"no picture")
-    with pytest.raises(MaskError, match="IMG_0008.png cannot be read as an image"):
+    with pytest.raises(ImageError, match="IMG_0008.png cannot be read as an image"):
         read(tmp_path)
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(MaskError, match="clip.mp4 cannot be read as a video"):
@@ -233,6 +261,10 @@ def names_that_match(tmp_path: Path, ours: list[str], theirs: list[str], **optio
         (["frame_01", "frame_12"], ["m01_x.png", "m12_x.png"], [0, 1], "'m' in front and '_x' behind"),
         (["left/1", "right/1"], ["right/1.png", "left/1.png"], [1, 0], "by name"),
         (["0001", "0002"], ["deep/er/0001.png", "deep/er/0002.png"], [0, 1], "by name"),
+        (["left/1", "right/1"], ["right/1_mask.png", "left/1_mask.png"], [1, 0], "'_mask' behind"),
+        (["caf\u00e9 1", "caf\u00e9 2"], ["cafe\u0301 2.png", "cafe\u0301 1.png"], [1, 0], "by name"),
+        (["caf\u00e9 1", "caf\u00e9 2"], ["m_cafe\u0301 2.png", "m_cafe\u0301 1.png"], [1, 0], "'m_' in front"),
+        (["1", "2"], ["._1.png", "._2.png", "1.png", "@eaDir/1.png", "2.png"], [2, 4], "by name"),
     ],
 )
 def test_names(tmp_path: Path, ours: list[str], theirs: list[str], expected: list[int | None], words: str) -> None:
@@ -248,6 +280,9 @@ def test_names(tmp_path: Path, ours: list[str], theirs: list[str], expected: lis
         (["1", "2"], ["1_a.png", "2_a.png", "1_b.png", "2_b.png"], "can be read in two ways"),
         (["1", "2"], ["1.png", "1.tif", "2.png"], "1 photos have more than one file .*1.jpg has 1.png, 1.tif"),
         (["left/1", "right/1"], ["1.png"], "has the name of 2 photos"),
+        (["left/1", "right/1"], ["m1.png"], "m1.png has the name of 2 photos"),
+        (["1", "2"], ["dog/1.png", "cat/1.png"], "1 photos have more than one file .*1.jpg has cat/1.png, dog/1.png"),
+        (["left/1", "left/2"], ["1.png", "2.jpg", "2.png"], "left/2.jpg has 2.jpg, 2.png"),
         ([f"{n:04d}" for n in range(10)], [f"x{n:04d}" + ".png" for n in (3, 50, 51, 52, 53, 54)], "Only 1 of 6 files"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 from surface_sos_ns.masks import write
 from surface_sos_ns.masks.provider import MaskError
-from surface_sos_ns.masks.write import check_free, mask_names, write_masks
+from surface_sos_ns.masks.write import check_free, write_masks
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
 
 SIZES = [(32, 24), (32, 24), (40, 24)]
@@ -118,7 +118,7 @@ def test_a_failure_midway_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     source = capture(tmp_path)
     put(source)
     before = state(tmp_path)
-    real_picture, real_text, real_rename = write._write_picture, write.write_text, os.rename
+    real_picture, real_text, real_rename = write.write_image, write.write_text, os.rename
     renames: list[str] = []
 
     def picture(path: Path, content: np.ndarray) -> None:
@@ -137,7 +137,7 @@ def test_a_failure_midway_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
             raise KeyboardInterrupt
         real_rename(old, new)
 
-    monkeypatch.setattr(write, "_write_picture", picture)
+    monkeypatch.setattr(write, "write_image", picture)
     monkeypatch.setattr(write, "write_text", text)
     monkeypatch.setattr(write.os, "rename", rename)
     with pytest.raises((OSError, KeyboardInterrupt)):
@@ -154,19 +154,3 @@ def test_a_capture_that_changed_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(MaskError, match="has changed since"):
         write_masks(source, ["images/0.jpg"], [None], [(32, 24)], {})
     assert not (tmp_path / "coarse_masks").exists()
-
-
-@pytest.mark.parametrize(
-    ("photos", "names"),
-    [
-        (["images/1.jpg", "./images/2.JPG"], ["1.png", "2.png"]),
-        (["images/left/1.jpg", "images/right/1.jpg"], ["left/1.png", "right/1.png"]),
-        (["left/1.jpg", "right/1.jpg"], ["left/1.png", "right/1.png"]),
-        (["1.jpg", "2.jpg"], ["1.png", "2.png"]),
-        (["images/a.jpg", "images/a.png", "images/b.c.jpg"], ["a.jpg.png", "a.png.png", "b.c.png"]),
-        (["/far/away/x/1.jpg", "/far/away/y/1.jpg"], ["x/1.png", "y/1.png"]),
-        (["../photos/1.jpg", "../photos/2.jpg"], ["1.png", "2.png"]),
-    ],
-)
-def test_names_of_masks(photos: list[str], names: list[str]) -> None:
-    assert mask_names(photos) == names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,14 @@ import numpy as np
 import pytest
 from test_hull import SHARED, load_capture, ring
 
-from surface_sos_ns.capture.points import SparsePoints, read_colmap_points, read_ply_points, triangulate_points
+from surface_sos_ns.capture.points import (
+    PointsFile,
+    SparsePoints,
+    first_fitting_points,
+    read_colmap_points,
+    read_ply_points,
+    triangulate_points,
+)
 from surface_sos_ns.capture.views import Views
 
 
@@ -54,6 +62,20 @@ def test_damaged_ply_is_named(tmp_path):
     path.write_text("no point cloud")
     with pytest.raises(ValueError, match="not a PLY"):
         read_ply_points(path)
+    header = (
+        "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+    )
+    path.write_text(header + "0 0 1\n0 1 0\n")
+    with pytest.raises(ValueError, match="points.ply ends after 2 of 3"):
+        read_ply_points(path)
+    for line, damaged in (("element vertex 3", "element vertex"), ("format ascii 1.0", "format"), ("float x", "float")):
+        path.write_text(header.replace(line, damaged))
+        with pytest.raises(ValueError, match="points.ply: the line '.*' of its header is not complete"):
+            read_ply_points(path)
+    for number in ("-1", "1" + 17 * "0"):
+        path.write_text(header.replace("vertex 3", f"vertex {number}").replace("ascii", "binary_little_endian"))
+        with pytest.raises(ValueError, match="points.ply ends after 0 of"):
+            read_ply_points(path)
 
 
 def test_transformed_points():
@@ -87,6 +109,87 @@ def test_colmap_model(tmp_path):
         read_colmap_points(tmp_path, ["a.jpg"])
     with pytest.raises(ValueError, match="no readable COLMAP model"):
         read_colmap_points(tmp_path / "nowhere", ["a.jpg"])
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared captures are not here")
+@pytest.mark.parametrize("name", ["k20", "k20part"])
+def test_photos_of_one_name_in_two_folders_have_their_own_points(name):
+    """All five names are twice in k20, two of them in k20part. Points are seen by the photos of one folder only."""
+    capture = SHARED / "cases" / "colmap_subfolders" / name
+    frames = json.loads((capture / "transforms.json").read_text())["frames"]
+    photos = [frame["file_path"] for frame in frames]
+    in_a = np.array([photo.startswith("images/a/") for photo in photos])
+    for order in (np.arange(10), np.arange(10)[::-1]):
+        points = read_colmap_points(capture / "colmap" / "sparse" / "0", [photos[index] for index in order])
+        seen_from_a, seen_from_b = (points.visibility[:, in_a[order] == side] for side in (True, False))
+        assert (len(points), seen_from_a.all(1).sum(), seen_from_b.all(1).sum()) == (120, 60, 60)
+        assert not (seen_from_a.any(1) & seen_from_b.any(1)).any()
+
+
+def _colmap_model(folder: Path, views: Views, names: list[str], xyz: np.ndarray, scale: float = 1.0) -> Path:
+    """A model in which every image sees every point, in a world that is `scale` times as large."""
+    pycolmap = pytest.importorskip("pycolmap")
+    model = pycolmap.Reconstruction()
+    focal, size = float(views.fx[0]), (int(views.width[0]), int(views.height[0]))
+    lens = [focal, size[0] / 2, size[1] / 2]
+    model.add_camera_with_trivial_rig(
+        pycolmap.Camera(model="SIMPLE_PINHOLE", width=size[0], height=size[1], params=lens, camera_id=1)
+    )
+    flip = np.diag([1.0, -1.0, -1.0])
+    for index, name in enumerate(names):
+        rotation = flip @ views.camera_to_world[index, :, :3].T
+        pose = pycolmap.Rigid3d(np.c_[rotation, -scale * rotation @ views.camera_to_world[index, :, 3]])
+        image = pycolmap.Image(name, np.full((len(xyz), 2), 10.0), camera_id=1, image_id=index + 1)
+        model.add_image_with_trivial_frame(image, pose)
+    for number, position in enumerate(xyz):
+        track = pycolmap.Track()
+        for image_id in range(1, len(names) + 1):
+            track.add_element(image_id, number)
+        model.add_point3D(scale * position, track, np.array([9, 8, 7], np.uint8))
+    folder.mkdir(parents=True)
+    model.write(str(folder))
+    return folder
+
+
+def test_the_first_points_that_fit_the_cameras_are_taken(tmp_path):
+    """A COLMAP model, a model of another scene, one whose names are not clear, and a .ply file."""
+    views = ring(6)
+    photos = [f"images/{side}/{number}.jpg" for side in "ab" for number in range(3)]
+    xyz = np.random.default_rng(0).uniform(-0.3, 0.3, (50, 3))
+    names = [photo.removeprefix("images/") for photo in photos]
+    good = _colmap_model(tmp_path / "good", views, names, xyz)
+    turned = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0]])
+
+    def points_file(path: Path) -> PointsFile:
+        return PointsFile(path, (turned, np.eye(4)[:3]), 1.0)
+
+    ply = tmp_path / "points.ply"
+    _write_ply(ply, xyz, np.zeros((50, 3)), "binary_little_endian")
+    found, remarks = first_fitting_points([points_file(good), points_file(ply)], views, photos)
+    np.testing.assert_allclose(found.xyz, xyz)  # the transform that fits is the second one
+    assert found.visibility.all() and remarks == []
+    assert points_file(good).is_colmap and not points_file(ply).is_colmap
+    assert {path.name for path in points_file(good).contents} == {"images.bin", "points3D.bin"}
+
+    ply_file = PointsFile(ply, (np.eye(4)[:3],), 1.0)
+    other = _colmap_model(tmp_path / "other", views, names, xyz, scale=1.5)
+    unclear = _colmap_model(tmp_path / "unclear", views, [f"{number}.jpg" for number in range(6)], xyz)
+    empty = _colmap_model(tmp_path / "empty", views, names, xyz[:0])
+    for folder, reason in (
+        (other, "they do not fit the cameras of the capture."),
+        (unclear, "it is not clear which image is which photo: 0.jpg could be images/a/0.jpg, images/b/0.jpg."),
+        (empty, "there are none."),
+        (tmp_path / "nowhere", "expected cameras, images and points3D."),
+    ):
+        found, remarks = first_fitting_points([points_file(folder), ply_file], views, photos)
+        np.testing.assert_allclose(found.xyz, xyz, atol=1e-6)
+        assert found.visibility is None
+        assert len(remarks) == 1 and remarks[0].endswith(reason)
+        assert remarks[0].startswith(f"The sparse points in {folder} are left out: ")
+    above = np.c_[np.eye(3), [0, 0, 1000]]
+    nothing, remarks = first_fitting_points([PointsFile(ply, (above,), 1.0)], views, photos)
+    assert nothing is None and "do not fit" in remarks[0]
+    assert first_fitting_points([], views, photos) == (None, [])
 
 
 def _photos_of_a_textured_plane(views: Views) -> list[np.ndarray]:

@@ -213,6 +213,32 @@ def test_the_page_shows_every_view_once_and_needs_nothing_else(content: Content)
     assert max(identifiers.values()) == 1
 
 
+@pytest.mark.parametrize(
+    "markup", ["<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", '" onload="x']
+)
+def test_no_text_becomes_markup(content: Content, markup: str) -> None:
+    """Names of photos, losses and options, and what they are, may come from files of somebody else's."""
+    hostile = dataclasses.replace(
+        content,
+        title=markup,
+        method=markup,
+        date=markup,
+        sentences=[markup],
+        views=[dataclasses.replace(view, name=f"images/{index}{markup}") for index, view in enumerate(content.views)],
+        losses=[dataclasses.replace(curve, name=markup) for curve in content.losses],
+        measures=[dataclasses.replace(curve, name=markup) for curve in content.measures],
+        figures=[Figure(markup, markup, markup)],
+        settings=[Setting(markup, markup, "x"), Setting(markup, markup, markup)],
+        versions=[Figure(markup, markup)],
+    )
+    usual, reader = read(page(content)), read(page(hostile))
+    assert reader.tags == usual.tags
+    assert [(tag, name) for tag, name, _ in reader.attributes] == [(tag, name) for tag, name, _ in usual.attributes]
+    for broken in (dataclasses.replace(hostile, losses=markup), dataclasses.replace(hostile, mesh=markup)):
+        reader = read(page(broken))
+        assert reader.tags["script"] == 1 and not any(name.startswith("on") for _, name, _ in reader.attributes)
+
+
 def test_the_worst_agreement_comes_first(content: Content) -> None:
     text = page(content)
     bars = text[text.index('<ol class="bars">') : text.index("</ol>")]

@@ -312,9 +312,10 @@ def test_cameras_that_look_at_nothing_in_common():
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the captures in ../shared/data are not here")
 @pytest.mark.seconds(10)
 def test_third_of_orbit_reaches_the_bar():
-    from surface_sos_ns.capture.images import read_image, read_mask
-    from surface_sos_ns.plugin.datamanager import views_from_cameras
+    from surface_sos_ns.capture.mask_files import read_mask
+    from surface_sos_ns.plugin.cameras import views_from_cameras
     from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
+    from surface_sos_ns.utils.image_io import read_image
 
     data = SHARED / "orbit"
     outputs = SurfaceSOSDataParserConfig(data=data, eval_mode="all").setup().get_dataparser_outputs("train")

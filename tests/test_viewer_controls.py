@@ -22,11 +22,12 @@ from nerfstudio.viewer.viewer import Viewer
 from PIL import Image
 from viewer_session import WAIT, Browser, Machine, Session
 
-from surface_sos_ns.encoding import cutout_picture, image_file, mask_picture, matte_picture, write_new
+from surface_sos_ns.encoding import cutout_picture, mask_picture, matte_picture, write_new
 from surface_sos_ns.plugin.look import CUT_COLOUR, OVERLAY_COLOUR, Look, Slice, moved_half
 from surface_sos_ns.plugin.nearest import coarse_mask, mask_over_photo, nearest_view
 from surface_sos_ns.plugin.viewer_controls import ViewerControls, sphere_options
 from surface_sos_ns.plugin.viewing import NEEDS, Need
+from surface_sos_ns.utils.image_io import image_file
 
 
 def controls_of(session: Session) -> ViewerControls:
@@ -218,6 +219,14 @@ def test_a_sphere_is_named_in_the_frame_of_the_capture():
     words = sphere_options(to_world[:3, :3] @ point + to_world[:3, 3], 0.5, to_world).split()
     assert words[0] == "--pipeline.datamanager.dataparser.object-point" and words[-2].endswith(".object-radius")
     assert np.allclose([float(word) for word in words[1:4]], point) and float(words[-1]) == pytest.approx(2.0)
+
+
+def test_a_sphere_in_map_coordinates_is_named_exactly():
+    middle = np.array([441548.4321, 5121947.8765, 2345.0])
+    to_world = np.eye(4) * [0.25, 0.25, 0.25, 1]
+    to_world[:3, 3] = -0.25 * middle
+    words = sphere_options(0.25 * np.array([0.1, 0.2, 0.3]), 0.5, to_world).split()
+    assert np.allclose([float(word) for word in words[1:4]], middle + np.array([0.1, 0.2, 0.3]), atol=2e-4, rtol=0)
 
 
 def test_the_drawn_sphere_is_moved_and_the_run_keeps_its_own(session):

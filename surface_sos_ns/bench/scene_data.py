@@ -98,7 +98,7 @@ def find_capture(folder: Path | None) -> Path:
     Raises:
         BenchError: packages that reading or rendering needs are missing.
     """
-    _need("cv2", "scipy")
+    _need("cv2", "PIL", "scipy")
     if folder is None:
         folder = capture_folder()
     if not (folder / "transforms.json").is_file():
@@ -114,7 +114,7 @@ def _need(*packages: str) -> None:
     if missing:
         raise BenchError(
             f"the demo capture needs the package(s) {', '.join(missing)}, not installed here. A capture rendered "
-            "elsewhere by `surface-sos capture` can be named with --capture; reading it needs cv2 and scipy only."
+            "elsewhere by `surface-sos capture` can be named with --capture; reading it needs cv2, PIL and scipy only."
         )
 
 
@@ -128,11 +128,12 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
 
     Raises:
         BenchError: the folder holds another kind of capture.
+        ImageError: a photo or a mask cannot be read.
     """
-    import cv2
-
+    from surface_sos_ns.capture.mask_files import read_mask
     from surface_sos_ns.capture.object_prior import build_object_prior
     from surface_sos_ns.capture.points import read_ply_points
+    from surface_sos_ns.utils.image_io import read_image
 
     description = json.loads((folder / "transforms.json").read_text())
     needed = ("train_filenames", "test_filenames", "ply_file_path", "fl_x", "k1")
@@ -142,15 +143,12 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     training = [frames[name] for name in description["train_filenames"]]
     held_out = [frames[name] for name in description["test_filenames"]]
 
-    def read(path: str, flag: int) -> np.ndarray:
-        picture = cv2.imread(str(folder / path), flag)
-        if picture is None:
-            raise BenchError(f"{folder / path} cannot be read.")
-        return picture
+    def mask(path: str) -> np.ndarray:
+        return read_mask(folder / path) >= 0.5
 
     views = _views(description, training)
-    images = [read(frame["file_path"], cv2.IMREAD_COLOR)[..., ::-1] for frame in training]
-    masks = [read(frame["coarse_mask_path"], cv2.IMREAD_GRAYSCALE) > 127 for frame in training]
+    images = [read_image(folder / frame["file_path"]) for frame in training]
+    masks = [mask(frame["coarse_mask_path"]) for frame in training]
     prior = build_object_prior(views, masks, read_ply_points(folder / description["ply_file_path"]))
     assert prior.points is not None
     hull = prior.first_hull(hull_slack)
@@ -182,7 +180,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
         lines=sight_lines(prior.points, tensor(eyes), centre, radius, device),
         view_count=len(views),
         held_out=_views(description, held_out),
-        held_out_masks=[read(frame["gt_mask_path"], cv2.IMREAD_GRAYSCALE) > 127 for frame in held_out],
+        held_out_masks=[mask(frame["gt_mask_path"]) for frame in held_out],
     )
 
 

@@ -6,67 +6,82 @@ returns warnings as single lines of text. Nothing is printed here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from surface_sos_ns.capture.names import listed
+from surface_sos_ns.capture.views import DISTORTION, Views
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.image_io import ImageError, ImageHeader, Size, read_header
 
 __all__ = [
     "CaptureError",
     "check_frames",
     "check_image_sizes",
-    "check_intrinsics",
+    "check_lenses",
     "check_mask_sizes",
     "check_poses",
     "check_viewing_directions",
+    "distinct_lenses",
+    "matrix_of",
     "object_mask_warnings",
-    "read_image_sizes",
+    "pixel_grid",
+    "rayless_warning",
+    "read_headers",
+    "transparency_warning",
     "valid_mask_warning",
 ]
 
-Size = tuple[int, int]
-"""Width and height in pixels."""
+FARTHEST = 1e12
+"""Largest coordinate of a camera, units of the capture."""
+ROUNDING = 1e-5
+"""How far a rotation's columns may be from orthonormal without being mended."""
+STRAY = 1000.0
+"""Distance of a camera from the others' middle, over the median distance, from which on its pose must be wrong."""
+SHORTEST, LONGEST = 0.05, 500.0
+"""Range of focal lengths, as multiples of the photo's longer side (a fisheye of 220 degrees has 0.26)."""
 
-INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h")
+
+NEARLY_BLACK = 0.2
+"""Part of white under which the brightest pixel of all masks is more likely a label than a shade."""
 
 
 class CaptureError(UserError):
     """The capture cannot be used as it is; the message names the file, what was expected and what to do."""
 
 
-def listed(names: Sequence[object], most: int = 5) -> str:
-    """The first few names and how many more there are, for a message."""
-    shown = ", ".join(str(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def check_frames(names: Sequence[str], source: Path) -> None:
+    """A capture needs at least two frames, and no file twice.
 
-
-def check_frames(frames: Sequence[Mapping], source: Path) -> None:
-    """A capture needs at least two frames, each with a file and a pose, and no file twice.
+    Args:
+        names: file_path of each frame.
+        source: the file they come from, for messages.
 
     Raises:
-        CaptureError: no frames, one frame, a frame without ``file_path`` or ``transform_matrix``, or a repeated file.
+        CaptureError: no frames, one frame, or a repeated file.
     """
-    if len(frames) == 0:
+    if len(names) == 0:
         raise CaptureError(f"{source} lists no frames; expected at least two photos. Run ns-process-data again.")
-    for index, frame in enumerate(frames):
-        for key in ("file_path", "transform_matrix"):
-            if key not in frame:
-                name = frame.get("file_path", f"number {index}")
-                raise CaptureError(f"{source}: frame {name} has no '{key}'. Run ns-process-data again or add it.")
-    if len(frames) == 1:
+    if len(names) == 1:
         raise CaptureError(
-            f"{source} lists one frame only ({frames[0]['file_path']}); a surface needs photos from several places. "
+            f"{source} lists one frame only ({names[0]}); a surface needs photos from several places. "
             "Take more photos, or check why COLMAP placed one only."
         )
     seen: set[str] = set()
-    for frame in frames:
-        name = Path(frame["file_path"]).as_posix()
+    for name in (Path(name).as_posix() for name in names):
         if name in seen:
             raise CaptureError(f"{source} lists {name} twice; each photo may have one pose. Remove one of the frames.")
         seen.add(name)
+
+
+def matrix_of(rows: Sequence[Sequence[float]]) -> np.ndarray | None:
+    """(4, 4) float64 of a 4 x 4 or 3 x 4 matrix; None where it is not one, or its last row is not 0 0 0 1."""
+    if len(rows) not in (3, 4) or any(len(row) != 4 for row in rows):
+        return None
+    values = np.array(rows, dtype=np.float64)
+    return None if np.any(values[3:] != [0, 0, 0, 1]) else np.vstack([values[:3], [0, 0, 0, 1]])
 
 
 def check_poses(matrices: Sequence, names: Sequence[str], source: Path) -> np.ndarray:
@@ -78,61 +93,131 @@ def check_poses(matrices: Sequence, names: Sequence[str], source: Path) -> np.nd
         source: the file they come from, for messages.
 
     Returns:
-        (N, 4, 4) float64.
+        (N, 4, 4) float64; what is a rotation but for rounding to a few digits is replaced by the nearest rotation.
 
     Raises:
-        CaptureError: a matrix of another shape, one with NaN or infinite entries, one whose 3 x 3 part is not a
-            rotation (scaled, sheared, mirrored), or all cameras in one place.
+        CaptureError: a matrix of another shape or with another last row, one with NaN or infinite entries, one whose
+            3 x 3 part is not a rotation (scaled, sheared, mirrored), all cameras in one place, or one far away from
+            all others.
     """
-    poses = np.tile(np.eye(4), (len(matrices), 1, 1))
+    poses = np.empty((len(matrices), 4, 4))
     for index, (matrix, name) in enumerate(zip(matrices, names, strict=True)):
-        try:
-            values = np.array(matrix, dtype=np.float64)
-        except (TypeError, ValueError):
-            values = np.zeros(0)
-        if values.shape not in ((4, 4), (3, 4)):
-            raise CaptureError(f"{source}: the transform_matrix of {name} is not a 4 x 4 matrix of numbers.")
+        values = matrix_of(matrix)
+        if values is None:
+            transposed = matrix_of([list(row) for row in zip(*matrix, strict=False)]) is not None
+            raise CaptureError(
+                f"{source}: the transform_matrix of {name} is not a 4 x 4 matrix of numbers whose last row is 0 0 0 1. "
+                + ("It is transposed: write it row by row." if transposed else "Estimate its pose again.")
+            )
         if not np.isfinite(values).all():
             raise CaptureError(
                 f"{source}: the pose of {name} holds NaN or infinite values. "
                 "Remove this frame or estimate its pose again."
             )
         rotation = values[:3, :3]
-        if np.abs(rotation.T @ rotation - np.eye(3)).max() > 0.01 or np.linalg.det(rotation) < 0:
-            kind = "mirrored" if np.linalg.det(rotation) < 0 else "scaled or sheared"
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = float(np.abs(rotation.T @ rotation - np.eye(3)).max())
+            mirrored = bool(np.linalg.det(rotation) < 0)
+        if mirrored or not error <= 0.01:
             raise CaptureError(
-                f"{source}: the pose of {name} is not rigid ({kind}); expected a rotation and a translation. "
-                "Export the cameras again without scale or axis flips."
+                f"{source}: the pose of {name} is not rigid ({'mirrored' if mirrored else 'scaled or sheared'}); "
+                "expected a rotation and a translation. Export the cameras again without scale or axis flips."
             )
-        poses[index, :3] = values[:3]
-    centres = poses[:, :3, 3]
-    if np.abs(centres - centres.mean(axis=0)).max() < 1e-9 * max(1.0, float(np.abs(centres).max())):
-        raise CaptureError(
-            f"{source}: all {len(poses)} cameras are in the same place, so nothing can be told about depth. "
-            "Move the camera between photos instead of turning it on a tripod."
-        )
+        if error > ROUNDING:
+            left, _, right = np.linalg.svd(rotation)
+            values[:3, :3] = left @ right
+        poses[index] = values
+    _check_places(poses[:, :3, 3], names, source)
     return poses
 
 
-def check_intrinsics(meta: Mapping, frames: Sequence[Mapping], source: Path) -> None:
-    """Focal lengths, principal point and image size are there, for the capture or for each frame, and make sense.
+def _check_places(centres: np.ndarray, names: Sequence[str], source: Path) -> None:
+    """Cameras (N, 3) stand in several places, and in one region of space."""
+    size = float(np.abs(centres).max())
+    if size > FARTHEST:
+        name = names[int(np.abs(centres).max(axis=1).argmax())]
+        raise CaptureError(
+            f"{source}: the camera of {name} is {size:.3g} units away from the origin; expected at most {FARTHEST:g}. "
+            "Remove this frame, or write the poses in another unit."
+        )
+    if np.abs(centres - centres.mean(axis=0)).max() < 1e-9 * max(1.0, size):
+        raise CaptureError(
+            f"{source}: all {len(centres)} cameras are in the same place, so nothing can be told about depth. "
+            "Move the camera between photos instead of turning it on a tripod."
+        )
+    distance = np.linalg.norm(centres - np.median(centres, axis=0), axis=1)
+    usual, worst = float(np.median(distance)), int(distance.argmax())
+    if usual > 0 and distance[worst] > STRAY * usual:
+        raise CaptureError(
+            f"{source}: the camera of {names[worst]} stands {distance[worst] / usual:.0f} times as far away as the "
+            "others, which is a wrong pose. Remove this frame or estimate its pose again."
+        )
+
+
+def check_lenses(views: Views, names: Sequence[str], source: Path) -> None:
+    """Focal lengths, principal points and distortion are those of a camera that can have taken a picture of its size.
+
+    Args:
+        views: N cameras.
+        names: per view the photo's file, for messages.
+        source: the file they come from, for messages.
 
     Raises:
-        CaptureError: one is missing, not a number, or a focal length or size is not positive.
+        CaptureError: a focal length that is tiny or huge for the picture, a principal point far outside of it, or a
+            distortion that leaves most of the picture without a ray.
     """
-    for key in INTRINSICS:
-        holders = [(source.name, meta)] if key in meta else [(frame["file_path"], frame) for frame in frames]
-        for name, holder in holders:
-            if key not in holder:
+    for index in distinct_lenses(views):
+        width, height = int(views.width[index]), int(views.height[index])
+        longest = max(width, height)
+        where = f"{source}: %s of {names[index]} is"
+        for key, focal in (("fl_x", views.fx[index]), ("fl_y", views.fy[index])):
+            if not SHORTEST * longest <= focal <= LONGEST * longest:
                 raise CaptureError(
-                    f"{source}: '{key}' is given neither for the capture nor for {name}. "
-                    "Run ns-process-data again, or add fl_x, fl_y, cx, cy, w and h (pixels)."
+                    f"{where % key} {focal:g} for a photo of {width} x {height}; expected pixels, about as many as the "
+                    "photo is wide. Lengths in millimetres or relative to the width have to be converted."
                 )
-            value = holder[key]
-            if not isinstance(value, (int, float)) or not np.isfinite(value):
-                raise CaptureError(f"{source}: '{key}' of {name} is {value!r}; expected a number of pixels.")
-            if key not in ("cx", "cy") and value <= 0:
-                raise CaptureError(f"{source}: '{key}' of {name} is {value}; expected a positive number of pixels.")
+        for key, centre, size in (("cx", views.cx[index], width), ("cy", views.cy[index], height)):
+            if not -size <= centre <= 2 * size:
+                raise CaptureError(
+                    f"{where % key} {centre:g} for a photo of {width} x {height}; expected pixels from the left upper "
+                    "corner, about half the photo's size."
+                )
+        seen = float(views.has_ray(index, pixel_grid(width, height)).mean())
+        if seen < 0.5:
+            shown = " ".join(
+                f"{key}={value:g}" for key, value in zip(DISTORTION, views.distortion[index], strict=True) if value
+            )
+            raise CaptureError(
+                f"{source}: the distortion of {names[index]} ({shown}) leaves {1 - seen:.0%} of the picture without a "
+                "ray; expected coefficients for places in the picture divided by the focal length, such as COLMAP's. "
+                "Calibrate the lens again, or undistort the photos."
+            )
+
+
+def rayless_warning(views: Views, names: Sequence[str], source: Path) -> str | None:
+    """A warning where a lens leaves pixels without a ray, such as the black corners of a fisheye photo."""
+    for index in distinct_lenses(views):
+        seen = float(views.has_ray(index, pixel_grid(int(views.width[index]), int(views.height[index]))).mean())
+        if seen < 1:
+            return (
+                f"{source}: by its distortion {max(1 - seen, 0.001):.1%} of {names[index]} lies where the lens cannot "
+                "look (corners, as a rule). These pixels are not used."
+            )
+    return None
+
+
+def distinct_lenses(views: Views) -> list[int]:
+    """For each different lens among the views the first view that has it."""
+    columns = (views.fx, views.fy, views.cx, views.cy, views.width, views.height, views.fisheye)
+    rows = np.column_stack([*columns, views.distortion])
+    return sorted(np.unique(rows, axis=0, return_index=True)[1].tolist())
+
+
+def pixel_grid(width: int, height: int, count: int | None = 33) -> np.ndarray:
+    """(P, 2) pixels of a picture row by row: ``count`` by ``count`` of them, corners included, or all (None)."""
+    columns, rows = (width, height) if count is None else (count, count)
+    x, y = np.meshgrid(np.linspace(0.5, width - 0.5, columns), np.linspace(0.5, height - 0.5, rows))
+    return np.stack([x.ravel(), y.ravel()], axis=-1)
 
 
 def check_viewing_directions(poses: np.ndarray, half_field: np.ndarray, source: Path) -> str | None:
@@ -189,43 +274,45 @@ def check_viewing_directions(poses: np.ndarray, half_field: np.ndarray, source: 
     return None
 
 
-def read_image_sizes(paths: Sequence[Path], kind: str = "image") -> list[Size]:
-    """Width and height of image files, from their headers.
+def read_headers(paths: Sequence[Path], kind: str = "image") -> list[ImageHeader]:
+    """Sizes and orientations of image files.
 
     Raises:
         CaptureError: files that do not exist, or one that is not an image.
     """
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if _absent(path)]
     if missing:
         raise CaptureError(
             f"{len(missing)} of {len(paths)} {kind} files do not exist: {listed(missing)}. "
             "Copy them there or correct the paths in transforms.json."
         )
-    sizes = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                sizes.append(image.size)
-        except (UnidentifiedImageError, OSError, ValueError) as error:
-            raise CaptureError(
-                f"{path} cannot be read as an image ({error}). "
-                "Replace the file or remove its frame from transforms.json."
-            ) from error
-    return sizes
+    try:
+        return [read_header(path) for path in paths]
+    except ImageError as error:
+        raise CaptureError(str(error)) from error
+
+
+def _absent(path: Path) -> bool:
+    try:
+        return not path.exists()
+    except OSError:  # a folder that may not be looked into: reading says so
+        return False
 
 
 def check_image_sizes(
-    paths: Sequence[Path], sizes: Sequence[Size], expected: Sequence[Size], tolerance: int = 1
+    paths: Sequence[Path], headers: Sequence[ImageHeader], expected: Sequence[Size], tolerance: int = 1
 ) -> None:
     """Each photo has the size that the intrinsics are for, within ``tolerance`` pixels (rounding of a downscale).
 
     Raises:
         CaptureError: names the first photo that differs.
     """
-    for path, size, wanted in zip(paths, sizes, expected, strict=True):
+    for path, header, wanted in zip(paths, headers, expected, strict=True):
+        size = header.size_for(wanted)
         if max(abs(size[0] - wanted[0]), abs(size[1] - wanted[1])) > tolerance:
+            stored = "" if header.orientation == 1 else f" (by its EXIF tag {header.orientation}, which turns it)"
             raise CaptureError(
-                f"{path} is {size[0]} x {size[1]} pixels, but the cameras in transforms.json are for "
+                f"{path} is {size[0]} x {size[1]} pixels{stored}, but the cameras in transforms.json are for "
                 f"{wanted[0]} x {wanted[1]}. Use the photos that the poses were estimated with, or correct "
                 "w, h, fl_x, fl_y, cx and cy."
             )
@@ -250,12 +337,25 @@ def check_mask_sizes(
         for mask, image, sizes in zip(masks, image_paths, accepted, strict=True)
         if mask is not None
     ]
-    for (mask, image, wanted), size in zip(pairs, read_image_sizes([pair[0] for pair in pairs], kind), strict=True):
+    for (mask, image, wanted), header in zip(pairs, read_headers([pair[0] for pair in pairs], kind), strict=True):
+        size = header.size_for(wanted[0])
         if not any(max(abs(size[0] - width), abs(size[1] - height)) <= 1 for width, height in wanted):
             raise CaptureError(
                 f"The {kind} {mask} is {size[0]} x {size[1]} pixels, its photo {image} is "
                 f"{wanted[0][0]} x {wanted[0][1]}. Make the mask for this photo, at the photo's size."
             )
+
+
+def transparency_warning(paths: Sequence[Path], headers: Sequence[ImageHeader]) -> str | None:
+    """What is to be said about photos with an opacity channel: it is not used."""
+    names = [path.name for path, header in zip(paths, headers, strict=True) if header.transparent]
+    if not names:
+        return None
+    return (
+        f"{len(names)} photos ({listed(names, 3)}) have an opacity channel. It is not used: transparent pixels show "
+        "the colours that are stored beneath. Where nothing sensible is, put the photos on a background first. "
+        "(Cut-outs may serve as coarse masks, in the folder coarse_masks/.)"
+    )
 
 
 def border_and_centre(mask: np.ndarray) -> tuple[float, float]:
@@ -282,6 +382,13 @@ def object_mask_warnings(masks: Sequence[np.ndarray], kind: str = "coarse masks"
     coverage = np.array([mask.mean() for mask in masks])
     if (coverage < 1e-4).all():
         return [f"All {kind} looked at are empty (black), so they say nothing; expected the object in white."]
+    brightest = max(float(mask.max()) for mask in masks)
+    if brightest < NEARLY_BLACK:
+        return [
+            f"The {kind} looked at are nearly black (brightest pixel: {brightest:.1%} of white) and show no object. "
+            "If they hold labels (1, 2, ...), `surface-sos masks --method folder --source FOLDER --instance LABEL` "
+            "makes masks of them."
+        ]
     shown = [mask for mask, covered in zip(masks, coverage, strict=True) if covered >= 1e-4]
     border, centre = np.median([border_and_centre(mask) for mask in shown], axis=0)
     covered = float(np.median(coverage[coverage >= 1e-4]))

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from surface_sos_ns.capture.names import listed, match_references
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.files import write_arrays
 
-__all__ = ["SparsePoints", "read_colmap_points", "read_ply_points", "triangulate_points"]
+__all__ = [
+    "PointsFile",
+    "SparsePoints",
+    "first_fitting_points",
+    "read_colmap_points",
+    "read_ply_points",
+    "triangulate_points",
+]
 
 LONGEST_SIDE = 960
 """Photos are shrunk to this many pixels before features are looked for."""
@@ -101,36 +110,39 @@ def read_ply_points(path: Path) -> SparsePoints:
             if not line:
                 raise ValueError(f"{path} ends within its header; the file is damaged, write it again.")
             words = line.decode("ascii", "replace").split()
-            if not words or words[0] == "comment":
-                continue
-            if words[0] == "format":
-                encoding = words[1]
-            elif words[0] == "element":
-                element = words[1]
-                elements.append(element)
-                if element == "vertex":
-                    count = int(words[2])
-            elif words[0] == "property" and element == "vertex":
-                if words[1] == "list" or words[1] not in _PLY_TYPES:
-                    raise ValueError(f"{path}: the vertex property '{' '.join(words[1:])}' is not supported.")
-                properties.append((words[2], _PLY_TYPES[words[1]]))
-            elif words[0] == "end_header":
-                break
+            try:
+                if words[:1] == ["format"]:
+                    encoding = words[1]
+                elif words[:1] == ["element"]:
+                    element = words[1]
+                    elements.append(element)
+                    if element == "vertex":
+                        count = int(words[2])
+                elif words[:1] == ["property"] and element == "vertex":
+                    if words[1] == "list" or words[1] not in _PLY_TYPES:
+                        raise ValueError(f"{path}: the vertex property '{' '.join(words[1:])}' is not supported.")
+                    properties.append((words[2], _PLY_TYPES[words[1]]))
+                elif words[:1] == ["end_header"]:
+                    break
+            except IndexError as error:
+                raise ValueError(f"{path}: the line '{' '.join(words)}' of its header is not complete.") from error
         names = [name for name, _ in properties]
-        if elements[:1] != ["vertex"] or not {"x", "y", "z"} <= set(names):
+        if elements[:1] != ["vertex"] or not {"x", "y", "z"} <= set(names) or len(set(names)) < len(names):
             raise ValueError(f"{path}: expected a point cloud whose first element is 'vertex' with x, y, z.")
         if encoding == "ascii":
-            rows = np.loadtxt(stream, max_rows=count, ndmin=2) if count else np.zeros((0, len(names)))
+            rows = np.loadtxt(stream, max_rows=count, ndmin=2) if count > 0 else np.zeros((0, len(names)))
+            if len(rows) < count or rows.shape[1] < len(names):
+                raise ValueError(f"{path} ends after {len(rows)} of {count} points; it is damaged.")
             columns = {name: rows[:, i] for i, name in enumerate(names)}
         else:
             order = {"binary_little_endian": "<", "binary_big_endian": ">"}.get(encoding)
             if order is None:
                 raise ValueError(f"{path}: unknown PLY format '{encoding}'.")
             layout = np.dtype([(name, order + kind) for name, kind in properties])
-            data = stream.read(layout.itemsize * count)
-            if len(data) < layout.itemsize * count:
-                raise ValueError(f"{path} ends after {len(data) // layout.itemsize} of {count} points; it is damaged.")
-            structured = np.frombuffer(data, dtype=layout)
+            there = (path.stat().st_size - stream.tell()) // layout.itemsize
+            if not 0 <= count <= there:
+                raise ValueError(f"{path} ends after {there} of {count} points; it is damaged.")
+            structured = np.frombuffer(stream.read(layout.itemsize * count), dtype=layout)
             columns = {name: structured[name] for name in names}
     xyz = np.stack([columns[name] for name in "xyz"], axis=-1).astype(np.float64)
     colours = [columns.get(name, columns.get(f"diffuse_{name}")) for name in ("red", "green", "blue")]
@@ -151,43 +163,173 @@ def write_ply_points(path: Path, xyz: np.ndarray, rgb: np.ndarray) -> None:
 
 
 def read_colmap_points(
-    sparse_dir: Path, image_names: Sequence[str], applied_transform: np.ndarray | None = None
+    sparse_dir: Path, photos: Sequence[str], applied_transform: np.ndarray | None = None
 ) -> SparsePoints:
     """Reads the points of a COLMAP model with their tracks.
 
     Args:
         sparse_dir: folder with cameras, images and points3D, binary or text (for example ``colmap/sparse/0``).
-        image_names: names of the N photos, in the order of the views; matched by full name, else by file name.
+        photos: paths of the N photos, in the order of the views, as in transforms.json (``images/a/0001.jpg``): photos
+            in different folders may have one name. Matched with COLMAP's names by `names.match_references`; images that
+            are no photo of the capture are left out.
         applied_transform: (3, 4) ``applied_transform`` of transforms.json, which takes COLMAP's world to the capture
             frame; None leaves COLMAP's world.
 
     Raises:
         ImportError: when pycolmap is not installed.
-        ValueError: when the folder holds no readable model, or none of the photos.
+        ValueError: when the folder holds no readable model, none of the photos, or names that could be several photos.
     """
+    model = _read_colmap_model(sparse_dir)
+    points = _points_of(model, _views_of_images(model, photos, sparse_dir), len(photos))
+    return points if applied_transform is None else points.transformed(applied_transform)
+
+
+def _read_colmap_model(folder: Path) -> Any:
+    """A pycolmap reconstruction; see `read_colmap_points` for what is raised."""
     from surface_sos_ns.utils.colmap import pycolmap
 
     try:
-        model = pycolmap.Reconstruction(str(sparse_dir))
+        return pycolmap.Reconstruction(str(folder))
     except Exception as error:  # pycolmap raises different types from version to version
         raise ValueError(
-            f"{sparse_dir} holds no readable COLMAP model ({error}); expected cameras, images and points3D."
+            f"{folder} holds no readable COLMAP model ({error}); expected cameras, images and points3D."
         ) from error
-    by_name = {name: index for index, name in enumerate(image_names)}
-    by_file = {Path(name).name: index for index, name in enumerate(image_names)}
-    view_of = {}
-    for image_id, image in model.images.items():
-        index = by_name.get(image.name, by_file.get(Path(image.name).name))
-        if index is not None:
-            view_of[image_id] = index
-    if not view_of and len(model.images):
-        example = next(iter(model.images.values())).name
+
+
+def _views_of_images(model: Any, photos: Sequence[str], folder: Path) -> dict[int, int]:
+    """Of each image of a COLMAP model that is a photo of the capture, by its id: the view's index.
+
+    Raises:
+        ValueError: none is a photo, or it is not clear which photo an image is. Then nobody could tell who has seen a
+            point, and a wrong answer would be worse than none.
+    """
+    ids = sorted(model.images)
+    names = [model.images[image_id].name for image_id in ids]
+    found = match_references(photos, names)
+    count = Counter(index for indices in found for index in indices)
+    for indices in found:
+        if len(indices) > 1 or any(count[index] > 1 for index in indices):
+            could_be = [photo for photo, theirs in zip(photos, found, strict=True) if theirs == indices]
+            raise ValueError(
+                f"In the COLMAP model in {folder}, it is not clear which image is which photo: "
+                f"{listed([names[index] for index in indices], 2)} could be {listed(could_be, 2)}."
+            )
+    if ids and not any(found):
         raise ValueError(
-            f"The COLMAP model in {sparse_dir} knows none of the photos (it has '{example}', the capture "
-            f"'{image_names[0] if len(image_names) else '-'}')."
+            f"The COLMAP model in {folder} knows none of the photos (it has {listed(names, 1)}, the capture "
+            f"{listed(photos, 1) or 'none'})."
         )
-    points = _points_of(model, view_of, len(image_names))
-    return points if applied_transform is None else points.transformed(applied_transform)
+    return {ids[indices[0]]: view for view, indices in enumerate(found) if indices}
+
+
+@dataclass(frozen=True, eq=False)
+class PointsFile:
+    """Where sparse points of a capture are and how they get into the world frame; small, and read only when asked for.
+
+    Attributes:
+        path: a .ply file, or the folder of a COLMAP model.
+        transforms: candidates (3, 4) from the file's frame to the world frame before scaling. A COLMAP model may be in
+            its own frame or in that of transforms.json; the candidate that brings COLMAP's cameras to those of the
+            capture is the right one.
+        scale: factor after the transform.
+    """
+
+    path: Path
+    transforms: tuple[np.ndarray, ...]
+    scale: float
+
+    @property
+    def is_colmap(self) -> bool:
+        """Whether it is a COLMAP model, which knows the photos that saw each point."""
+        return self.path.suffix.lower() != ".ply"
+
+    @property
+    def contents(self) -> list[Path]:
+        """The files that the points and their visibility are read from."""
+        if not self.is_colmap:
+            return [self.path]
+        return sorted(path for kind in ("images.*", "points3D.*") for path in self.path.glob(kind))
+
+    def load(self, views: Views, photos: Sequence[str]) -> SparsePoints:
+        """The points in the world frame.
+
+        Args:
+            views: N views that visibility and plausibility refer to, world frame.
+            photos: paths of the N photos, as in transforms.json.
+
+        Raises:
+            ImportError: pycolmap is not installed.
+            OSError: a file cannot be read.
+            ValueError: there are no points, or they do not fit the cameras.
+        """
+        if self.is_colmap:
+            model = _read_colmap_model(self.path)
+            view_of = _views_of_images(model, photos, self.path)
+            points = _points_of(model, view_of, len(photos))
+            errors = [_centre_error(self._moved(t), model, view_of, views) for t in self.transforms]
+        else:
+            points = read_ply_points(self.path)
+            errors = [0.0] * len(self.transforms)  # a .ply file has no cameras to compare
+        if len(points) == 0:
+            raise ValueError("there are none.")
+        best = int(np.argmin(errors))
+        xyz = self._moved(self.transforms[best])(points.xyz)
+        seen = _fraction_seen(views, xyz, points.visibility)
+        if errors[best] > 0.05 or seen < (0.5 if points.visibility is not None else 0.02):
+            raise ValueError("they do not fit the cameras of the capture.")
+        return replace(points, xyz=xyz)
+
+    def _moved(self, transform: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda xyz: self.scale * (xyz @ transform[:, :3].T + transform[:, 3])
+
+
+def first_fitting_points(
+    files: Sequence[PointsFile], views: Views, photos: Sequence[str]
+) -> tuple[SparsePoints | None, list[str]]:
+    """The points of the first file that can be read and fits the cameras.
+
+    Args:
+        files: best first: a COLMAP model, which knows who saw a point, before a .ply file.
+        views: N views, world frame.
+        photos: paths of the N photos, as in transforms.json.
+
+    Returns:
+        The points, world frame, or None if no file serves; and a sentence for each file that did not.
+    """
+    remarks: list[str] = []
+    for file in files:
+        try:
+            return file.load(views, photos), remarks
+        except (ImportError, OSError, ValueError) as error:
+            remarks.append(f"The sparse points in {file.path} are left out: {error}")
+    return None, remarks
+
+
+def _centre_error(
+    moved: Callable[[np.ndarray], np.ndarray], model: Any, view_of: dict[int, int], views: Views
+) -> float:
+    """How far a COLMAP model's cameras, moved, lie from the capture's: a fraction of the cameras' extent.
+
+    0 for a model without poses, where nothing can be compared.
+    """
+    posed = {image_id: view for image_id, view in view_of.items() if model.images[image_id].has_pose}
+    if not posed:
+        return 0.0
+    centres = views.centres()
+    found = np.array([model.images[image_id].projection_center() for image_id in posed])
+    extent = float(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max())
+    return float(np.median(np.linalg.norm(moved(found) - centres[list(posed.values())], axis=1))) / max(extent, 1e-12)
+
+
+def _fraction_seen(views: Views, xyz: np.ndarray, visibility: np.ndarray | None) -> float:
+    """Fraction of (point, view) pairs where the point lands in the photo: of the seen pairs, or of all pairs."""
+    chosen = np.random.default_rng(0).permutation(len(xyz))[:2000]
+    uv, _ = views.project(xyz[chosen])
+    inside = views.inside(uv)
+    if visibility is None:
+        return float(inside.mean()) if inside.size else 0.0
+    seen = visibility[chosen].T
+    return float(inside[seen].mean()) if seen.any() else 1.0
 
 
 def _points_of(model: Any, view_of: dict[int, int], count: int) -> SparsePoints:

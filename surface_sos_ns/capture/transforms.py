@@ -1,21 +1,270 @@
-"""What a capture's transforms.json holds, from plain arrays."""
+"""A capture's transforms.json: read and checked as a whole, and written from plain arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surface_sos_ns.capture.views import Views
+from surface_sos_ns.capture import checks
+from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.names import listed, natural_order
+from surface_sos_ns.capture.schema import TransformsFile, parse_transforms, unread_keys
+from surface_sos_ns.capture.views import DISTORTION, Views
 
-__all__ = ["transforms"]
+if TYPE_CHECKING:
+    from surface_sos_ns.capture.schema import Frame, Lens
+
+__all__ = ["Transforms", "read_transforms", "transforms", "transforms_file"]
 
 INTRINSICS = {"fl_x": "fx", "fl_y": "fy", "cx": "cx", "cy": "cy", "w": "width", "h": "height"}
-DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+FISHEYE = "OPENCV_FISHEYE"
+SPLITS = ("train", "val", "test")
 
 
-def transforms(views: Views, frames: Sequence[dict[str, Any]]) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Transforms:
+    """What transforms.json says, checked. N frames, in the order of the file.
+
+    Attributes:
+        source: the file.
+        file_paths: of each photo, as it stands there.
+        views: N cameras in the file's own frame and units.
+        masks: under ``mask_path``, ``coarse_mask_path``, ``gt_mask_path`` and ``clean_plate_path`` the path of each
+            frame's file as it stands there, or None.
+        splits: under ``train``, ``val`` and ``test`` the file_path entries that are listed, where there is a list.
+        applied_transform: (4, 4) from the frame of the program that found the poses to the file's frame, or None.
+        applied_scale: factor applied after it.
+        ply_file_path: of the sparse points, as it stands there, or None.
+        orientation: how nerfstudio shall turn the scene, where the file says so.
+        fisheye_crop_radius: pixels from the middle of a fisheye photo within which it shows something, or None.
+        times: under ``time`` and ``timestamp`` what the frames have there, unchecked; only keys that occur.
+        remarks: things to say once, that stop nothing.
+    """
+
+    source: Path
+    file_paths: list[str]
+    views: Views
+    masks: dict[str, list[str | None]]
+    splits: dict[str, list[str]]
+    applied_transform: np.ndarray | None = None
+    applied_scale: float = 1.0
+    ply_file_path: str | None = None
+    orientation: str | None = None
+    fisheye_crop_radius: float | None = None
+    times: dict[str, list[Any]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """What paths in the file are relative to."""
+        return self.source.parent
+
+    def __len__(self) -> int:
+        return len(self.file_paths)
+
+    def frame_times(self) -> np.ndarray:
+        """(N,) time of each frame, 0 the first and 1 the last: what the file says, else the order of the names.
+
+        Raises:
+            CaptureError: some frames have a time, and others none or one that is no number.
+        """
+        for key, given in self.times.items():
+            moments = np.array([_number(value) for value in given])
+            wrong = [name for name, moment in zip(self.file_paths, moments, strict=True) if not np.isfinite(moment)]
+            if wrong:
+                raise CaptureError(
+                    f"{self.source}: {key} is a number for {len(given) - len(wrong)} of {len(given)} frames, not for "
+                    f"{listed(wrong)}. Complete it, or remove the key: then the order of the file names counts."
+                )
+            break
+        else:
+            moments = np.empty(len(self))
+            moments[natural_order([Path(name).as_posix() for name in self.file_paths])] = np.arange(len(self))
+        return (moments - moments.min()) / max(float(np.ptp(moments)), 1e-12)
+
+
+def transforms_file(data: Path) -> Path:
+    """The json file of a capture that is given as its folder or as the file.
+
+    Raises:
+        CaptureError: there is none.
+    """
+    source = data if data.suffix == ".json" else data / "transforms.json"
+    if not data.exists():
+        raise CaptureError(f"{data} does not exist; expected a capture's folder (--data FOLDER).")
+    if not source.is_file():
+        raise CaptureError(f"{source} does not exist. Make it from photos or a video with ns-process-data.")
+    return source
+
+
+def read_transforms(source: Path) -> Transforms:
+    """Reads the file and checks all that can be checked without opening another one.
+
+    Values with a frame count before those on top.
+
+    Raises:
+        CaptureError: names the file, the frame and the key, what was found, what was expected and what to do.
+    """
+    try:
+        text = source.read_bytes()
+    except OSError as error:
+        raise CaptureError(f"{source} cannot be read ({error.strerror}).") from error
+    file = parse_transforms(text, source)
+    checks.check_frames([frame.file_path for frame in file.frames], source)
+    lenses = [_lens(file, frame, source) for frame in file.frames]
+    poses = checks.check_poses(
+        [frame.transform_matrix for frame in file.frames], [frame.file_path for frame in file.frames], source
+    )
+    names = [frame.file_path for frame in file.frames]
+    columns = {name: np.array([lens[key] for lens in lenses]) for key, name in INTRINSICS.items()}
+    views = Views(
+        poses[:, :3],
+        **columns,
+        distortion=np.array([[lens[key] for key in DISTORTION] for lens in lenses]),
+        fisheye=np.array([lens["fisheye"] for lens in lenses]),
+    )
+    checks.check_lenses(views, names, source)
+    remarks = unread_keys(file)
+    with_depth = sum("depth_file_path" in frame.model_fields_set for frame in file.frames)
+    if with_depth:
+        remarks.append(f"depth_file_path of {with_depth} frames: depth is not used here.")
+    kinds = ("mask_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path")
+    times = {
+        key: [getattr(frame, key) for frame in file.frames]
+        for key in ("time", "timestamp")
+        if any(key in frame.model_fields_set for frame in file.frames)
+    }
+    return Transforms(
+        source=source,
+        file_paths=names,
+        views=views,
+        masks={kind: [getattr(frame, kind) or None for frame in file.frames] for kind in kinds},
+        splits=_splits(file, source),
+        applied_transform=None if file.applied_transform is None else _similarity(file.applied_transform, source),
+        applied_scale=1.0 if file.applied_scale is None else file.applied_scale,
+        ply_file_path=file.ply_file_path or None,
+        orientation=file.orientation_override,
+        fisheye_crop_radius=file.fisheye_crop_radius,
+        times=times,
+        remarks=remarks,
+    )
+
+
+def _lens(file: TransformsFile, frame: Frame, source: Path) -> dict[str, float]:
+    """Intrinsics, distortion and 'fisheye' of one frame: its own values, else those on top."""
+    lens: dict[str, float] = {}
+    for key in INTRINSICS:
+        value = getattr(frame, key) if key in frame.model_fields_set else getattr(file, key)
+        if value is None:
+            raise CaptureError(
+                f"{source}: '{key}' is given neither for the capture nor for {frame.file_path}. "
+                "Run ns-process-data again, or add fl_x, fl_y, cx, cy, w and h (pixels)."
+            )
+        lens[key] = value
+    fisheye = _is_fisheye(frame, frame.file_path, source)
+    if fisheye is None:
+        fisheye = bool(_is_fisheye(file, source.name, source))
+    distortion = _distortion(file, fisheye, "", source) | _distortion(frame, fisheye, frame.file_path, source)
+    if fisheye and (distortion.get("p1") or distortion.get("p2")):
+        raise CaptureError(
+            f"{source}: p1 and p2 of {frame.file_path} are not 0, and its lens is a fisheye, which has k1 k2 k3 k4 "
+            "only. Correct camera_model, or calibrate the lens again."
+        )
+    return lens | dict.fromkeys(DISTORTION, 0.0) | distortion | {"fisheye": fisheye}
+
+
+def _is_fisheye(holder: Lens, name: str, source: Path) -> bool | None:
+    """Whether a holder of intrinsics says that its lens is a fisheye; None where it says nothing."""
+    model, flag = holder.camera_model, holder.is_fisheye
+    if model is None:
+        return flag
+    if model.upper() not in (*PERSPECTIVE, FISHEYE):
+        raise CaptureError(
+            f"{source}: the camera model of {name} is {model}; expected one of {', '.join((*PERSPECTIVE, FISHEYE))}. "
+            "Panoramas can be cut into perspective photos with ns-process-data --camera-type equirectangular; photos "
+            "with another lens are undistorted by the program that calibrated it (COLMAP: image_undistorter)."
+        )
+    fisheye = model.upper() == FISHEYE
+    if flag is not None and flag != fisheye:
+        raise CaptureError(
+            f"{source}: is_fisheye of {name} is {str(flag).lower()}, and its camera_model {model}. Correct one of them."
+        )
+    return fisheye
+
+
+def _distortion(holder: Lens, fisheye: bool, name: str, source: Path) -> dict[str, float]:
+    """The distortion that a holder of intrinsics has, by key; empty where it has none."""
+    keys = {key: getattr(holder, key) for key in DISTORTION if key in holder.model_fields_set}
+    values = holder.distortion_params
+    if values is None:
+        return keys
+    where = f"{source}: distortion_params" + (f" of {name}" if name else "")
+    orders: dict[int, tuple[str, ...]] = {0: (), 4: ("k1", "k2", "p1", "p2"), 6: DISTORTION}
+    if fisheye:
+        orders[4] = ("k1", "k2", "k3", "k4")
+    else:
+        orders |= dict.fromkeys((5, 8, 12, 14), ("k1", "k2", "p1", "p2", "k3"))
+    if len(values) not in orders:
+        raise CaptureError(
+            f"{where} has {len(values)} numbers; expected {'4: k1 k2 k3 k4' if fisheye else '4 or 5: k1 k2 p1 p2 k3'}, "
+            "the order of OpenCV, or 6: k1 k2 k3 k4 p1 p2, that of nerfstudio. Correct the list, or give the keys "
+            "k1 k2 k3 k4 p1 p2."
+        )
+    order = orders[len(values)]
+    if any(values[len(order) :]):
+        raise CaptureError(
+            f"{where} has numbers other than 0 after {' '.join(order)}: rational, thin-prism and tilted lenses are not "
+            "supported. Undistort the photos with OpenCV or the program that calibrated the lens."
+        )
+    found = dict(zip(order, values, strict=False))
+    different = [key for key in keys if keys[key] != found.get(key, 0.0)]
+    if different:
+        raise CaptureError(
+            f"{where} and the key {different[0]} differ ({found.get(different[0], 0.0):g} and {keys[different[0]]:g}). "
+            "Remove one of them."
+        )
+    return keys | found
+
+
+def _splits(file: TransformsFile, source: Path) -> dict[str, list[str]]:
+    splits = {split: getattr(file, f"{split}_filenames") for split in SPLITS}
+    given = {split: names for split, names in splits.items() if names is not None}
+    if given.get("train") == []:
+        raise CaptureError(f"{source}: train_filenames is empty. List photos there, or remove the key.")
+    return given
+
+
+def _number(value: Any) -> float:
+    """The value of a frame's time, nan where it is no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return float("nan")
+    try:
+        return float(value)
+    except OverflowError:
+        return float("nan")
+
+
+def _similarity(matrix: Sequence[Sequence[float]], source: Path) -> np.ndarray:
+    """applied_transform as (4, 4), after making sure that it is a rotation or reflection, a scale and an offset."""
+    values = checks.matrix_of(matrix)
+    if values is None:
+        raise CaptureError(f"{source}: applied_transform is not a 3 x 4 matrix. Correct it, or remove the key.")
+    gram = values[:3, :3].T @ values[:3, :3]
+    size = np.trace(gram) / 3
+    if not size > 1e-12 or np.abs(gram - size * np.eye(3)).max() > 0.01 * size:
+        raise CaptureError(
+            f"{source}: applied_transform changes shapes; expected a rotation or reflection, one scale and an offset. "
+            "Correct it, or remove the key."
+        )
+    return values
+
+
+def transforms(views: Views, frames: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Content of transforms.json.
 
     Args:
@@ -23,18 +272,22 @@ def transforms(views: Views, frames: Sequence[dict[str, Any]]) -> dict[str, Any]
         frames: of each what else is said of it: file_path, coarse_mask_path ...
 
     Returns:
-        Frames with their poses; intrinsics stand once where all views share them, else with each frame.
+        Frames with their poses; lenses stand once where all views share one, else with each frame.
     """
-    lenses = [_lens(views, index) for index in range(len(views))]
+    lenses = [_lens_keys(views, index) for index in range(len(views))]
     shared = all(lens == lenses[0] for lens in lenses)
     posed = []
     for frame, lens, pose in zip(frames, lenses, views.camera_to_world, strict=True):
         matrix = np.concatenate([pose, [[0, 0, 0, 1]]]).tolist()
         posed.append({**frame, "transform_matrix": matrix, **({} if shared else lens)})
-    model = "OPENCV_FISHEYE" if views.fisheye.any() else "OPENCV"  # nerfstudio reads one for the whole file
-    return {"camera_model": model, **(lenses[0] if shared else {}), "frames": posed}
+    models = {str(lens["camera_model"]) for lens in lenses}
+    top = lenses[0] if shared else {}
+    if len(models) == 1:  # nerfstudio looks for it here alone
+        top["camera_model"] = models.pop()
+    return {**top, "frames": posed}
 
 
-def _lens(views: Views, index: int) -> dict[str, float]:
+def _lens_keys(views: Views, index: int) -> dict[str, Any]:
     values = {key: getattr(views, name)[index].item() for key, name in INTRINSICS.items()}
-    return values | dict(zip(DISTORTION, views.distortion[index].tolist(), strict=True))
+    model = FISHEYE if views.fisheye[index] else "OPENCV"
+    return {"camera_model": model} | values | dict(zip(DISTORTION, views.distortion[index].tolist(), strict=True))

@@ -11,7 +11,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-__all__ = ["Views"]
+__all__ = ["DISTORTION", "Views"]
+
+DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+"""Names of the distortion's coefficients, in nerfstudio's order."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,10 @@ class Views:
             self.fisheye,
         )
 
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each photo, pixels."""
+        return [(int(width), int(height)) for width, height in zip(self.width, self.height, strict=True)]
+
     def centres(self) -> np.ndarray:
         """(N, 3) camera centres, world frame."""
         return self.camera_to_world[:, :, 3]
@@ -170,6 +177,17 @@ class Views:
                 distorted_y = distorted_y + p2 * product + p1 * (squared + 2 * y * y)
         return distorted_x, distorted_y, folded
 
+    def _slopes(self, view: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How distorted points move with undistorted ones: dx'/dx, dx'/dy (equal to dy'/dx) and dy'/dy."""
+        k1, k2, k3, k4, p1, p2 = (float(value) for value in self.distortion[view])
+        squared = x * x + y * y
+        scale = 1 + squared * (k1 + squared * (k2 + squared * (k3 + squared * k4)))
+        slope = 2 * (k1 + squared * (2 * k2 + squared * (3 * k3 + squared * 4 * k4)))
+        xx = scale + slope * x * x + 2 * p1 * y + 6 * p2 * x
+        xy = slope * x * y + 2 * p1 * x + 2 * p2 * y
+        yy = scale + slope * y * y + 2 * p2 * x + 6 * p1 * y
+        return xx, xy, yy
+
     def rays(self, view: int, uv: np.ndarray) -> np.ndarray:
         """Unit viewing directions of pixels, world frame: the inverse of :meth:`project`.
 
@@ -202,17 +220,11 @@ class Views:
         x, y = target_x.copy(), target_y.copy()
         if not self.distortion[view].any():
             return np.stack([x, y], axis=-1)
-        k1, k2, k3, k4, p1, p2 = (float(value) for value in self.distortion[view])
         limit = np.sqrt(_turning_point(self.distortion[view])) * 0.999
         for _ in range(20):
-            squared = x * x + y * y
-            scale = 1 + squared * (k1 + squared * (k2 + squared * (k3 + squared * k4)))
-            slope = 2 * (k1 + squared * (2 * k2 + squared * (3 * k3 + squared * 4 * k4)))
-            error_x = x * scale + 2 * p1 * x * y + p2 * (squared + 2 * x * x) - target_x
-            error_y = y * scale + 2 * p2 * x * y + p1 * (squared + 2 * y * y) - target_y
-            xx = scale + slope * x * x + 2 * p1 * y + 6 * p2 * x
-            xy = slope * x * y + 2 * p1 * x + 2 * p2 * y
-            yy = scale + slope * y * y + 2 * p2 * x + 6 * p1 * y
+            distorted_x, distorted_y, _ = self._distort(view, x, y)
+            error_x, error_y = distorted_x - target_x, distorted_y - target_y
+            xx, xy, yy = self._slopes(view, x, y)
             determinant = xx * yy - xy * xy
             determinant = np.where(np.abs(determinant) > 1e-9, determinant, np.inf)
             x, y = x - (error_x * yy - error_y * xy) / determinant, y - (error_y * xx - error_x * xy) / determinant
@@ -222,6 +234,20 @@ class Views:
             if max(np.abs(error_x).max(initial=0), np.abs(error_y).max(initial=0)) < 1e-12:
                 break
         return np.stack([x, y], axis=-1)
+
+    def has_ray(self, view: int, uv: np.ndarray) -> np.ndarray:
+        """(P,) bool: for which pixels ``uv`` (P, 2) there is a direction that the lens shows there.
+
+        There is none where the distortion turns back before it gets so far out, as in the corners of a fisheye photo.
+        """
+        uv = np.asarray(uv, dtype=np.float64)
+        x, y = self.normalised(view, uv).T
+        distorted_x, distorted_y, folded = self._distort(view, x, y)
+        back = np.stack([distorted_x * self.fx[view] + self.cx[view], distorted_y * self.fy[view] + self.cy[view]], -1)
+        xx, xy, yy = self._slopes(view, x, y)
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = (np.abs(back - uv).max(axis=-1) < 0.01) & ~folded & (xx * yy > xy * xy)
+            return found & (np.hypot(x, y) < np.pi) if self.fisheye[view] else found
 
     def inside(self, uv: np.ndarray, margin: float = 0.0) -> np.ndarray:
         """(N, P) bool: which of ``uv`` (N, P, 2) lie in their image, at least ``margin`` pixels from its border."""

@@ -27,6 +27,7 @@ from surface_sos_ns.demo.scene import DemoScene, build_scene
 from surface_sos_ns.demo.shapes import rotation
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import made_whole, remove_leftovers, write_json
+from surface_sos_ns.utils.image_io import write_image
 
 SETTINGS_FILE = "demo_capture.json"
 JPEG_QUALITY = 94
@@ -306,7 +307,6 @@ def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool)
     for name in ("images", "clean_plates", "gt_masks", "coarse_masks"):
         (folder / name).mkdir()
     frames = []
-    jpeg = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     for i, (view, mask) in enumerate(zip(rendered, masks, strict=True)):
         stem = f"frame_{i + 1:05d}"
         paths = {
@@ -315,14 +315,13 @@ def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool)
             "gt_mask_path": f"gt_masks/{stem}.png",
             "clean_plate_path": f"clean_plates/{stem}.jpg",
         }
-        for path, picture, options in (
-            (paths["file_path"], view.image[..., ::-1], jpeg),
-            (paths["clean_plate_path"], view.clean_plate[..., ::-1], jpeg),
-            (paths["gt_mask_path"], view.matte, []),
-            (paths["coarse_mask_path"], mask.astype(np.uint8) * 255, []),
+        for path, picture in (
+            (paths["file_path"], view.image),
+            (paths["clean_plate_path"], view.clean_plate),
+            (paths["gt_mask_path"], view.matte),
+            (paths["coarse_mask_path"], mask.astype(np.uint8) * 255),
         ):
-            if not cv2.imwrite(str(folder / path), picture, options):
-                raise OSError(f"could not write {folder / path}")
+            write_image(folder / path, picture, JPEG_QUALITY)
         frames.append(paths)
     mesh = trimesh.Trimesh(tracer.front.vertices, tracer.front.faces, process=False)
     mesh.export(folder / "gt_object.ply")

@@ -19,11 +19,12 @@ import numpy as np
 
 from surface_sos_ns.demo.capture import capture_settings, is_complete, write_demo_capture
 from surface_sos_ns.demo.progress import Stage
-from surface_sos_ns.pictures import over_checkerboard, read_picture
+from surface_sos_ns.pictures import over_checkerboard
 from surface_sos_ns.report.content import Figure
 from surface_sos_ns.user_commands import Finished, run_module, train
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_text
+from surface_sos_ns.utils.image_io import read_image
 
 COUNT = re.compile(r"(\d+)/(\d+)\s*\(")
 
@@ -91,10 +92,10 @@ def write_mask_video(capture: Path, renders: Path, path: Path, scale: int = 2, f
     try:
         for name in sorted(frame["file_path"] for frame in meta["frames"]):
             stem, folder = Path(name).stem, renders / ("test" if name in held else "train")
-            photo, mask = read_picture(capture / name), read_picture(folder / "mask" / f"{stem}.png")
-            foreground = read_picture(folder / "foreground" / f"{stem}.png")
+            photo, mask = read_image(capture / name), read_image(folder / "mask" / f"{stem}.png")
+            foreground = read_image(folder / "foreground" / f"{stem}.png")
             alpha = mask[..., 0].astype(np.float32) / 255
-            plate = read_picture(folder / "background" / f"{stem}.png")
+            plate = read_image(folder / "background" / f"{stem}.png")
             above = np.concatenate([photo, mask], axis=1)
             below = np.concatenate([over_checkerboard(foreground, alpha), plate], axis=1)
             grid = np.concatenate([above, below])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from collections import Counter
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from surface_sos_ns.capture.names import distinct_stems, photo_paths
 from surface_sos_ns.export.command import Export, ExportError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def chosen_frames(run: Run, settings: Export) -> list[Frame]:
     if settings.path is not None:
         cameras = read_path(settings.path)
         return [Frame(f"{index:05d}", camera, None) for index, camera in enumerate(cameras)]
-    names = file_names([view.name for view in run.views])
+    names = file_names([view.name for view in run.views], str(run.capture))
     wanted = {"all": (True, False), "train": (False,), "test": (True,)}[settings.views[0]]
     frames = [
         Frame(name, run.camera(view, settings.size, settings.lens), view)
@@ -64,18 +64,19 @@ def chosen_frames(run: Run, settings: Export) -> list[Frame]:
     return frames
 
 
-def file_names(photos: Sequence[str]) -> list[str]:
+def file_names(photos: Sequence[str], folder: str = "") -> list[str]:
     """Names for files made from photos: without the folder that all of them are in, and without suffix.
 
     Where two photos differ in their suffix alone, theirs stay: "a.jpg" and "a.png" become "a.jpg" and "a.png".
+
+    Args:
+        photos: as in transforms.json.
+        folder: of the capture.
     """
-    parents = [PurePosixPath(photo).parent.as_posix() for photo in photos]
-    common = os.path.commonpath(parents) if len({os.path.isabs(parent) for parent in parents}) == 1 else ""
-    inner = [PurePosixPath(os.path.relpath(photo, common or ".")) for photo in photos]
-    inner = [PurePosixPath(*(part for part in path.parts if part != "..")) for path in inner]  # not out of the export
-    stems = [path.with_suffix("").as_posix() for path in inner]
-    count = Counter(stems)
-    return [path.as_posix() if count[stem] > 1 else stem for path, stem in zip(inner, stems, strict=True)]
+    paths = photo_paths(photos, folder)
+    parents = [posixpath.dirname(path) for path in paths]
+    common = posixpath.commonpath(parents) if parents else ""
+    return distinct_stems([posixpath.relpath(path, common or ".") for path in paths])
 
 
 def read_path(file: Path) -> list[Cameras]:

@@ -13,17 +13,45 @@ from surface_sos_ns.utils.files import write_bytes
 if TYPE_CHECKING:
     import trimesh
 
-__all__ = ["POINTS", "write_mesh", "write_points"]
+__all__ = ["POINTS", "mesh_file", "write_mesh", "write_points"]
+
+COLOURS = ("red", "green", "blue")
 
 POINTS = 50_000
 """Points on the surface for trainers that start from some."""
+
+FAR_FROM_ORIGIN = 100.0
+"""Distance from the origin, over the extent, from which on single precision does not place vertices well: that of map
+coordinates."""
 
 
 def write_mesh(mesh: trimesh.Trimesh, paths: Iterable[Path]) -> None:
     """Writes a mesh with its vertex colours to .ply, .obj and .glb files, each whole or not at all."""
     for path in paths:
-        content: Any = mesh.export(file_type=path.suffix[1:])
-        write_bytes(path, content.encode("utf-8") if isinstance(content, str) else content)
+        write_bytes(path, mesh_file(mesh, path.suffix[1:]))
+
+
+def mesh_file(mesh: trimesh.Trimesh, kind: str) -> bytes:
+    """The content of a file with a mesh and its vertex colours.
+
+    Args:
+        mesh: any.
+        kind: ply, obj or glb. GLB stores vertices in single precision; those far from the origin are stored around
+            their middle, whose place is in the file's scene graph.
+    """
+    import trimesh
+
+    if kind == "ply":
+        return _ply(mesh.vertices, _colours(mesh), mesh.faces)
+    written: Any = mesh
+    if kind == "glb" and _is_far(mesh.vertices):
+        middle = np.mean(mesh.bounds, axis=0)
+        near = mesh.copy()
+        near.apply_translation(-middle)
+        written = trimesh.Scene()
+        written.add_geometry(near, transform=trimesh.transformations.translation_matrix(middle))
+    content: Any = written.export(file_type=kind)
+    return content.encode("utf-8") if isinstance(content, str) else content
 
 
 def write_points(mesh: trimesh.Trimesh, path: Path, count: int = POINTS) -> None:
@@ -33,7 +61,39 @@ def write_points(mesh: trimesh.Trimesh, path: Path, count: int = POINTS) -> None
     weights = np.random.default_rng(0).dirichlet((1, 1, 1), count)
     _, faces = trimesh.sample.sample_surface(mesh, count, seed=0)
     corners = mesh.faces[faces]
-    colours = np.asarray(mesh.visual.vertex_colors)[corners, :3]  # type: ignore[union-attr]
     points = np.einsum("pc,pcx->px", weights, mesh.vertices[corners])
-    shades = np.rint(np.einsum("pc,pcx->px", weights, colours)).astype(np.uint8)
-    write_bytes(path, trimesh.PointCloud(points, colors=shades).export(file_type="ply"))
+    shades = np.rint(np.einsum("pc,pcx->px", weights, _colours(mesh)[corners])).astype(np.uint8)
+    write_bytes(path, _ply(points, shades))
+
+
+def _colours(mesh: trimesh.Trimesh) -> np.ndarray:
+    """(V, 3) uint8."""
+    return np.asarray(mesh.visual.vertex_colors)[:, :3]  # type: ignore[union-attr]
+
+
+def _is_far(points: np.ndarray) -> bool:
+    return bool(np.abs(points).max() > FAR_FROM_ORIGIN * np.ptp(points, axis=0).max())
+
+
+def _ply(points: np.ndarray, colours: np.ndarray, faces: np.ndarray | None = None) -> bytes:
+    """A binary PLY file of points (P, 3) with colours (P, 3) uint8, and of faces (F, 3) where there are some.
+
+    Coordinates are in double precision where they have to be.
+    """
+    exact = _is_far(points)
+    layout = [(axis, "<f8" if exact else "<f4") for axis in "xyz"] + [(name, "u1") for name in COLOURS]
+    rows = np.empty(len(points), dtype=layout)
+    for index, axis in enumerate("xyz"):
+        rows[axis] = points[:, index]
+    for index, name in enumerate(COLOURS):
+        rows[name] = colours[:, index]
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
+    header += [f"property {'double' if exact else 'float'} {axis}" for axis in "xyz"]
+    header += [f"property uchar {name}" for name in COLOURS]
+    body = rows.tobytes()
+    if faces is not None:
+        triangles = np.empty(len(faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])
+        triangles["count"], triangles["corners"] = 3, faces
+        header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
+        body += triangles.tobytes()
+    return "\n".join([*header, "end_header\n"]).encode() + body

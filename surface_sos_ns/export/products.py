@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surface_sos_ns.encoding import colour_picture, image_file, mask_picture, matte_picture
+from surface_sos_ns.encoding import colour_picture, mask_picture, matte_picture
 from surface_sos_ns.export.clean_plates import completed_photo
 from surface_sos_ns.export.command import Export, Kind
 from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.export.frames import Frame
+from surface_sos_ns.utils.image_io import image_file, read_header
 
 if TYPE_CHECKING:
-    from surface_sos_ns.api import Run
+    from surface_sos_ns.api import Run, View
 
 __all__ = ["MASKS", "Pictures", "Product", "products", "writes_photos"]
 
@@ -88,10 +89,18 @@ def products(run: Run, settings: Export) -> list[Product]:
 
 
 def writes_photos(run: Run, settings: Export) -> bool:
-    """Whether the photos are written too, since those of the capture do not fit the masks."""
+    """Whether the photos are written too: the capture's do not fit the masks, or not every program sees them so."""
     other_size = settings.size == "training" and run.factor > 1
     per_view = {"masks", "mattes", "cutouts", "clean-plates"} & set(settings.kinds)
-    return settings.path is None and bool(per_view) and (settings.lens == "undistorted" or other_size)
+    if settings.path is not None or not per_view:
+        return False
+    return settings.lens == "undistorted" or other_size or not all(_seen_alike(view) for view in run.views)
+
+
+def _seen_alike(view: View) -> bool:
+    """Whether nerfstudio and others, which ignore orientation tags and palettes, see a photo as this package does."""
+    header = read_header(view.path)
+    return header.turn_for(view.size) == 1 and header.mode in ("RGB", "RGBA", "L")
 
 
 def _mask(pictures: Pictures) -> bytes:

@@ -53,7 +53,7 @@ def capture_names(products: Sequence[Product], settings: Export) -> list[str]:
 
 def captures(run: Run, frames: Sequence[Frame], products: Sequence[Product], settings: Export) -> dict[str, Any]:
     """The content of each file by its name. Paths in them are relative to the export's folder."""
-    from surface_sos_ns.plugin.datamanager import views_from_cameras
+    from surface_sos_ns.plugin.cameras import views_from_cameras
 
     output = settings.output_dir
     by_folder = {product.folder: product for product in products}

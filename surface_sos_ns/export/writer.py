@@ -18,6 +18,7 @@ from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Pictu
 from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
 from surface_sos_ns.metrics import THRESHOLD
 from surface_sos_ns.utils.files import WriteError, held, remove_leftovers, write_bytes, write_json, writing
+from surface_sos_ns.utils.image_io import ImageError, read_picture
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run
@@ -120,12 +121,13 @@ def _photo(run: Run, frame: Frame, settings: Export) -> np.ndarray:
 
 def _read(path: Path) -> np.ndarray:
     """(H, W, 3) RGB or (H, W, 4) RGBA uint8 of an image of the export."""
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise ExportError(f"{path} cannot be read as an image. Remove it and run the same command again.")
-    if image.ndim == 2:
-        return np.repeat(image[..., None], 3, axis=2)
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    try:
+        picture = read_picture(path)
+    except ImageError as error:
+        raise ExportError(f"{error} Or remove it, and run the same command again: it is made anew.") from error
+    if picture.alpha is not None:
+        return np.dstack([picture.values, picture.alpha])
+    return np.repeat(picture.values[..., None], 3, axis=2) if picture.values.ndim == 2 else picture.values
 
 
 def _coco(frames: Sequence[Frame], made: Sequence[Product], output: Path) -> dict[str, Any]:

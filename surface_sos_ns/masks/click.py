@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +11,8 @@ import numpy as np
 
 from surface_sos_ns.masks.points_to_masks import ClickedMasks, ClickedPoint, mask_of_clicks, masks_from_clicks
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.utils.text import as_code
+from surface_sos_ns.web.listening import LOOPBACK, sentences, why_not_at
 
 if TYPE_CHECKING:
     from surface_sos_ns.masks.click_page import ClickPage
@@ -35,7 +36,7 @@ class Click(MaskProvider):
     name: ClassVar[str] = "click"
     labels: ClassVar[str] = "a few clicks"
 
-    def __init__(self, port: int = 7008, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int = 7008, host: str = LOOPBACK) -> None:
         if not 1 <= port <= 65535:
             raise MaskError(f"The port of the page is {port}; expected a number from 1 to 65535.")
         self.port, self.host = port, host
@@ -43,14 +44,9 @@ class Click(MaskProvider):
     def check(self) -> None:
         if importlib.util.find_spec("viser") is None:
             raise MaskError("Clicking needs viser, which nerfstudio brings; `pip install nerfstudio` again.")
-        try:  # viser itself would try port after port
-            with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as listener:
-                listener.bind((self.host, 0))
-        except OSError as error:
-            raise MaskError(
-                f"No page can be served at {self.host} ({error}); expected an address of this machine, such as "
-                "127.0.0.1, or 0.0.0.0 for all of them."
-            ) from error
+        why_not = why_not_at(self.host)
+        if why_not is not None:
+            raise MaskError(why_not)
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         from surface_sos_ns.masks.click_page import ClickPage
@@ -61,6 +57,8 @@ class Click(MaskProvider):
         page = ClickPage([image.shape[:2] for image in photos.images], self.host, self.port, progress)
         try:
             progress(f"open {page.address} in a browser, click the object in a few photos, then press Done there")
+            for line in sentences(self.host, page.port):
+                progress(line)
             found = _serve(page, session, progress)
         finally:
             page.close()
@@ -75,7 +73,7 @@ def _serve(page: ClickPage, session: ClickSession, progress: Progress) -> Clicke
     """Answers what happens on the page, one event at a time, until the user is done."""
 
     def working(line: str) -> None:
-        page.say(f"Working: {line} ...")
+        page.say(f"Working: {as_code(line)} ...")
         progress(line)
 
     page.show(session.shown, session.picture(), session.status())
@@ -192,8 +190,9 @@ class ClickSession:
 
     def status(self, message: str = "") -> str:
         """Markdown: how far the user is, and what to do next."""
-        lines = [f"**{message}**"] if message else []
-        lines.append(f"Photo {self.shown + 1} of {len(self.photos)}: {self.photos.files[self.shown].name}")
+        lines = [as_code(message)] if message else []
+        name = self.photos.files[self.shown].name
+        lines.append(f"Photo {self.shown + 1} of {len(self.photos)}: {as_code(name)}")
         count = len(self.clicked)
         if count < ENOUGH:
             lines.append(

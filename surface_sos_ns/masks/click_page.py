@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from surface_sos_ns.web.listening import address
+
 __all__ = ["ClickPage", "pixel_of_ray"]
 
 HELP = """Click the object in **two or three photos from different sides**, a few times in each: once on every part
@@ -59,6 +61,9 @@ class ClickPage:
     def __init__(self, sizes: Sequence[tuple[int, ...]], host: str, port: int, progress: Callable[[str], None]) -> None:
         import viser
 
+        from surface_sos_ns.web.guard import guard_viser, port_of
+
+        guard_viser()
         self.events: queue.Queue[tuple[Any, ...]] = queue.Queue()
         self._sizes, self._progress = sizes, progress
         self._drawn = 0
@@ -66,8 +71,8 @@ class ClickPage:
         self._image: Any = None
         self._watching: set[int] = set()
         self._server = viser.ViserServer(host=host, port=port, label="Click the object", verbose=False)
-        shown_host = "localhost" if host in ("0.0.0.0", "::") else host
-        self.address = f"http://{shown_host}:{self._server.get_port()}"
+        self.port = port_of(self._server)
+        self.address = address(host, self.port)
         # A panel beside the photo rather than over it.
         self._server.gui.configure_theme(control_layout="fixed", show_share_button=False, show_logo=False)
         self._server.scene.world_axes.visible = False

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from surface_sos_ns.utils.text import printable
+
 if TYPE_CHECKING:  # torch and more, which `surface-sos --help` does not need
     from surface_sos_ns.masks.photos import Scene
     from surface_sos_ns.masks.provider import CoarseMasks, MaskProvider
@@ -81,13 +83,13 @@ class Masks:
             UserError: the capture, the options or the masks are not usable, or a file cannot be written; the message
                 says what to do. Then all is as it was.
         """
+        from surface_sos_ns.capture.transforms import transforms_file
         from surface_sos_ns.masks.methods import make_provider
-        from surface_sos_ns.masks.photos import find_scene
         from surface_sos_ns.masks.write import check_free, finish_interrupted
         from surface_sos_ns.utils.files import check_writable, held
 
         provider = make_provider(self.method, {name: getattr(self, name) for name in OPTIONS})
-        source = find_scene(self.data)
+        source = transforms_file(self.data)
         with held(source.parent, "Wait until it is done."):
             check_writable(source.parent)
             finish_interrupted(source.parent)
@@ -204,4 +206,4 @@ def _say_agreement(scene: Scene, found: CoarseMasks, voted: Vote | None) -> None
 
 
 def _say(words: str) -> None:
-    print(words, flush=True)
+    print(printable(words), flush=True)

@@ -4,56 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from surface_sos_ns.capture.checks import border_and_centre, listed
-from surface_sos_ns.capture.images import mask_layer
-from surface_sos_ns.capture.names import natural_order
+from surface_sos_ns.capture.checks import border_and_centre
+from surface_sos_ns.capture.lookup import image_files
+from surface_sos_ns.capture.mask_files import MOST_LABELS, MaskLayer, label_shares, places_of, read_layer
+from surface_sos_ns.capture.names import IMAGE_SUFFIXES, listed, natural_order
 from surface_sos_ns.masks.names import Matches, by_name, by_order
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
-from surface_sos_ns.plugin.dataparser import IMAGE_SUFFIXES
 
 __all__ = ["Folder"]
 
-LOSSY = {".jpg", ".jpeg", ".webp"}
-"""Files whose values are not exactly what was written: no label survives in them."""
-MOST_LABELS = 100
-"""More different values than this in one file are shades, not labels."""
 PROPORTIONS = 0.01
 """Largest relative difference of width over height at which a mask counts as the photo's, of another size."""
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """What a file holds, kept small: a capture may have hundreds of large ones.
-
-    Attributes:
-        name: of the file, for messages.
-        values: (h, w) shades, or for each pixel the place of its label in `labels`.
-        labels: the labels (sorted), or None where the values are shades.
-    """
-
-    name: str
-    values: np.ndarray
-    labels: np.ndarray | None
-
-    def counts(self) -> dict[int, int]:
-        """Pixels of each label."""
-        if self.labels is None:
-            return {}
-        counts = np.bincount(self.values.ravel(), minlength=len(self.labels))
-        return {int(label): int(count) for label, count in zip(self.labels, counts, strict=True)}
 
 
 class _Decoded(Sequence[np.ndarray | None]):
     """Masks (h, w) float32 in [0, 1] that are decoded when they are asked for."""
 
-    def __init__(self, layers: Sequence[_Layer | None], decode: Callable[[_Layer], np.ndarray]) -> None:
+    def __init__(self, layers: Sequence[MaskLayer | None], decode: Callable[[MaskLayer], np.ndarray]) -> None:
         self._layers, self._decode = layers, decode
 
     def __len__(self) -> int:
@@ -103,18 +76,18 @@ class Folder(MaskProvider):
         """See :meth:`MaskProvider.check`."""
         if not self.source.exists():
             raise MaskError(f"{self.source} does not exist; --source takes a folder of masks or a video.")
-        if self.source.is_dir() and not self._files():
+        if self.source.is_dir() and not image_files(self.source):
             raise MaskError(f"{self.source} has no image file in it ({', '.join(sorted(IMAGE_SUFFIXES))}).")
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         """See :meth:`MaskProvider.masks`."""
         if self.source.is_dir():
-            files = self._files()
+            files = image_files(self.source)
             matches = self._matches(photos, files)
             wanted = sorted(index for index in matches.files if index is not None)
             progress(f"reading {len(wanted)} masks from {self.source}")
-            layers = {index: _read(files[index], files[index].relative_to(self.source)) for index in wanted}
-            unused = [p.relative_to(self.source).as_posix() for index, p in enumerate(files) if index not in layers]
+            layers = {index: _read(self.source / files[index], files[index]) for index in wanted}
+            unused = [path for index, path in enumerate(files) if index not in layers]
         else:
             progress(f"reading {self.source}")
             frames = list(_frames(self.source))
@@ -126,18 +99,12 @@ class Folder(MaskProvider):
         confidence = np.array([0.0 if mask is None else 1.0 for mask in masks])
         return CoarseMasks(masks, confidence, self._remarks(photos, masks, matches, unused))
 
-    def _files(self) -> list[Path]:
-        return sorted(
-            path for path in self.source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-        )
-
-    def _matches(self, photos: Photos, files: list[Path]) -> Matches:
+    def _matches(self, photos: Photos, files: Sequence[str]) -> Matches:
         if self.by_order:
-            order = natural_order([path.relative_to(self.source).as_posix() for path in files])
-            return by_order(photos.files, len(files), order, f"image files in {self.source}")
+            return by_order(photos.files, len(files), natural_order(files), f"image files in {self.source}")
         return by_name(photos.files, files, self.source)
 
-    def _decoder(self, layers: Collection[_Layer]) -> Callable[[_Layer], np.ndarray]:
+    def _decoder(self, layers: Collection[MaskLayer]) -> Callable[[MaskLayer], np.ndarray]:
         """What turns a layer into a mask; the same for all of them."""
         shares: Counter[int] = Counter()
         for layer in layers:
@@ -148,22 +115,23 @@ class Folder(MaskProvider):
             if unknown:
                 raise MaskError(
                     f"--instance {' '.join(map(str, unknown))}: no mask in {self.source} has it; "
-                    + (f"they hold {_ids(shares, pixels)}." if shares else "they hold shades, not ids.")
+                    + (f"they hold {label_shares(shares, pixels)}." if shares else "they hold shades, not ids.")
                 )
             chosen = lambda label: np.isin(label, self.instance)  # noqa: E731
         elif _several_objects(layers, shares):
             raise MaskError(
-                f"The masks in {self.source} look like ids of several objects: {_ids(shares, pixels)}. Choose what the "
-                "object is made of, with --instance and one id or more."
+                f"The masks in {self.source} look like ids of several objects: {label_shares(shares, pixels)}. Choose "
+                "what the object is made of, with --instance and one id or more."
             )
         else:
             chosen = lambda label: label > 0  # noqa: E731
-        highest = max((float(layer.values.max(initial=0)) for layer in layers if layer.labels is None), default=1)
-        scale = 1.0 if highest <= 1 else 255.0 if highest <= 255 else 65535.0
+        # Among files of shades, one of few values is of shades too: nothing was found there but some noise.
+        shades = not self.instance and any(layer.labels is None for layer in layers)
 
-        def decode(layer: _Layer) -> np.ndarray:
-            if layer.labels is None:
-                mask = np.clip(layer.values / np.float32(scale), 0, 1)
+        def decode(layer: MaskLayer) -> np.ndarray:
+            if layer.labels is None or (shades and len(layer.labels) > 2):
+                values = layer.values if layer.labels is None else layer.labels[layer.values]
+                mask = np.clip(values.astype(np.float32) / np.float32(layer.white), 0, 1)
             else:
                 mask = chosen(layer.labels).astype(np.float32)[layer.values]
             return 1 - mask if self.invert else mask
@@ -205,44 +173,15 @@ class Folder(MaskProvider):
         return remarks
 
 
-def _read(path: Path, name: Path) -> _Layer:
-    """The layer of a file.
+def _read(path: Path, name: str) -> MaskLayer:
+    """The layer of a file, its shades as labels where they may be that.
 
     Raises:
-        MaskError: it is no image, or a photo.
+        ImageError: it is no image, or a photo.
     """
-    try:
-        with Image.open(path) as image:
-            return _layer(image, name.as_posix(), path.suffix.lower() in LOSSY)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise MaskError(f"{path} cannot be read as an image ({error}). Replace the file, or remove it.") from error
-
-
-def _layer(image: Image.Image, name: str, lossy: bool) -> _Layer:
-    values, coded = mask_layer(image)
-    if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
-        colours = np.array(image.convert("RGB")).astype(np.int32)
-        packed = colours @ np.array([65536, 256, 1])
-        transparent = image.mode == "RGBA" and np.ptp(np.array(image.getchannel("A")))
-        if not transparent and np.ptp(colours, axis=2).max(initial=0) > 24:
-            different = np.unique(packed)
-            if len(different) > MOST_LABELS:
-                if float((np.ptp(colours, axis=2) > 24).mean()) > 0.1:
-                    raise MaskError(
-                        f"{name} looks like a photo, not like a mask: it has {len(different)} colours. Expected black "
-                        "and white, ids, or a cut-out with transparency (labels in colour: as PNG, not as JPEG)."
-                    )
-            else:
-                return _Layer(name, _places(packed, different), different)
-    if values.dtype == np.bool_:
-        values = values.astype(np.uint8) * 255
-    labels = np.unique(values) if coded else None if lossy else _labels(values)
-    return _Layer(name, values if labels is None else _places(values, labels), labels)
-
-
-def _places(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(h, w) uint8 place of each value in the sorted labels, of which there are no more than 256."""
-    return np.searchsorted(labels, values).astype(np.uint8)
+    layer = read_layer(path, name=name)
+    labels = _labels(layer.values) if layer.labels is None and layer.exact else None
+    return layer if labels is None else replace(layer, values=places_of(layer.values, labels), labels=labels)
 
 
 def _labels(values: np.ndarray) -> np.ndarray | None:
@@ -264,7 +203,7 @@ def _labels(values: np.ndarray) -> np.ndarray | None:
 GRID = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
-def _several_objects(layers: Collection[_Layer], shares: Counter[int]) -> bool:
+def _several_objects(layers: Collection[MaskLayer], shares: Counter[int]) -> bool:
     """Whether the layers hold ids of several objects, rather than one object's mask."""
     coded = [layer for layer in layers if layer.labels is not None]
     if len(coded) < len(layers):
@@ -276,13 +215,7 @@ def _several_objects(layers: Collection[_Layer], shares: Counter[int]) -> bool:
     )
 
 
-def _ids(shares: Counter[int], pixels: int) -> str:
-    """The ids with their shares of all pixels, for a message."""
-    words = [f"{value} ({count / pixels:.1%})" for value, count in sorted(shares.items())]
-    return ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
-
-
-def _check_proportions(photos: Photos, matches: Matches, layers: dict[int, _Layer]) -> None:
+def _check_proportions(photos: Photos, matches: Matches, layers: dict[int, MaskLayer]) -> None:
     wrong = []
     for (width, height), index in zip(photos.sizes, matches.files, strict=True):
         if index is None:
@@ -299,7 +232,7 @@ def _check_proportions(photos: Photos, matches: Matches, layers: dict[int, _Laye
         )
 
 
-def _frames(path: Path) -> Iterator[_Layer]:
+def _frames(path: Path) -> Iterator[MaskLayer]:
     """The frames of a video, grey.
 
     Raises:
@@ -312,7 +245,7 @@ def _frames(path: Path) -> Iterator[_Layer]:
             if not video.streams.video:
                 raise MaskError(f"{path} has no picture in it; --source takes a folder of masks or a video.")
             for number, frame in enumerate(video.decode(video=0)):
-                yield _Layer(f"frame {number} of {path.name}", frame.to_ndarray(format="gray"), None)
+                yield MaskLayer(f"frame {number} of {path.name}", frame.to_ndarray(format="gray"), 255)
     except (av.error.FFmpegError, OSError) as error:
         raise MaskError(
             f"{path} cannot be read as a video ({error}); --source takes a folder of masks or a video."

@@ -1,20 +1,21 @@
-"""Which file is which photo's: by name, with common beginnings and ends, or by order."""
+"""Which mask file is which photo's: by name, by what all names have in front or behind, or by order."""
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from surface_sos_ns.capture.checks import listed
-from surface_sos_ns.capture.names import natural_order
+from surface_sos_ns.capture.names import clash, folded, is_image, listed, match_files, natural_order
 from surface_sos_ns.masks.provider import MaskError
 
 __all__ = ["Matches", "by_name", "by_order"]
 
-IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|bmp|tiff?|webp)$", re.IGNORECASE)
+SAMPLE = 200
+"""Mask files whose names are compared with all photos' to see what they have in front and behind."""
 
 
 @dataclass(frozen=True)
@@ -53,121 +54,104 @@ def by_order(photos: Sequence[Path], count: int, order: Sequence[int], what: str
     return Matches(files, "by order, photos sorted by name")
 
 
-def by_name(photos: Sequence[Path], masks: Sequence[Path], source: Path) -> Matches:
+def by_name(files: Sequence[Path], masks: Sequence[str], source: Path) -> Matches:
     """The mask files whose names are the photos', or differ from them by the same beginning and end everywhere.
 
-    Suffixes do not count (`0001.jpg` has `0001.png` or `0001.jpg.png`), nor does upper case. Photos in folders look
-    for their folder first (`left/0001`), then for the bare name.
-
     Args:
-        photos: N files.
-        masks: M files below `source`.
-        source: the folder of masks.
+        files: of the N photos.
+        masks: M paths relative to `source`.
+        source: the folder of masks, for messages.
 
     Raises:
-        MaskError: no rule matches any photo, two rules match equally many, or a photo has two files.
+        MaskError: no rule matches any photo, two rules match equally many, or files and photos do not belong together
+            one to one.
     """
-    rules = [_equal_names(photos, masks, source), *_around(photos, masks), *_cores(photos, masks)]
-    most = max((sum(bool(found) for found in files) for files, _ in rules), default=0)
-    best = [rule for rule in rules if most and sum(bool(found) for found in rule[0]) == most]
-    if not best:
+    photos = [path.as_posix() for path in files]
+    rules = [(match_files(photos, masks, anywhere=True), EQUAL)]
+    if not all(rules[0][0]):
+        for renamed, words in (*_around(photos, masks), *_cores(photos, masks)):
+            rules.append((match_files(renamed, masks, anywhere=True), words))
+    most = max(_count(rule[0]) for rule in rules)
+    if most == 0:
+        names = [posixpath.basename(photo) for photo in photos]
         raise MaskError(
-            f"No file in {source} has the name of a photo: the photos are {listed([p.name for p in photos], 3)}, the "
-            f"files {listed([p.name for p in masks], 3)}. Rename them, or take them in sorted order with --by-order."
+            f"No file in {source} has the name of a photo: the photos are {listed(names, 3)}, the files "
+            f"{listed(masks, 3)}. Rename them, or take them in sorted order with --by-order."
         )
-    files, how = best[0]
+    (found, how), *others = [rule for rule in rules if _count(rule[0]) == most]
     if how != EQUAL and 2 * most < min(len(photos), len(masks)):
         raise MaskError(
             f"Only {most} of {len(masks)} files in {source} have the name of a photo ({how}). Rename them as the "
             "photos, or take them in sorted order with --by-order."
         )
-    for other, words in best[1:]:
-        if other != files and how != EQUAL:
+    for other, words in others:
+        if other != found and how != EQUAL:
             raise MaskError(
                 f"The names of the files in {source} can be read in two ways: {how}, or {words}. Leave the masks of "
                 "one object in the folder, named as the photos."
             )
-    twice = [photo for photo, found in zip(photos, files, strict=True) if len(found) > 1]
-    if twice:
-        example = files[list(photos).index(twice[0])]
-        raise MaskError(
-            f"{len(twice)} photos have more than one file in {source}: {twice[0].name} has "
-            f"{listed([masks[index].relative_to(source).as_posix() for index in example])}. Leave one of each."
-        )
-    owners = Counter(found[0] for found in files if found)
-    shared = [index for index, count in owners.items() if count > 1]
-    if shared:
-        owned = [photo.as_posix() for photo, found in zip(photos, files, strict=True) if shared[0] in found]
-        raise MaskError(
-            f"{masks[shared[0]]} has the name of {len(owned)} photos: {listed(owned, 2)}. Put the masks into folders "
-            "named as the photos'."
-        )
-    return Matches([found[0] if found else None for found in files], how)
+    unclear = clash(found, photos, masks, source)
+    if unclear:
+        raise MaskError(unclear)
+    return Matches([indices[0] if indices else None for indices in found], how)
 
 
 EQUAL = "by name"
-Rule = tuple[list[list[int]], str]
-"""Of each photo the files that it could have, and the rule in words."""
+Rule = tuple[list[str], str]
+"""Photos' paths as their masks would be called, and the rule in words."""
+NO_NAME = "\0"
+"""Of a photo that a rule does not fit: no file is called so."""
 
 
-def _stem(path: PurePath) -> str:
-    """A path's name without suffix, nor the photo's suffix before it, in lower case."""
-    return IMAGE_SUFFIX.sub("", IMAGE_SUFFIX.sub("", path.as_posix())).lower()
+def _count(found: Sequence[Sequence[int]]) -> int:
+    return sum(map(bool, found))
 
 
-def _equal_names(photos: Sequence[Path], masks: Sequence[Path], source: Path) -> Rule:
-    below: dict[str, list[int]] = {}
-    bare: dict[str, list[int]] = {}
-    for index, mask in enumerate(masks):
-        inside = mask.relative_to(source)
-        below.setdefault(_stem(inside), []).append(index)
-        if len(inside.parts) > 1:
-            bare.setdefault(_stem(PurePath(mask.name)), []).append(index)
-    found = []
-    for photo in photos:
-        parts = PurePath(_stem(photo)).parts
-        # 'images/left/0001' before 'left/0001' before '0001'
-        keys = ["/".join(parts[start:]) for start in range(len(parts))]
-        match = next((below[key] for key in keys if key in below), None)
-        found.append(match or bare.get(parts[-1], []))
-    return found, EQUAL
+def _bare(path: str) -> str:
+    """A file's name without suffix, nor the photo's suffix before it, in lower case."""
+    stem = posixpath.splitext(posixpath.basename(path))[0]
+    return folded(posixpath.splitext(stem)[0] if is_image(stem) else stem)
 
 
-def _around(photos: Sequence[Path], masks: Sequence[Path]) -> list[Rule]:
+def _renamed(photos: Sequence[str], rename: Callable[[str], str]) -> list[str]:
+    """Photos' paths with other names in the same folders."""
+    return [posixpath.join(posixpath.dirname(photo), f"{rename(_bare(photo)) or NO_NAME}.png") for photo in photos]
+
+
+def _around(photos: Sequence[str], masks: Sequence[str]) -> list[Rule]:
     """Rules of names that are the other name with a beginning and an end of its own; the most frequent few."""
-    ours, theirs = [_stem(PurePath(p.name)) for p in photos], [_stem(PurePath(p.name)) for p in masks]
+    ours, theirs = [_bare(path) for path in photos], [_bare(path) for path in masks]
+    some = theirs[:: max(1, len(theirs) // SAMPLE)]
     rules = []
     for longer_is_mask in (True, False):
         frames: Counter[tuple[str, str]] = Counter()
-        for mask in theirs:
+        for mask in some:
             for photo in ours:
                 long, short = (mask, photo) if longer_is_mask else (photo, mask)
                 at = long.find(short) if short and long != short else -1
                 if at >= 0:
                     frames[long[:at], long[at + len(short) :]] += 1
         for (start, end), _ in frames.most_common(3):
-            whose = "the masks" if longer_is_mask else "the photos"
-            words = f"by name, {whose}' with {_quoted(start, end)}"
             if longer_is_mask:
-                rules.append((_lookup([f"{start}{name}{end}" for name in ours], theirs), words))
+                names = _renamed(photos, lambda name: f"{start}{name}{end}")  # noqa: B023  # called here
             else:
-                bare = [name[len(start) : len(name) - len(end)] if _has(name, start, end) else "" for name in ours]
-                rules.append((_lookup(bare, theirs), words))
+                names = _renamed(photos, lambda name: _inside(name, start, end))  # noqa: B023  # called here
+            whose = "the masks" if longer_is_mask else "the photos"
+            rules.append((names, f"by name, {whose}' with {_quoted(start, end)}"))
     return rules
 
 
-def _cores(photos: Sequence[Path], masks: Sequence[Path]) -> list[Rule]:
+def _cores(photos: Sequence[str], masks: Sequence[str]) -> list[Rule]:
     """The rule that what all photos' names and what all masks' names have in common does not count."""
-    ours, theirs = [_stem(PurePath(p.name)) for p in photos], [_stem(PurePath(p.name)) for p in masks]
+    ours, theirs = [_bare(path) for path in photos], [_bare(path) for path in masks]
     if len(ours) < 2 or len(theirs) < 2:
         return []
     (our_start, our_end), (their_start, their_end) = _common(ours), _common(theirs)
-    bare = [name[len(our_start) : len(name) - len(our_end)] for name in ours]
-    files = _lookup([f"{their_start}{name}{their_end}" for name in bare], theirs)
+    names = _renamed(photos, lambda name: f"{their_start}{name[len(our_start) : len(name) - len(our_end)]}{their_end}")
     words = (
         f"by name, the photos' with {_quoted(our_start, our_end)}, the masks' with {_quoted(their_start, their_end)}"
     )
-    return [(files, words)]
+    return [(names, words)]
 
 
 def _common(names: Sequence[str]) -> tuple[str, str]:
@@ -179,21 +163,13 @@ def _common(names: Sequence[str]) -> tuple[str, str]:
 
 def _beginning(names: Sequence[str]) -> str:
     """What all names start with, without digits at its end."""
-    first, last = min(names), max(names)
-    same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    return re.sub(r"\d+$", "", first[:same])
+    return re.sub(r"\d+$", "", posixpath.commonprefix(names))
 
 
-def _lookup(names: Sequence[str], theirs: Sequence[str]) -> list[list[int]]:
-    """Of each name the places where it stands among theirs; none of an empty name."""
-    places: dict[str, list[int]] = {}
-    for index, name in enumerate(theirs):
-        places.setdefault(name, []).append(index)
-    return [places.get(name, []) if name else [] for name in names]
-
-
-def _has(name: str, start: str, end: str) -> bool:
-    return len(name) > len(start) + len(end) and name.startswith(start) and name.endswith(end)
+def _inside(name: str, start: str, end: str) -> str:
+    """What a name has between a beginning and an end, '' if it has not both."""
+    fits = len(name) > len(start) + len(end) and name.startswith(start) and name.endswith(end)
+    return name[len(start) : len(name) - len(end)] if fits else ""
 
 
 def _quoted(start: str, end: str) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from surface_sos_ns.capture.images import read_image, resized
+from surface_sos_ns.capture.points import first_fitting_points
 from surface_sos_ns.masks.provider import Photos
-from surface_sos_ns.plugin.datamanager import views_from_cameras
-from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParser, SurfaceSOSDataParserConfig
+from surface_sos_ns.plugin.cameras import views_from_cameras
+from surface_sos_ns.plugin.dataparser import ObjectHint, SurfaceSOSDataParser, SurfaceSOSDataParserConfig
+from surface_sos_ns.utils.image_io import read_image, resized
 
-__all__ = ["LONGEST_SIDE", "Scene", "find_scene", "read_scene"]
+__all__ = ["LONGEST_SIDE", "Scene", "read_scene"]
 
 LONGEST_SIDE = 800
 """Photos are shrunk to this many pixels: as those that training finds the object in."""
@@ -40,26 +40,6 @@ class _Parser(SurfaceSOSDataParser):
     def _report(self, *about: object) -> None:
         """Says nothing."""
 
-    def scene_file(self) -> Path:
-        """The json file of the capture."""
-        return self.source()[0]
-
-    def photo(self, file_path: str) -> Path:
-        """The photo that a frame names, as the parser's outputs have it."""
-        return self._get_fname(Path(file_path), self.source()[1])
-
-
-def find_scene(data: Path) -> Path:
-    """The json file of a capture.
-
-    Args:
-        data: the capture's folder, or its json file.
-
-    Raises:
-        CaptureError: there is none.
-    """
-    return _Parser(SurfaceSOSDataParserConfig(data=data)).scene_file()
-
 
 def read_scene(
     data: Path, object_point: tuple[float, float, float] | None = None, object_radius: float | None = None
@@ -85,27 +65,28 @@ def read_scene(
     )
     parser = _Parser(config)
     outputs = parser.get_dataparser_outputs("train")
-    source = parser.scene_file()
-    file_paths = [str(frame["file_path"]) for frame in json.loads(source.read_text(encoding="utf-8"))["frames"]]
-    # nerfstudio sorts the photos by name.
+    capture = parser.capture
+    # The outputs are sorted by name, as nerfstudio has photos.
+    files = [capture.folder / path for path in parser.files.photos]
     place = {path: index for index, path in enumerate(outputs.image_filenames)}
-    order = np.array([place[parser.photo(file_path)] for file_path in file_paths])
-    files = [outputs.image_filenames[index] for index in order]
+    order = np.array([place[path] for path in files])
     full = views_from_cameras(outputs.cameras).subset(order)
     views = full.scaled(min(1.0, LONGEST_SIDE / int(max(full.width.max(), full.height.max()))))
     images = [
-        resized(read_image(path), int(width), int(height))
+        resized(read_image(path, (int(width), int(height))), int(width), int(height))
         for path, width, height in zip(files, views.width, views.height, strict=True)
     ]
-    points: PointsSource | None = outputs.metadata["points_source"]
+    points, remarks = first_fitting_points(outputs.metadata["points_files"], full, capture.file_paths)
+    for remark in remarks:
+        print(f"Warning: {remark}")
     hint: ObjectHint | None = outputs.metadata["object_hint"]
     photos = Photos(
         files=files,
         images=images,
         views=views,
-        sizes=[(int(width), int(height)) for width, height in zip(full.width, full.height, strict=True)],
-        points=None if points is None else points.load(full, [path.name for path in files]),
+        sizes=full.sizes(),
+        points=points,
         near=None if hint is None or hint.point is None else np.array(hint.point),
         radius=None if hint is None else hint.radius,
     )
-    return Scene(source, file_paths, photos)
+    return Scene(capture.source, capture.file_paths, photos)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image
 
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 
@@ -73,12 +72,12 @@ class Rembg(MaskProvider):
         return CoarseMasks(masks, confidence, [f"nothing found in {', '.join(missing)}"] if missing else [])
 
     def _run(self, image: np.ndarray, folder: Path, photo: Path) -> np.ndarray | None:
-        from surface_sos_ns.capture.checks import CaptureError
-        from surface_sos_ns.capture.images import read_mask
+        from surface_sos_ns.capture.mask_files import read_mask
+        from surface_sos_ns.utils.image_io import ImageError, read_picture, write_image
 
         source, target = folder / "photo.png", folder / "mask.png"
         target.unlink(missing_ok=True)  # of the photo before
-        Image.fromarray(image).save(source)
+        write_image(source, image)
         command = [word.replace("{input}", str(source)).replace("{output}", str(target)) for word in self.words]
         try:
             ended = subprocess.run(
@@ -95,12 +94,11 @@ class Rembg(MaskProvider):
         if not target.is_file():
             raise MaskError(f"{self.words[0]} wrote no {{output}} for {photo}; expected a PNG there.{last}")
         try:
-            with Image.open(target) as cutout:
-                # Nothing is cut out: read_mask would take such a picture's brightness.
-                if "A" in cutout.getbands() and len(set(cutout.getchannel("A").getextrema())) == 1:
-                    return None
+            opacity = read_picture(target).alpha
+            if opacity is not None and opacity.min() == opacity.max():  # nothing was cut out, or all of it
+                return None
             mask = read_mask(target)
-        except (CaptureError, OSError) as error:
+        except ImageError as error:
             raise MaskError(f"What {self.words[0]} wrote for {photo} is no picture ({error}).{last}") from error
         height, width = image.shape[:2]
         if abs(mask.shape[1] * height - mask.shape[0] * width) > 0.02 * mask.shape[0] * width + mask.shape[1]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from surface_sos_ns.masks.provider import Photos
 from surface_sos_ns.masks.vote import Vote, fitted
+from surface_sos_ns.utils.text import ascii_only
 
 __all__ = ["mask_sheet", "with_mask"]
 
@@ -64,8 +65,8 @@ def mask_sheet(
     across, down = 2 * width + 2 * GAP, height + CAPTION + GAP
     columns = min(COLUMNS, len(views))
     sheet = np.full((GAP + down * -(-len(views) // columns), GAP + across * columns, 3), PAPER, np.uint8)
-    for place, view in enumerate(views):
-        row, column = divmod(place, columns)
+    for cell, view in enumerate(views):
+        row, column = divmod(cell, columns)
         x, y = GAP + column * across, GAP + row * down
         photo, mask = photos.images[view], small[view]
         shape = photo.shape
@@ -85,7 +86,8 @@ def mask_sheet(
             words = f"{words}: {voted.agreement[view]:.2f}"
             if view in voted.disagreeing:
                 words, colour = (f"{words}, replaced", INK) if replaced else (f"{words} disagrees", WRONG)
-        cv2.putText(sheet, words, (x, y + height + CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1, cv2.LINE_AA)
+        place, font = (x, y + height + CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(sheet, ascii_only(words), place, font, 0.4, colour, 1, cv2.LINE_AA)
     return sheet
 
 

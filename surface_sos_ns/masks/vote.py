@@ -9,9 +9,9 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull
-from surface_sos_ns.capture.images import resized
 from surface_sos_ns.capture.object_prior import build_object_prior
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
+from surface_sos_ns.utils.image_io import resized
 
 __all__ = ["DISAGREES", "Vote", "fitted", "vote", "voted_masks"]
 

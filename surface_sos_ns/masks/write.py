@@ -6,20 +6,19 @@ import json
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from surface_sos_ns.capture.images import resized
+from surface_sos_ns.capture.names import mask_names
 from surface_sos_ns.masks.provider import MaskError
 from surface_sos_ns.utils.files import leftovers, remove_leftovers, scratch, write_json, write_text, writing
+from surface_sos_ns.utils.image_io import resized, write_image
 
-__all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "finish_interrupted", "mask_names", "write_masks"]
+__all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "finish_interrupted", "write_masks"]
 
 FOLDER = "coarse_masks"
 """Folder of the masks, in the capture's folder."""
@@ -71,26 +70,6 @@ def check_free(source: Path, overwrite: bool) -> None:
         )
 
 
-def mask_names(file_paths: Sequence[str]) -> list[str]:
-    """Of each photo the mask's path in the folder of masks: subfolders stay, the photos' own first folder goes.
-
-    Photos that differ only by their suffix keep it: `a.jpg` and `a.png` have `a.jpg.png` and `a.png.png`.
-
-    Args:
-        file_paths: as in `transforms.json`.
-    """
-    paths = [PurePosixPath(Path(path).as_posix()) for path in file_paths]
-    inside = [not path.is_absolute() and ".." not in path.parts for path in paths]
-    first = {path.parts[0] for path in paths if len(path.parts) > 1}
-    if all(inside) and len(first) == 1 and all(len(path.parts) > 1 for path in paths):
-        paths = [PurePosixPath(*path.parts[1:]) for path in paths]
-    elif not all(inside):
-        common = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
-        paths = [PurePosixPath(Path(os.path.relpath(os.path.abspath(path), common)).as_posix()) for path in paths]
-    stems = Counter(path.with_suffix("") for path in paths)
-    return [f"{path if stems[path.with_suffix('')] > 1 else path.with_suffix('')}.png" for path in paths]
-
-
 def write_masks(
     source: Path,
     file_paths: Sequence[str],
@@ -125,7 +104,7 @@ def write_masks(
     meta = json.loads(before)
     if [frame["file_path"] for frame in meta["frames"]] != list(file_paths):
         raise MaskError(f"{source} has changed since the photos were read. Run the command again.")
-    names = mask_names(file_paths)
+    names = mask_names(file_paths, str(folder))
     replaces = bool(_there(folder)) or any(KEY in frame for frame in meta["frames"])
     kept = None
     with scratch(folder) as part, writing(folder):
@@ -137,7 +116,7 @@ def write_masks(
         (part / FOLDER).mkdir(parents=True, exist_ok=True)
         write_text(part / FOLDER / ABOUT, json.dumps(about, indent=1) + "\n")
         if sheet is not None:
-            _write_picture(part / SHEET, sheet[..., ::-1])
+            write_image(part / SHEET, sheet)
         moves: list[tuple[str, str]] = []
         if replaces:
             kept = _unused(folder)
@@ -200,13 +179,7 @@ def _unused(folder: Path) -> Path:
 def _write_mask(path: Path, mask: np.ndarray, width: int, height: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     grey = np.rint(np.clip(resized(np.asarray(mask, np.float32), width, height), 0, 1) * 255).astype(np.uint8)
-    _write_picture(path, grey)
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes a picture, BGR or grey."""
-    if not cv2.imwrite(str(path), picture):
-        raise OSError(f"{path} could not be written; is the disk full?")
+    write_image(path, grey)
 
 
 def _read(source: Path) -> dict[str, Any]:
@@ -218,4 +191,6 @@ def _as_before(meta: dict[str, Any], before: str) -> str:
     indent = re.match(r"\s*[{\[]\r?\n( +|\t+)", before)
     spaces = indent.group(1) if indent else None
     end = "\n" if before.endswith("\n") else ""
-    return json.dumps(meta, indent=spaces, ensure_ascii=False) + end
+    text = json.dumps(meta, indent=spaces, ensure_ascii=False) + end
+    # A name's bytes that are not UTF-8 are escaped (\udce9), which JSON reads as the same name.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

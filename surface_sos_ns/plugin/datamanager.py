@@ -9,24 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
 from nerfstudio.data.pixel_samplers import PixelSampler, PixelSamplerConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from nerfstudio.model_components.ray_generators import RayGenerator
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from surface_sos_ns.capture.images import resized
-from surface_sos_ns.plugin.dataparser import ObjectHint, PointsSource, SurfaceSOSDataParserConfig
+from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.plugin.cameras import views_from_cameras
+from surface_sos_ns.plugin.console import say, warn
+from surface_sos_ns.plugin.dataparser import ObjectHint, SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_text
+from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
     from surface_sos_ns.capture.object_prior import ObjectPrior
     from surface_sos_ns.capture.points import SparsePoints
+    from surface_sos_ns.capture.transforms import Transforms
     from surface_sos_ns.capture.views import Views
 
 __all__ = [
@@ -34,12 +37,15 @@ __all__ = [
     "SurfaceSOSDataManager",
     "SurfaceSOSDataManagerConfig",
     "TabulatedRays",
-    "views_from_cameras",
 ]
 
 PRIOR_FILE = "object_prior.npz"
 PRIOR_VERSION = 5
 """Raised when the object prior of the same photos would come out differently."""
+
+NO_AGREEMENT, LITTLE_AGREEMENT = 0.35, 0.6
+"""IoU of given masks with their hull under which they cannot belong to these poses, and under which it is doubtful."""
+CHECK_OFF = "--pipeline.datamanager.check-poses False"
 
 
 @dataclass
@@ -61,31 +67,8 @@ class SurfaceSOSDataManagerConfig(VanillaDataManagerConfig):
     """Longer side, in pixels, of the photos from which the object is found before training."""
     cache_on_gpu_mib: int = 4096
     """Photos are kept in the GPU's memory when all of them together take at most this much."""
-
-
-def views_from_cameras(cameras: Cameras) -> Views:
-    """nerfstudio's cameras as plain arrays, world frame.
-
-    Raises:
-        UserError: a camera is neither a perspective nor a fisheye one.
-    """
-    from surface_sos_ns.capture.views import Views
-
-    kinds = cameras.camera_type.flatten().cpu().numpy()
-    if not np.isin(kinds, (CameraType.PERSPECTIVE.value, CameraType.FISHEYE.value)).all():
-        raise UserError(
-            "Only perspective and fisheye cameras can be used; cut panoramas into perspective photos first."
-        )
-    arrays = {
-        name: getattr(cameras, name).flatten().cpu().numpy() for name in ("fx", "fy", "cx", "cy", "width", "height")
-    }
-    distortion = cameras.distortion_params
-    return Views(
-        camera_to_world=cameras.camera_to_worlds.cpu().double().numpy(),
-        distortion=np.zeros((len(kinds), 6)) if distortion is None else distortion.cpu().double().numpy(),
-        fisheye=kinds == CameraType.FISHEYE.value,
-        **arrays,
-    )
+    check_poses: bool = True
+    """Stop where features of the photos say that the poses are meant otherwise, or where masks and poses do not fit."""
 
 
 class OutlineSampler(PixelSampler):
@@ -270,7 +253,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
             What training starts from, world frame.
 
         Raises:
-            CaptureError: a photo, a mask or the sparse points cannot be read.
+            ImageError: a photo or a mask cannot be read.
             UserError: nothing can be found; the message says what to do.
         """
         if self.object_prior is not None:
@@ -299,9 +282,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         )
 
     def _load(self, dataset: SurfaceSOSDataset) -> PixelCache:
-        metadata = dataset.cameras.metadata or {}
-        radius = metadata.get("fisheye_crop_radius")
-        cache = PixelCache.load(dataset, None if radius is None else float(torch.as_tensor(radius).flatten()[0]))
+        cache = PixelCache.load(dataset)
         device = torch.device(self.device)
         if (
             device.type == "cpu"
@@ -313,7 +294,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
     def _find_object(self, views: Views, cache_dir: Path | None) -> ObjectPrior:
         from surface_sos_ns.capture.object_prior import GIVEN, LOW_CONFIDENCE, build_object_prior
-        from surface_sos_ns.capture.points import triangulate_points
+        from surface_sos_ns.capture.points import first_fitting_points, triangulate_points
 
         metadata = self.train_dataset.metadata
         cache = self.train_cache
@@ -323,27 +304,77 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         images = [resized(cache.image(view), *size) for view, size in enumerate(sizes)]
         given = [cache.mask(view) for view in range(len(cache))]
         masks = [None if mask is None else resized(mask, *size) for mask, size in zip(given, sizes, strict=True)]
-        source: PointsSource | None = metadata.get("points_source")
-        names = [path.name for path in self.train_dataset.image_filenames]
-        points = None if source is None else source.load(views, names)
+        points, remarks = first_fitting_points(metadata["points_files"], views, metadata["file_paths"])
+        for remark in remarks:
+            warn(remark)
         hint: ObjectHint = metadata.get("object_hint") or ObjectHint(None, None)
         point = None if hint.point is None else np.array(hint.point)
         shown = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
+        if self.config.check_poses:
+            self._check_poses(images)
         points_cache = None if cache_dir is None else Path(cache_dir) / "sparse_points.npz"
         if points is None:
-            points = triangulate_points(images, small, points_cache, progress=_say)
+            points = triangulate_points(images, small, points_cache, progress=say)
         origin = GIVEN
         if not shown:
             masks, origin = self._first_masks(images, small, points, point, hint.radius)
         prior = build_object_prior(
-            small, masks, points, object_point=point, object_radius=hint.radius, source=origin, progress=_say
+            small, masks, points, object_point=point, object_radius=hint.radius, source=origin, progress=say
         )
-        if not shown and prior.confidence < LOW_CONFIDENCE:
-            _say(
+        if shown:
+            self._check_masks(prior)
+        elif prior.confidence < LOW_CONFIDENCE:
+            say(
                 f"the object is uncertain (masks and vote agree at IoU {prior.confidence:.2f} only): "
                 "please give coarse masks, or name a point on the object"
             )
         return prior
+
+    def _check_poses(self, images: list[np.ndarray]) -> None:
+        """Holds the poses, as they stand in transforms.json, against the features of the training photos.
+
+        Raises:
+            CaptureError: another reading of the file explains them.
+        """
+        from surface_sos_ns.capture.pose_check import CAUSES, pose_fit
+
+        capture: Transforms = self.dataparser.capture  # type: ignore[attr-defined]
+        source, place = capture.source, {path: index for index, path in enumerate(capture.file_paths)}
+        fit = pose_fit(
+            images, capture.views.subset([place[path] for path in self.train_dataset.metadata["file_paths"]])
+        )
+        if fit is not None and fit.reading is not None:
+            raise CaptureError(
+                f"{source}: photos and poses do not fit. Of {fit.matches} features matched between photos "
+                f"{fit.given:.0%} lie where the poses say, and {fit.best:.0%} would if this is so: {fit.reading}. "
+                f"To go on with the file as it is: {CHECK_OFF}."
+            )
+        if fit is not None and fit.doubtful:
+            warn(
+                f"{source}: photos and poses hardly fit: of {fit.matches} features matched between photos "
+                f"{fit.given:.0%} lie where the poses say. Likely causes, in this order: {CAUSES}."
+            )
+
+    def _check_masks(self, prior: ObjectPrior) -> None:
+        """Whether the capture's masks and poses fit.
+
+        Raises:
+            CaptureError: they do not at all.
+        """
+        from surface_sos_ns.capture.pose_check import CAUSES
+
+        words = (
+            f"masks and poses {{}}: projected into the photos, what the masks say together agrees with them at IoU "
+            f"{prior.confidence:.2f} (good masks: 0.8 or more). Likely causes, in this order: {CAUSES}."
+        )
+        if self.config.check_poses and prior.confidence < NO_AGREEMENT:
+            raise CaptureError(
+                f"{self.dataparser.capture.source}: {words.format('do not fit')} "  # type: ignore[attr-defined]
+                f"To go on all the same: {CHECK_OFF}; without these masks: "
+                "--pipeline.datamanager.dataparser.coarse-masks none."
+            )
+        if prior.confidence < LITTLE_AGREEMENT:
+            warn(words.format("hardly fit") + " Masks that are very noisy look like this, too; training repairs those.")
 
     def _first_masks(
         self,
@@ -359,13 +390,13 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
         sizes = [(int(width), int(height)) for width, height in zip(views.width, views.height, strict=True)]
         photos = Photos(self.train_dataset.image_filenames, images, views, sizes, points, near, radius)
-        _say("no masks: looking for the object (surface-sos masks --features descriptor)")
+        say("no masks: looking for the object (surface-sos masks --features descriptor)")
         # The descriptor: the start of a training must not depend on what can be downloaded.
         provider = Auto(features="descriptor")
         provider.check()
-        found = provider.masks(photos, _say)
+        found = provider.masks(photos, say)
         for remark in found.remarks:
-            _say(f"no masks: {remark}")
+            say(f"no masks: {remark}")
         return list(found.masks), f"masks by {provider.chosen.name}"
 
     def _band(self, prior: ObjectPrior, views: Views) -> Tensor:
@@ -403,17 +434,11 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         for name in sorted(vars(views)):
             # Poses come from a matrix decomposition, whose last bits differ between machines.
             digest.update(np.round(np.asarray(getattr(views, name), dtype=np.float64), 4).tobytes())
-        source: PointsSource | None = self.train_dataset.metadata.get("points_source")
-        if source is not None:
-            files = [source.path] if not source.is_colmap else sorted(source.path.glob("points3D.*"))
-            for file in files:
+        for points in self.train_dataset.metadata["points_files"]:
+            for file in points.contents:
                 digest.update(file.read_bytes())
         digest.update(repr(self.train_dataset.metadata.get("object_hint")).encode())
         return digest.hexdigest()
-
-
-def _say(words: str) -> None:
-    CONSOLE.print(words, soft_wrap=True, highlight=False, markup=False)
 
 
 def _mark(path: Path) -> Path:
@@ -430,7 +455,7 @@ def _kept(path: Path, fingerprint: str) -> ObjectPrior | None:
     try:
         return ObjectPrior.load(path)
     except (OSError, ValueError) as error:
-        CONSOLE.print(f"Warning: {error}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+        warn(str(error))
         return None
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from nerfstudio.data.datasets.base_dataset import InputDataset
-from nerfstudio.data.utils.data_utils import get_image_mask_tensor_from_path
 from torch import Tensor
 
-from surface_sos_ns.capture.images import read_image, read_mask, resized
+from surface_sos_ns.capture.checks import CaptureError, pixel_grid
+from surface_sos_ns.capture.mask_files import read_mask
+from surface_sos_ns.plugin.cameras import has_good_ray, views_from_cameras
+from surface_sos_ns.utils.image_io import read_image, resized
+
+if TYPE_CHECKING:
+    from surface_sos_ns.capture.views import Views
 
 __all__ = ["PixelCache", "SurfaceSOSDataset"]
 
@@ -34,18 +41,58 @@ class SurfaceSOSDataset(InputDataset):
 
     def get_numpy_image(self, image_idx: int) -> np.ndarray:
         """(H, W, 3) uint8, at the camera's size."""
-        return resized(read_image(self.image_filenames[image_idx]), *self.size(image_idx))
+        return self._photo(self.image_filenames[image_idx], image_idx)
 
     def get_coarse_mask(self, image_idx: int) -> np.ndarray | None:
         """(H, W) float32 0..1, or None for a view without a coarse mask."""
         return self._read("coarse_mask_filenames", image_idx)
 
     def get_valid_mask(self, image_idx: int) -> np.ndarray | None:
-        """(H, W) bool, nerfstudio's mask of valid pixels; None where all are."""
-        if self._dataparser_outputs.mask_filenames is None:
+        """(H, W) bool, nerfstudio's mask of valid pixels, from one half on; None where all are."""
+        names = self._dataparser_outputs.mask_filenames
+        if names is None:
             return None
-        mask = get_image_mask_tensor_from_path(self._dataparser_outputs.mask_filenames[image_idx])[..., 0].numpy()
-        return resized(mask.astype(np.float32), *self.size(image_idx)) > 0.5
+        valid = read_mask(names[image_idx], self.size(image_idx)) >= 0.5
+        return resized(valid.astype(np.float32), *self.size(image_idx)) > 0.5
+
+    def get_drawable(self, image_idx: int) -> np.ndarray | None:
+        """(H, W) bool: the pixels that rays may be drawn from; None where all are.
+
+        They are valid, within the circle of a fisheye photo, and the lens looks somewhere there.
+        """
+        parts = [self.get_valid_mask(image_idx), self._fisheye_circle(image_idx), self._with_ray(image_idx)]
+        known = [part for part in parts if part is not None]
+        return np.logical_and.reduce(known) if known else None
+
+    def _fisheye_circle(self, image_idx: int) -> np.ndarray | None:
+        """(H, W) bool: what of a fisheye photo lies within the capture's fisheye_crop_radius."""
+        radius = (self.cameras.metadata or {}).get("fisheye_crop_radius")
+        if radius is None or not self._views.fisheye[image_idx]:
+            return None
+        width, height = self.size(image_idx)
+        down, across = np.ogrid[:height, :width]
+        return np.hypot(across - width // 2, down - height // 2) <= radius
+
+    def _with_ray(self, image_idx: int) -> np.ndarray | None:
+        """(H, W) bool: the pixels that there is a right direction for, see `has_good_ray`; None where it is all."""
+        views, (width, height) = self._views, self.size(image_idx)
+        lens = (views.fx, views.fy, views.cx, views.cy, views.distortion, views.fisheye)
+        key = (width, height, *(value[image_idx].tobytes() for value in lens))
+        if key not in self._lenses:
+            good = has_good_ray(self.cameras, image_idx, pixel_grid(width, height))
+            if not good.all():  # which is rare, so the whole picture is looked at in this case alone
+                good = has_good_ray(self.cameras, image_idx, pixel_grid(width, height, None))
+            self._lenses[key] = None if good.all() else good.reshape(height, width)
+        return self._lenses[key]
+
+    @functools.cached_property
+    def _views(self) -> Views:
+        return views_from_cameras(self.cameras)
+
+    @functools.cached_property
+    def _lenses(self) -> dict[tuple, np.ndarray | None]:
+        """What `_with_ray` found, by lens."""
+        return {}
 
     def get_data(self, image_idx: int, image_type: Literal["uint8", "float32"] = "float32") -> dict:
         """The item of a view: nerfstudio's ``image_idx``, ``image`` and ``mask`` (valid pixels), and ours."""
@@ -79,15 +126,21 @@ class SurfaceSOSDataset(InputDataset):
             item["gt_mask"] = torch.from_numpy(truth)[..., None]
         plates = self.metadata.get("clean_plate_filenames")
         if plates is not None and plates[index] is not None:
-            plate = resized(read_image(plates[index]), *self.size(index))
+            plate = self._photo(plates[index], index)
             item["clean_plate"] = torch.from_numpy(plate.astype(np.float32) / 255)
         return item
+
+    def _photo(self, path: Path, image_idx: int) -> np.ndarray:
+        """(H, W, 3) uint8 of a photo or a clean plate, at the camera's size."""
+        size = self.size(image_idx)
+        return resized(read_image(path, size), *size)
 
     def _read(self, key: str, image_idx: int) -> np.ndarray | None:
         names = self.metadata.get(key)
         if names is None or names[image_idx] is None:
             return None
-        return resized(read_mask(names[image_idx]), *self.size(image_idx))
+        size = self.size(image_idx)
+        return resized(read_mask(names[image_idx], size), *size)
 
 
 @dataclass
@@ -114,15 +167,14 @@ class PixelCache:
     valid: Tensor | None
 
     @staticmethod
-    def load(dataset: SurfaceSOSDataset, crop_radius: float | None = None) -> PixelCache:
+    def load(dataset: SurfaceSOSDataset) -> PixelCache:
         """Read all views of ``dataset``.
 
         Args:
             dataset: the views.
-            crop_radius: pixels of a fisheye image further than this from its centre are not valid.
 
         Raises:
-            CaptureError: a file cannot be decoded.
+            ImageError: a file cannot be decoded.
         """
         count = len(dataset)
         sizes = np.array([dataset.size(index) for index in range(count)], dtype=np.int64).reshape(count, 2)
@@ -130,25 +182,28 @@ class PixelCache:
         images = np.empty((starts[-1], 3), dtype=np.uint8)
         masks = np.zeros(starts[-1], dtype=np.uint8) if dataset.metadata.get("coarse_mask_filenames") else None
         weights = np.zeros(count, dtype=np.float32)
-        restricted = crop_radius is not None or dataset._dataparser_outputs.mask_filenames is not None
-        valid = np.ones(starts[-1] if restricted else 0, dtype=bool)
+        valid: np.ndarray | None = None
         for index in range(count):
             here = slice(starts[index], starts[index + 1])
             image = dataset.get_numpy_image(index)
-            shown = dataset.get_valid_mask(index)
+            shown = dataset.get_valid_mask(index) if dataset.mask_color else None
             if shown is not None:
-                if dataset.mask_color:
-                    image = np.where(shown[..., None], image, np.uint8(np.rint(np.array(dataset.mask_color) * 255)))
-                valid[here] = shown.ravel()
-            if crop_radius is not None:
-                width, height = sizes[index]
-                down, across = np.ogrid[:height, :width]
-                valid[here] &= (np.hypot(across - width // 2, down - height // 2) <= crop_radius).ravel()
+                image = np.where(shown[..., None], image, np.uint8(np.rint(np.array(dataset.mask_color) * 255)))
+            drawable = dataset.get_drawable(index)
+            if drawable is not None:
+                valid = np.ones(starts[-1], dtype=bool) if valid is None else valid
+                valid[here] = drawable.ravel()
             images[here] = image.reshape(-1, 3)
             mask = dataset.get_coarse_mask(index)
             if mask is not None and masks is not None:
                 masks[here] = np.rint(mask * 255).astype(np.uint8).ravel()
                 weights[index] = 1
+        if valid is not None and not valid.any():
+            raise CaptureError(
+                f"No pixel of the {count} photos may be used: the masks under mask_path are black, or "
+                "fisheye_crop_radius is too small. White means valid there; masks of the object belong under "
+                "coarse_mask_path."
+            )
         return PixelCache(
             images=torch.from_numpy(images),
             masks=None if masks is None else torch.from_numpy(masks),
@@ -156,7 +211,7 @@ class PixelCache:
             starts=torch.from_numpy(starts),
             widths=torch.from_numpy(sizes[:, 0].copy()),
             heights=torch.from_numpy(sizes[:, 1].copy()),
-            valid=None if valid.all() else torch.from_numpy(np.flatnonzero(valid)),
+            valid=None if valid is None or valid.all() else torch.from_numpy(np.flatnonzero(valid)),
         )
 
     def __len__(self) -> int:

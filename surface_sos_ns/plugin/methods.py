@@ -14,6 +14,7 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig, OptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from surface_sos_ns.known_warnings import silence_known_warnings
+from surface_sos_ns.plugin.compat.markup import print_broken_markup_as_it_is
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
@@ -21,9 +22,13 @@ from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.torch_compat import allow_numpy_scalars
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 from surface_sos_ns.presets import FULL, LITE, PAPER, RATES, TABLE_BETAS
+from surface_sos_ns.utils.text import escape_in_output
+from surface_sos_ns.web.listening import LOOPBACK
 
 allow_numpy_scalars()
 silence_known_warnings()
+escape_in_output()
+print_broken_markup_as_it_is()
 
 
 def _optimiser(group: str) -> OptimizerConfig:
@@ -63,7 +68,8 @@ _full = SurfaceSOSTrainerConfig(
     pipeline=SurfaceSOSPipelineConfig(datamanager=_data, model=_model),
     optimizers=_optimisers(),
     logging=LoggingConfig(steps_per_log=50),
-    viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk),
+    # This machine's own programs alone reach the viewer, where nerfstudio lets everybody in.
+    viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk, websocket_host=LOOPBACK),
     vis="viewer",
 )
 

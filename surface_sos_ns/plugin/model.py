@@ -27,9 +27,9 @@ from torch.nn import Parameter
 from surface_sos_ns.compiled.threads import claim_cores, thread_count
 from surface_sos_ns.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
 from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.look import Cut, Look, cut_open, mask_image, overlay_image
 from surface_sos_ns.plugin.own_masks import OwnMasks
-from surface_sos_ns.plugin.pipeline import say
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.plugin.viewer_controls import ViewerControls
 from surface_sos_ns.plugin.viewing import NEEDS, Need, ViewerDefaults, ViewImages, shown_in

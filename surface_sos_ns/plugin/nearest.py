@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from surface_sos_ns.capture.images import resized
 from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
 from surface_sos_ns.plugin.look import overlay_image
+from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more
     from surface_sos_ns.capture.object_prior import ObjectPrior

@@ -12,23 +12,24 @@ from typing import Any
 import torch
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
 from surface_sos_ns.plugin.compat.errors import show_explanations_alone
 from surface_sos_ns.plugin.compat.moved_runs import run_being_opened
+from surface_sos_ns.plugin.compat.viewer import guard_viewer
+from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.ns_export import fill_unseen_space
 from surface_sos_ns.plugin.run_paths import find_capture
 
-# Paths and commands are for copying: no line breaks of ours in them, and no brackets taken for markup.
-say = functools.partial(CONSOLE.print, markup=False, highlight=False, soft_wrap=True)
-
 
 @dataclass
 class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
-    """nerfstudio's pipeline; loading it for rendering or evaluation passes over broken checkpoints."""
+    """nerfstudio's pipeline; loading it for rendering or evaluation passes over broken checkpoints.
+
+    Every command that opens a run builds this before a viewer, so nerfstudio's viewer is guarded from here.
+    """
 
     _target: type = field(default_factory=lambda: SurfaceSOSPipeline)
     """target class to instantiate"""
@@ -40,6 +41,7 @@ class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
         opened = run_being_opened()
         if opened is not None and isinstance(self.datamanager, SurfaceSOSDataManagerConfig):
             self.datamanager.data = self.datamanager.dataparser.data = find_capture(*opened)
+        guard_viewer()
         return super().setup(**kwargs)
 
 

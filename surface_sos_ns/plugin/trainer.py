@@ -40,13 +40,16 @@ from surface_sos_ns.plugin.checkpoints import (
     restore_random_state,
     save_checkpoint,
 )
+from surface_sos_ns.plugin.command_line import typed
 from surface_sos_ns.plugin.compat.errors import show_explanations_alone
 from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
+from surface_sos_ns.plugin.compat.viewer import why_no_viewer
+from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.own_masks import OWN_MASKS
-from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig, say
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import (
@@ -59,6 +62,7 @@ from surface_sos_ns.utils.files import (
     written_whole,
 )
 from surface_sos_ns.utils.signals import leaving_on, stopped_by
+from surface_sos_ns.utils.text import printable
 
 AVERAGE_EVERY = 5
 """Steps between two weights that are averaged: neighbours are nearly alike, and each takes a pass over all tables."""
@@ -93,9 +97,11 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         absolute, so that commands find the capture and the run from any folder.
 
         Raises:
-            UserError: the run's folder holds another run, is being written to by another process, or cannot be written.
+            UserError: the run's folder holds another run, is being written to by another process, or cannot be written
+                (by TensorBoard, where that is asked for).
         """
         show_explanations_alone()
+        self._check_name_for_tensorboard()
         self._refuse_another_run()
         self.take_folder()
         self.settle_total_steps()
@@ -106,8 +112,15 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         self.settle_device()
 
     def setup(self, **kwargs: Any) -> SurfaceSOSTrainer:
-        """Build the trainer (arguments as nerfstudio gives them)."""
+        """Build the trainer (arguments as nerfstudio gives them).
+
+        Raises:
+            UserError: the viewer that is asked for cannot be.
+        """
         show_explanations_alone()
+        why_not = why_no_viewer(self.vis, self.viewer)
+        if why_not is not None:
+            raise UserError(why_not)
         self.settle_total_steps()
         self.settle_times()
         self.settle_device()
@@ -166,15 +179,22 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         self.pipeline = dataclasses.replace(self.pipeline, model=model)
         self.optimizers = {name: _with_total_steps(group, total) for name, group in self.optimizers.items()}
 
+    def _check_name_for_tensorboard(self) -> None:
+        folder = str(self.get_base_dir().absolute())
+        if "tensorboard" in self.vis and printable(folder) != folder:
+            raise UserError(
+                f"TensorBoard cannot write to {folder}: the name is not UTF-8. Name the run with --experiment-name, or "
+                "choose another --output-dir or --vis."
+            )
+
     def _asks_for_a_total(self) -> bool:
         """Whether max_num_iterations was set by the user or the caller, rather than by the method's preset."""
         # Imported here: that module loads every registered method, this one among them.
         from nerfstudio.configs.method_configs import all_methods
 
-        options = (argument.split("=")[0].replace("_", "-") for argument in sys.argv[1:])
         preset = all_methods.get(self.method_name or "")
         is_default = isinstance(preset, TrainerConfig) and preset.max_num_iterations == self.max_num_iterations
-        return not is_default or "--max-num-iterations" in options
+        return not is_default or typed("--max-num-iterations")
 
 
 class SurfaceSOSTrainer(Trainer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,14 +19,15 @@ from nerfstudio.viewer.viewer_elements import (
     ViewerSlider,
 )
 
-from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.encoding import colour_picture, cutout_picture, mask_picture, matte_picture, write_new
 from surface_sos_ns.metrics import THRESHOLD
 from surface_sos_ns.pictures import embedded
+from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.look import Facing, Look, Show, Slice
 from surface_sos_ns.plugin.nearest import coarse_mask, kept_prior, mask_over_photo, nearest_view
-from surface_sos_ns.plugin.pipeline import say
+from surface_sos_ns.utils.image_io import ImageError
+from surface_sos_ns.utils.text import as_code
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
     from surface_sos_ns.plugin.model import SurfaceSOSModel
 
 SLICES: dict[str, Facing | None] = {"off": None, "facing you": "camera", "x": "x", "y": "y", "z": "z"}
-LARGEST = 4096  # pixels, height of an exported picture
+LARGEST = 4096  # pixels, longer side of an exported picture
+SMALLEST = 16  # the same
 SPHERE = "/object_sphere"
 SPHERE_COLOUR = (255, 190, 60)
 
@@ -52,8 +55,19 @@ def sphere_options(centre: np.ndarray, radius: float, capture_to_world: np.ndarr
     point = from_world[:3, :3] @ centre + from_world[:3, 3]
     length = radius * np.cbrt(np.linalg.det(from_world[:3, :3]))
     parser = "--pipeline.datamanager.dataparser"
-    coordinates = " ".join(f"{value:.5g}" for value in point)
+    step = 10.0 ** (np.floor(np.log10(length)) - 4)  # as exact as the radius is, however far away the origin is
+    coordinates = " ".join(f"{round(value / step) * step:.14g}" for value in point)
     return f"{parser}.object-point {coordinates} {parser}.object-radius {length:.5g}"
+
+
+def picture_size(height: float, aspect: float) -> tuple[int, int]:
+    """Height and width in pixels of a picture of a window, as high as asked for if neither gets too large.
+
+    Args:
+        aspect: of the window, width over height.
+    """
+    height = min(max(round(height), SMALLEST), LARGEST, LARGEST / aspect)
+    return max(1, round(height)), max(1, round(height * aspect))
 
 
 class ViewerControls(ViewerControl):
@@ -240,7 +254,7 @@ class ViewerControls(ViewerControl):
             hint="The training photo that was taken from nearest to where you are, with its coarse mask tinted",
         )
         self._install(self.nearest)
-        self.nearest_picture: GuiMarkdownHandle = self.viser_server.gui.add_markdown("", image_root=Path("/"))
+        self.nearest_picture: GuiMarkdownHandle = self.viser_server.gui.add_markdown("", image_root=Path(os.devnull))
 
     def _follow(self, client: ClientHandle) -> None:
         """Keep up with a browser's camera; of several, with the one that moved last."""
@@ -273,13 +287,13 @@ class ViewerControls(ViewerControl):
 
     def _make_thumbnail(self, index: int) -> str:
         dataset = self._dataset()
-        name = dataset.image_filenames[index].name.replace("`", "'")
+        name = as_code(dataset.image_filenames[index].name)
         try:
             mask = coarse_mask(dataset, self._start(), index)
             picture = mask_over_photo(dataset.get_numpy_image(index), mask)
-        except CaptureError as error:
-            return f"`{str(error).replace('`', chr(39))}`"
-        words = f"`{name}`" if mask is not None else f"`{name}`: no coarse mask"
+        except ImageError as error:
+            return as_code(str(error))
+        words = name if mask is not None else f"{name}: no coarse mask"
         return f"{words}\n\n![{index}]({embedded(picture)})"
 
     def _start(self) -> ObjectPrior | None:
@@ -302,10 +316,10 @@ class ViewerControls(ViewerControl):
         self.export_height = gui.add_number(
             "Height",
             720,
-            min=16,
+            min=SMALLEST,
             max=LARGEST,
             step=1,
-            hint="Of the pictures, in pixels; their width follows from the window's",
+            hint=f"Of the pictures, in pixels; their width follows from the window's. Neither is over {LARGEST}",
         )
         self.export_button = gui.add_button(
             "Write the pictures",
@@ -327,11 +341,11 @@ class ViewerControls(ViewerControl):
         try:
             self.export_button.disabled = self.export_progress.visible = True
             self.export_words.content = ""
-            words = self.export_view(self._camera(client, min(max(int(self.export_height.value), 16), LARGEST)))
+            words = self.export_view(self._camera(client))
         except OSError as error:
             words = f"Nothing more is written: {error}"
-        except RuntimeError as error:  # of torch: too large for the memory
-            words = f"Could not be rendered, try a smaller height: {str(error).splitlines()[0]}"
+        except (RuntimeError, MemoryError) as error:  # the former is torch's; too large for the memory
+            words = f"Could not be rendered, try a smaller height: {error}".splitlines()[0]
         finally:
             self.export_button.disabled = self.export_progress.visible = False
             self._exporting.release()
@@ -339,15 +353,14 @@ class ViewerControls(ViewerControl):
 
     def _say_export(self, words: str) -> None:
         say(words)
-        self.export_words.content = "`" + words.replace("`", "'") + "`"  # as it is: not to be taken for markup
+        self.export_words.content = as_code(words)
 
-    def _camera(self, client: ClientHandle, height: int) -> Cameras:
+    def _camera(self, client: ClientHandle) -> Cameras:
         """One camera (1,) that sees what a browser does."""
         state = self.viewer.get_camera_state(client)
         if not self.viewer.render_tab_state.preview_render and self.viewer.include_time:
             state.time = self.viewer.control_panel.time
-        camera = get_camera(state, height, max(1, round(height * state.aspect)))
-        return camera
+        return get_camera(state, *picture_size(self.export_height.value, state.aspect))
 
     def export_view(self, camera: Cameras) -> str:
         """Write mask, matte, cut-out and clean plate of a camera (1,), world frame, and say where.

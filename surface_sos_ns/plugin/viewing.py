@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from torch import Tensor
 
+from surface_sos_ns.plugin.compat.viewer import guard_viewer
+
 if TYPE_CHECKING:
     from nerfstudio.viewer.control_panel import ControlPanel
     from nerfstudio.viewer.viewer import Viewer
@@ -114,6 +116,7 @@ class ViewerDefaults(ViewerControl):
 
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)
+        guard_viewer()  # done before, but for a viewer that is built around a model by hand
         if viewer.get_model().device.type == "cpu":
             viewer.control_panel._max_res.value = _CPU_VIEWER_RESOLUTION
             viewer.control_panel._layer_depth.value = False

@@ -60,7 +60,7 @@ class Process:
         require_pycolmap()
         source = _look_at(self)
         try:
-            begin(self.output, _settings(self), self.overwrite)
+            begin(self.output, _settings(self, source), self.overwrite)
             names = _bring_images(self, source)
             structure = _find_structure(self, names)
             write_scene(self.output, structure.model)
@@ -77,7 +77,7 @@ def _look_at(command: Process) -> list[Photo] | int:
     Raises:
         ProcessError: for anything that can be seen before any work.
     """
-    from surface_sos_ns.process.photos import FEWEST, list_photos
+    from surface_sos_ns.process.photos import FEWEST, find_photos
     from surface_sos_ns.process.video import count_frames
 
     source, output = command.images.resolve(), command.output.resolve()
@@ -92,26 +92,30 @@ def _look_at(command: Process) -> list[Photo] | int:
     if command.max_image_size < 100:
         raise ProcessError(f"--max-image-size is {command.max_image_size} pixels; expected at least 100.")
     if source.is_dir():
-        return list_photos(command.images)
+        found = find_photos(command.images)
+        for remark in found.remarks:
+            print(remark)
+        return found.photos
     frames = count_frames(command.images)
     if frames < FEWEST:
         raise ProcessError(f"{command.images} has {frames} frames; expected at least {FEWEST}.")
     return frames
 
 
-def _settings(command: Process) -> dict[str, Any]:
+def _settings(command: Process, source: list[Photo] | int) -> dict[str, Any]:
     """What images and features depend on, as JSON gives it back. Matching is not in it: pairs can always be added."""
-    source = command.images.resolve()
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-    sizes = {path.relative_to(source.parent).as_posix(): path.stat().st_size for path in files}
+    files = {} if isinstance(source, int) else {photo.name: photo.source for photo in source}
+    files = files or {command.images.name: command.images}
+    sizes = {name: path.stat().st_size for name, path in files.items()}
     options = {key: asdict(command)[key] for key in ("frames", "camera_model", "camera", "max_image_size")}
-    return {"images": str(source), **options, "files": sizes}
+    return {"images": str(command.images.resolve()), **options, "files": sizes}
 
 
 def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
     """Fills images/ unless that is done already; the photos' names in the order they were taken."""
+    from surface_sos_ns.capture.lookup import visible_files
     from surface_sos_ns.demo.progress import Stage
-    from surface_sos_ns.process.photos import copy_upright, counting
+    from surface_sos_ns.process.photos import copy_upright
     from surface_sos_ns.process.video import extract_frames
     from surface_sos_ns.utils.files import made_whole
 
@@ -124,7 +128,9 @@ def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
             else:
                 with Stage(f"Copying {len(source)} photos", len(source)) as stage:
                     copy_upright(source, partial, stage.advance)
-    return sorted((path.name for path in folder.iterdir()), key=counting)
+    if isinstance(source, int):
+        return sorted(visible_files(folder))
+    return [photo.name for photo in source]
 
 
 def _find_structure(command: Process, names: Sequence[str]) -> Structure:
@@ -185,7 +191,7 @@ def _find_structure(command: Process, names: Sequence[str]) -> Structure:
 
 def _summary(command: Process, structure: Structure) -> str:
     """What came out, what to do about it if that is little, and what comes next."""
-    from surface_sos_ns.capture.checks import listed
+    from surface_sos_ns.capture.names import listed
 
     placed, count = len(structure.placed), len(structure.placed) + len(structure.left_out)
     lines = [

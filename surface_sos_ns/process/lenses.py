@@ -41,9 +41,9 @@ def group_by_camera(paths: Sequence[Path], sharing: Sharing) -> list[list[Path]]
 
 
 def _size_and_lens(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
-    from PIL import Image
+    from surface_sos_ns.utils.image_io import read_exif, read_header
 
-    with Image.open(path) as image:
-        exif = image.getexif()
-        lens = exif.get_ifd(EXIF_FOLDER)
-        return image.size, tuple(str(exif.get(key)) for key in CAMERA) + tuple(str(lens.get(key)) for key in LENS)
+    exif = read_exif(path)
+    lens = exif.get_ifd(EXIF_FOLDER)
+    words = [*(exif.get(key) for key in CAMERA), *(lens.get(key) for key in LENS)]
+    return read_header(path).upright, tuple(str(word) for word in words)

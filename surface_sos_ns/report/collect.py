@@ -17,7 +17,6 @@ import torch
 from nerfstudio.configs.method_configs import all_methods
 
 from surface_sos_ns.api import MeshError, Run, View, read_config
-from surface_sos_ns.capture.images import resized
 from surface_sos_ns.capture.object_prior import ObjectPrior
 from surface_sos_ns.demo.progress import Stage
 from surface_sos_ns.export.cutouts import cutout_of_photo
@@ -30,6 +29,7 @@ from surface_sos_ns.report.command import ReportError
 from surface_sos_ns.report.content import Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
 from surface_sos_ns.report.turntable import Turntable, turntable
+from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -76,7 +76,7 @@ def collect(
 
     Raises:
         ReportError: `metrics` is not what ns-eval wrote about this run.
-        CaptureError: a photo or a mask cannot be read.
+        ImageError: a photo or a mask cannot be read.
     """
     folder = run.config.parent
     trainer = read_config(run.config)

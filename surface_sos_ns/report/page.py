@@ -14,6 +14,7 @@ from surface_sos_ns.pictures import embedded
 from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, Setting, ViewReport
 from surface_sos_ns.report.curves import Curve, curve_svg
 from surface_sos_ns.report.turntable import COLUMNS, Turntable
+from surface_sos_ns.utils.text import printable
 
 __all__ = ["page"]
 
@@ -50,7 +51,7 @@ def page(content: Content) -> str:
 
 
 def _text(words: object) -> str:
-    return html.escape(str(words), quote=True)
+    return html.escape(printable(str(words)), quote=True)
 
 
 def _section(name: str, title: str, inside: str) -> str:

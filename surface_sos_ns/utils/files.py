@@ -55,7 +55,15 @@ _held: dict[Path, int] = {}
 
 
 class WriteError(UserError):
-    """A file or folder cannot be written; the message names it. What was there before is as it was."""
+    """A file or folder cannot be written; the message names it. What was there before is as it was.
+
+    Attributes:
+        errno: the system's number of the reason, as of an OSError; None where it gave none.
+    """
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = number
 
 
 class InUseError(UserError):
@@ -83,7 +91,7 @@ def writing(path: Path) -> Iterator[None]:
                 where = path
             elif found != goal and goal not in found.parents:
                 raise  # another file's error
-        raise WriteError(f"{where} could not be written: {error.strerror or error}.") from error
+        raise WriteError(f"{where} could not be written: {error.strerror or error}.", error.errno) from error
 
 
 @contextmanager
@@ -136,7 +144,7 @@ def made_whole(folder: Path) -> Iterator[Path]:
                 yield temporary
                 os.replace(temporary, folder)
         except WriteError as error:  # files are named by where they would be
-            raise WriteError(str(error).replace(str(temporary), str(folder))) from error
+            raise WriteError(str(error).replace(str(temporary), str(folder)), error.errno) from error
 
 
 @contextmanager
@@ -152,7 +160,7 @@ def scratch(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
     except WriteError as error:  # it means nothing to a reader
-        raise WriteError(str(error).replace(f"{temporary.name}{os.sep}", "")) from error
+        raise WriteError(str(error).replace(f"{temporary.name}{os.sep}", ""), error.errno) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         _release(lock)

@@ -21,6 +21,7 @@ from surface_sos_ns.mesh import MeshError, object_mesh, surface_mesh
 from surface_sos_ns.metrics import THRESHOLD, mask_metrics, mesh_metrics
 from surface_sos_ns.pictures import ViewPictures, contact_sheet, eight_bit, error_map, over_checkerboard, size_within
 from surface_sos_ns.utils.files import write_json
+from surface_sos_ns.utils.image_io import write_image
 
 if TYPE_CHECKING:
     from surface_sos_ns.plugin.evaluation import ScoringViews
@@ -57,7 +58,7 @@ def score_inputs(capture: str, options: list[str], folder: str) -> None:
         folder: where the scores go.
     """
     from surface_sos_ns.capture.hull import project_hull
-    from surface_sos_ns.plugin.datamanager import views_from_cameras
+    from surface_sos_ns.plugin.cameras import views_from_cameras
     from surface_sos_ns.plugin.evaluation import scoring_views, start_of_training, training_config
 
     config: Any = training_config("surface-sos-lite", options).pipeline.datamanager
@@ -108,9 +109,7 @@ def score_run(config: str, capture: str, folder: str) -> None:
             images = {name: outputs[name].cpu().numpy() for name in ("alpha", "foreground", "background")}
             pictures.append(_pictures(rows[-1]["name"], item, images))
     figures: dict[str, Any] = {"views": rows}
-    sheet = contact_sheet(pictures)[..., ::-1]
-    if not cv2.imwrite(str(Path(folder) / SHEET), sheet, [cv2.IMWRITE_JPEG_QUALITY, 92]):
-        raise OSError(f"could not write {Path(folder) / SHEET}")
+    write_image(Path(folder) / SHEET, contact_sheet(pictures), quality=92)
     try:
         mesh = object_mesh(model.scene)
         figures |= _against_true_mesh(mesh, views, Path(capture))

@@ -15,6 +15,7 @@ from surface_sos_ns.capture.convert.conversion import (
     image_size,
     require,
 )
+from surface_sos_ns.capture.names import hidden
 from surface_sos_ns.capture.views import Views
 
 
@@ -24,7 +25,7 @@ class BlendedMvs(Conversion):
 
     def read(self) -> Scene:
         """See `Conversion.read`."""
-        files = sorted((self.source / "cams").glob("*_cam.txt"))
+        files = sorted(path for path in (self.source / "cams").glob("*_cam.txt") if not hidden(path.name))
         require(bool(files), f"{self.source / 'cams'} has no files *_cam.txt; name a scene's folder of BlendedMVS.")
         images = [self.source / "blended_images" / f"{path.stem.removesuffix('_cam')}.jpg" for path in files]
         cameras = [_read_camera(path) for path in files]

@@ -80,18 +80,17 @@ def refuse_existing(folder: Path) -> None:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of a photo.
+    """Width and height of a photo as it is stored: what its camera is for in these data sets.
 
     Raises:
         ConversionError: it is missing or cannot be read.
     """
-    from PIL import Image, UnidentifiedImageError
+    from surface_sos_ns.utils.image_io import ImageError, read_header
 
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, UnidentifiedImageError) as error:
-        raise ConversionError(f"{path} cannot be read as an image ({error}); download the scene again.") from error
+        return read_header(path).stored
+    except ImageError as error:
+        raise ConversionError(f"{error} Or download the scene again.") from error
 
 
 def camera_to_world(rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:

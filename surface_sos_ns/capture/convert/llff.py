@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surface_sos_ns.capture.convert.conversion import Conversion, ConversionError, Scene, image_size, require
+from surface_sos_ns.capture.names import hidden
 from surface_sos_ns.capture.views import Views
 
 
@@ -24,7 +25,8 @@ class Llff(Conversion):
         folder = self.source / name
         there = sorted(path.name for path in self.source.glob("images*") if path.is_dir())
         require(folder.is_dir(), f"{self.source} has no folder {name}; it has {', '.join(there) or 'no photos'}.")
-        images = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        photos = (path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        images = sorted(path for path in photos if not hidden(path.name))
         require(
             len(images) == len(rows),
             f"{self.source / 'poses_bounds.npy'} has {len(rows)} poses, {folder} {len(images)} photos; they belong "

@@ -103,8 +103,9 @@ def _sharpness(path: Path) -> float:
     import cv2
 
     from surface_sos_ns.capture.sharpness import sharpness
+    from surface_sos_ns.utils.image_io import ImageError, read_image
 
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if grey is None:
-        raise ConversionError(f"{path} cannot be read as an image; download the sequence again.")
-    return sharpness(grey)
+    try:
+        return sharpness(cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY))
+    except ImageError as error:
+        raise ConversionError(f"{error} Or download the sequence again.") from error
