@@ -37,6 +37,7 @@ from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSD
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 from surface_sos_ns.plugin.viewing import NEEDS
 from surface_sos_ns.utils.errors import UserError
@@ -309,7 +310,7 @@ def load_run(config: str | Path, data: str | Path | None = None) -> Run:
             "Train it again, or put them there."
         )
     manager = cast("SurfaceSOSDataManagerConfig", trainer.pipeline.datamanager)
-    manager.data = manager.dataparser.data = _capture(path, manager, data)
+    manager.data = manager.dataparser.data = _capture(path, trainer, data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pipeline = trainer.pipeline.setup(device=device, test_mode="test")
     pipeline.eval()
@@ -322,6 +323,7 @@ def load_run(config: str | Path, data: str | Path | None = None) -> Run:
             f"than in training ({str(error).splitlines()[-1].strip()})."
         ) from error
     model = cast("SurfaceSOSModel", pipeline.model)
+    say(f"Loaded {checkpoint}, trained on {manager.data}")
     say(f"{pipeline.device} | {model.describe()}")
     return _with_views(path, checkpoint, model, cast("SurfaceSOSDataManager", pipeline.datamanager))
 
@@ -347,16 +349,15 @@ def read_config(path: Path) -> SurfaceSOSTrainerConfig:
     return trainer
 
 
-def _capture(config: Path, manager: SurfaceSOSDataManagerConfig, data: str | Path | None) -> Path:
+def _capture(config: Path, trainer: SurfaceSOSTrainerConfig, data: str | Path | None) -> Path:
     """Where the run's capture is."""
     if data is not None:
         if not Path(data).exists():
             raise RunError(f"{data} does not exist; expected the folder of the capture that {config} was trained on.")
         return Path(data)
-    known = Path(manager.data or manager.dataparser.data)
+    known = find_capture(config, trainer)
     if not known.exists():
-        why = "was moved" if known.is_absolute() else "was moved, or training ran in another folder"
-        raise RunError(f"The capture {known} of {config} is not there: it {why}. Say where it is: --data FOLDER.")
+        raise RunError(f"The capture {known} of {config} is not there: it was moved. Say where it is: --data FOLDER.")
     return known
 
 

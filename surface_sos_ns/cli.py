@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +22,8 @@ from surface_sos_ns.known_warnings import silence_known_warnings
 from surface_sos_ns.masks.command import Masks
 from surface_sos_ns.process.command import Process
 from surface_sos_ns.report.command import Report
+from surface_sos_ns.utils.errors import DEBUG, explanation
+from surface_sos_ns.utils.signals import leaving_on, stopped_by
 from surface_sos_ns.utils.text import escape_in_output
 
 
@@ -150,7 +155,7 @@ def _quality(settings: Quality) -> None:
 
 
 def _write(settings: ResultFile, result: dict[str, Any]) -> None:
-    from surface_sos_ns.files import write_json
+    from surface_sos_ns.utils.files import write_json
 
     if settings.json is not None:
         write_json(settings.json, result)
@@ -169,25 +174,43 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit status. A user's mistake is a sentence, not a traceback."""
+    """Runs the command line; returns the exit status. See `utils.errors` for which errors are sentences."""
     escape_in_output()
     command = tyro.cli(
         Command,
         args=arguments,
         prog="surface-sos",
-        description="Tools beside ns-train and ns-render.",
+        description=f"Tools beside ns-train and ns-render. With {DEBUG}=1 in the environment errors show their trace.",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
     silence_known_warnings()
     try:
-        command.main()
-    except (ValueError, OSError) as error:
-        print(f"surface-sos: {error}", file=sys.stderr)
-        return 1
+        with leaving_on(signal.SIGTERM):
+            command.main()
     except KeyboardInterrupt:
-        print("surface-sos: stopped.", file=sys.stderr)
-        return 130
+        _complain("stopped.")
+        return 128 + signal.SIGINT
+    except SystemExit as end:
+        by = stopped_by(end.code)
+        if by is None:
+            raise
+        _complain("stopped.")
+        return 128 + by
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains of the same when it ends
+        return 1
+    except Exception as error:
+        words = explanation(error)
+        if words is None:
+            traceback.print_exc()
+            words = "this is a fault of the program, not of your input. Please report it with the lines above."
+        _complain(words)
+        return 1
     return 0
+
+
+def _complain(words: str) -> None:
+    print(f"surface-sos: {words}", file=sys.stderr)
 
 
 if __name__ == "__main__":

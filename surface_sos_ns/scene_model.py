@@ -42,6 +42,7 @@ from surface_sos_ns.sampling.importance import choose_sampler
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples, sample_rays
 from surface_sos_ns.schedules import geometric, ramp
 from surface_sos_ns.support_map import BackgroundView, SupportMap
+from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.warm_start import SightLines, fit_to_hull, fit_to_points, surface_density
 
 
@@ -208,7 +209,7 @@ class SurfaceSOS(nn.Module):
         n = config.probability_resolution
         if config.deformation.bound > 0:
             if config.split != "votes":
-                raise ValueError(
+                raise UserError(
                     "scene.deformation.bound: the object can deform only where the label splits the layers (split "
                     "'votes', the default preset); leave it 0 in the paper preset"
                 )

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from surface_sos_ns.demo.progress import Stage
 from surface_sos_ns.memory import peak_gb
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.signals import leaving_on
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 STEP = re.compile(r"^\s*(\d+) \((\d+(?:\.\d+)?)%\)")
@@ -56,7 +56,8 @@ def run_module(
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    with log.open("w", encoding="utf-8") as out:
+    # A polite kill ends the command as well. What UTF-8 cannot hold (odd bytes of file names) is escaped.
+    with leaving_on(signal.SIGTERM), log.open("w", encoding="utf-8", errors="backslashreplace") as out:
         out.write("$ " + " ".join(arguments) + "\n")
         out.flush()
         process = subprocess.Popen(
@@ -79,7 +80,6 @@ def run_module(
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
-        before = _end_on_sigterm()
         try:
             while reader.is_alive() or not lines.empty():
                 reader.join(0.5)
@@ -98,9 +98,6 @@ def run_module(
                 process.wait()
             reader.join(2)
             raise
-        finally:
-            if before is not None:
-                signal.signal(signal.SIGTERM, before)
     if code != 0:
         tail = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()][-12:]
         raise CommandFailed(
@@ -117,17 +114,6 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float | None]:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
     return process.returncode, peak_gb(usage)
-
-
-def _end_on_sigterm() -> Any:
-    """Makes a polite kill raise, so that the command is ended too; returns the handler before (None: not changed)."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def leave(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    return signal.signal(signal.SIGTERM, leave)
 
 
 def train(

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from surface_sos_ns import files, presets, scene_model
+from surface_sos_ns import presets, scene_model
 from surface_sos_ns.bench import baselines, floor, ours
 from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TwinGrid
 from surface_sos_ns.bench.kernels import TASKS, TOLERANCE, Problem, Task, ray_points
@@ -31,6 +31,7 @@ from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
+from surface_sos_ns.utils import files
 
 CPU = torch.device("cpu")
 # Levels of 4, 9, 22 and 52 cells: the first two are dense in ours, the others hashed.

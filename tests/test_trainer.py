@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import errno
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,23 +28,29 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline
-from nerfstudio.utils import eval_utils
+from nerfstudio.utils import eval_utils, writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from surface_sos_ns.compiled import threads
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.optimizer import SparseAdam
 from surface_sos_ns.plugin.checkpoints import CheckpointError, checkpoint_path, list_checkpoints, read_checkpoint
-from surface_sos_ns.plugin.loss_log import LOSS_FILE, read_losses
+from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
+from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog, read_losses
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import (
     SurfaceSOSMachineConfig,
     SurfaceSOSTrainer,
     SurfaceSOSTrainerConfig,
 )
 from surface_sos_ns.scene_model import SceneConfig
+from surface_sos_ns.utils import files
+from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import InUseError, WriteError
 
 TOTAL = 20
 
@@ -616,3 +625,214 @@ def test_training_ends_with_the_viewer(config: SurfaceSOSTrainerConfig) -> None:
     trainer.train()
     trainer.shutdown()
     assert trainer.steps_done == TOTAL and os.listdir(trainer.checkpoint_dir) == ["step-000000019.ckpt"]
+
+
+# ------------------------------------------------------------------ failures of the machine and of the user
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def disk_full_at(steps: range, trainer: SurfaceSOSTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While these steps are trained, and until the next one is, nothing can be written."""
+    fsync, now = os.fsync, [-1]
+    trainer.pipeline.datamanager.on_step = lambda step: now.__setitem__(0, step)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: no_space() if now[0] in steps else fsync(descriptor))
+
+
+def test_training_goes_on_when_the_disk_is_full_and_saves_when_it_is_not(
+    config: SurfaceSOSTrainerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = make_trainer(config, timestamp="undisturbed")
+    undisturbed.train()
+    trainer = make_trainer(config)
+    disk_full_at(range(10, 15), trainer, monkeypatch)
+    with CONSOLE.capture() as said:
+        trainer.train()
+    warnings = [line for line in said.get().splitlines() if line.startswith("Warning")]
+    assert len(warnings) == 1 and "step-000000012.ckpt could not be written: No space left" in warnings[0]
+    assert "the next save tries again" in warnings[0]
+    assert os.listdir(trainer.checkpoint_dir) == ["step-000000019.ckpt"]
+    assert_same(undisturbed, trainer)
+
+
+@pytest.mark.parametrize("full_from, words", [(0, "No step of this run is saved"), (10, "saved up to step 6")])
+def test_a_run_whose_last_save_fails_says_how_to_go_on(
+    full_from: int, words: str, config: SurfaceSOSTrainerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(config)
+    disk_full_at(range(full_from, TOTAL), trainer, monkeypatch)
+    with pytest.raises(WriteError, match=f"step-000000019.ckpt could not be written: No space.*{words}") as caught:
+        trainer.train()
+    assert full_from == 0 or f"--load-dir {trainer.checkpoint_dir}" in str(caught.value)
+
+
+def test_records_of_losses_that_cannot_be_written_are_left_out(
+    config: SurfaceSOSTrainerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.logging.steps_per_log = 2
+    trainer = make_trainer(config)
+    path = trainer.base_dir / LOSS_FILE
+    folder = path.parent
+
+    def fill_up(step: int) -> None:
+        if step == 5:
+            os.rename(folder, folder.with_name("away"))
+            folder.write_text("a file where the folder should be")
+        if step == 9:
+            folder.unlink()
+            os.rename(folder.with_name("away"), folder)
+
+    config.steps_per_save = 100
+    trainer.config.steps_per_save = 100
+    trainer.pipeline.datamanager.on_step = fill_up
+    with CONSOLE.capture() as said:
+        trainer.train()
+    assert said.get().count("Training goes on without this record") == 1
+    assert [record.step for record in read_losses(path)] == [0, 2, 4, 10, 12, 14, 16, 18, 19]
+
+
+def test_half_a_record_does_not_spoil_the_next(tmp_path: Path) -> None:
+    log = LossLog(tmp_path / LOSS_FILE, 1)
+    log.add(0, {"colour": torch.tensor(1.0)}, {})
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.path.stat().st_size + 20, before[1]))
+    try:
+        with pytest.raises(WriteError, match=LOSS_FILE):
+            log.add(1, {"colour": torch.tensor(2.0)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    log.add(2, {"colour": torch.tensor(3.0)}, {})
+    assert [(record.step, record.losses) for record in read_losses(log.path)] == [
+        (0, {"colour": 1.0}),
+        (2, {"colour": 3.0}),
+    ]
+
+
+def test_a_run_is_not_trained_over_another_one(config: SurfaceSOSTrainerConfig) -> None:
+    config.save_config()
+    config.save_config()  # nothing was saved yet: the same command may be given again
+    make_trainer(config).train()
+    with pytest.raises(UserError, match="step-000000019.ckpt is of a run.*--load-dir .*--timestamp"):
+        config.save_config()
+    dataclasses.replace(config, load_dir=config.get_checkpoint_dir()).save_config()
+    dataclasses.replace(config, load_checkpoint=checkpoint_path(config.get_checkpoint_dir(), 19)).save_config()
+    with pytest.raises(UserError, match="is of a run"):
+        dataclasses.replace(config, load_dir=config.output_dir / "other").save_config()
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="this system has no locks that end with their process")
+def test_two_processes_do_not_train_in_one_folder(config: SurfaceSOSTrainerConfig) -> None:
+    folder = config.get_base_dir()
+    folder.mkdir(parents=True)
+    script = (
+        "import sys, time; from pathlib import Path; from surface_sos_ns.utils.files import hold\n"
+        "hold(Path(sys.argv[1]), ''); print('ready', flush=True); time.sleep(100)"
+    )
+    command = [sys.executable, "-c", script, str(folder)]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"ready\n"
+        with pytest.raises(InUseError, match=f"writing to {folder}.*--timestamp"):
+            config.save_config()
+        assert os.listdir(folder) == [], "the other one's config.yml is not replaced"
+        with pytest.raises(InUseError):
+            make_trainer(config)
+    finally:
+        other.kill()
+        other.wait()
+    make_trainer(config)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_setting_up_is_said_and_has_the_status_of_its_signal(
+    number: signal.Signals, config: SurfaceSOSTrainerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TinyModel, "get_param_groups", lambda self: signal.raise_signal(number))
+    before = signal.getsignal(number)
+    with CONSOLE.capture() as said, pytest.raises(SystemExit) as caught:
+        make_trainer(config)
+    assert caught.value.code == 128 + number and signal.getsignal(number) is before
+    assert f"Stopped by {number.name} before the first step: nothing to save." in said.get()
+
+
+def test_a_finished_run_ends_well_with_nerfstudios_log(config: SurfaceSOSTrainerConfig) -> None:
+    make_trainer(config).train()
+    config.logging.local_writer.enable = True
+    writers, buffer = list(writer.EVENT_WRITERS), dict(writer.GLOBAL_BUFFER)
+    try:
+        writer.GLOBAL_BUFFER.pop("step", None)
+        make_trainer(config, load_dir=config.get_checkpoint_dir()).train()
+    finally:
+        writer.EVENT_WRITERS[:] = writers
+        writer.GLOBAL_BUFFER.clear()
+        writer.GLOBAL_BUFFER.update(buffer)
+
+
+def test_the_saved_config_can_be_read_from_any_folder(
+    config: SurfaceSOSTrainerConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config.output_dir, config.data, config.load_dir = Path("outputs"), Path("photos/a"), Path("old")
+    config.pipeline.datamanager = SurfaceSOSDataManagerConfig(data=Path("photos/a"))
+    config.save_config()
+    saved = yaml.load((config.get_base_dir() / "config.yml").read_text(), Loader=yaml.Loader)
+    assert saved.output_dir == tmp_path / "outputs" and saved.load_dir == tmp_path / "old"
+    assert saved.data == saved.pipeline.datamanager.data == tmp_path / "photos" / "a"
+    assert saved.pipeline.datamanager.dataparser.data == Path(), "what was not given stays so"
+    assert config.output_dir == Path("outputs"), "what is trained with stays as it was given"
+
+
+def test_a_capture_that_was_moved_together_with_its_run_is_found(
+    config: SurfaceSOSTrainerConfig, tmp_path: Path
+) -> None:
+    config.output_dir = tmp_path / "project" / "outputs"
+    config.pipeline.datamanager = SurfaceSOSDataManagerConfig(data=tmp_path / "project" / "captures" / "cat")
+    file = config.get_base_dir() / "config.yml"
+    assert find_capture(file, config) == tmp_path / "project" / "captures" / "cat", "as config.yml has it"
+    there = tmp_path / "elsewhere" / "captures" / "cat"
+    there.mkdir(parents=True)
+    moved = tmp_path / "elsewhere" / file.relative_to(tmp_path / "project")
+    assert find_capture(moved, config) == there
+    (tmp_path / "project" / "captures" / "cat").mkdir(parents=True)
+    assert find_capture(moved, config) == tmp_path / "project" / "captures" / "cat"
+
+
+def test_nerfstudios_commands_read_the_checkpoints_beside_the_config_that_they_are_given(
+    config: SurfaceSOSTrainerConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also the canary: once nerfstudio does so itself, `plugin/compat/moved_runs.py` is no longer needed."""
+    monkeypatch.setitem(all_methods, "tiny", config)
+    config.save_config()
+    trainer = make_trainer(config)
+    trainer.train()
+    copy_of_run = tmp_path / "copy"
+    shutil.copytree(trainer.base_dir, copy_of_run)
+    for path in (trainer.base_dir, copy_of_run):
+        with CONSOLE.capture() as said:
+            loaded, _, checkpoint, _ = eval_utils.eval_setup(path / "config.yml")
+        assert checkpoint == path / "nerfstudio_models" / "step-000000019.ckpt"
+        assert f"Loaded {checkpoint}" in said.get().replace("\n", "")
+        assert loaded.load_dir == trainer.checkpoint_dir, "nerfstudio's own choice"
+
+
+def test_a_disk_that_is_full_ends_tensorboards_events_and_not_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the canary: once nerfstudio's writer bears it, `plugin/compat/event_writers.py` is no longer needed."""
+
+    class Full:
+        def add_scalar(self, *_: object) -> None:
+            no_space()
+
+    events = object.__new__(writer.TensorboardWriter)
+    events.tb_writer = Full()
+    with pytest.raises(OSError, match="No space"):
+        events.write_scalar("loss", 1.0, 0)
+    monkeypatch.setattr(writer, "EVENT_WRITERS", [events])
+    said: list[str] = []
+    go_on_without_events(said.append)
+    (tolerated,) = writer.EVENT_WRITERS
+    tolerated.write_scalar_dict("losses", {"a": 1.0, "b": 2.0}, 0)
+    tolerated.write_scalar("loss", 1.0, 1)
+    assert len(said) == 1 and "TensorBoard" in said[0] and "No space left" in said[0]

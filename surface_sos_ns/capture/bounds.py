@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import _checked_masks, vote_hull, voxel_centres
 from surface_sos_ns.capture.views import Views
 
@@ -80,10 +81,10 @@ def find_object_sphere(
         near: (3,) a point on or in the object that the user named, or None.
 
     Raises:
-        ValueError: fewer than two views; cameras that look away from each other; masks that share no place in space.
+        CaptureError: fewer than two views; cameras that look away from each other; masks that share no place in space.
     """
     if len(views) < 2:
-        raise ValueError(
+        raise CaptureError(
             f"The capture has {len(views)} view(s); finding an object needs at least two with different poses."
         )
     if masks is not None and any(mask is not None and np.any(mask >= 0.5) for mask in masks):
@@ -126,7 +127,7 @@ def _sphere_from_masks(
 ) -> ObjectSphere:
     usable = [index for index, mask in enumerate(masks) if mask is not None and mask.any()]
     if len(usable) < 2:
-        raise ValueError(
+        raise CaptureError(
             f"Only {len(usable)} coarse mask has object pixels; at least two views are needed to place the object in "
             "space. Add masks, or train without them."
         )
@@ -203,7 +204,7 @@ def _core_of_masks(views: Views, masks: Sequence[np.ndarray | None]) -> np.ndarr
     crossing, angle = _ray_crossings(origin[first], direction[first], origin[second], direction[second])
     finite = np.isfinite(crossing).all(axis=1)
     if not finite.any():
-        raise ValueError(
+        raise CaptureError(
             "No two views' masks point at a common place in front of both cameras: either the cameras look away from "
             "each other, or the poses do not follow the OpenGL convention (x right, y up, looking along -z), or all "
             "photos were taken from one place."
@@ -214,7 +215,7 @@ def _core_of_masks(views: Views, masks: Sequence[np.ndarray | None]) -> np.ndarr
     score = covered / np.maximum(seen, 0.3 * len(views))
     best = float(score.max())
     if best < 0.35:
-        raise ValueError(
+        raise CaptureError(
             f"The coarse masks do not agree on a place in space: the best one lies inside only {best:.0%} of them. "
             "Check that masks and photos belong together (names, order, size) and that all show the same object."
         )
@@ -287,7 +288,7 @@ def _silhouette_radius(views: Views, masks: Sequence[np.ndarray | None], core: n
         distance = np.hypot(rows + 0.5 - uv[0, 1], columns + 0.5 - uv[0, 0])
         radii.append(float(np.percentile(distance, 97)) / float(views.fx[index]) * float(depth[0]))
     if not radii:
-        raise ValueError(
+        raise CaptureError(
             f"No coarse mask covers the object's place {np.round(core, 3).tolist()}. Check the named point (it is in "
             "world coordinates) and that masks and photos belong together."
         )
@@ -336,14 +337,14 @@ def _sphere_from_geometry(views: Views, points: SparsePoints | None, near: np.nd
     if forward_facing and points is not None:
         return _near_cluster(views, points)
     if (depth > 0).mean() < 0.6 or (forward_facing and _baseline(views) < 1e-9):
-        raise ValueError(
+        raise CaptureError(
             f"The cameras do not look at anything in common: the point closest to all optical axes lies behind "
             f"{int((depth <= 0).sum())} of {len(views)} cameras. Check the poses (OpenGL convention: x right, y up, "
             "looking along -z), or name a point on the object."
         )
     seen = views.inside(views.project(point[None])[0])[:, 0]
     if seen.mean() < 0.3:
-        raise ValueError(
+        raise CaptureError(
             f"Only {int(seen.sum())} of {len(views)} photos show the place the cameras turn around "
             f"({np.round(point, 3).tolist()}). Name a point on the object, or give coarse masks."
         )
@@ -399,7 +400,7 @@ def _near_cluster(views: Views, points: SparsePoints) -> ObjectSphere:
     if candidates.sum() < 30:
         candidates = central > 0.1
     if candidates.sum() < 10:
-        raise ValueError(
+        raise CaptureError(
             "The cameras look in parallel and hardly any sparse point lies in the middle of the photos, so the object "
             "cannot be found. Name a point on it, or give coarse masks."
         )

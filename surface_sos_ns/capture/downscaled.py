@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import io
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +15,7 @@ from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.names import folded
+from surface_sos_ns.utils.files import WriteError, made_whole, remove_leftovers, write_bytes
 from surface_sos_ns.utils.image_io import ImageError, Size, read_image
 
 __all__ = ["factor_for", "make_smaller", "smaller_mask", "smaller_names", "smaller_photo"]
@@ -66,30 +67,26 @@ def make_smaller(
 
     Raises:
         CaptureError: an original cannot be read.
-        OSError: a copy cannot be written.
+        WriteError: a copy cannot be written.
     """
     missing = {target: (path, size) for path, size, target in files if not target.is_file()}
     if not missing:
         return
     checks.read_headers([path for path, _ in missing.values()])
     say(f"Making {len(missing)} files at 1/{factor} of their size in {folder}")
-    new = not folder.exists()
-    place = folder.with_name(f".{folder.name}.{os.getpid()}") if new else folder
-    place.mkdir(parents=True, exist_ok=True)
+    for parent in {folder.parent, *(target.parent for target in missing)}:
+        remove_leftovers(parent)
     try:
-        for target, (path, size) in missing.items():
-            final = place / target.relative_to(folder)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                small = shrink(path, size, factor)
-            except ImageError as error:
-                raise CaptureError(str(error)) from error
-            _save(small, final)
-        if new:
-            os.replace(place, folder)
-    finally:
-        if new:
-            shutil.rmtree(place, ignore_errors=True)
+        with nullcontext(folder) if folder.exists() else made_whole(folder) as place:
+            for target, (path, size) in missing.items():
+                try:
+                    small = shrink(path, size, factor)
+                except ImageError as error:
+                    raise CaptureError(str(error)) from error
+                _save(small, place / target.relative_to(folder))
+    except WriteError:
+        if not all(target.is_file() for target in missing):  # else another process has made them at the same time
+            raise
 
 
 def smaller_photo(path: Path, size: Size, factor: int) -> Image.Image:
@@ -120,12 +117,10 @@ def _shrunk(values: np.ndarray, factor: int, resampling: Image.Resampling) -> Im
 
 
 def _save(image: Image.Image, target: Path) -> None:
-    part = target.with_name(f".{os.getpid()}.{target.name}")
+    options: dict[str, Any] = {"quality": 95} if target.suffix.lower() in JPEG else {}
+    content = io.BytesIO()
     try:
-        options: dict[str, Any] = {"quality": 95} if target.suffix.lower() in JPEG else {}
-        image.save(part, **options)
-        os.replace(part, target)
-    except ValueError as error:  # Pillow knows no such suffix
+        image.save(content, Image.registered_extensions()[target.suffix.lower()], **options)
+    except (KeyError, ValueError, OSError) as error:  # Pillow knows no such suffix, or cannot write it
         raise CaptureError(f"{target} cannot be written ({error}). Rename the original to .jpg or .png.") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_bytes(target, content.getvalue())

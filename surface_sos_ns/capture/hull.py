@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.views import Views
 
 if TYPE_CHECKING:
@@ -79,12 +80,12 @@ class VoteGrid:
         voxel centres split where the probability crosses the level, then smoothed by one voxel.
 
         Raises:
-            ValueError: when no voxel, or every voxel, lies inside, so that there is no surface.
+            CaptureError: when no voxel, or every voxel, lies inside, so that there is no surface.
         """
         inside = self.probability >= level
         if not inside.any() or inside.all():
             state = "no voxel" if not inside.any() else "every voxel"
-            raise ValueError(
+            raise CaptureError(
                 f"The voted hull has no surface: {state} reaches the probability {level}. "
                 "Check the coarse masks and the object's centre and radius."
             )
@@ -148,12 +149,13 @@ def vote_hull(
         The grid; its probability is a logistic of the weighted vote fraction around the decision level.
 
     Raises:
-        ValueError: when masks and views do not match, or no mask has any object pixel.
+        ValueError: when masks and views do not match.
+        CaptureError: when no mask has any object pixel.
     """
     binary = _checked_masks(views, masks)
     usable = np.array([mask is not None and bool(mask.any()) for mask in binary])
     if not usable.any():
-        raise ValueError(
+        raise CaptureError(
             "No coarse mask has an object pixel, so there is nothing to vote on. Check that the object is white (255) "
             "in the masks, or train without masks."
         )

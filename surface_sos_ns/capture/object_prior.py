@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import VoteGrid, main_body, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.support import above, find_support_plane
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.files import write_arrays
 
 __all__ = ["GIVEN", "LOW_CONFIDENCE", "ObjectPrior", "build_object_prior"]
 
@@ -68,9 +68,12 @@ class ObjectPrior:
         return hull if self.masks_given else main_body(hull)
 
     def save(self, path: Path) -> None:
-        """Writes one ``.npz``; atomically, so that a reader never meets half a file. Masks are kept in 8 bits."""
+        """Writes one ``.npz``, whole or not at all. Masks are kept in 8 bits.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         description = {
             "format": FORMAT,
             "sphere_source": self.sphere.source,
@@ -96,13 +99,7 @@ class ObjectPrior:
             arrays |= {"xyz": self.points.xyz, "rgb": self.points.rgb, "track_length": self.points.track_length}
             if self.points.visibility is not None:
                 arrays["visibility"] = self.points.visibility
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write_arrays(path, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> ObjectPrior:
@@ -172,15 +169,16 @@ def build_object_prior(
         progress: called with one line per stage.
 
     Raises:
-        ValueError: when the input does not fit together, or nothing is seen in common (the message says what to do).
+        ValueError: when masks and views do not match.
+        CaptureError: when nothing is seen in common (the message says what to do).
     """
     if len(masks) != len(views):
         raise ValueError(f"There are {len(masks)} masks for {len(views)} views; give one mask, or None, per view.")
     near = None if object_point is None else np.asarray(object_point, dtype=np.float64)
     if near is not None and (near.shape != (3,) or not np.isfinite(near).all()):
-        raise ValueError(f"The object point is {object_point}; expected three finite numbers (world coordinates).")
+        raise CaptureError(f"The object point is {object_point}; expected three finite numbers (world coordinates).")
     if object_radius is not None and not object_radius > 0:
-        raise ValueError(f"The object radius is {object_radius}; expected a positive number.")
+        raise CaptureError(f"The object radius is {object_radius}; expected a positive number.")
     if progress:
         progress(f"finding the object from the {source}")
     sphere = _named_sphere(near, object_radius) or find_object_sphere(views, masks, points, near=near)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +15,7 @@ import numpy as np
 
 from surface_sos_ns.capture.names import listed, match_references
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.files import write_arrays
 
 __all__ = [
     "PointsFile",
@@ -187,7 +186,7 @@ def read_colmap_points(
 
 def _read_colmap_model(folder: Path) -> Any:
     """A pycolmap reconstruction; see `read_colmap_points` for what is raised."""
-    import pycolmap
+    from surface_sos_ns.utils.colmap import pycolmap
 
     try:
         return pycolmap.Reconstruction(str(folder))
@@ -377,7 +376,7 @@ def triangulate_points(
         if stored is not None:
             return stored
     try:
-        import pycolmap
+        from surface_sos_ns.utils.colmap import pycolmap
     except ImportError as error:
         warnings.warn(f"No sparse points: pycolmap cannot be imported ({error}); `pip install pycolmap`.", stacklevel=2)
         return None
@@ -570,19 +569,11 @@ def _load_cache(path: Path, fingerprint: str) -> SparsePoints | None:
 
 
 def _save_cache(path: Path, fingerprint: str, points: SparsePoints) -> None:
-    """Atomic, so that an interrupted run leaves no half-written cache."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez_compressed(
-                stream,
-                fingerprint=np.array(fingerprint),
-                xyz=points.xyz,
-                rgb=points.rgb,
-                track_length=points.track_length,
-                visibility=points.visibility if points.visibility is not None else np.zeros((len(points), 0), bool),
-            )
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_arrays(
+        path,
+        fingerprint=np.array(fingerprint),
+        xyz=points.xyz,
+        rgb=points.rgb,
+        track_length=points.track_length,
+        visibility=points.visibility if points.visibility is not None else np.zeros((len(points), 0), bool),
+    )

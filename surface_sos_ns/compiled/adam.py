@@ -8,12 +8,15 @@ from torch import Tensor
 
 from surface_sos_ns.compiled.threads import parallel
 
+_BLOCK = 1 << 12  # entries; a loop's rest that fills no vector is rounded otherwise, so pieces end where vectors do
+
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _step(first, last, value, gradient, mean, square, rate, beta1, beta2, epsilon, scale):  # type: ignore[no-untyped-def]
+def _step(first_block, last_block, value, gradient, mean, square, rate, beta1, beta2, epsilon, scale):  # type: ignore[no-untyped-def]
     zero, one = np.float32(0), np.float32(1)
     # Slices, so that indices begin at 0: one that may be negative counts from the end, and asking that of each of them
     # keeps LLVM from making vectors of the loop. The same goes for branches.
+    first, last = first_block * _BLOCK, last_block * _BLOCK  # a slice ends where the array does
     value, gradient = value[first:last], gradient[first:last]
     mean, square = mean[first:last], square[first:last]
     for i in range(value.shape[0]):
@@ -45,4 +48,5 @@ def sparse_adam_step(
     """
     arrays = [t.detach().view(-1).numpy() for t in (value, gradient, mean, square)]
     numbers = (rate / (1 - betas[0] ** step), *betas, epsilon, 1 / (1 - betas[1] ** step) ** 0.5)
-    parallel(_step, value.numel(), *arrays, *(np.float32(n) for n in numbers), grain=1 << 16)
+    blocks = -(-value.numel() // _BLOCK)
+    parallel(_step, blocks, *arrays, *(np.float32(n) for n in numbers), grain=16)

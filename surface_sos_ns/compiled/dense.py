@@ -44,7 +44,7 @@ def group_bounds(points: int) -> tuple[int, int]:
     return blocks, min(GROUPS, blocks)
 
 
-@njit(fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", forceinline=True)
 def apply(weight, bias, x, out):  # type: ignore[no-untyped-def]
     """`out = weight x + bias`: (N, K) (K, B) -> (N, B)."""
     for n in range(0, weight.shape[0], 4):
@@ -63,7 +63,7 @@ def apply(weight, bias, x, out):  # type: ignore[no-untyped-def]
                 out[n + 3, i] += d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
 
 
-@njit(fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", forceinline=True)
 def add_outer(out, x, weight, bias):  # type: ignore[no-untyped-def]
     """Gradients of a layer's parameters: `weight += out x^T`, `bias += out 1`."""
     for n in range(weight.shape[0]):
@@ -85,7 +85,7 @@ def add_outer(out, x, weight, bias):  # type: ignore[no-untyped-def]
             weight[n, k + 3] += s3
 
 
-@njit(fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", forceinline=True)
 def load(rows, first, count, out):  # type: ignore[no-untyped-def]
     """Copy `count` points of rows (K, P) into the head of a block, zeros behind them and in its spare rows."""
     for k in range(out.shape[0]):
@@ -100,7 +100,7 @@ def load(rows, first, count, out):  # type: ignore[no-untyped-def]
                 out[k, i] = np.float32(0)
 
 
-@njit(fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", forceinline=True)
 def store(block, first, count, rows):  # type: ignore[no-untyped-def]
     """Copy the head of a block (K, B) to points of rows (K, P)."""
     for k in range(rows.shape[0]):

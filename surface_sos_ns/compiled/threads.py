@@ -17,10 +17,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
+import numpy as np
 import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _PIECES_PER_THREAD = 4  # more than one, so that a thread that is held up does not hold up the rest
+
+_SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
 _threads = torch.get_num_threads()  # follows OMP_NUM_THREADS; asked before `claim_cores` changes it
 _pool: ThreadPoolExecutor | None = None
@@ -80,8 +83,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)  # threads do not survive a fork, and the lock may be held
 
 
+def _flushes_denormals() -> bool:
+    """Whether this thread takes denormal numbers for zero. It is a setting of each thread, not of the process."""
+    return bool(_SMALLEST_NORMAL / np.float32(2) == 0)
+
+
 def parallel(kernel: Callable[..., Any], count: int, *arguments: Any, grain: int = 1) -> None:
     """Run `kernel(first, last, *arguments)` on pieces of range(count), all of them done on return.
+
+    Helpers treat denormal numbers as the calling thread does, so that a piece's result does not depend on who computes
+    it.
 
     Args:
         kernel: compiled with nogil=True; pieces must not write to the same places.
@@ -95,12 +106,17 @@ def parallel(kernel: Callable[..., Any], count: int, *arguments: Any, grain: int
         return
     bounds = [count * i // pieces for i in range(pieces + 1)]
     pending = iter(list(itertools.pairwise(bounds)))  # shared: the next piece is taken atomically
+    flush = _flushes_denormals()
 
     def work() -> None:
         for first, last in pending:
             kernel(first, last, *arguments)
 
-    helpers = [_workers().submit(work) for _ in range(min(_threads, pieces) - 1)]
+    def help_out() -> None:
+        torch.set_flush_denormal(flush)
+        work()
+
+    helpers = [_workers().submit(help_out) for _ in range(min(_threads, pieces) - 1)]
     try:
         work()
     finally:

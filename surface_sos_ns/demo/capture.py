@@ -6,7 +6,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +25,8 @@ from surface_sos_ns.demo.path_tracer import Camera, Lighting, Rendered, Tracer
 from surface_sos_ns.demo.progress import Stage
 from surface_sos_ns.demo.scene import DemoScene, build_scene
 from surface_sos_ns.demo.shapes import rotation
+from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import made_whole, remove_leftovers, write_json
 from surface_sos_ns.utils.image_io import write_image
 
 SETTINGS_FILE = "demo_capture.json"
@@ -272,7 +273,7 @@ def write_demo_capture(
     """
     folder = Path(folder)
     if views < 8 or width < 32 or height < 24 or not 0.2 <= quality <= 2:
-        raise ValueError(
+        raise UserError(
             f"A demo capture needs at least 8 views of 32 x 24 pixels and a quality of 0.2 to 2, "
             f"not {views} views of {width} x {height} at quality {quality}."
         )
@@ -283,17 +284,9 @@ def write_demo_capture(
         raise FileExistsError(
             f"{folder} exists and does not hold this demo capture; name another folder or remove that one."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".partial", dir=folder.parent))
-    try:
-        _write(partial_folder, settings, workers or default_workers(), progress)
-        partial_folder.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial_folder, folder)
-    except BaseException:
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        raise
+    remove_leftovers(folder.parent)
+    with made_whole(folder) as unfinished:
+        _write(unfinished, settings, workers or default_workers(), progress)
     return folder
 
 
@@ -341,8 +334,8 @@ def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool)
         "val_filenames": [names[i] for i in evaluation],
         "test_filenames": [names[i] for i in evaluation],
     }
-    (folder / "transforms.json").write_text(json.dumps(content, indent=1))
-    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1))
+    write_json(folder / "transforms.json", content)
+    write_json(folder / SETTINGS_FILE, settings)
 
 
 def _views(cameras: list[Camera]) -> Views:

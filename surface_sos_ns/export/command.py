@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import check_writable
 
 Kind = Literal["masks", "mattes", "cutouts", "clean-plates", "video", "mesh"]
 KINDS: tuple[Kind, ...] = ("masks", "mattes", "cutouts", "clean-plates", "video", "mesh")
@@ -73,6 +74,7 @@ class Export:
 
         Raises:
             ExportError: an option that cannot work.
+            WriteError: nothing can be written there.
         """
         if not self.what:
             raise ExportError(f"--what names nothing; expected some of {', '.join(KINDS)}, or all.")
@@ -92,6 +94,7 @@ class Export:
             raise ExportError(f"--mesh-resolution is {self.mesh_resolution}; expected 16 to 1024 cells per axis.")
         if self.output_dir.exists() and not self.output_dir.is_dir():
             raise ExportError(f"{self.output_dir} is a file; expected a folder, or one that is to be made.")
+        check_writable(self.output_dir)
 
     def main(self) -> None:
         """Runs the command."""

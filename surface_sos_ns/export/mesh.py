@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surface_sos_ns.files import write_bytes
+from surface_sos_ns.utils.files import write_bytes
 
 if TYPE_CHECKING:
     import trimesh

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +13,18 @@ import numpy as np
 from surface_sos_ns.demo.progress import Stage
 from surface_sos_ns.export.command import Export, ExportError
 from surface_sos_ns.export.frames import Frame, chosen_frames
+from surface_sos_ns.export.note import COMMON, Identity, Note
 from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Pictures, Product, products
 from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
-from surface_sos_ns.files import UNFINISHED, write_bytes, write_json
 from surface_sos_ns.metrics import THRESHOLD
+from surface_sos_ns.utils.files import WriteError, held, remove_leftovers, write_bytes, write_json, writing
 from surface_sos_ns.utils.image_io import ImageError, read_picture
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run
 
-__all__ = ["NOTE", "write_export"]
+__all__ = ["write_export"]
 
-NOTE = "export.json"
 COCO = "masks_coco.json"
 TILE = 960  # longer side of a picture in the side-by-side video, at most
 
@@ -41,69 +40,53 @@ def write_export(run: Run, settings: Export) -> list[str]:
         Lines about what there is now.
 
     Raises:
-        ExportError: files of something else are in the way, or something that was asked for cannot be made.
+        ExportError: files of something else are in the way, or something that was asked for cannot be made or written.
     """
     output = settings.output_dir
     if output.resolve() == run.capture.resolve():
         raise ExportError(f"{output} is the capture itself; export into a folder of its own.")
     frames = chosen_frames(run, settings)
     made = products(run, settings)
-    videos, meshes = _videos(frames, settings), _meshes(settings)
-    per_view = [product.file(output, frame) for frame in frames for product in made]
+    videos = _videos(frames, settings)
+    try:
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
+        with held(output, "Wait until it is done, or choose another --output-dir."):
+            return _write(run, settings, frames, made, videos)
+    except WriteError as error:
+        raise ExportError(f"{error} Make room, then give the same command again: it goes on from there.") from error
+
+
+def _write(
+    run: Run, settings: Export, frames: Sequence[Frame], made: Sequence[Product], videos: Sequence[Path]
+) -> list[str]:
+    output, meshes = settings.output_dir, _meshes(settings)
     others = [
         output / name for name in [*capture_names(made, settings), *([COCO] if "masks" in settings.kinds else [])]
     ]
-    _take_folder(run, settings, [*per_view, *videos, *meshes, *others])
-    for folder in {path.parent for path in [*per_view, *videos, *meshes]}:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f".*{UNFINISHED}"):  # by a process that was killed
-            left.unlink()
+    targets = [(product.file(output, frame), product.kind) for frame in frames for product in made]
+    targets += [(path, "video") for path in videos] + [(path, "mesh") for path in meshes]
+    folders = {output, *(path.parent for path, _ in targets)}
+    note = Note.of(output, _identity(run, settings), [*targets, *((path, None) for path in others)], settings.overwrite)
+    for folder in folders:
+        remove_leftovers(folder)
 
-    _write_mesh(run, settings, [path for path in meshes if not path.is_file()])
+    _write_mesh(run, settings, [path for path in meshes if note.lacks(path)])
     with Stage(f"Exporting {len(frames)} views to {output}", len(frames)) as stage:
         for frame in frames:
-            _write_view(run, settings, frame, made)
+            _write_view(run, settings, frame, [p for p in made if note.lacks(p.file(output, frame))])
             stage.advance(1)
     for name, content in captures(run, frames, made, settings).items():
         write_json(output / name, content)
     if "masks" in settings.kinds:
         write_json(output / COCO, _coco(frames, made, output))
-    _write_videos(run, frames, made, settings, videos)
+    _write_videos(run, frames, made, settings, videos, [path for path in videos if note.lacks(path)])
+    note.finish()
     return _summary(settings, frames, made, [*videos, *meshes, *others])
 
 
-# ------------------------------------------------------------------ the folder
-
-
-def _take_folder(run: Run, settings: Export, targets: Sequence[Path]) -> None:
-    """Makes sure that the folder may be written to, and notes in it what is written."""
-    note = settings.output_dir / NOTE
-    wanted = _identity(run, settings)
-    if settings.overwrite:
-        for path in [note, *targets]:
-            path.unlink(missing_ok=True)
-    known = _read_note(note)
-    if known is None:
-        there = next((path for path in targets if path.exists()), None)
-        if there is not None:
-            raise ExportError(
-                f"{there} exists and is of no export that {note} knows of. Choose another --output-dir, or replace it "
-                "with --overwrite."
-            )
-        known = {}
-    for section in sorted(set(known) & set(wanted)):
-        for key in wanted[section]:
-            if known[section].get(key) != wanted[section][key]:
-                raise ExportError(
-                    f"{settings.output_dir} holds an export with {key} {known[section].get(key)}, this one is with "
-                    f"{wanted[section][key]}. Choose another --output-dir, or replace it with --overwrite."
-                )
-    settings.output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(note, known | wanted)
-
-
-def _identity(run: Run, settings: Export) -> dict[str, dict[str, Any]]:
-    """What has to be equal for files of two exports to belong together: of all files, and of some kinds alone."""
+def _identity(run: Run, settings: Export) -> Identity:
+    """What has to be equal for files of two exports to belong together: of all files, and of each kind alone."""
     views = settings.views[0] if settings.path is None else str(settings.path.resolve())
     common = {"run": str(run.config.resolve()), "checkpoint": run.checkpoint.name, "views": views}
     if settings.path is None:
@@ -113,25 +96,14 @@ def _identity(run: Run, settings: Export) -> dict[str, dict[str, Any]]:
         "video": {"fps": settings.fps},
         "mesh": {"mesh-resolution": settings.mesh_resolution},
     }
-    return {"all": common} | {kind: of_kind[kind] for kind in settings.kinds if kind in of_kind}
-
-
-def _read_note(note: Path) -> dict[str, dict[str, Any]] | None:
-    if not note.is_file():
-        return None
-    try:
-        known = json.loads(note.read_text())
-    except ValueError as error:
-        raise ExportError(f"{note} cannot be read ({error}). Replace the export with --overwrite.") from error
-    return known if isinstance(known, dict) else {}
+    return {COMMON: common} | {kind: of_kind.get(kind, {}) for kind in settings.kinds}
 
 
 # ------------------------------------------------------------------ views
 
 
-def _write_view(run: Run, settings: Export, frame: Frame, made: Sequence[Product]) -> None:
+def _write_view(run: Run, settings: Export, frame: Frame, missing: Sequence[Product]) -> None:
     """Renders a view as far as the files that are missing need it, and writes them."""
-    missing = [product for product in made if not product.file(settings.output_dir, frame).is_file()]
     if not missing:
         return
     needed = sorted({name for product in missing for name in product.needs})
@@ -210,10 +182,14 @@ def _videos(frames: Sequence[Frame], settings: Export) -> list[Path]:
 
 
 def _write_videos(
-    run: Run, frames: Sequence[Frame], made: Sequence[Product], settings: Export, videos: Sequence[Path]
+    run: Run,
+    frames: Sequence[Frame],
+    made: Sequence[Product],
+    settings: Export,
+    videos: Sequence[Path],
+    missing: Sequence[Path],
 ) -> None:
-    """Makes the videos that are not there from the pictures that are."""
-    missing = [path for path in videos if not path.is_file()]
+    """Makes the videos that are missing, of all that were asked for, from the pictures that are there."""
     if not missing:
         return
     from surface_sos_ns.export.video import MP4, PRORES, VP9, write_video

@@ -145,11 +145,11 @@ class ClickSession:
         """Masks of all photos.
 
         Raises:
-            ValueError: clicks are missing or contradict each other; the message says what to do.
+            MaskError: clicks are missing or contradict each other; the message says what to do.
         """
         if self.found is None or self._stale:
             if not self.points:
-                raise ValueError(f"Nothing is clicked yet. Click the object in {ENOUGH} photos at least, better three.")
+                raise MaskError(f"Nothing is clicked yet. Click the object in {ENOUGH} photos at least, better three.")
             self.found = masks_from_clicks(
                 self.photos.images,
                 self.photos.views,

@@ -80,24 +80,34 @@ class Masks:
         """Runs the command.
 
         Raises:
-            ValueError: the capture, the options or the masks are not usable; the message says what to do.
-            OSError: a file cannot be written; then all is as it was.
+            UserError: the capture, the options or the masks are not usable, or a file cannot be written; the message
+                says what to do. Then all is as it was.
         """
         from surface_sos_ns.capture.transforms import transforms_file
         from surface_sos_ns.masks.methods import make_provider
-        from surface_sos_ns.masks.photos import read_scene
-        from surface_sos_ns.masks.vote import vote
-        from surface_sos_ns.masks.write import check_free
+        from surface_sos_ns.masks.write import check_free, finish_interrupted
+        from surface_sos_ns.utils.files import check_writable, held
 
         provider = make_provider(self.method, {name: getattr(self, name) for name in OPTIONS})
         source = transforms_file(self.data)
-        check_free(source, self.overwrite)
-        provider.check()
+        with held(source.parent, "Wait until it is done."):
+            check_writable(source.parent)
+            finish_interrupted(source.parent)
+            check_free(source, self.overwrite)
+            provider.check()
+            self._make(provider, source)
+
+    def _make(self, provider: MaskProvider, source: Path) -> None:
+        """Has the provider make masks, and sees how far they agree."""
+        from surface_sos_ns.masks.photos import read_scene
+        from surface_sos_ns.masks.provider import MaskError
+        from surface_sos_ns.masks.vote import vote
+
         scene = read_scene(self.data, self.object_point, self.object_radius)
         _say(f"{len(scene.photos)} photos of {source.parent.resolve().name}: masks by {provider.name}")
         found = provider.masks(scene.photos, _say)
         if all(mask is None for mask in found.masks):
-            raise ValueError(f"{provider.name} found the object in no photo. Try another --method, or --object-point.")
+            raise MaskError(f"{provider.name} found the object in no photo. Try another --method, or --object-point.")
         for remark in found.remarks:
             _say(remark)
         voted = vote(scene.photos, found.masks)
@@ -107,6 +117,7 @@ class Masks:
     def _finish(self, scene: Scene, provider: MaskProvider, found: CoarseMasks, voted: Vote | None) -> None:
         """Writes masks and contact sheet, and says what to do next."""
         from surface_sos_ns.demo.progress import Stage
+        from surface_sos_ns.masks.provider import MaskError
         from surface_sos_ns.masks.sheet import mask_sheet
         from surface_sos_ns.masks.vote import voted_masks
         from surface_sos_ns.masks.write import SHEET, write_masks
@@ -119,7 +130,7 @@ class Masks:
         masks = found
         if self.vote:
             if voted is None or silhouettes is None:
-                raise ValueError("--vote needs masks with object pixels in two photos at least. Leave it out.")
+                raise MaskError("--vote needs masks with object pixels in two photos at least. Leave it out.")
             masks = voted_masks(photos, found, voted, silhouettes)
         written = write_masks(
             scene.source,

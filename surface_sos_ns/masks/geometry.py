@@ -22,6 +22,7 @@ from surface_sos_ns.capture.hull import VoteGrid, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.support import SupportPlane, above, find_support_plane
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.masks.provider import MaskError
 
 __all__ = [
     "LONGEST_SIDE",
@@ -80,7 +81,7 @@ def masks_from_geometry(
         progress: called with one line per stage.
 
     Raises:
-        ValueError: when the cameras see nothing in common, or no mask could be made (the message asks for masks).
+        UserError: when the cameras see nothing in common, or no mask could be made (the message asks for masks).
     """
     sphere = find_object_sphere(views, None, points, near=near)
     if radius is not None:
@@ -97,7 +98,7 @@ def masks_from_geometry(
     first = _cut_all(photos, trimaps, progress, "first")
     kept = sum(mask is not None and bool(mask.any()) for mask in first)
     if kept < 2:
-        raise ValueError(
+        raise MaskError(
             f"No mask given, and the object stands out from the rest in {kept} of {len(views)} photos only. "
             "Give coarse masks (`coarse_mask_path` in transforms.json or a folder coarse_masks/), or name a point."
         )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from surface_sos_ns.masks.provider import MaskError
+
 __all__ = ["Prototypes", "optimise_patches", "spread_over_neighbours"]
 
 OBJECT_PROTOTYPES = 24
@@ -85,7 +87,7 @@ def optimise_patches(
         N grids (h, w) float32 of log-odds, positive for the object.
 
     Raises:
-        ValueError: one side has fewer than 8 patches, so there is nothing to cluster.
+        MaskError: one side has fewer than 8 patches, so there is nothing to cluster.
     """
     shapes = [grid.shape[:2] for grid in features]
     flat = np.concatenate([grid.reshape(-1, grid.shape[-1]) for grid in features])
@@ -102,7 +104,7 @@ def optimise_patches(
         for side, count in ((current, OBJECT_PROTOTYPES), (~current, BACKGROUND_PROTOTYPES)):
             members = np.flatnonzero(side)
             if len(members) < 8:
-                raise ValueError(
+                raise MaskError(
                     f"One side of the cut has {len(members)} patches in all photos together; expected 8 at least."
                 )
             if len(members) > SAMPLE:

@@ -53,7 +53,7 @@ def read_scene(
 
     Raises:
         CaptureError: whatever is wrong with the capture, with the file, what was expected and what to do.
-        ValueError: a camera is neither a perspective nor a fisheye one.
+        UserError: a camera is neither a perspective nor a fisheye one.
     """
     config = SurfaceSOSDataParserConfig(
         data=data,

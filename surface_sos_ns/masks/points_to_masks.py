@@ -26,6 +26,7 @@ from surface_sos_ns.masks.geometry import (
     sphere_disc,
     trimap_from_hull,
 )
+from surface_sos_ns.masks.provider import MaskError
 
 __all__ = ["ClickedMasks", "ClickedPoint", "mask_of_clicks", "masks_from_clicks"]
 
@@ -121,11 +122,11 @@ def masks_from_clicks(
         progress: called with one line per stage.
 
     Raises:
-        ValueError: positive clicks in fewer than two photos, or clicks that are not on one object.
+        MaskError: positive clicks in fewer than two photos, or clicks that are not on one object.
     """
     clicked = sorted({click.view for click in clicks if click.positive})
     if len(clicked) < 2:
-        raise ValueError(
+        raise MaskError(
             f"The object was clicked in {len(clicked)} photo(s); click it in two at least, better three, taken from "
             "different sides."
         )

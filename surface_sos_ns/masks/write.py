@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from surface_sos_ns.capture.names import mask_names
-from surface_sos_ns.files import write_text
 from surface_sos_ns.masks.provider import MaskError
+from surface_sos_ns.utils.files import leftovers, remove_leftovers, scratch, write_json, write_text, writing
 from surface_sos_ns.utils.image_io import resized, write_image
 
-__all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "write_masks"]
+__all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "finish_interrupted", "write_masks"]
 
 FOLDER = "coarse_masks"
 """Folder of the masks, in the capture's folder."""
@@ -27,6 +27,8 @@ SHEET = "coarse_masks.jpg"
 ABOUT = "about.json"
 """What is known about the masks, in their folder; the data parser looks at image files only."""
 KEY = "coarse_mask_path"
+STEPS = "steps.json"
+"""In the folder of unfinished masks: the renames that are left when all masks are written."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,9 @@ def check_free(source: Path, overwrite: bool) -> None:
         overwrite: whether the user said that they may be replaced.
 
     Raises:
-        MaskError: there are coarse masks, or the capture's folder cannot be written to.
+        MaskError: there are coarse masks.
     """
     folder = source.parent
-    if not os.access(folder, os.W_OK):
-        raise MaskError(f"{folder} cannot be written to. Copy the capture, or make its folder writable.")
     if overwrite:
         return
     there = _there(folder)
@@ -82,7 +82,8 @@ def write_masks(
     """Writes the masks of a whole capture.
 
     What was there is moved to `coarse_masks_old/` (or `coarse_masks_old_2/` ...), with a copy of the json file that
-    named it. When anything fails on the way, all is as it was.
+    named it. When anything fails on the way, all is as it was. Of a process that is killed, `finish_interrupted` takes
+    the last steps.
 
     Args:
         source: the capture's json file; its frames get `coarse_mask_path`, all else in it stays.
@@ -95,7 +96,7 @@ def write_masks(
 
     Raises:
         MaskError: there are masks already, or the json file no longer lists these photos.
-        OSError: a file cannot be written.
+        WriteError: a file cannot be written.
     """
     check_free(source, overwrite)
     folder = source.parent
@@ -105,11 +106,8 @@ def write_masks(
         raise MaskError(f"{source} has changed since the photos were read. Run the command again.")
     names = mask_names(file_paths, str(folder))
     replaces = bool(_there(folder)) or any(KEY in frame for frame in meta["frames"])
-    part = folder / f".{FOLDER}.{os.getpid()}"
-    shutil.rmtree(part, ignore_errors=True)
-    moves: list[tuple[Path, Path]] = []
     kept = None
-    try:
+    with scratch(folder) as part, writing(folder):
         for frame, name, mask, size in zip(meta["frames"], names, masks, sizes, strict=True):
             frame.pop(KEY, None)
             if mask is not None:
@@ -119,27 +117,51 @@ def write_masks(
         write_text(part / FOLDER / ABOUT, json.dumps(about, indent=1) + "\n")
         if sheet is not None:
             write_image(part / SHEET, sheet)
+        moves: list[tuple[str, str]] = []
         if replaces:
             kept = _unused(folder)
             (part / kept.name).mkdir()
             shutil.copy2(source, part / kept.name / source.name)
-            moves.append((part / kept.name, kept))
-            moves += [(path, kept / path.name) for path in _there(folder)]
-        moves += [(part / name, folder / name) for name in (FOLDER, SHEET) if (part / name).exists()]
+            moves.append((f"{part.name}/{kept.name}", kept.name))
+            moves += [(path.name, f"{kept.name}/{path.name}") for path in _there(folder)]
+        moves += [(f"{part.name}/{name}", name) for name in (FOLDER, SHEET) if (part / name).exists()]
         # From here on nothing is computed: a few renames, and the json file last.
-        done: list[tuple[Path, Path]] = []
+        steps = {"moves": moves, "json": source.name, "before": before, "content": _as_before(meta, before)}
+        write_json(part / STEPS, steps)
         try:
-            for old, new in moves:
-                os.rename(old, new)
-                done.append((old, new))
-            write_text(source.resolve(), _as_before(meta, before))
+            _take(steps, folder)
         except BaseException:
-            for old, new in reversed(done):
-                os.rename(new, old)
+            (part / STEPS).unlink()
+            for old, new in reversed(moves):
+                if not os.path.lexists(folder / old):
+                    os.rename(folder / new, folder / old)
             raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return Written(folder / FOLDER, sum(mask is not None for mask in masks), kept)
+
+
+def finish_interrupted(folder: Path) -> None:
+    """Takes the last steps of a `write_masks` that was killed amid them, and removes what one left that had not begun.
+
+    To be called by who holds the capture's folder.
+
+    Raises:
+        WriteError: a file cannot be written.
+    """
+    for part in leftovers(folder):
+        if (part / STEPS).is_file():
+            with writing(folder):
+                _take(json.loads((part / STEPS).read_text(encoding="utf-8")), folder)
+    remove_leftovers(folder)
+
+
+def _take(steps: dict[str, Any], folder: Path) -> None:
+    """Renames what is not renamed yet, then writes the json file, unless somebody has changed it meanwhile."""
+    for old, new in steps["moves"]:
+        if os.path.lexists(folder / old) and not os.path.lexists(folder / new):
+            os.rename(folder / old, folder / new)
+    source = folder / steps["json"]
+    if source.read_text(encoding="utf-8") == steps["before"]:
+        write_text(source, steps["content"])
 
 
 def _there(folder: Path) -> list[Path]:

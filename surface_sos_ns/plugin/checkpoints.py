@@ -5,7 +5,6 @@ The files keep nerfstudio's names (``step-000001000.ckpt``) and keys, so that it
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 import re
@@ -18,12 +17,10 @@ import numpy as np
 import torch
 
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import WriteError, written_whole
 
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 _REQUIRED_KEYS = ("step", "pipeline", "optimizers", "scalers")
-# nerfstudio takes whatever lies in the folder for a checkpoint and reads a step number out of its name. This name reads
-# as step 0, the lowest, so that a file left behind by a killed process is never taken for the newest checkpoint.
-_UNFINISHED = "0.unfinished"
 
 
 class CheckpointError(UserError):
@@ -58,20 +55,15 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], only_latest:
     Raises:
         CheckpointError: it could not be written (a full disk, say). Older checkpoints are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished, path = folder / _UNFINISHED, checkpoint_path(folder, step)
+    path = checkpoint_path(folder, step)
     try:
-        with unfinished.open("wb") as file:
+        with written_whole(path, durable=True) as unfinished, unfinished.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except (OSError, RuntimeError) as error:
-        unfinished.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"Could not write {path}: {error}. Older checkpoints in that folder are intact."
-        ) from error
-    _sync_folder(folder)
+    except (WriteError, RuntimeError) as error:
+        reason = str(error)
+        if not isinstance(error, WriteError):  # how torch says that a file did not grow as it was written
+            reason = f"{path} could not be written; is the disk full?"
+        raise CheckpointError(f"{reason} Older checkpoints in that folder are intact.") from error
     if only_latest:
         for other in list_checkpoints(folder):
             if other != path:
@@ -180,14 +172,3 @@ def _checkpoint_folder(folder: Path) -> Path:
     """The folder itself, or the checkpoint folder inside it when a run's folder was given."""
     inner = folder / "nerfstudio_models"
     return inner if inner.is_dir() and not list_checkpoints(folder) else folder
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut. Windows cannot open folders, and need not."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,8 @@ from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.dataparser import ObjectHint, SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
+from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import write_text
 from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
@@ -81,7 +82,7 @@ class OutlineSampler(PixelSampler):
     def __init__(self, config: PixelSamplerConfig, band_fraction: float, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         if not 0 <= band_fraction <= 1:
-            raise ValueError(f"band_fraction is {band_fraction}; expected a value from 0 to 1.")
+            raise UserError(f"band_fraction is {band_fraction}; expected a value from 0 to 1.")
         self.band_fraction = band_fraction
         self.band: Tensor | None = None
         """(B,) positions in the cache, or None."""
@@ -185,7 +186,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
     def __init__(self, config: SurfaceSOSDataManagerConfig, *args: Any, **kwargs: Any) -> None:
         if config.patch_size > 1:
-            raise ValueError("patch_size is not supported: rays are drawn one by one near the object's outline.")
+            raise UserError("patch_size is not supported: rays are drawn one by one near the object's outline.")
         self.object_prior: ObjectPrior | None = None
         self._train_cache: PixelCache | None = None
         self._eval_cache: PixelCache | None = None
@@ -253,7 +254,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
         Raises:
             ImageError: a photo or a mask cannot be read.
-            ValueError: nothing can be found; the message says what to do.
+            UserError: nothing can be found; the message says what to do.
         """
         if self.object_prior is not None:
             return self.object_prior
@@ -461,13 +462,13 @@ def _kept(path: Path, fingerprint: str) -> ObjectPrior | None:
 def _keep(prior: ObjectPrior, path: Path, fingerprint: str) -> ObjectPrior:
     """Write the prior, then its fingerprint: a crash in between leaves a prior that is not used.
 
+    Raises:
+        WriteError: it cannot be written. A training that cannot keep what it starts from could not be resumed.
+
     Returns:
         The prior as it was written, at a file's precision: what a resumed run reads, and must do the same with.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     _mark(path).unlink(missing_ok=True)
     prior.save(path)
-    part = path.with_name(f".{path.stem}.{os.getpid()}")
-    part.write_text(fingerprint)
-    os.replace(part, _mark(path))
+    write_text(_mark(path), fingerprint)
     return prior.load(path)

@@ -30,6 +30,7 @@ from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, view
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.split import choose_split
 from surface_sos_ns.plugin.world_frame import OLD_APPLIED_TRANSFORM, ExactDataparserOutputs, WorldFrame, world_frame
+from surface_sos_ns.utils.files import WriteError
 from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # these bring pydantic, which no command needs before training
@@ -265,7 +266,7 @@ class SurfaceSOSDataParser(DataParser):
                 targets = [folder / name for name in smaller_names(names)]
                 files = list(zip((capture.folder / name for name in names), self._sizes(), targets, strict=True))
                 make_smaller(files, folder, factor, shrink, say)
-        except OSError as error:
+        except WriteError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             _complain_read_only(error, capture.folder, factor, explicit is not None)
@@ -380,7 +381,7 @@ def _unused(folder: Path, found: Sequence[Path | None]) -> str | None:
     return f"{len(left)} files in {folder} belong to no photo: {listed(left)}." if left else None
 
 
-def _complain_read_only(error: OSError, data_dir: Path, factor: int, explicit: bool) -> None:
+def _complain_read_only(error: WriteError, data_dir: Path, factor: int, explicit: bool) -> None:
     if explicit:
         raise CaptureError(
             f"The downscale factor {factor} needs the folder {data_dir / f'images_{factor}'}, which does not "

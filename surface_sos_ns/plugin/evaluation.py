@@ -16,6 +16,7 @@ from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSD
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
 from surface_sos_ns.plugin.methods import surface_sos, surface_sos_lite, surface_sos_paper
+from surface_sos_ns.utils.errors import UserError
 
 if TYPE_CHECKING:  # capture/ brings scipy and more
     from surface_sos_ns.capture.object_prior import ObjectPrior
@@ -36,7 +37,7 @@ def training_config(method: str, options: Sequence[str]) -> TrainerConfig:
     """What `ns-train METHOD OPTIONS` would run.
 
     Raises:
-        ValueError: an option that the method does not have, or a value that does not fit; in tyro's words.
+        UserError: an option that the method does not have, or a value that does not fit; in tyro's words.
     """
     default = METHODS[method]
     said = io.StringIO()
@@ -45,7 +46,7 @@ def training_config(method: str, options: Sequence[str]) -> TrainerConfig:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             return tyro.cli(type(default), args=list(options), default=default, config=markers)
     except SystemExit as error:
-        raise ValueError(f"ns-train {method} {' '.join(options)}\n{said.getvalue()}") from error
+        raise UserError(f"ns-train {method} {' '.join(options)}\n{said.getvalue()}") from error
 
 
 def scoring_views(config: SurfaceSOSDataManagerConfig) -> ScoringViews:

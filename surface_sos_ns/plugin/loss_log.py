@@ -6,7 +6,9 @@ nerfstudio's own writers keep them only where TensorBoard or the like was asked 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from surface_sos_ns.files import write_text
 from surface_sos_ns.memory import peak_gb
+from surface_sos_ns.utils.files import write_text, writing
 
 LOSS_FILE = "losses.jsonl"
 
@@ -68,18 +70,21 @@ class LossLog:
         """Takes over what another file (or this one) knows of the steps before `step`, and forgets what came after."""
         kept = [record for record in read_losses(source) if record.step < step]
         if kept:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.path, "".join(json.dumps(vars(record)) + "\n" for record in kept))
             self._seconds_before = kept[-1].seconds
         else:
             self.path.unlink(missing_ok=True)
 
-    def add(self, step: int, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor], last: bool = False) -> None:
-        """Records a step if it is one of those to be recorded, or the run's last."""
+    def add(self, step: int, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor], last: bool = False) -> bool:
+        """Records a step if it is one of those to be recorded, or the run's last; returns whether it was.
+
+        Raises:
+            WriteError: it cannot be written; the file is as it was.
+        """
         if self._started is None:
             self._started = time.monotonic()
         if step % self.every and not last:
-            return
+            return False
         names = [*losses, *metrics]
         # One transfer for all of them, where they are on a GPU.
         values = torch.stack(
@@ -93,9 +98,20 @@ class LossLog:
             dict(zip(names[: len(losses)], numbers, strict=False)),
             dict(zip(names[len(losses) :], numbers[len(losses) :], strict=True)),
         )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(vars(record)) + "\n")
+        self._append(json.dumps(vars(record)) + "\n")
+        return True
+
+    def _append(self, line: str) -> None:
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab", buffering=0) as stream:
+                end = stream.tell()
+                try:
+                    if stream.write(line.encode()) < len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError:
+                    stream.truncate(end)  # half a line would spoil the next one
+                    raise
 
 
 def _memory_gb(device: torch.device) -> float | None:

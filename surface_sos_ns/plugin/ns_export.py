@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from surface_sos_ns.utils.errors import UserError
+
 if TYPE_CHECKING:
     from surface_sos_ns.plugin.model import SurfaceSOSModel
 
@@ -38,7 +40,7 @@ def fill_unseen_space(model: SurfaceSOSModel) -> None:
         volume.values[unseen] = torch.where(scene.inside(points, time), -1.0, 1.0).to(volume.values)
         if not bool((volume.values < 0).any()):
             low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in model.object_box())
-            raise ValueError(
+            raise UserError(
                 "ns-export tsdf found no surface in the box it was given. The object lies within "
                 f"--bounding-box-min {low} --bounding-box-max {high}: give it these."
             )

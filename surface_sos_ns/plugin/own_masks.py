@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from nerfstudio.cameras.cameras import Cameras
 
-from surface_sos_ns.files import written_whole
 from surface_sos_ns.pictures import intersection_over_union
+from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import write_arrays
 from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class OwnMasks:
         """Take over what the `number`-th refresh did, in a run that is resumed.
 
         Raises:
-            ValueError: its file is missing or damaged; the message says what to do.
+            UserError: its file is missing or damaged; the message says what to do.
         """
         if self.directory is not None:
             # A refresh that changed nothing wrote no file, but for the first.
@@ -120,25 +121,27 @@ def choose_masks(given: Sequence[np.ndarray | None], mattes: Sequence[np.ndarray
 
 
 def save_masks(path: Path, masks: Sequence[np.ndarray | None]) -> None:
-    """Writes masks (H, W) in 0..1 as an .npz, in 8 bits."""
+    """Writes masks (H, W) in 0..1 as an .npz, in 8 bits.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
     numbers = {str(view): np.rint(mask * 255).astype(np.uint8) for view, mask in enumerate(masks) if mask is not None}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, views=np.array(len(masks)), **numbers)  # type: ignore[arg-type]
+    write_arrays(path, views=np.array(len(masks)), **numbers)
 
 
 def load_masks(path: Path) -> list[np.ndarray | None]:
     """Reads what `save_masks` wrote.
 
     Raises:
-        ValueError: the file is missing or damaged; the message says what to do.
+        UserError: the file is missing or damaged; the message says what to do.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
         views = [found.get(str(view)) for view in range(int(found["views"]))]
     except Exception as error:  # zip, key and file errors all mean the same to the reader of the message
-        raise ValueError(
+        raise UserError(
             f"{path}, the masks that the resumed run had made for itself, cannot be read ({error}). Put the file back "
             "from that run's folder, or train anew."
         ) from error

@@ -15,9 +15,13 @@ from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, Vanill
 from torch import Tensor
 
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
+from surface_sos_ns.plugin.compat.errors import show_explanations_alone
+from surface_sos_ns.plugin.compat.moved_runs import run_being_opened
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
 from surface_sos_ns.plugin.console import say
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.ns_export import fill_unseen_space
+from surface_sos_ns.plugin.run_paths import find_capture
 
 
 @dataclass
@@ -32,7 +36,11 @@ class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
 
     def setup(self, **kwargs: Any) -> Pipeline:
         """Build the pipeline (arguments as nerfstudio gives them)."""
+        show_explanations_alone()
         _skip_broken_checkpoints_at_evaluation()
+        opened = run_being_opened()
+        if opened is not None and isinstance(self.datamanager, SurfaceSOSDataManagerConfig):
+            self.datamanager.data = self.datamanager.dataparser.data = find_capture(*opened)
         guard_viewer()
         return super().setup(**kwargs)
 
@@ -76,7 +84,9 @@ class SurfaceSOSPipeline(VanillaPipeline):
 
 
 def _skip_broken_checkpoints_at_evaluation() -> None:
-    """Make nerfstudio's evaluation tools load our runs with `find_checkpoint`; other methods' runs load as ever.
+    """Make nerfstudio's evaluation tools load our runs with `find_checkpoint`, from the folder that config.yml lies in.
+
+    Other methods' runs load as ever.
 
     ns-render, ns-eval, ns-export and ns-viewer share one loader, which takes the highest number among the names in the
     folder, whatever the file is, and offers no hook. It cannot be replaced when the plugin is imported, since it
@@ -92,8 +102,10 @@ def _skip_broken_checkpoints_at_evaluation() -> None:
     def eval_load_checkpoint(config: TrainerConfig, pipeline: Pipeline) -> tuple[Path, int]:
         if not isinstance(config.pipeline, SurfaceSOSPipelineConfig):
             return load_any(config, pipeline)
-        assert config.load_dir is not None, "nerfstudio sets it to the run's checkpoint folder"
-        path, state = find_checkpoint(config.load_dir, config.load_step, say)
+        opened = run_being_opened()
+        folder = config.load_dir if opened is None else opened[0].parent / config.relative_model_dir
+        assert folder is not None, "nerfstudio sets it to the run's checkpoint folder"
+        path, state = find_checkpoint(folder, config.load_step, say)
         pipeline.load_pipeline(state["pipeline"], state["step"])
         say(f"Loaded {path}")
         say(f"{pipeline.device} | {pipeline.model.describe()}")  # type: ignore[operator]

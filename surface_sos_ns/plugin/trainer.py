@@ -20,16 +20,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 from nerfstudio.configs.base_config import MachineConfig
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
+from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer import Viewer
+from torch import Tensor
 
 from surface_sos_ns.averaging import WeightAverage
 from surface_sos_ns.plugin.checkpoints import (
     CheckpointError,
     find_checkpoint,
+    list_checkpoints,
     random_state,
     read_checkpoint,
     read_total_steps,
@@ -37,6 +41,8 @@ from surface_sos_ns.plugin.checkpoints import (
     save_checkpoint,
 )
 from surface_sos_ns.plugin.command_line import typed
+from surface_sos_ns.plugin.compat.errors import show_explanations_alone
+from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
 from surface_sos_ns.plugin.compat.viewer import why_no_viewer
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
@@ -44,7 +50,18 @@ from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.own_masks import OWN_MASKS
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.run_paths import with_absolute_paths
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import (
+    WriteError,
+    check_writable,
+    hold,
+    remove_leftovers,
+    write_text,
+    writing,
+    written_whole,
+)
+from surface_sos_ns.utils.signals import leaving_on, stopped_by
 from surface_sos_ns.utils.text import printable
 
 AVERAGE_EVERY = 5
@@ -76,15 +93,22 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         """Write config.yml, complete enough to render and evaluate the run from it.
 
         It says "auto" where the device was left to the machine, so that it can be read on another one, and does not
-        say ``load_step``, which ns-render and ns-eval would look for among this run's checkpoints.
+        say ``load_step``, which ns-render and ns-eval would look for among this run's checkpoints. Its paths are
+        absolute, so that commands find the capture and the run from any folder.
 
         Raises:
-            UserError: TensorBoard is asked for and cannot write there.
+            UserError: the run's folder holds another run, is being written to by another process, or cannot be written
+                (by TensorBoard, where that is asked for).
         """
+        show_explanations_alone()
         self._check_name_for_tensorboard()
+        self._refuse_another_run()
+        self.take_folder()
         self.settle_total_steps()
         self.settle_times()
-        TrainerConfig.save_config(dataclasses.replace(self, load_step=None))
+        path = self.get_base_dir() / "config.yml"
+        CONSOLE.log(f"Saving config to: {path}")
+        write_text(path, yaml.dump(with_absolute_paths(dataclasses.replace(self, load_step=None))))
         self.settle_device()
 
     def setup(self, **kwargs: Any) -> SurfaceSOSTrainer:
@@ -93,6 +117,7 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         Raises:
             UserError: the viewer that is asked for cannot be.
         """
+        show_explanations_alone()
         why_not = why_no_viewer(self.vis, self.viewer)
         if why_not is not None:
             raise UserError(why_not)
@@ -100,6 +125,31 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         self.settle_times()
         self.settle_device()
         return super().setup(**kwargs)
+
+    def take_folder(self) -> None:
+        """Make the run's folder, keep other processes from writing to it, and clear away what killed ones left in it.
+
+        Raises:
+            UserError: another process is writing to it, or it cannot be written to.
+        """
+        folder = self.get_base_dir()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        hold(folder, "Wait until it is done, stop it, or give this run a folder of its own: --timestamp NAME.")
+        check_writable(folder)
+        remove_leftovers(folder)
+        remove_leftovers(self.get_checkpoint_dir())
+
+    def _refuse_another_run(self) -> None:
+        """Do not train over a run that is there, unless it is the one that is gone on with."""
+        checkpoints = self.get_checkpoint_dir()
+        there = list_checkpoints(checkpoints)
+        source = self.load_dir or self.load_checkpoint
+        if there and (source is None or self.get_base_dir().resolve() not in (source / "x").resolve().parents):
+            raise UserError(
+                f"{there[0]} is of a run that was made there before. Go on with it: --load-dir {checkpoints}; or give "
+                "this run a folder of its own: --timestamp NAME."
+            )
 
     def settle_device(self) -> None:
         """Replace the device "auto" by the one that is there."""
@@ -163,6 +213,7 @@ class SurfaceSOSTrainer(Trainer):
         self.steps_done = 0
         self._average: WeightAverage | None = None  # there once the pipeline is
         self._random_state: dict[str, Any] | None = None
+        self._losses_missing = False
         self._loss_log = LossLog(self.base_dir / LOSS_FILE, config.logging.steps_per_log)
         self._stop_signal: signal.Signals | None = None
         self._handlers_before: dict[signal.Signals, Any] = {}
@@ -172,11 +223,23 @@ class SurfaceSOSTrainer(Trainer):
 
         Raises:
             CheckpointError: there is nothing complete to resume from, or it belongs to another model.
+            UserError: the capture cannot be used, or the run's folder not be written to.
+            SystemExit: stopped by a signal; the status is 128 + the signal's number, as shells have it.
         """
+        if self.world_size == 1:  # else the process that started this one holds it
+            self.config.take_folder()
         # The viewer answers browsers as soon as it is built. Under the lock they wait until the weights are loaded and
         # the callbacks are set up, and no second thread enters the kernels meanwhile.
-        with self.train_lock:
-            super().setup(test_mode=test_mode)
+        try:
+            with leaving_on(signal.SIGINT, signal.SIGTERM), self.train_lock:
+                super().setup(test_mode=test_mode)
+        except SystemExit as end:
+            by = stopped_by(end.code)
+            if by is not None:
+                say(f"Stopped by {by.name} before the first step: nothing to save.")
+            raise
+        go_on_without_events(say)
+        writer.GLOBAL_BUFFER["step"] = self._start_step  # or its log fails where no step follows
         say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
 
     def train(self) -> None:
@@ -184,6 +247,7 @@ class SurfaceSOSTrainer(Trainer):
 
         Raises:
             SystemExit: stopped by a signal; the status is 128 + the signal's number, as shells have it.
+            UserError: what the run cannot be gone on without could not be written. The message says how to go on.
         """
         total = self.config.max_num_iterations
         if self._start_step >= total:
@@ -198,8 +262,10 @@ class SurfaceSOSTrainer(Trainer):
         whole_run = self.config
         self.config = dataclasses.replace(whole_run, max_num_iterations=max(0, total - self._start_step))
         try:
-            with self._stop_on_signals():
+            with self._stop_on_signals(), writing(self.base_dir):
                 super().train()
+        except (WriteError, CheckpointError) as error:
+            raise WriteError(f"{error} {self._how_to_go_on()}") from error
         finally:
             self.config = whole_run
         if self._stop_signal is not None:
@@ -211,7 +277,7 @@ class SurfaceSOSTrainer(Trainer):
         self.steps_done = step + 1
         total = self.pipeline.model.config.total_steps
         if self.local_rank == 0:
-            self._loss_log.add(step, losses, metrics, last=self.steps_done == total)
+            self._log_losses(step, losses, metrics)
         if not self._averages():
             self.average.clear()  # of another length of the run, if there is any
         elif self.steps_done % AVERAGE_EVERY == 0:
@@ -219,6 +285,16 @@ class SurfaceSOSTrainer(Trainer):
         if self.steps_done == total:
             self.average.apply()
         return loss, losses, metrics
+
+    def _log_losses(self, step: int, losses: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:
+        last = self.steps_done == self.pipeline.model.config.total_steps
+        try:
+            if self._loss_log.add(step, losses, metrics, last):
+                self._losses_missing = False
+        except WriteError as error:
+            if not self._losses_missing:  # of several in a row the first is said
+                say(f"Warning: {error} Training goes on without this record, and tries the next ones.")
+            self._losses_missing = True
 
     def _averages(self) -> bool:
         """Whether the weights as they are now belong to a mean: before masks are made of it, or before the end."""
@@ -238,15 +314,26 @@ class SurfaceSOSTrainer(Trainer):
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
-        """Save everything a resumed run needs, atomically.
+        """Save everything a resumed run needs, atomically. Where that fails amid the run, the next save tries again.
 
         Args:
             step: ignored; nerfstudio's count is one ahead where training stops early, so the last trained step is
                 taken. Before the first step there is nothing to save.
+
+        Raises:
+            CheckpointError: it could not be written, and this was the last save.
         """
         del step
         if self.steps_done == 0:
             return
+        try:
+            self._save()
+        except CheckpointError as error:
+            if self.training_state == "completed":
+                raise
+            say(f"Warning: {error} Training goes on; the next save tries again.")
+
+    def _save(self) -> None:
         last_step = self.steps_done - 1
         module = getattr(self.pipeline, "module", self.pipeline)  # unwrapped from distributed training
         state = {
@@ -293,8 +380,8 @@ class SurfaceSOSTrainer(Trainer):
         for file in path.parent.parent.iterdir():
             kept = file.name.startswith((f"{Path(PRIOR_FILE).stem}.", f"{OWN_MASKS}_"))
             if kept and not (self.base_dir / file.name).exists():
-                self.base_dir.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(file, self.base_dir / file.name)
+                with written_whole(self.base_dir / file.name) as copy:
+                    shutil.copyfile(file, copy)
         say(f"Loaded {path}")
 
     def _update_viewer_state(self, step: int) -> None:
@@ -355,6 +442,14 @@ class SurfaceSOSTrainer(Trainer):
         while self._handlers_before:
             number, handler = self._handlers_before.popitem()
             signal.signal(number, handler)
+
+    def _how_to_go_on(self) -> str:
+        """What to do after a run has ended with an error of the disk."""
+        saved = list_checkpoints(self.checkpoint_dir)
+        if not saved:
+            return "No step of this run is saved. Make room, then start it again."
+        step = int(saved[0].stem.removeprefix("step-"))
+        return f"The run is saved up to step {step}. Make room, then go on from there: {self._resume_command()}"
 
     def _resume_command(self) -> str:
         """The command line that continues this run."""

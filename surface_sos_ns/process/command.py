@@ -49,18 +49,25 @@ class Process:
         """Runs the command.
 
         Raises:
-            ProcessError: the input cannot be used, or no poses were found; the message says why and what to do.
+            ProcessError: the input cannot be used, no poses were found, or a file cannot be written; the message says
+                why and what to do.
         """
         from surface_sos_ns.process.folder import begin
         from surface_sos_ns.process.scene import write_scene
         from surface_sos_ns.process.structure import require_pycolmap
+        from surface_sos_ns.utils.files import WriteError
 
         require_pycolmap()
         source = _look_at(self)
-        begin(self.output, _settings(self, source), self.overwrite)
-        names = _bring_images(self, source)
-        structure = _find_structure(self, names)
-        write_scene(self.output, structure.model)
+        try:
+            begin(self.output, _settings(self, source), self.overwrite)
+            names = _bring_images(self, source)
+            structure = _find_structure(self, names)
+            write_scene(self.output, structure.model)
+        except WriteError as error:
+            raise ProcessError(
+                f"{error} Make room, then give the same command again: it goes on from there."
+            ) from error
         print(_summary(self, structure))
 
 
@@ -108,13 +115,13 @@ def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
     """Fills images/ unless that is done already; the photos' names in the order they were taken."""
     from surface_sos_ns.capture.lookup import visible_files
     from surface_sos_ns.demo.progress import Stage
-    from surface_sos_ns.process.folder import whole_folder
     from surface_sos_ns.process.photos import copy_upright
     from surface_sos_ns.process.video import extract_frames
+    from surface_sos_ns.utils.files import made_whole
 
     folder = command.output / "images"
     if not folder.is_dir():
-        with whole_folder(folder) as partial:
+        with made_whole(folder) as partial:
             if isinstance(source, int):
                 with Stage(f"Looking for sharp frames among {source}", source) as stage:
                     extract_frames(command.images, command.frames, partial, source, stage.reach)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from surface_sos_ns.process.error import ProcessError
 
-__all__ = ["begin", "whole_folder"]
+__all__ = ["begin"]
+
+IN_USE = "Wait until it is done, or name another --output."
 
 SETTINGS = Path("colmap/settings.json")
 """What a scene was begun with; tells a scene in the making from folders that are something else."""
 
 
 def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Makes the folder, or finds one that was begun with the same settings.
+    """Makes the folder, or finds one that was begun with the same settings; keeps other processes from writing to it.
 
     Args:
         output: the scene's folder.
@@ -30,14 +28,19 @@ def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
 
     Raises:
         ProcessError: there is a finished scene, one begun with other settings, or something else.
+        InUseError: another process is making it.
+        WriteError: it cannot be written.
     """
-    from surface_sos_ns.files import write_json
+    from surface_sos_ns.utils.files import hold, release, remove_leftovers, write_json, writing
 
     known = output / SETTINGS
+    if output.is_dir():
+        hold(output, IN_USE)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         if overwrite:
             aside = _free_name(output)
             os.rename(output, aside)
+            release(output)
             print(f"{output} existed; it is {aside} now.", file=sys.stderr)
         elif (output / "transforms.json").exists():
             raise ProcessError(f"{output} has a scene already. Name another folder, or --overwrite to begin anew.")
@@ -50,21 +53,13 @@ def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
             )
         else:
             print(f"Going on with {output}.", file=sys.stderr)
+            remove_leftovers(output)
+            remove_leftovers(known.parent)
             return
-    known.parent.mkdir(parents=True, exist_ok=True)
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+    hold(output, IN_USE)
     write_json(known, settings)
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write to, which gets its name when all of it is written."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".partial", dir=folder.parent))
-    try:
-        yield partial
-        partial.chmod(0o755)  # mkdtemp's folders are the user's alone
-        os.rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _free_name(folder: Path) -> Path:

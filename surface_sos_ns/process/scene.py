@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,19 @@ def write_scene(folder: Path, model: Any) -> None:
     Args:
         folder: of the scene, with the photos in images/.
         model: pycolmap's reconstruction, the names of its images relative to images/.
+
+    Raises:
+        WriteError: they cannot be written.
     """
     from nerfstudio.process_data.colmap_utils import colmap_to_json
 
-    partial = Path(tempfile.mkdtemp(prefix=".scene-", suffix=".partial", dir=folder))
-    try:
+    from surface_sos_ns.utils.files import WriteError, scratch, writing
+
+    with scratch(folder) as partial, writing(folder):
         (partial / MODEL).mkdir(parents=True)
         model.write_binary(str(partial / MODEL))
+        if not _is_whole(partial / MODEL, model):
+            raise WriteError(f"{folder / MODEL} could not be written; is the disk full?")
         with contextlib.redirect_stdout(io.StringIO()):  # it dumps the cameras where there are several
             colmap_to_json(recon_dir=partial / MODEL, output_dir=partial)
         written = partial / "transforms.json"
@@ -41,5 +46,12 @@ def write_scene(folder: Path, model: Any) -> None:
         (folder / MODEL).parent.mkdir(parents=True, exist_ok=True)
         for name in (str(MODEL), "sparse_pc.ply", "transforms.json"):
             os.replace(partial / name, folder / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_whole(folder: Path, model: Any) -> bool:
+    """Whether a model was written to its end: pycolmap does not say where it was not."""
+    try:
+        written = type(model)(str(folder))
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return bool(written.num_images() == model.num_images() and written.num_points3D() == model.num_points3D())

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.pairs import blocks
+from surface_sos_ns.utils.files import require_space, scratch, written_whole
 
 __all__ = ["CameraModel", "Structure", "compare", "copy_features", "find_features", "map_photos", "require_pycolmap"]
 
@@ -29,6 +30,9 @@ PHOTOS_PER_CENTRE = 20
 """Photos of one camera from which on its principal point is refined; of fewer it is the middle of the picture."""
 
 SEED = 0
+
+ROOM = 64
+"""Megabytes that must be free before pycolmap writes the next portion: where it finds the disk full, it aborts."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def require_pycolmap() -> None:
         ProcessError: it is not installed, or too old.
     """
     try:
-        import pycolmap
+        from surface_sos_ns.utils.colmap import pycolmap
     except ImportError as error:
         raise ProcessError(f"pycolmap cannot be imported ({error}); `pip install 'pycolmap>=4'`.") from error
     if not hasattr(pycolmap, "match_image_pairs"):
@@ -90,7 +94,7 @@ def find_features(
     Returns:
         How many features there are.
     """
-    import pycolmap
+    from surface_sos_ns.utils.colmap import pycolmap
 
     options = pycolmap.FeatureExtractionOptions()
     options.num_threads, options.max_image_size = threads, longest_side
@@ -102,6 +106,7 @@ def find_features(
             camera = _camera_of(database, group)
             if camera is not None:
                 reader.existing_camera_id = camera
+            require_space(database.parent, ROOM)
             pycolmap.extract_features(
                 database,
                 images,
@@ -119,12 +124,11 @@ def copy_features(database: Path, target: Path) -> None:
     """A database with the same cameras, photos and features and no matches; one that is there stays as it is."""
     if target.exists():
         return
-    partial = target.with_suffix(".partial")
-    shutil.copyfile(database, partial)
-    with _opened(partial) as opened:
-        opened.clear_matches()
-        opened.clear_two_view_geometries()
-    partial.replace(target)
+    with written_whole(target) as partial:
+        shutil.copyfile(database, partial)
+        with _opened(partial) as opened:
+            opened.clear_matches()
+            opened.clear_two_view_geometries()
 
 
 def compare(
@@ -148,7 +152,7 @@ def compare(
     Returns:
         How many pairs see something in common.
     """
-    import pycolmap
+    from surface_sos_ns.utils.colmap import pycolmap
 
     options = pycolmap.FeatureMatchingOptions()
     options.num_threads, options.guided_matching = threads, guided
@@ -160,6 +164,7 @@ def compare(
         pairing.match_list_path = str(listed)
         for portion in blocks(pairs):
             listed.write_text("".join(f"{names[a]} {names[b]}\n" for a, b in portion), encoding="utf-8")
+            require_space(database.parent, ROOM)
             pycolmap.match_image_pairs(
                 database, matching_options=options, pairing_options=pairing, verification_options=verification
             )
@@ -190,7 +195,7 @@ def map_photos(
     Raises:
         ProcessError: no three photos do.
     """
-    import pycolmap
+    from surface_sos_ns.utils.colmap import pycolmap
 
     pycolmap.set_random_seed(SEED)
     options = pycolmap.IncrementalPipelineOptions()
@@ -209,18 +214,16 @@ def map_photos(
         placed += 1
         reach(placed)
 
-    scratch = Path(tempfile.mkdtemp(prefix="mapping-", dir=database.parent))
-    try:
+    with scratch(database.parent) as folder:
+        require_space(folder, ROOM)
         models = pycolmap.incremental_mapping(
             database,
             images,
-            scratch,
+            folder,
             options,
             initial_image_pair_callback=first_two,
             next_image_callback=one_more,
         )
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     model = max(models.values(), key=lambda one: (one.num_reg_images(), one.num_points3D()), default=None)
     if model is None or model.num_reg_images() < 3:
         raise ProcessError(
@@ -236,7 +239,7 @@ def map_photos(
 
 def _refine(model: Any, threads: int) -> None:
     """One more adjustment of everything, principal points included where enough photos tell them."""
-    import pycolmap
+    from surface_sos_ns.utils.colmap import pycolmap
 
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
@@ -260,6 +263,6 @@ def _opened(database: Path) -> Any:
     """A context with the database."""
     from contextlib import closing
 
-    import pycolmap
+    from surface_sos_ns.utils.colmap import pycolmap
 
     return closing(pycolmap.Database.open(database))

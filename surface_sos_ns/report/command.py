@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from surface_sos_ns.files import write_text
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import check_writable, remove_leftovers, write_text
 
 
 class ReportError(UserError):
@@ -41,6 +41,7 @@ class Report:
 
         Raises:
             ReportError: an option that cannot work.
+            WriteError: nothing can be written there.
         """
         if not self.load_config.is_file():
             raise ReportError(
@@ -57,6 +58,7 @@ class Report:
             raise ReportError(f"{self.page} exists; give --overwrite to replace it, or another --output.")
         if not self.page.parent.is_dir():
             raise ReportError(f"{self.page.parent} does not exist; make the folder first, or choose another --output.")
+        check_writable(self.page.parent)
 
     def main(self) -> None:
         """Runs the command."""
@@ -66,5 +68,6 @@ class Report:
         from surface_sos_ns.report.page import page
 
         content = collect(load_run(self.load_config, self.data), self.views, self.metrics)
+        remove_leftovers(self.page.parent)
         write_text(self.page, page(content))
         print(self.page.resolve())

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from surface_sos_ns.files import write_bytes
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import write_bytes
 
 __all__ = [
     "MOST_MEGAPIXELS",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ import tyro
 from surface_sos_ns.capture.transforms import transforms
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import made_whole, remove_leftovers, write_json
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0])
 """Camera axes right, down, forward -> right, up, back."""
@@ -115,9 +113,8 @@ def write_capture(folder: Path, scene: Scene, link: bool = False) -> None:
     refuse_existing(folder)
     names = [f"{path.stem.replace('.', '_')}" for path in scene.images]
     require(len(set(names)) == len(names), f"{scene.images[0].parent}: two photos have one name but for the suffix.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".partial", dir=folder.parent))
-    try:
+    remove_leftovers(folder.parent)
+    with made_whole(folder) as partial:
         frames: list[dict[str, Any]] = []
         masks = scene.coarse_masks or [None] * len(names)
         for name, image, mask in zip(names, scene.images, masks, strict=True):
@@ -130,11 +127,7 @@ def write_capture(folder: Path, scene: Scene, link: bool = False) -> None:
 
             write_ply_points(partial / "sparse_pc.ply", *scene.points)
             content["ply_file_path"] = "sparse_pc.ply"
-        (partial / "transforms.json").write_text(json.dumps(content, indent=1))
-        partial.chmod(0o755)  # mkdtemp's folders are the user's alone
-        os.rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_json(partial / "transforms.json", content)
 
 
 def _place(folder: Path, kind: str, name: str, source: Path, link: bool) -> str:

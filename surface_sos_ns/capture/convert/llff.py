@@ -53,7 +53,7 @@ class Llff(Conversion):
         model = self.source / "sparse" / "0"
         if not (model / "points3D.bin").is_file():
             return None
-        import pycolmap
+        from surface_sos_ns.utils.colmap import pycolmap
 
         points = pycolmap.Reconstruction(str(model)).points3D.values()
         return np.array([point.xyz for point in points]), np.array([point.color for point in points], np.uint8)
