@@ -1,14 +1,18 @@
-"""How much main memory a process has taken at most."""
+"""How much main memory a process has taken at most, and how much more it may take."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
+
+__all__ = ["free_gb", "peak_gb"]
 
 
 def peak_gb(usage: Any = None) -> float | None:
@@ -22,3 +26,46 @@ def peak_gb(usage: Any = None) -> float | None:
             return None
         usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def free_gb() -> float:
+    """How much more main memory this process may take, in GB: the least of what the machine, its container and its own
+    limits (`ulimit -v`) leave it. What the system holds only to be faster, such as files it has read, counts as free.
+    """
+    import psutil
+
+    left = [psutil.virtual_memory().available, *_left_in_cgroups(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))]
+    if resource is not None:
+        process = psutil.Process().memory_info()
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            left.append(limit - process.vms)
+    return max(0, min(left)) / 1e9
+
+
+def _left_in_cgroups(root: Path, membership: Path) -> Iterator[int]:
+    """Bytes that are left in each of the control groups (Linux) around this process that has a limit."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            names = ("memory.max", "memory.current", "inactive_file")
+            top = root
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            top = root / "memory"
+        else:
+            continue
+        group = top / path.strip("/")
+        for folder in (group, *group.parents):
+            if folder != top and top not in folder.parents:
+                break
+            try:
+                limit, used = (int((folder / name).read_text()) for name in names[:2])
+                statistics = dict(words.split() for words in (folder / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):  # no such group in this container, or no limit ("max")
+                continue
+            yield limit - used + int(statistics.get(names[2], 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.dataparser import ObjectHint, SurfaceSOSDataParserConfig
-from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
+from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset, joined_positions
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_text
 from surface_sos_ns.utils.image_io import resized
@@ -100,7 +101,7 @@ class OutlineSampler(PixelSampler):
             parts.append(torch.randint(cache.pixel_count, (rest,), device=device))
         else:
             parts.append(cache.valid[torch.randint(len(cache.valid), (rest,), device=device)])
-        return cache.gather(torch.cat(parts))
+        return cache.gather(torch.cat(parts).long())
 
 
 class TabulatedRays(RayGenerator):
@@ -302,7 +303,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         small = views.scaled(factor) if factor < 1 else views
         sizes = [(int(width), int(height)) for width, height in zip(small.width, small.height, strict=True)]
         images = [resized(cache.image(view), *size) for view, size in enumerate(sizes)]
-        given = [cache.mask(view) for view in range(len(cache))]
+        given = map(cache.mask, range(len(cache)))  # one at a time: all of them are larger than all photos
         masks = [None if mask is None else resized(mask, *size) for mask, size in zip(given, sizes, strict=True)]
         points, remarks = first_fitting_points(metadata["points_files"], views, metadata["file_paths"])
         for remark in remarks:
@@ -400,16 +401,25 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         return list(found.masks), f"masks by {provider.chosen.name}"
 
     def _band(self, prior: ObjectPrior, views: Views) -> Tensor:
-        """(B,) positions of the valid pixels near the projected hull's outline, in all training views."""
-        from surface_sos_ns.capture.hull import outline_band, project_hull
+        """(B,) positions of the valid pixels near the projected hull's outline, in all training views.
 
+        See `joined_positions`.
+        """
         cache = self.train_cache
-        sizes = np.stack([views.width, views.height], axis=1)
         allowed = None
         if cache.valid is not None:
             allowed = np.zeros(cache.pixel_count, dtype=bool)
             allowed[cache.valid.cpu().numpy()] = True
-        parts = []
+        bands = (np.flatnonzero(band) + int(cache.starts[view]) for view, band in self._bands(prior, views))
+        return joined_positions(
+            (positions if allowed is None else positions[allowed[positions]] for positions in bands), cache.pixel_count
+        )
+
+    def _bands(self, prior: ObjectPrior, views: Views) -> Iterator[tuple[int, np.ndarray]]:
+        """Of each view (H, W) bool, whether a pixel is near the projected hull's outline, in the order of sizes."""
+        from surface_sos_ns.capture.hull import outline_band, project_hull
+
+        sizes = np.stack([views.width, views.height], axis=1)
         for size in np.unique(sizes, axis=0):
             members = np.flatnonzero((sizes == size).all(axis=1))
             width, height = int(size[0]), int(size[1])
@@ -419,10 +429,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
             shown = project_hull(prior.hull, prior.sphere, views.subset(members), (small[1], small[0]))
             for view, silhouette in zip(members, shown, strict=True):
                 band = outline_band(np.asarray(silhouette) > 0.5, self.config.band_width * max(small))
-                full = resized(band.astype(np.uint8), width, height) > 0
-                positions = np.flatnonzero(full) + int(cache.starts[view])
-                parts.append(positions if allowed is None else positions[allowed[positions]])
-        return torch.from_numpy(np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64))
+                yield int(view), resized(band.astype(np.uint8), width, height) > 0
 
     def _fingerprint(self, views: Views) -> str:
         """Digest of everything that the prior depends on."""

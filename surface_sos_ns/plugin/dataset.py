@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +22,7 @@ from surface_sos_ns.utils.image_io import read_image, resized
 if TYPE_CHECKING:
     from surface_sos_ns.capture.views import Views
 
-__all__ = ["PixelCache", "SurfaceSOSDataset"]
+__all__ = ["PixelCache", "SurfaceSOSDataset", "joined_positions"]
 
 
 class SurfaceSOSDataset(InputDataset):
@@ -143,6 +145,12 @@ class SurfaceSOSDataset(InputDataset):
         return resized(read_mask(names[image_idx], size), *size)
 
 
+def joined_positions(parts: Iterable[np.ndarray], pixels: int) -> Tensor:
+    """Positions among so many pixels as one list, in 32 bits where these hold them: such lists are long."""
+    kind = np.int32 if pixels <= np.iinfo(np.int32).max else np.int64
+    return torch.from_numpy(np.concatenate([np.zeros(0, kind), *(part.astype(kind) for part in parts)]))
+
+
 @dataclass
 class PixelCache:
     """The pixels of N views one after the other (row by row, of any mix of sizes), to be gathered by position.
@@ -155,7 +163,7 @@ class PixelCache:
         mask_weights: (N,) float32, how far each view's mask is trusted; 0 without one.
         starts: (N + 1,) int64, position of each view's first pixel.
         widths, heights: (N,) int64.
-        valid: (V,) int64 positions that may be drawn, None for all.
+        valid: (V,) positions that may be drawn, None for all; see `joined_positions`.
     """
 
     images: Tensor
@@ -198,6 +206,11 @@ class PixelCache:
             if mask is not None and masks is not None:
                 masks[here] = np.rint(mask * 255).astype(np.uint8).ravel()
                 weights[index] = 1
+
+        def chosen(mask: np.ndarray) -> Iterator[np.ndarray]:
+            for first, end in itertools.pairwise(starts):
+                yield np.flatnonzero(mask[first:end]) + first
+
         if valid is not None and not valid.any():
             raise CaptureError(
                 f"No pixel of the {count} photos may be used: the masks under mask_path are black, or "
@@ -211,7 +224,7 @@ class PixelCache:
             starts=torch.from_numpy(starts),
             widths=torch.from_numpy(sizes[:, 0].copy()),
             heights=torch.from_numpy(sizes[:, 1].copy()),
-            valid=None if valid is None or valid.all() else torch.from_numpy(np.flatnonzero(valid)),
+            valid=None if valid is None or valid.all() else joined_positions(chosen(valid), starts[-1]),
         )
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ photos. What follows learns from those. Errors of single masks are gone then; wh
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ class OwnMasks:
             return
         started = time.monotonic()
         mattes = [self._matte(model, view) for view in range(len(self.cache))]
-        given = [None if view in self._own else self.cache.mask(view) for view in range(len(self.cache))]
+        given = (None if view in self._own else self.cache.mask(view) for view in range(len(self.cache)))
         masks = choose_masks(given, mattes)
         replaced = self._install(model, masks)
         if self.directory is not None and (replaced or number == 1):
@@ -99,7 +99,7 @@ class OwnMasks:
         return len(views)
 
 
-def choose_masks(given: Sequence[np.ndarray | None], mattes: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+def choose_masks(given: Iterable[np.ndarray | None], mattes: Sequence[np.ndarray]) -> list[np.ndarray | None]:
     """The mattes that take the place of masks; None where the mask stays.
 
     Args:
