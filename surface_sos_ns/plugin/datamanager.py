@@ -23,6 +23,7 @@ from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.dataparser import ObjectHint, SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset, joined_positions
+from surface_sos_ns.plugin.loading import say_needs
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_text
 from surface_sos_ns.utils.image_io import resized
@@ -229,6 +230,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
     def train_cache(self) -> PixelCache:
         """All training photos, read at the first use."""
         if self._train_cache is None:
+            say_needs(self.train_dataset, self.dataparser.downscale_factor or 1)  # type: ignore[attr-defined]
             self._train_cache = self._load(self.train_dataset)
         return self._train_cache
 

@@ -28,7 +28,7 @@ from surface_sos_ns.capture.orientation import orientation_remark
 from surface_sos_ns.capture.points import PointsFile, first_fitting_points
 from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
 from surface_sos_ns.plugin.console import say, warn
-from surface_sos_ns.plugin.split import choose_split
+from surface_sos_ns.plugin.split import choose_split, few_photos_warning
 from surface_sos_ns.plugin.world_frame import OLD_APPLIED_TRANSFORM, ExactDataparserOutputs, WorldFrame, world_frame
 from surface_sos_ns.utils.files import WriteError
 from surface_sos_ns.utils.image_io import resized
@@ -182,6 +182,7 @@ class SurfaceSOSDataParser(DataParser):
             warn(f"{missing} (ply_file_path in transforms.json) does not exist; going on without it.")
         for remark in [*self.capture.remarks, *self.files.remarks]:
             warn(f"{self.capture.source}: {remark}")
+        _warn_if(few_photos_warning(len(outputs.image_filenames)))
         count = sum(mask is not None for mask in masks)
         points = outputs.metadata["points_files"]
         say(

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from surface_sos_ns.capture.transforms import Transforms
     from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
 
-__all__ = ["choose_split"]
+__all__ = ["choose_split", "few_photos_warning"]
 
 SPLITS = ("train", "val", "test")
 FEWEST = 10
 """Photos from which on a tenth can be held out."""
+ENOUGH = 8
+"""Photos from which on there can be one from each side."""
 
 
 def choose_split(
@@ -67,6 +69,16 @@ def choose_split(
             )
     held_out = order[held].tolist()
     return {"train": order[trained].tolist(), "val": held_out, "test": held_out}, words
+
+
+def few_photos_warning(count: int) -> str | None:
+    """What to expect of a training with so many photos; None where there are enough."""
+    if count >= ENOUGH:
+        return None
+    return (
+        f"there are {count} photos to train on, which cannot tell the object's shape: the masks of these photos may "
+        "come out, views between them and the mesh will not. Take 30 to 100, from all around."
+    )
 
 
 def _by_mode(mode: str, photos: Sequence[Path], config: SurfaceSOSDataParserConfig) -> tuple[np.ndarray, np.ndarray]:
