@@ -32,11 +32,11 @@ class Photos:
         return np.zeros((1, 1, 3), np.uint8)
 
 
-@pytest.mark.parametrize(("free", "factor"), [(30, 1), (8, 2), (3.1, 4), (2.4, 8), (1, None)])
+@pytest.mark.parametrize(("free", "factor"), [(30, 1), (8, 2), (3.5, 4), (2.7, 8), (1, None)])
 def test_the_factor_fits_the_memory(free, factor):
-    sizes = [(4000, 3000)] * 200  # 2.4 gigapixels at 7 bytes: 16.8 GB
+    sizes = [(4000, 3000)] * 200  # 2.4 gigapixels at 7 bytes: 16.8 GB, and 4 MB each
     assert loading.fitting_factor(sizes, False, free) == factor
-    assert loading.photos_gb(sizes) == pytest.approx(16.8)
+    assert loading.photos_gb(sizes) == pytest.approx(17.6)
 
 
 def test_memory_that_will_not_do_is_said_with_the_option_that_helps(monkeypatch, capsys):

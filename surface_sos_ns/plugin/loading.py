@@ -17,8 +17,9 @@ __all__ = ["photos_gb", "say_needs"]
 PHOTO, MASK, OUTLINE, VALID = 3, 1, 3, 5
 """Bytes a pixel: of a photo, of its mask, of the list of pixels near the object's outline while it is made, and of the
 list of those that may be drawn where not all may."""
-TRAINING_GB = 2.0
-"""What a training takes beside its photos, measured with surface-sos-lite on a CPU, rounded up."""
+TRAINING_GB, VIEW_GB = 1.6, 0.004
+"""What a training takes besides, and for each photo, whatever its size, while the object is looked for. Measured with
+surface-sos-lite on a CPU."""
 DOWNSCALE = "--pipeline.datamanager.dataparser.downscale-factor"
 
 
@@ -30,7 +31,7 @@ def photos_gb(sizes: Sequence[tuple[int, int]], limited: bool = False) -> float:
         limited: whether rays are drawn from a part of the pixels alone.
     """
     pixels = sum(width * height for width, height in sizes)
-    return pixels * (PHOTO + MASK + OUTLINE + (VALID if limited else 0)) / 1e9
+    return pixels * (PHOTO + MASK + OUTLINE + (VALID if limited else 0)) / 1e9 + VIEW_GB * len(sizes)
 
 
 def fitting_factor(sizes: Sequence[tuple[int, int]], limited: bool, free: float) -> int | None:
@@ -57,8 +58,8 @@ def say_needs(dataset: SurfaceSOSDataset, factor: int) -> None:
     needed, free = photos_gb(sizes, limited), free_gb()
     if needed > 0.1 or seconds > 10:
         say(
-            f"Reading {len(sizes)} photos: about {seconds:.0f} s and {needed:.1f} GB of memory, and {TRAINING_GB:.0f} "
-            f"GB for training; {free:.1f} GB are free"
+            f"Reading {len(sizes)} photos: about {seconds:.0f} s and {needed:.1f} GB of memory, and {TRAINING_GB} GB "
+            f"for training; {free:.1f} GB are free"
         )
     fitting = fitting_factor(sizes, limited, free)
     if fitting != 1:
