@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -354,7 +353,7 @@ def triangulate_points(
     views: Views,
     cache: Path | None = None,
     progress: Callable[[str], None] | None = None,
-) -> SparsePoints | None:
+) -> tuple[SparsePoints | None, list[str]]:
     """Triangulates feature points of photos whose poses are known.
 
     SIFT features of neighbouring photos are matched along their epipolar lines; pycolmap joins the matches to tracks,
@@ -367,22 +366,21 @@ def triangulate_points(
         progress: called with one line per stage.
 
     Returns:
-        The points, world frame, seen by at least three photos each; None (with a warning that says why) when pycolmap
-        is missing or the photos give too few points.
+        The points, world frame, seen by at least three photos each, or None when pycolmap is missing or the photos give
+        too few points; and a sentence for each thing that went wrong, among them why there are none.
     """
+    remarks: list[str] = []
     fingerprint = _fingerprint(images, views)
     if cache is not None:
-        stored = _load_cache(Path(cache), fingerprint)
+        stored, remarks = _load_cache(Path(cache), fingerprint)
         if stored is not None:
-            return stored
+            return stored, remarks
     try:
         from surface_sos_ns.utils.colmap import pycolmap
     except ImportError as error:
-        warnings.warn(f"No sparse points: pycolmap cannot be imported ({error}); `pip install pycolmap`.", stacklevel=2)
-        return None
+        return None, [*remarks, f"No sparse points: pycolmap cannot be imported ({error}); `pip install pycolmap`."]
     if len(views) < 3:
-        warnings.warn(f"No sparse points: {len(views)} photos are too few to triangulate from.", stacklevel=2)
-        return None
+        return None, [*remarks, f"No sparse points: {len(views)} photos are too few to triangulate from."]
     if progress:
         progress(f"triangulating sparse points: features of {len(images)} photos")
     features = [_features(image, views, index) for index, image in enumerate(images)]
@@ -393,20 +391,18 @@ def triangulate_points(
     try:
         points = _triangulate(pycolmap, features, matches, views)
     except Exception as error:  # a library failure must not end a run that masks and axes alone can serve
-        warnings.warn(f"No sparse points: pycolmap could not triangulate ({error}).", stacklevel=2)
-        return None
+        return None, [*remarks, f"No sparse points: pycolmap could not triangulate ({error})."]
     if len(points) < 30:
-        warnings.warn(
+        few = (
             f"No sparse points: only {len(points)} could be triangulated (blurred or textureless photos, or poses that "
-            "do not fit the photos).",
-            stacklevel=2,
+            "do not fit the photos)."
         )
-        return None
+        return None, [*remarks, few]
     if progress:
         progress(f"triangulated {len(points)} sparse points")
     if cache is not None:
         _save_cache(Path(cache), fingerprint, points)
-    return points
+    return points, remarks
 
 
 @dataclass(frozen=True)
@@ -555,17 +551,17 @@ def _fingerprint(images: Sequence[np.ndarray], views: Views) -> str:
     return digest.hexdigest()
 
 
-def _load_cache(path: Path, fingerprint: str) -> SparsePoints | None:
+def _load_cache(path: Path, fingerprint: str) -> tuple[SparsePoints | None, list[str]]:
+    """The points of a cache that is of the same inputs, and a sentence where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != fingerprint:
-                return None
-            return SparsePoints(stored["xyz"], stored["rgb"], stored["track_length"], stored["visibility"])
+                return None, []
+            return SparsePoints(stored["xyz"], stored["rgb"], stored["track_length"], stored["visibility"]), []
     except FileNotFoundError:
-        return None
+        return None, []
     except Exception as error:  # a damaged cache is no reason to stop: it is written again
-        warnings.warn(f"The cached sparse points {path} cannot be read ({error}); triangulating again.", stacklevel=3)
-        return None
+        return None, [f"The cached sparse points {path} cannot be read ({error}); they were triangulated again."]
 
 
 def _save_cache(path: Path, fingerprint: str, points: SparsePoints) -> None:

@@ -11,7 +11,6 @@ import functools
 import importlib
 import importlib.util
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,9 +85,8 @@ def triton_problem(device: torch.device) -> str | None:
     try:
         importlib.import_module("surface_sos_ns.fields.grid_triton").probe(device)
     except Exception as error:  # of many kinds: import, compiler, driver
-        problem = f"the package triton is installed but does not work here: {type(error).__name__}: {error}"
-        warnings.warn(f"hash grid: {problem}", stacklevel=2)
-        return problem
+        reason = " ".join(str(error).split())
+        return f"the package triton is installed but does not work here: {type(error).__name__}: {reason}"
     return None
 
 
@@ -156,6 +154,13 @@ class HashGrid(nn.Module):
     def backend(self) -> str:
         """Name of the backend in use on the table's present device."""
         return choose_backend(self.requested_backend, self.table.device, self.layout.features)
+
+    def describe(self) -> str:
+        """The backend in use, and where Triton was the first choice and does not work, why."""
+        backend, device = self.backend, self.table.device
+        if self.requested_backend == "auto" and device.type == "cuda" and backend != "triton":
+            return f"{backend} ({triton_problem(device)})"
+        return backend
 
     def forward(self, x: Tensor, jacobian: bool = False) -> tuple[Tensor, Tensor | None]:
         """Interpolate the table at points.

@@ -64,7 +64,10 @@ def with_points(photos: Photos, progress: Progress) -> Photos:
     """The photos, with sparse points triangulated from them where the capture brings none."""
     if photos.points is not None:
         return photos
-    return replace(photos, points=triangulate_points(photos.images, photos.views, progress=progress))
+    points, remarks = triangulate_points(photos.images, photos.views, progress=progress)
+    for remark in remarks:
+        progress(f"Warning: {remark}")
+    return replace(photos, points=points)
 
 
 def possible_spheres(photos: Photos) -> list[ObjectSphere]:

@@ -315,7 +315,9 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
             self._check_poses(images)
         points_cache = None if cache_dir is None else Path(cache_dir) / "sparse_points.npz"
         if points is None:
-            points = triangulate_points(images, small, points_cache, progress=say)
+            points, remarks = triangulate_points(images, small, points_cache, progress=say)
+            for remark in remarks:
+                warn(remark)
         origin = GIVEN
         if not shown:
             masks, origin = self._first_masks(images, small, points, point, hint.radius)
