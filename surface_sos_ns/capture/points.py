@@ -9,9 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from surface_sos_ns.capture.keypoints import (
+    Keypoints,
+    camera_from_world,
+    essential_matrix,
+    find_keypoints,
+    pixel_size,
+)
 from surface_sos_ns.capture.names import listed, match_references
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.files import write_arrays
@@ -24,12 +30,6 @@ __all__ = [
     "read_ply_points",
     "triangulate_points",
 ]
-
-LONGEST_SIDE = 960
-"""Photos are shrunk to this many pixels before features are looked for."""
-
-FEATURES = 2500
-"""Features kept per photo."""
 
 NEIGHBOURS = 10
 """Photos each photo is matched with."""
@@ -383,13 +383,13 @@ def triangulate_points(
         return None, [*remarks, f"No sparse points: {len(views)} photos are too few to triangulate from."]
     if progress:
         progress(f"triangulating sparse points: features of {len(images)} photos")
-    features = [_features(image, views, index) for index, image in enumerate(images)]
+    keypoints = [find_keypoints(image, views, index) for index, image in enumerate(images)]
     pairs = _neighbour_pairs(views)
     if progress:
         progress(f"triangulating sparse points: matching {len(pairs)} pairs of photos")
-    matches = {pair: _match(features[pair[0]], features[pair[1]], views, *pair) for pair in pairs}
+    matches = {pair: _match(keypoints[pair[0]], keypoints[pair[1]], views, *pair) for pair in pairs}
     try:
-        points = _triangulate(pycolmap, features, matches, views)
+        points = _triangulate(pycolmap, keypoints, matches, views)
     except Exception as error:  # a library failure must not end a run that masks and axes alone can serve
         return None, [*remarks, f"No sparse points: pycolmap could not triangulate ({error})."]
     if len(points) < 30:
@@ -403,36 +403,6 @@ def triangulate_points(
     if cache is not None:
         _save_cache(Path(cache), fingerprint, points)
     return points, remarks
-
-
-@dataclass(frozen=True)
-class _Features:
-    normalised: np.ndarray  # (F, 2) undistorted image-plane points at depth 1, y down
-    descriptors: np.ndarray  # (F, 128) RootSIFT
-    rgb: np.ndarray  # (F, 3) uint8
-
-
-def _features(image: np.ndarray, views: Views, index: int) -> _Features:
-    height, width = image.shape[:2]
-    shrink = min(1.0, LONGEST_SIDE / max(height, width))
-    small = image
-    if shrink < 1:
-        small = cv2.resize(image, (round(width * shrink), round(height * shrink)), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    detector = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.02)
-    keypoints, descriptors = detector.detectAndCompute(grey, None)  # type: ignore[call-overload]  # None: no mask
-    if descriptors is None or not len(keypoints):
-        return _Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32), np.zeros((0, 3), np.uint8))
-    position = np.array([keypoint.pt for keypoint in keypoints])
-    rows, columns = np.clip(np.rint(position[:, ::-1]).astype(int), 0, np.array(small.shape[:2]) - 1).T
-    uv = (position + 0.5) * [views.width[index] / small.shape[1], views.height[index] / small.shape[0]]
-    local = views.rays(index, uv) @ views.camera_to_world[index, :, :3]
-    # Points at the rim of a fisheye lens have no place in a pinhole image plane.
-    usable = -local[:, 2] > 0.17
-    local = local[usable]
-    root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))[usable]
-    plane = np.stack([local[:, 0], -local[:, 1]], axis=-1) / -local[:, 2:]
-    return _Features(plane, root.astype(np.float32), small[rows, columns][usable])
 
 
 def _neighbour_pairs(views: Views) -> list[tuple[int, int]]:
@@ -451,27 +421,17 @@ def _neighbour_pairs(views: Views) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def _camera_from_world(views: Views, index: int) -> np.ndarray:
-    """(3, 4) OpenCV pose (x right, y down, z forward)."""
-    flip = np.diag([1.0, -1.0, -1.0])
-    rotation = flip @ views.camera_to_world[index, :, :3].T
-    return np.concatenate([rotation, -(rotation @ views.camera_to_world[index, :, 3])[:, None]], axis=1)
-
-
-def _match(first: _Features, second: _Features, views: Views, a: int, b: int) -> np.ndarray:
-    """(M, 2) uint32 mutual nearest neighbours among the features near each other's epipolar line, ratio-tested."""
+def _match(first: Keypoints, second: Keypoints, views: Views, a: int, b: int) -> np.ndarray:
+    """(M, 2) uint32 mutual nearest neighbours among the keypoints near each other's epipolar line, ratio-tested."""
     if not len(first.normalised) or not len(second.normalised):
         return np.zeros((0, 2), np.uint32)
-    pose_a, pose_b = _camera_from_world(views, a), _camera_from_world(views, b)
-    rotation = pose_b[:, :3] @ pose_a[:, :3].T
-    x, y, z = pose_b[:, 3] - rotation @ pose_a[:, 3]
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    essential = essential_matrix(views, a, b)
     left = np.concatenate([first.normalised, np.ones((len(first.normalised), 1))], axis=1).astype(np.float32)
     right = np.concatenate([second.normalised, np.ones((len(second.normalised), 1))], axis=1).astype(np.float32)
     lines_b, lines_a = left @ essential.T.astype(np.float32), right @ essential.astype(np.float32)
     error = lines_b @ right.T
     scale = (lines_b[:, :2] ** 2).sum(1)[:, None] + (lines_a[:, :2] ** 2).sum(1)[None]
-    pixel = _pixel(views, a)
+    pixel = pixel_size(views, a)
     near = error**2 <= (2.0 * pixel) ** 2 * scale  # Sampson distance
     similarity = first.descriptors @ second.descriptors.T
     similarity[~near] = -1.0
@@ -488,20 +448,14 @@ def _match(first: _Features, second: _Features, views: Views, a: int, b: int) ->
     return np.stack([rows[good], best[good]], axis=-1).astype(np.uint32)
 
 
-def _pixel(views: Views, index: int) -> float:
-    """Size of a pixel (of the shrunk photo) in the normalised image plane."""
-    longest = float(max(views.width[index], views.height[index]))
-    return max(1.0, longest / LONGEST_SIDE) / float(views.fx[index])
-
-
 def _triangulate(
-    pycolmap: Any, features: list[_Features], matches: dict[tuple[int, int], np.ndarray], views: Views
+    pycolmap: Any, keypoints: list[Keypoints], matches: dict[tuple[int, int], np.ndarray], views: Views
 ) -> SparsePoints:
     """Tracks and points by pycolmap, all in memory; keypoints are undistorted, so every camera is a pinhole."""
     model = pycolmap.Reconstruction()
     graph = pycolmap.CorrespondenceGraph()
-    for index, feature in enumerate(features):
-        focal = 1.0 / _pixel(views, index)
+    for index, found in enumerate(keypoints):
+        focal = 1.0 / pixel_size(views, index)
         width, height = (int(2 * focal),) * 2
         camera = pycolmap.Camera(
             model="SIMPLE_PINHOLE",
@@ -511,10 +465,10 @@ def _triangulate(
             camera_id=index + 1,
         )
         model.add_camera_with_trivial_rig(camera)
-        keypoints = feature.normalised * focal + [width / 2, height / 2]
-        image = pycolmap.Image(name=f"{index:06d}", keypoints=keypoints, camera_id=index + 1, image_id=index + 1)
-        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(_camera_from_world(views, index)))
-        graph.add_image(index + 1, len(keypoints))
+        places = found.normalised * focal + [width / 2, height / 2]
+        image = pycolmap.Image(name=f"{index:06d}", keypoints=places, camera_id=index + 1, image_id=index + 1)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(camera_from_world(views, index)))
+        graph.add_image(index + 1, len(places))
     for (first, second), pairs in matches.items():
         if len(pairs):
             geometry = pycolmap.TwoViewGeometry()
@@ -527,7 +481,7 @@ def _triangulate(
     options = pycolmap.IncrementalTriangulatorOptions()
     options.random_seed = 0
     options.complete_max_reproj_error = options.merge_max_reproj_error = 2.0
-    for index in range(len(features)):
+    for index in range(len(keypoints)):
         triangulator.triangulate_image(options, index + 1)
     triangulator.complete_all_tracks(options)
     triangulator.merge_all_tracks(options)
@@ -535,9 +489,9 @@ def _triangulate(
     manager.filter_points3D_with_short_tracks(3)
     for point_id in list(model.points3D.keys()):
         point = model.points3D[point_id]
-        colours = [features[e.image_id - 1].rgb[e.point2D_idx] for e in point.track.elements]
+        colours = [keypoints[e.image_id - 1].rgb[e.point2D_idx] for e in point.track.elements]
         point.color = np.mean(colours, axis=0).round().astype(np.uint8)
-    return _points_of(model, {index + 1: index for index in range(len(features))}, len(features))
+    return _points_of(model, {index + 1: index for index in range(len(keypoints))}, len(keypoints))
 
 
 def _fingerprint(images: Sequence[np.ndarray], views: Views) -> str:
