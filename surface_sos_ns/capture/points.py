@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.keypoints import (
     Keypoints,
     camera_from_world,
@@ -96,18 +97,18 @@ def read_ply_points(path: Path) -> SparsePoints:
         finite are left out. Without colours in the file they are grey.
 
     Raises:
-        ValueError: when the file is no PLY file with x, y, z, or ends too early.
+        CaptureError: when the file is no PLY file with x, y, z, or ends too early.
     """
     path = Path(path)
     with open(path, "rb") as stream:
         if stream.readline().strip() != b"ply":
-            raise ValueError(f"{path} is not a PLY file; expected its first line to be 'ply'.")
+            raise CaptureError(f"{path} is not a PLY file; expected its first line to be 'ply'.")
         encoding, count, properties, element = "", 0, [], ""
         elements: list[str] = []
         while True:
             line = stream.readline()
             if not line:
-                raise ValueError(f"{path} ends within its header; the file is damaged, write it again.")
+                raise CaptureError(f"{path} ends within its header; the file is damaged, write it again.")
             words = line.decode("ascii", "replace").split()
             try:
                 if words[:1] == ["format"]:
@@ -119,28 +120,37 @@ def read_ply_points(path: Path) -> SparsePoints:
                         count = int(words[2])
                 elif words[:1] == ["property"] and element == "vertex":
                     if words[1] == "list" or words[1] not in _PLY_TYPES:
-                        raise ValueError(f"{path}: the vertex property '{' '.join(words[1:])}' is not supported.")
+                        raise CaptureError(f"{path}: the vertex property '{' '.join(words[1:])}' is not supported.")
                     properties.append((words[2], _PLY_TYPES[words[1]]))
                 elif words[:1] == ["end_header"]:
                     break
             except IndexError as error:
-                raise ValueError(f"{path}: the line '{' '.join(words)}' of its header is not complete.") from error
+                raise CaptureError(f"{path}: the line '{' '.join(words)}' of its header is not complete.") from error
+            except ValueError as error:
+                if isinstance(error, CaptureError):
+                    raise
+                raise CaptureError(
+                    f"{path}: the line '{' '.join(words)}' of its header is not right; expected a number of points."
+                ) from error
         names = [name for name, _ in properties]
         if elements[:1] != ["vertex"] or not {"x", "y", "z"} <= set(names) or len(set(names)) < len(names):
-            raise ValueError(f"{path}: expected a point cloud whose first element is 'vertex' with x, y, z.")
+            raise CaptureError(f"{path}: expected a point cloud whose first element is 'vertex' with x, y, z.")
         if encoding == "ascii":
-            rows = np.loadtxt(stream, max_rows=count, ndmin=2) if count > 0 else np.zeros((0, len(names)))
+            try:
+                rows = np.loadtxt(stream, max_rows=count, ndmin=2) if count > 0 else np.zeros((0, len(names)))
+            except ValueError as error:
+                raise CaptureError(f"{path}: its points cannot be read ({error}); it is damaged.") from error
             if len(rows) < count or rows.shape[1] < len(names):
-                raise ValueError(f"{path} ends after {len(rows)} of {count} points; it is damaged.")
+                raise CaptureError(f"{path} ends after {len(rows)} of {count} points; it is damaged.")
             columns = {name: rows[:, i] for i, name in enumerate(names)}
         else:
             order = {"binary_little_endian": "<", "binary_big_endian": ">"}.get(encoding)
             if order is None:
-                raise ValueError(f"{path}: unknown PLY format '{encoding}'.")
+                raise CaptureError(f"{path}: unknown PLY format '{encoding}'.")
             layout = np.dtype([(name, order + kind) for name, kind in properties])
             there = (path.stat().st_size - stream.tell()) // layout.itemsize
             if not 0 <= count <= there:
-                raise ValueError(f"{path} ends after {there} of {count} points; it is damaged.")
+                raise CaptureError(f"{path} ends after {there} of {count} points; it is damaged.")
             structured = np.frombuffer(stream.read(layout.itemsize * count), dtype=layout)
             columns = {name: structured[name] for name in names}
     xyz = np.stack([columns[name] for name in "xyz"], axis=-1).astype(np.float64)
@@ -176,7 +186,7 @@ def read_colmap_points(
 
     Raises:
         ImportError: when pycolmap is not installed.
-        ValueError: when the folder holds no readable model, none of the photos, or names that could be several photos.
+        CaptureError: the folder holds no readable model, none of the photos, or names that could be several photos.
     """
     model = _read_colmap_model(sparse_dir)
     points = _points_of(model, _views_of_images(model, photos, sparse_dir), len(photos))
@@ -190,7 +200,7 @@ def _read_colmap_model(folder: Path) -> Any:
     try:
         return pycolmap.Reconstruction(str(folder))
     except Exception as error:  # pycolmap raises different types from version to version
-        raise ValueError(
+        raise CaptureError(
             f"{folder} holds no readable COLMAP model ({error}); expected cameras, images and points3D."
         ) from error
 
@@ -199,7 +209,7 @@ def _views_of_images(model: Any, photos: Sequence[str], folder: Path) -> dict[in
     """Of each image of a COLMAP model that is a photo of the capture, by its id: the view's index.
 
     Raises:
-        ValueError: none is a photo, or it is not clear which photo an image is. Then nobody could tell who has seen a
+        CaptureError: none is a photo, or it is not clear which photo an image is. Then nobody could tell who has seen a
             point, and a wrong answer would be worse than none.
     """
     ids = sorted(model.images)
@@ -209,12 +219,12 @@ def _views_of_images(model: Any, photos: Sequence[str], folder: Path) -> dict[in
     for indices in found:
         if len(indices) > 1 or any(count[index] > 1 for index in indices):
             could_be = [photo for photo, theirs in zip(photos, found, strict=True) if theirs == indices]
-            raise ValueError(
+            raise CaptureError(
                 f"In the COLMAP model in {folder}, it is not clear which image is which photo: "
                 f"{listed([names[index] for index in indices], 2)} could be {listed(could_be, 2)}."
             )
     if ids and not any(found):
-        raise ValueError(
+        raise CaptureError(
             f"The COLMAP model in {folder} knows none of the photos (it has {listed(names, 1)}, the capture "
             f"{listed(photos, 1) or 'none'})."
         )
@@ -259,7 +269,7 @@ class PointsFile:
         Raises:
             ImportError: pycolmap is not installed.
             OSError: a file cannot be read.
-            ValueError: there are no points, or they do not fit the cameras.
+            CaptureError: there are no points, or they do not fit the cameras.
         """
         if self.is_colmap:
             model = _read_colmap_model(self.path)
@@ -270,12 +280,12 @@ class PointsFile:
             points = read_ply_points(self.path)
             errors = [0.0] * len(self.transforms)  # a .ply file has no cameras to compare
         if len(points) == 0:
-            raise ValueError("there are none.")
+            raise CaptureError("there are none.")
         best = int(np.argmin(errors))
         xyz = self._moved(self.transforms[best])(points.xyz)
         seen = _fraction_seen(views, xyz, points.visibility)
         if errors[best] > 0.05 or seen < (0.5 if points.visibility is not None else 0.02):
-            raise ValueError("they do not fit the cameras of the capture.")
+            raise CaptureError("they do not fit the cameras of the capture.")
         return replace(points, xyz=xyz)
 
     def _moved(self, transform: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -299,7 +309,7 @@ def first_fitting_points(
     for file in files:
         try:
             return file.load(views, photos), remarks
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, CaptureError) as error:
             remarks.append(f"The sparse points in {file.path} are left out: {error}")
     return None, remarks
 

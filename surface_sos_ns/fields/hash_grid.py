@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from surface_sos_ns.utils.errors import UserError
+
 Backend = Literal["auto", "torch", "numba", "triton", "tcnn"]
 PRIMES = (1, 2654435761, 805459861)
 TCNN_FEATURES = (1, 2, 4, 8)  # features per level that tiny-cuda-nn is compiled for
@@ -35,9 +37,9 @@ class GridLayout:
 
     def __post_init__(self) -> None:
         if self.levels < 1 or self.features < 1 or self.base_resolution < 2:
-            raise ValueError(f"a hash grid needs levels, features >= 1 and base_resolution >= 2, got {self}")
+            raise UserError(f"A hash grid needs levels and features >= 1 and base_resolution >= 2; got {self}.")
         if self.max_resolution < self.base_resolution:
-            raise ValueError(f"max_resolution must be >= base_resolution, got {self}")
+            raise UserError(f"A hash grid's max_resolution must be >= base_resolution; got {self}.")
 
     @property
     def width(self) -> int:
@@ -108,7 +110,7 @@ def choose_backend(requested: Backend, device: torch.device, features: int = 2) 
     'auto' takes numba on a CPU and Triton on CUDA, or tiny-cuda-nn where Triton does not work; torch where none is.
 
     Raises:
-        ValueError: a backend was asked for by name that cannot run here; nothing is replaced silently.
+        UserError: a backend was asked for by name that cannot run here; nothing is replaced silently.
     """
     if requested == "auto":
         if device.type == "cpu" and _numba_installed():
@@ -119,18 +121,18 @@ def choose_backend(requested: Backend, device: torch.device, features: int = 2) 
             return "tcnn"
         return "torch"
     if requested == "numba" and (device.type != "cpu" or not _numba_installed()):
-        raise ValueError(f"hash-grid backend 'numba' needs the CPU and the package numba (device: {device})")
+        raise UserError(f"hash-grid backend 'numba' needs the CPU and the package numba (device: {device}).")
     if requested == "triton":
         problem = triton_problem(device) if device.type == "cuda" else "the device is not CUDA"
         if problem is not None:
-            raise ValueError(
-                f"hash-grid backend 'triton' needs CUDA and the package triton (device: {device}): {problem}"
+            raise UserError(
+                f"hash-grid backend 'triton' needs CUDA and the package triton (device: {device}): {problem}."
             )
     if requested == "tcnn":
         problem = tcnn_problem() if device.type == "cuda" else "the device is not CUDA"
         if problem is not None:
-            raise ValueError(
-                f"hash-grid backend 'tcnn' needs CUDA and the package tinycudann (device: {device}): {problem}"
+            raise UserError(
+                f"hash-grid backend 'tcnn' needs CUDA and the package tinycudann (device: {device}): {problem}."
             )
     return requested
 
