@@ -277,9 +277,8 @@ def test_a_triton_that_does_not_work_is_named(monkeypatch):
     monkeypatch.setattr(hash_grid.importlib.util, "find_spec", lambda name: found[0])
     triton_problem.cache_clear()
     try:
-        assert str(triton_problem(torch.device("cuda"))).endswith(
-            "RuntimeError: Failed to find C compiler, none at all"
-        )
+        said = str(triton_problem(torch.device("cuda")))
+        assert said.endswith("does not work here: RuntimeError: Failed to find C compiler, none at all")
         found[0] = None
         triton_problem.cache_clear()
         assert "not installed" in str(triton_problem(torch.device("cuda")))

@@ -46,7 +46,7 @@ def test_views_of_one_point_lie_on_each_others_epipolar_lines() -> None:
     )
     essential = essential_matrix(views, 1, 4)
     assert np.abs(np.einsum("pi,ij,pj->p", y, essential, x)).max() < 1e-9
-    assert np.abs(np.einsum("pi,ij,pj->p", y + [0, 0.05, 0], essential, x)).min() > 1e-3
+    assert np.abs(np.einsum("pi,ij,pj->p", y + np.array([0, 0.05, 0]), essential, x)).min() > 1e-3
     pose = camera_from_world(views, 1)
     local = points @ pose[:, :3].T + pose[:, 3]
     assert np.allclose(local / local[:, 2:], x)

@@ -157,8 +157,8 @@ class _SDF(torch.autograd.Function):
         count, hidden, outputs = p.shape[1], w1.shape[0], w2.shape[0]
         if hidden % 4:
             raise UserError(
-                f"The compiled networks need a hidden width that is a multiple of 4; got {hidden}. Choose such a width, "
-                "or grid-backend torch."
+                f"The compiled networks need a hidden width that is a multiple of 4; got {hidden}. Choose such a "
+                "width, or grid-backend torch."
             )
         c = np.float32(0.5 / extent)
         x = p * c + np.float32(0.5)

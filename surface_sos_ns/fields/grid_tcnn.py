@@ -73,7 +73,7 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
     if x.requires_grad:
         raise ValueError("the tcnn hash grid has no gradient to points; use backend='torch' for that")
     if layout.features not in TCNN_FEATURES:
-        raise UserError(f"tiny-cuda-nn has grids of {TCNN_FEATURES} features a level, not of {layout.features}.")
+        raise UserError(f"tiny-cuda-nn has grids of {TCNN_FEATURES} features a level, not {layout.features}.")
     points = x.shape[0]
     if points == 0:
         return x.new_zeros(0, layout.width), (x.new_zeros(0, layout.width, 3) if jacobian else None)
