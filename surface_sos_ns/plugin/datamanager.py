@@ -459,7 +459,7 @@ def _kept(path: Path, fingerprint: str) -> ObjectPrior | None:
     """The prior at ``path`` if it is of the same inputs and whole."""
     from surface_sos_ns.capture.object_prior import ObjectPrior
 
-    if not path.is_file() or not _mark(path).is_file() or _mark(path).read_text() != fingerprint:
+    if not path.is_file() or not _mark(path).is_file() or _mark(path).read_bytes() != fingerprint.encode():
         return None
     try:
         return ObjectPrior.load(path)
