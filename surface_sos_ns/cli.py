@@ -24,7 +24,7 @@ from surface_sos_ns.process.command import Process
 from surface_sos_ns.report.command import Report
 from surface_sos_ns.utils.errors import DEBUG, explanation
 from surface_sos_ns.utils.signals import leaving_on, stopped_by
-from surface_sos_ns.utils.text import escape_in_output
+from surface_sos_ns.utils.text import escape_in_output, printable
 
 
 @dataclass
@@ -202,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         words = explanation(error)
         if words is None:
-            traceback.print_exc()
+            print(printable(traceback.format_exc()), end="", file=sys.stderr)
             words = "this is a fault of the program, not of your input. Please report it with the lines above."
         _complain(words)
         return 1
@@ -210,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _complain(words: str) -> None:
-    print(f"surface-sos: {words}", file=sys.stderr)
+    print(f"surface-sos: {printable(words)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

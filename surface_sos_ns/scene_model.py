@@ -38,7 +38,7 @@ from surface_sos_ns.rendering.light import to_display, to_light
 from surface_sos_ns.rendering.shadow import seen_past
 from surface_sos_ns.sampling.evidence import Evidence
 from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up, look_up_in_cube
-from surface_sos_ns.sampling.importance import choose_sampler
+from surface_sos_ns.sampling.importance import describe_sampler
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples, sample_rays
 from surface_sos_ns.schedules import geometric, ramp
 from surface_sos_ns.support_map import BackgroundView, SupportMap
@@ -828,9 +828,9 @@ class SurfaceSOS(nn.Module):
         self.ready.fill_(True)
 
     def describe(self) -> str:
-        """One line: which hash-grid backend and sampler run."""
-        sampler = "compiled" if self.compiled else choose_sampler(self.centre.device)
-        return f"hash grid: {self.focor.grid.backend} | sampler: {sampler}, cached, {self.config.samples} samples"
+        """One line: which hash-grid backend and sampler run, and what did not work where they are not the fastest."""
+        sampler = "compiled" if self.compiled else describe_sampler(self.centre.device)
+        return f"hash grid: {self.focor.grid.describe()} | sampler: {sampler}, cached, {self.config.samples} samples"
 
 
 def _object_depth(weights: Tensor, edges: Tensor, to_object: Tensor) -> Tensor:

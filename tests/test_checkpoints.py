@@ -42,6 +42,18 @@ def steps_in(folder: Path) -> list[int]:
     return [read_checkpoint(path)["step"] for path in list_checkpoints(folder)]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "found"), [("step", "2999", "str"), ("pipeline", [1], "list"), ("optimizers", None, "NoneType")]
+)
+def test_values_of_another_type_are_named(folder: Path, key: str, value: object, found: str) -> None:
+    path = checkpoint_path(folder, 2999)
+    torch.save(state_of(2999) | {key: value}, path)
+    with pytest.raises(CheckpointError, match=f"000002999.ckpt is not a checkpoint .*'{key}' is {found}, expected"):
+        read_checkpoint(path)
+    torch.save(state_of(2999) | {"total_steps": "many"}, path)
+    assert read_total_steps(path) is None
+
+
 def test_only_latest_removes_the_older_ones(folder: Path) -> None:
     assert steps_in(folder) == [2999, 1999, 999]
     save_checkpoint(folder, 3999, state_of(3999), only_latest=True)

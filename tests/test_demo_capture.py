@@ -20,6 +20,7 @@ from surface_sos_ns.demo.scene import DemoScene
 from surface_sos_ns.demo.shapes import blob, facing, sheet
 from surface_sos_ns.demo.workbench import Light, Material
 from surface_sos_ns.pictures import ViewPictures, contact_sheet, error_map, intersection_over_union
+from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.image_io import ImageError
 
 VIEWS, WIDTH, HEIGHT = 24, 100, 75
@@ -248,7 +249,7 @@ def test_a_finished_capture_is_left_alone_and_other_files_are_never_overwritten(
     assert (capture / "transforms.json").stat().st_mtime_ns == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(FileExistsError, match="mine"):
+    with pytest.raises(UserError, match="mine"):
         write_demo_capture(tmp_path / "mine", VIEWS)
     assert cli.main(["capture", "--output", str(tmp_path / "mine")]) == 1
     assert "another folder" in capsys.readouterr().err

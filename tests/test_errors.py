@@ -68,6 +68,19 @@ def test_what_a_command_shows_of_an_error(
     assert capsys.readouterr().err.startswith("Traceback")
 
 
+def test_names_in_messages_do_not_drive_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Control characters and bytes that are not UTF-8 are escaped; the lines of a message stay lines."""
+    monkeypatch.delenv(DEBUG, raising=False)
+    name = os.fsdecode(b"a\x1b]0;title\x07\xe9.jpg")
+    assert run_failing(UserError(f"{name} is no photo.\nIt is a text."), monkeypatch) == 1
+    assert capsys.readouterr().err == "surface-sos: a\\x1b]0;title\\x07\\udce9.jpg is no photo.\nIt is a text.\n"
+    assert run_failing(KeyError(f"{name}"), monkeypatch) == 1 and run_failing(ValueError(name), monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert "\x1b" not in said and "ValueError: a\\x1b]0;title\\x07\\udce9.jpg\n" in said
+
+
 def test_a_stopped_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_failing(KeyboardInterrupt(), monkeypatch) == 130
     assert run_failing(SystemExit(128 + signal.SIGTERM), monkeypatch) == 143
@@ -108,15 +121,15 @@ from surface_sos_ns.plugin.compat.errors import show_explanations_alone
 from surface_sos_ns.utils.errors import UserError
 show_explanations_alone()
 show_explanations_alone()
-raise {"user": UserError("the sentence."), "fault": ValueError("a fault")}[sys.argv[2]]
+raise {"user": UserError("the\\x1b[2J sentence."), "fault": ValueError("a fault")}[sys.argv[2]]
 """
 
 
 @pytest.mark.parametrize(
     "program, error, expected",
     [
-        ("/usr/bin/ns-train", "user", "ns-train: the sentence.\n"),
-        ("/lib/nerfstudio/scripts/render.py", "user", "render: the sentence.\n"),
+        ("/usr/bin/ns-train", "user", "ns-train: the\\x1b[2J sentence.\n"),
+        ("/lib/nerfstudio/scripts/render.py", "user", "render: the\\x1b[2J sentence.\n"),
         ("/usr/bin/ns-train", "fault", None),
         ("/home/me/mine.py", "user", None),
     ],

@@ -497,6 +497,22 @@ def test_more_can_be_asked_of_the_same_export_but_not_something_else(run: BallRu
     ).all()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]", "null", '"all"', "{", '{"all": []}', '{"all": 3}', '{"all": {}, "to be replaced": [1]}',
+        '{"masks": "size"}', "[" * 100_000, "\x00",
+    ],
+)  # fmt: skip
+def test_a_damaged_note_of_an_export_is_named(run: BallRun, tmp_path: Path, content: str) -> None:
+    write_export(run, settings(tmp_path, "masks"))
+    (tmp_path / "export.json").write_text(content)
+    with pytest.raises(ExportError, match=r"export\.json cannot be read .*--overwrite"):
+        write_export(run, settings(tmp_path, "masks"))
+    write_export(run, settings(tmp_path, "masks", overwrite=True))
+    assert json.loads((tmp_path / "export.json").read_text())["all"]["lens"] == "original"
+
+
 def test_what_is_not_its_own_is_never_touched(run: BallRun, capture: Path, tmp_path: Path) -> None:
     mine = tmp_path / "masks" / "left" / "0002.png"
     mine.parent.mkdir(parents=True)

@@ -268,7 +268,7 @@ def test_triton_is_not_tried_on_a_cpu(monkeypatch):
 
 def test_a_triton_that_does_not_work_is_named(monkeypatch):
     def probe(device: torch.device) -> None:
-        raise RuntimeError("Failed to find C compiler")
+        raise RuntimeError("Failed to find C compiler,\n  none at all\n")
 
     package = types.ModuleType("grid_triton")
     package.probe = probe  # type: ignore[attr-defined]
@@ -277,13 +277,26 @@ def test_a_triton_that_does_not_work_is_named(monkeypatch):
     monkeypatch.setattr(hash_grid.importlib.util, "find_spec", lambda name: found[0])
     triton_problem.cache_clear()
     try:
-        with pytest.warns(UserWarning, match="C compiler"):
-            assert "Failed to find C compiler" in str(triton_problem(torch.device("cuda")))
+        said = str(triton_problem(torch.device("cuda")))
+        assert said.endswith("does not work here: RuntimeError: Failed to find C compiler, none at all")
         found[0] = None
         triton_problem.cache_clear()
         assert "not installed" in str(triton_problem(torch.device("cuda")))
     finally:
         triton_problem.cache_clear()
+
+
+def test_a_grid_says_why_it_does_without_triton(monkeypatch):
+    monkeypatch.setattr(hash_grid, "triton_problem", lambda device: "no C compiler")
+
+    def described(requested: str, backend: str, device: str) -> str:
+        table = types.SimpleNamespace(device=torch.device(device))
+        return HashGrid.describe(types.SimpleNamespace(requested_backend=requested, backend=backend, table=table))
+
+    assert described("auto", "torch", "cuda") == "torch (no C compiler)"
+    assert described("auto", "triton", "cuda") == "triton"
+    assert described("tcnn", "tcnn", "cuda") == "tcnn"
+    assert described("auto", "numba", "cpu") == "numba"
 
 
 def test_tiny_cuda_nn_is_not_imported_for_a_cpu(monkeypatch):

@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.masks import write
 from surface_sos_ns.masks.provider import MaskError
 from surface_sos_ns.masks.write import check_free, write_masks
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
+from surface_sos_ns.utils.files import PREFIX, SUFFIX
 
 SIZES = [(32, 24), (32, 24), (40, 24)]
 
@@ -38,9 +40,35 @@ def capture(folder: Path, named: bool = False) -> Path:
 
 def put(source: Path, value: float = 1.0, **options) -> write.Written:
     """Masks that are `value` all over, none for the second of the three frames."""
-    paths = [frame["file_path"] for frame in json.loads(source.read_text())["frames"]]
+    paths = [frame["file_path"] for frame in json.loads(source.read_bytes())["frames"]]
     masks = [np.full((12, 20), value), None, np.full((24, 32), value)]
     return write_masks(source, paths, masks, SIZES[::-1], {"method": "test"}, np.zeros((9, 9, 3), np.uint8), **options)
+
+
+def test_a_mark_before_the_json_is_no_hindrance_and_damage_is_named(tmp_path: Path) -> None:
+    source = capture(tmp_path)
+    plain = source.read_bytes()
+    source.write_bytes(b"\xef\xbb\xbf" + plain)
+    before = json.loads(plain)
+    assert put(source).count == 2
+    after = json.loads(source.read_text(encoding="utf-8"))
+    assert [frame.pop("coarse_mask_path", None) is not None for frame in after["frames"]] == [True, False, True]
+    assert after == before
+    other = capture(tmp_path / "other")
+    for content in (b"{", b"[]", b'{"frames": 3}', b'{"frames": [7]}', b"\xff\xfe"):
+        other.write_bytes(content)
+        with pytest.raises(CaptureError, match=r"transforms\.json"):
+            check_free(other, False)
+
+
+def test_last_steps_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    source = capture(tmp_path)
+    part = tmp_path / f"{PREFIX}masks{SUFFIX}"
+    part.mkdir()
+    for content in ("{", "[]", "{}", '{"moves": 3}', '{"moves": [["a"]]}'):
+        (part / "steps.json").write_text(content)
+        with pytest.raises(MaskError, match=r"steps\.json, the last steps of masks .* cannot be read"):
+            write.finish_interrupted(source.parent)
 
 
 def state(folder: Path) -> dict[str, bytes]:

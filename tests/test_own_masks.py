@@ -13,6 +13,7 @@ from test_datamanager import ball_capture, manager
 
 from surface_sos_ns.plugin.own_masks import MATTE_SIDE, OwnMasks, choose_masks, load_masks, save_masks
 from surface_sos_ns.reliability import MaskReliability
+from surface_sos_ns.utils.errors import UserError
 
 
 def disc(radius: float, size: int = 40, across: float = 0.0) -> np.ndarray:
@@ -41,7 +42,7 @@ def test_where_the_object_is_lost_the_first_masks_stay() -> None:
 def test_files_bring_back_what_was_saved(tmp_path: Path) -> None:
     soft = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
     save_masks(tmp_path / "run" / "own_masks_1.npz", [None, soft])
-    first, second = load_masks(tmp_path / "run" / "own_masks_1.npz")
+    first, second = load_masks(tmp_path / "run" / "own_masks_1.npz", 2)
     assert first is None and second is not None
     np.testing.assert_allclose(second, soft, atol=0.5 / 255)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["own_masks_1.npz"]
@@ -53,7 +54,24 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, content: bytes | Non
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=r"own_masks_2\.npz.*cannot be read.*Put the file back"):
-        load_masks(path)
+        load_masks(path, 2)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"views": 10**12}, "it is of 1000000000000 photos, expected 2"),
+        ({"0": np.zeros((3, 4), np.uint8)}, "views"),
+        ({"views": 2, "1": np.zeros(5, np.uint8)}, r"a mask has the shape \(5,\)"),
+        ({"views": 2, "1": np.full((3, 4), np.nan)}, "the type float64"),
+        ({"views": np.array("two")}, "two"),
+    ],
+)
+def test_a_file_that_holds_no_masks_is_named(tmp_path: Path, arrays: dict[str, Any], problem: str) -> None:
+    path = tmp_path / "own_masks_2.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=rf"own_masks_2\.npz.*cannot be read \(.*{problem}"):
+        load_masks(path, 2)
 
 
 class Knowing:

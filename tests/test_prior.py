@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 from test_hull import CENTRE, RADIUS, iou, ring, sphere_masks
 
 from surface_sos_ns.capture.bounds import ObjectSphere
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import VoteGrid, project_hull
 from surface_sos_ns.capture.object_prior import GIVEN, ObjectPrior, build_object_prior
 from surface_sos_ns.capture.points import SparsePoints
@@ -209,10 +211,43 @@ def test_prior_from_masks_survives_saving(tmp_path):
     np.testing.assert_array_equal(loaded.points.visibility, points.visibility)
     assert [file.name for file in path.parent.iterdir()] == ["prior.npz"]  # nothing temporary is left
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="prior.npz cannot be read.*Delete it"):
+    with pytest.raises(CaptureError, match="prior.npz cannot be read.*Delete it"):
         ObjectPrior.load(path)
     with pytest.raises(FileNotFoundError):
         ObjectPrior.load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("confidence", "high", "its confidence is 'high', expected a number"),
+        ("radius", None, "its radius is None"),
+        ("radius", -1.0, "radius is -1.0; expected a positive number"),
+        ("level", float("nan"), "its level is nan"),
+        ("source", 3, "its source is no text"),
+        ("masks", 10**12, "it has 1000000000000 masks and 12 weights"),
+        ("format", 0, "format 0, expected 1"),
+        ("probability", np.zeros((4, 4)), r"its hull has the shape \(4, 4\)"),
+        ("probability", np.full((4, 4, 4), np.nan), "its probability holds no finite numbers"),
+        ("centre", np.zeros(2), "expected three finite numbers"),
+        ("mask_3", np.zeros(7, np.uint8), "its mask 3 is no grey picture"),
+        ("xyz", np.zeros((9, 3)), "expected equal numbers"),
+    ],
+)
+def test_a_file_that_holds_no_prior_is_named(tmp_path, name, value, problem):
+    views = ring(12, CENTRE)
+    points = SparsePoints(CENTRE[None], np.ones((1, 3)), [3], np.ones((1, 12), bool))
+    path = tmp_path / "prior.npz"
+    build_object_prior(views, sphere_masks(views, CENTRE, RADIUS), points, resolution=16).save(path)
+    arrays = dict(np.load(path))
+    if name in arrays:
+        arrays[name] = value
+    else:
+        description = json.loads(arrays["description"].tobytes()) | {name: value}
+        arrays["description"] = np.frombuffer(json.dumps(description).encode(), np.uint8)
+    np.savez(path, **arrays)
+    with pytest.raises(CaptureError, match=f"prior.npz cannot be read.*{problem}"):
+        ObjectPrior.load(path)
 
 
 def test_named_sphere_is_taken_as_it_is():

@@ -295,6 +295,10 @@ def test_nothing_that_exists_is_lost(tmp_path: Path, capfd: pytest.CaptureFixtur
     begin(output, {"a": 1}, overwrite=False)  # and gone on with
     with pytest.raises(ProcessError, match="other photos or settings"):
         begin(output, {"a": 2}, overwrite=False)
+    (output / "colmap/settings.json").write_text('{"a": 1')
+    with pytest.raises(ProcessError, match=r"settings\.json cannot be read .*--overwrite"):
+        begin(output, {"a": 1}, overwrite=False)
+    (output / "colmap/settings.json").write_text('{"a": 1}')
     begin(output, {"a": 2}, overwrite=True)
     assert json.loads((tmp_path / "scene_old1/colmap/settings.json").read_text()) == {"a": 1}
     begin(output, {"a": 3}, overwrite=True)

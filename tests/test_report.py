@@ -368,11 +368,28 @@ def test_the_report_of_a_run_says_what_the_files_say(
     from surface_sos_ns import load_run
     from surface_sos_ns.report.collect import collect
     from surface_sos_ns.report.command import ReportError
+    from surface_sos_ns.utils.errors import UserError
 
     run = load_run(trained / "config.yml")
     (tmp_path / "metrics.json").write_text('{"results": {"psnr": 1.0}, "checkpoint": "/another/run/models/a.ckpt"}')
     with pytest.raises(ReportError, match="about another run, /another/run"):
         collect(run, 2, tmp_path / "metrics.json")
+    for results in (
+        '{"psnr": "21"}',
+        '{"psnr": null}',
+        '{"psnr": [1]}',
+        "[]",
+        '"psnr"',
+        '{"psnr": 1' + 400 * "0" + "}",
+    ):
+        (tmp_path / "metrics.json").write_text(f'{{"results": {results}, "checkpoint": "{run.checkpoint}"}}')
+        with pytest.raises(ReportError, match="metrics.json is not what ns-eval writes"):
+            collect(run, 2, tmp_path / "metrics.json")
+    for name, damage in (("object_prior.npz", b"PK no"), ("losses.jsonl", b"null\n")):
+        moved = shutil.copytree(trained, tmp_path / name, ignore=shutil.ignore_patterns("nerfstudio_models"))
+        (moved / name).write_bytes(damage + (moved / name).read_bytes())
+        with pytest.raises(UserError, match=f"{name}.*(cannot be read|line 1 is no record)"):
+            collect(dataclasses.replace(run, config=moved / "config.yml"), 2)
     (tmp_path / "metrics.json").write_text(json.dumps({"results": {"psnr": 21.5}, "checkpoint": str(run.checkpoint)}))
     content = collect(run, 2, tmp_path / "metrics.json")
     meta = json.loads((demo_capture / "transforms.json").read_text())

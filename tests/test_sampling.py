@@ -16,7 +16,7 @@ from surface_sos_ns.fields.contraction import contract
 from surface_sos_ns.sampling import importance
 from surface_sos_ns.sampling.candidates import candidate_edges, sphere_crossing
 from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres, look_up, look_up_nearest
-from surface_sos_ns.sampling.importance import choose_sampler, draw_edges
+from surface_sos_ns.sampling.importance import choose_sampler, describe_sampler, draw_edges
 
 
 def rays(count: int, distance: float = 3.0, spread: float = 0.25, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -213,15 +213,18 @@ def test_nerfacc_is_left_alone_on_a_cpu(monkeypatch):
     def never() -> bool:
         raise AssertionError("tried to load nerfacc's CUDA extension on a CPU")
 
-    monkeypatch.setattr(importance, "_nerfacc_loads", never)
-    assert choose_sampler(torch.device("cpu")) == "torch"
+    monkeypatch.setattr(importance, "nerfacc_problem", never)
+    assert choose_sampler(torch.device("cpu")) == describe_sampler(torch.device("cpu")) == "torch"
     draw_edges(torch.linspace(0, 1, 9)[None], torch.rand(1, 8), 4, True)
 
 
-@pytest.mark.parametrize(("loads", "sampler"), [(True, "nerfacc"), (False, "torch")])
-def test_cuda_takes_nerfacc_where_it_loads(monkeypatch, loads, sampler):
-    monkeypatch.setattr(importance, "_nerfacc_loads", lambda: loads)
+@pytest.mark.parametrize(
+    ("problem", "sampler", "described"), [(None, "nerfacc", "nerfacc"), ("no compiler", "torch", "torch (no compiler)")]
+)
+def test_cuda_takes_nerfacc_where_it_loads(monkeypatch, problem, sampler, described):
+    monkeypatch.setattr(importance, "nerfacc_problem", lambda: problem)
     assert choose_sampler(torch.device("cuda")) == sampler
+    assert describe_sampler(torch.device("cuda")) == described
 
 
 @pytest.mark.parametrize("error", [ImportError("no compiler"), RuntimeError("nvcc failed"), OSError("no CUDA_HOME")])
@@ -229,14 +232,14 @@ def test_an_extension_that_does_not_load_is_told_and_replaced(monkeypatch, error
     def broken(name: str):
         raise error
 
-    importance._nerfacc_loads.cache_clear()
+    importance.nerfacc_problem.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(importlib, "import_module", broken)
     try:
-        with pytest.warns(UserWarning, match=str(error)):
-            assert choose_sampler(torch.device("cuda")) == "torch"
+        described = describe_sampler(torch.device("cuda"))
+        assert described == f"torch (nerfacc's CUDA extension does not load: {error})"
     finally:
-        importance._nerfacc_loads.cache_clear()
+        importance.nerfacc_problem.cache_clear()
 
 
 def emulated_importance_sampling(intervals, cdfs: Tensor, count: int, stratified: bool):
@@ -270,7 +273,7 @@ def test_nerfaccs_samples_are_our_edges(monkeypatch):
 
 
 @pytest.mark.skipif(
-    not torch.cuda.is_available() or not importance._nerfacc_loads(),
+    not torch.cuda.is_available() or importance.nerfacc_problem() is not None,
     reason="needs a CUDA device and nerfacc's CUDA extension",
 )
 def test_nerfacc_draws_what_torch_draws():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import errno
+import math
 import os
 import random
 import shutil
@@ -709,6 +710,47 @@ def test_half_a_record_does_not_spoil_the_next(tmp_path: Path) -> None:
         (0, {"colour": 1.0}),
         (2, {"colour": 3.0}),
     ]
+
+
+RECORD = '{"step": 4, "seconds": 2, "memory_gb": null, "losses": {"colour": 0.5}, "metrics": {"psnr": NaN}}'
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (RECORD.replace("0.5", '"0.5"'), "losses.colour: Input should be a valid number"),
+        (RECORD.replace("0.5", "null"), "losses.colour: Input should be a valid number"),
+        (RECORD.replace("0.5", "[1]"), "losses.colour: Input should be a valid number"),
+        (RECORD.replace("4", "NaN"), "step: Input should be a valid integer"),
+        (RECORD.replace("4", "1" + 400 * "0"), "step: Input should be less than"),
+        (RECORD.replace("2", "NaN"), "seconds: Input should be"),
+        (RECORD.replace("null", "1e999"), "memory_gb: Input should be"),
+        (RECORD.replace('"seconds": 2, ', ""), "seconds: Field required"),
+        ("[1, 2]", "Input should be an object"),
+        ("null", "Input should be an object"),
+        (RECORD[:40], "Invalid JSON"),
+        ("\x00" * 20, "Invalid JSON"),
+    ],
+)
+def test_a_damaged_record_of_losses_is_named_with_its_line(tmp_path: Path, line: str, problem: str) -> None:
+    file = tmp_path / LOSS_FILE
+    file.write_text("\n".join([RECORD, line, RECORD, ""]))
+    with pytest.raises(UserError, match=rf"losses\.jsonl, line 2 is no record of losses: {problem}"):
+        read_losses(file)
+    with pytest.raises(UserError, match="line 2"):
+        LossLog(tmp_path / "new.jsonl", 1).resume(file, 5)
+
+
+def test_a_record_of_losses_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / LOSS_FILE
+    for end in range(1, len(RECORD)):
+        file.write_text(f"{RECORD}\n{RECORD[:end]}")
+        (record,) = read_losses(file)
+    assert (record.step, record.seconds, record.memory_gb, record.losses) == (4, 2.0, None, {"colour": 0.5})
+    assert math.isnan(record.metrics["psnr"])  # as a run that goes astray writes it
+    file.write_text(f"{RECORD}\n[1]")  # that is no beginning of a record
+    with pytest.raises(UserError, match="line 2"):
+        read_losses(file)
 
 
 def test_a_run_is_not_trained_over_another_one(config: SurfaceSOSTrainerConfig) -> None:

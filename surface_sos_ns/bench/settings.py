@@ -36,8 +36,7 @@ class ResultFile:
         """Find what would fail later before anything long starts.
 
         Raises:
-            BenchError: a setting out of range.
-            OSError: the file for the results exists already or cannot be written.
+            BenchError: a setting is out of range, or the file for the results exists already or cannot be written.
         """
         if self.json is not None:
             check_writable(self.json, self.overwrite)
@@ -198,15 +197,15 @@ def require(holds: bool, message: str) -> None:
 
 
 def check_writable(path: Path, overwrite: bool) -> None:
-    """Raises OSError unless the file can be written, and is not there already or may be replaced."""
-    if path.is_dir():
-        raise IsADirectoryError(f"--json {path} is a folder; name a file.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"--json {path} exists; add --overwrite to replace it, or name another file.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"--json {path}: there is no folder {path.parent}.")
+    """Raises a BenchError unless the file can be written, and is not there already or may be replaced."""
+    require(not path.is_dir(), f"--json {path} is a folder; name a file.")
+    require(
+        overwrite or not path.exists(),
+        f"--json {path} exists; add --overwrite to replace it, or name another file.",
+    )
+    require(path.parent.is_dir(), f"--json {path}: there is no folder {path.parent}.")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise OSError(f"--json {path}: files cannot be written to {path.parent} ({error.strerror}).") from error
+        raise BenchError(f"--json {path}: files cannot be written to {path.parent} ({error.strerror}).") from error

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,15 +108,14 @@ class ObjectPrior:
 
         Raises:
             FileNotFoundError: when there is no such file.
-            ValueError: when the file is damaged or of another format; delete it to compute the prior again.
+            CaptureError: the file is damaged or of another format; delete it to compute the prior again.
         """
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             description = json.loads(arrays["description"].tobytes().decode())
-            if description["format"] != FORMAT:
-                raise ValueError(f"format {description['format']}, expected {FORMAT}")
+            _check_stored(description, arrays)
             points = None
             if description["points"]:
                 visibility = arrays["visibility"] if description["visibility"] else None
@@ -140,9 +140,35 @@ class ObjectPrior:
         except FileNotFoundError:
             raise
         except Exception as error:  # zip, json and key errors all mean the same to the reader of the message
-            raise ValueError(
-                f"The cached object prior {path} cannot be read ({error}). Delete it; it is then computed again."
+            raise CaptureError(
+                f"The cached object prior {path} cannot be read ({error}). Delete it; training then computes it again, "
+                "and a report does without it."
             ) from error
+
+
+def _check_stored(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Raises a ValueError where what a file holds is not what `ObjectPrior.save` writes."""
+
+    def require(holds: bool, message: str) -> None:
+        if not holds:
+            raise ValueError(message)
+
+    require(description["format"] == FORMAT, f"format {description['format']}, expected {FORMAT}")
+    for name in ("radius", "agreement", "level", "confidence"):
+        number = description[name]
+        require(isinstance(number, float) and np.isfinite(number), f"its {name} is {number!r}, expected a number")
+    for name in ("sphere_source", "source"):
+        require(isinstance(description[name], str), f"its {name} is no text")
+    hull, weights = arrays["probability"], arrays["view_weights"]
+    require(hull.ndim == 3 and len(set(hull.shape)) == 1, f"its hull has the shape {hull.shape}, expected a cube")
+    require(weights.ndim == 1, f"its weights of views have the shape {weights.shape}, expected a row")
+    for name in ("probability", "view_weights", "centre"):
+        numbers = arrays[name]
+        require(numbers.dtype.kind == "f" and bool(np.isfinite(numbers).all()), f"its {name} holds no finite numbers")
+    require(description["masks"] == len(weights), f"it has {description['masks']} masks and {len(weights)} weights")
+    for index in range(len(weights)):
+        mask = arrays.get(f"mask_{index}")
+        require(mask is None or (mask.ndim == 2 and mask.dtype == np.uint8), f"its mask {index} is no grey picture")
 
 
 def build_object_prior(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.keypoints import (
+    Keypoints,
+    camera_from_world,
+    essential_matrix,
+    find_keypoints,
+    pixel_size,
+)
 from surface_sos_ns.capture.names import listed, match_references
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.files import write_arrays
@@ -25,12 +31,6 @@ __all__ = [
     "read_ply_points",
     "triangulate_points",
 ]
-
-LONGEST_SIDE = 960
-"""Photos are shrunk to this many pixels before features are looked for."""
-
-FEATURES = 2500
-"""Features kept per photo."""
 
 NEIGHBOURS = 10
 """Photos each photo is matched with."""
@@ -97,18 +97,18 @@ def read_ply_points(path: Path) -> SparsePoints:
         finite are left out. Without colours in the file they are grey.
 
     Raises:
-        ValueError: when the file is no PLY file with x, y, z, or ends too early.
+        CaptureError: when the file is no PLY file with x, y, z, or ends too early.
     """
     path = Path(path)
     with open(path, "rb") as stream:
         if stream.readline().strip() != b"ply":
-            raise ValueError(f"{path} is not a PLY file; expected its first line to be 'ply'.")
+            raise CaptureError(f"{path} is not a PLY file; expected its first line to be 'ply'.")
         encoding, count, properties, element = "", 0, [], ""
         elements: list[str] = []
         while True:
             line = stream.readline()
             if not line:
-                raise ValueError(f"{path} ends within its header; the file is damaged, write it again.")
+                raise CaptureError(f"{path} ends within its header; the file is damaged, write it again.")
             words = line.decode("ascii", "replace").split()
             try:
                 if words[:1] == ["format"]:
@@ -120,28 +120,37 @@ def read_ply_points(path: Path) -> SparsePoints:
                         count = int(words[2])
                 elif words[:1] == ["property"] and element == "vertex":
                     if words[1] == "list" or words[1] not in _PLY_TYPES:
-                        raise ValueError(f"{path}: the vertex property '{' '.join(words[1:])}' is not supported.")
+                        raise CaptureError(f"{path}: the vertex property '{' '.join(words[1:])}' is not supported.")
                     properties.append((words[2], _PLY_TYPES[words[1]]))
                 elif words[:1] == ["end_header"]:
                     break
             except IndexError as error:
-                raise ValueError(f"{path}: the line '{' '.join(words)}' of its header is not complete.") from error
+                raise CaptureError(f"{path}: the line '{' '.join(words)}' of its header is not complete.") from error
+            except ValueError as error:
+                if isinstance(error, CaptureError):
+                    raise
+                raise CaptureError(
+                    f"{path}: the line '{' '.join(words)}' of its header is not right; expected a number of points."
+                ) from error
         names = [name for name, _ in properties]
         if elements[:1] != ["vertex"] or not {"x", "y", "z"} <= set(names) or len(set(names)) < len(names):
-            raise ValueError(f"{path}: expected a point cloud whose first element is 'vertex' with x, y, z.")
+            raise CaptureError(f"{path}: expected a point cloud whose first element is 'vertex' with x, y, z.")
         if encoding == "ascii":
-            rows = np.loadtxt(stream, max_rows=count, ndmin=2) if count > 0 else np.zeros((0, len(names)))
+            try:
+                rows = np.loadtxt(stream, max_rows=count, ndmin=2) if count > 0 else np.zeros((0, len(names)))
+            except ValueError as error:
+                raise CaptureError(f"{path}: its points cannot be read ({error}); it is damaged.") from error
             if len(rows) < count or rows.shape[1] < len(names):
-                raise ValueError(f"{path} ends after {len(rows)} of {count} points; it is damaged.")
+                raise CaptureError(f"{path} ends after {len(rows)} of {count} points; it is damaged.")
             columns = {name: rows[:, i] for i, name in enumerate(names)}
         else:
             order = {"binary_little_endian": "<", "binary_big_endian": ">"}.get(encoding)
             if order is None:
-                raise ValueError(f"{path}: unknown PLY format '{encoding}'.")
+                raise CaptureError(f"{path}: unknown PLY format '{encoding}'.")
             layout = np.dtype([(name, order + kind) for name, kind in properties])
             there = (path.stat().st_size - stream.tell()) // layout.itemsize
             if not 0 <= count <= there:
-                raise ValueError(f"{path} ends after {there} of {count} points; it is damaged.")
+                raise CaptureError(f"{path} ends after {there} of {count} points; it is damaged.")
             structured = np.frombuffer(stream.read(layout.itemsize * count), dtype=layout)
             columns = {name: structured[name] for name in names}
     xyz = np.stack([columns[name] for name in "xyz"], axis=-1).astype(np.float64)
@@ -177,7 +186,7 @@ def read_colmap_points(
 
     Raises:
         ImportError: when pycolmap is not installed.
-        ValueError: when the folder holds no readable model, none of the photos, or names that could be several photos.
+        CaptureError: the folder holds no readable model, none of the photos, or names that could be several photos.
     """
     model = _read_colmap_model(sparse_dir)
     points = _points_of(model, _views_of_images(model, photos, sparse_dir), len(photos))
@@ -191,7 +200,7 @@ def _read_colmap_model(folder: Path) -> Any:
     try:
         return pycolmap.Reconstruction(str(folder))
     except Exception as error:  # pycolmap raises different types from version to version
-        raise ValueError(
+        raise CaptureError(
             f"{folder} holds no readable COLMAP model ({error}); expected cameras, images and points3D."
         ) from error
 
@@ -200,7 +209,7 @@ def _views_of_images(model: Any, photos: Sequence[str], folder: Path) -> dict[in
     """Of each image of a COLMAP model that is a photo of the capture, by its id: the view's index.
 
     Raises:
-        ValueError: none is a photo, or it is not clear which photo an image is. Then nobody could tell who has seen a
+        CaptureError: none is a photo, or it is not clear which photo an image is. Then nobody could tell who has seen a
             point, and a wrong answer would be worse than none.
     """
     ids = sorted(model.images)
@@ -210,12 +219,12 @@ def _views_of_images(model: Any, photos: Sequence[str], folder: Path) -> dict[in
     for indices in found:
         if len(indices) > 1 or any(count[index] > 1 for index in indices):
             could_be = [photo for photo, theirs in zip(photos, found, strict=True) if theirs == indices]
-            raise ValueError(
+            raise CaptureError(
                 f"In the COLMAP model in {folder}, it is not clear which image is which photo: "
                 f"{listed([names[index] for index in indices], 2)} could be {listed(could_be, 2)}."
             )
     if ids and not any(found):
-        raise ValueError(
+        raise CaptureError(
             f"The COLMAP model in {folder} knows none of the photos (it has {listed(names, 1)}, the capture "
             f"{listed(photos, 1) or 'none'})."
         )
@@ -260,7 +269,7 @@ class PointsFile:
         Raises:
             ImportError: pycolmap is not installed.
             OSError: a file cannot be read.
-            ValueError: there are no points, or they do not fit the cameras.
+            CaptureError: there are no points, or they do not fit the cameras.
         """
         if self.is_colmap:
             model = _read_colmap_model(self.path)
@@ -271,12 +280,12 @@ class PointsFile:
             points = read_ply_points(self.path)
             errors = [0.0] * len(self.transforms)  # a .ply file has no cameras to compare
         if len(points) == 0:
-            raise ValueError("there are none.")
+            raise CaptureError("there are none.")
         best = int(np.argmin(errors))
         xyz = self._moved(self.transforms[best])(points.xyz)
         seen = _fraction_seen(views, xyz, points.visibility)
         if errors[best] > 0.05 or seen < (0.5 if points.visibility is not None else 0.02):
-            raise ValueError("they do not fit the cameras of the capture.")
+            raise CaptureError("they do not fit the cameras of the capture.")
         return replace(points, xyz=xyz)
 
     def _moved(self, transform: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -300,7 +309,7 @@ def first_fitting_points(
     for file in files:
         try:
             return file.load(views, photos), remarks
-        except (ImportError, OSError, ValueError) as error:
+        except (ImportError, OSError, CaptureError) as error:
             remarks.append(f"The sparse points in {file.path} are left out: {error}")
     return None, remarks
 
@@ -354,7 +363,7 @@ def triangulate_points(
     views: Views,
     cache: Path | None = None,
     progress: Callable[[str], None] | None = None,
-) -> SparsePoints | None:
+) -> tuple[SparsePoints | None, list[str]]:
     """Triangulates feature points of photos whose poses are known.
 
     SIFT features of neighbouring photos are matched along their epipolar lines; pycolmap joins the matches to tracks,
@@ -367,76 +376,43 @@ def triangulate_points(
         progress: called with one line per stage.
 
     Returns:
-        The points, world frame, seen by at least three photos each; None (with a warning that says why) when pycolmap
-        is missing or the photos give too few points.
+        The points, world frame, seen by at least three photos each, or None when pycolmap is missing or the photos give
+        too few points; and a sentence for each thing that went wrong, among them why there are none.
     """
+    remarks: list[str] = []
     fingerprint = _fingerprint(images, views)
     if cache is not None:
-        stored = _load_cache(Path(cache), fingerprint)
+        stored, remarks = _load_cache(Path(cache), fingerprint)
         if stored is not None:
-            return stored
+            return stored, remarks
     try:
         from surface_sos_ns.utils.colmap import pycolmap
     except ImportError as error:
-        warnings.warn(f"No sparse points: pycolmap cannot be imported ({error}); `pip install pycolmap`.", stacklevel=2)
-        return None
+        return None, [*remarks, f"No sparse points: pycolmap cannot be imported ({error}); `pip install pycolmap`."]
     if len(views) < 3:
-        warnings.warn(f"No sparse points: {len(views)} photos are too few to triangulate from.", stacklevel=2)
-        return None
+        return None, [*remarks, f"No sparse points: {len(views)} photos are too few to triangulate from."]
     if progress:
         progress(f"triangulating sparse points: features of {len(images)} photos")
-    features = [_features(image, views, index) for index, image in enumerate(images)]
+    keypoints = [find_keypoints(image, views, index) for index, image in enumerate(images)]
     pairs = _neighbour_pairs(views)
     if progress:
         progress(f"triangulating sparse points: matching {len(pairs)} pairs of photos")
-    matches = {pair: _match(features[pair[0]], features[pair[1]], views, *pair) for pair in pairs}
+    matches = {pair: _match(keypoints[pair[0]], keypoints[pair[1]], views, *pair) for pair in pairs}
     try:
-        points = _triangulate(pycolmap, features, matches, views)
+        points = _triangulate(pycolmap, keypoints, matches, views)
     except Exception as error:  # a library failure must not end a run that masks and axes alone can serve
-        warnings.warn(f"No sparse points: pycolmap could not triangulate ({error}).", stacklevel=2)
-        return None
+        return None, [*remarks, f"No sparse points: pycolmap could not triangulate ({error})."]
     if len(points) < 30:
-        warnings.warn(
+        few = (
             f"No sparse points: only {len(points)} could be triangulated (blurred or textureless photos, or poses that "
-            "do not fit the photos).",
-            stacklevel=2,
+            "do not fit the photos)."
         )
-        return None
+        return None, [*remarks, few]
     if progress:
         progress(f"triangulated {len(points)} sparse points")
     if cache is not None:
         _save_cache(Path(cache), fingerprint, points)
-    return points
-
-
-@dataclass(frozen=True)
-class _Features:
-    normalised: np.ndarray  # (F, 2) undistorted image-plane points at depth 1, y down
-    descriptors: np.ndarray  # (F, 128) RootSIFT
-    rgb: np.ndarray  # (F, 3) uint8
-
-
-def _features(image: np.ndarray, views: Views, index: int) -> _Features:
-    height, width = image.shape[:2]
-    shrink = min(1.0, LONGEST_SIDE / max(height, width))
-    small = image
-    if shrink < 1:
-        small = cv2.resize(image, (round(width * shrink), round(height * shrink)), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    detector = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.02)
-    keypoints, descriptors = detector.detectAndCompute(grey, None)  # type: ignore[call-overload]  # None: no mask
-    if descriptors is None or not len(keypoints):
-        return _Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32), np.zeros((0, 3), np.uint8))
-    position = np.array([keypoint.pt for keypoint in keypoints])
-    rows, columns = np.clip(np.rint(position[:, ::-1]).astype(int), 0, np.array(small.shape[:2]) - 1).T
-    uv = (position + 0.5) * [views.width[index] / small.shape[1], views.height[index] / small.shape[0]]
-    local = views.rays(index, uv) @ views.camera_to_world[index, :, :3]
-    # Points at the rim of a fisheye lens have no place in a pinhole image plane.
-    usable = -local[:, 2] > 0.17
-    local = local[usable]
-    root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))[usable]
-    plane = np.stack([local[:, 0], -local[:, 1]], axis=-1) / -local[:, 2:]
-    return _Features(plane, root.astype(np.float32), small[rows, columns][usable])
+    return points, remarks
 
 
 def _neighbour_pairs(views: Views) -> list[tuple[int, int]]:
@@ -455,27 +431,17 @@ def _neighbour_pairs(views: Views) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def _camera_from_world(views: Views, index: int) -> np.ndarray:
-    """(3, 4) OpenCV pose (x right, y down, z forward)."""
-    flip = np.diag([1.0, -1.0, -1.0])
-    rotation = flip @ views.camera_to_world[index, :, :3].T
-    return np.concatenate([rotation, -(rotation @ views.camera_to_world[index, :, 3])[:, None]], axis=1)
-
-
-def _match(first: _Features, second: _Features, views: Views, a: int, b: int) -> np.ndarray:
-    """(M, 2) uint32 mutual nearest neighbours among the features near each other's epipolar line, ratio-tested."""
+def _match(first: Keypoints, second: Keypoints, views: Views, a: int, b: int) -> np.ndarray:
+    """(M, 2) uint32 mutual nearest neighbours among the keypoints near each other's epipolar line, ratio-tested."""
     if not len(first.normalised) or not len(second.normalised):
         return np.zeros((0, 2), np.uint32)
-    pose_a, pose_b = _camera_from_world(views, a), _camera_from_world(views, b)
-    rotation = pose_b[:, :3] @ pose_a[:, :3].T
-    x, y, z = pose_b[:, 3] - rotation @ pose_a[:, 3]
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    essential = essential_matrix(views, a, b)
     left = np.concatenate([first.normalised, np.ones((len(first.normalised), 1))], axis=1).astype(np.float32)
     right = np.concatenate([second.normalised, np.ones((len(second.normalised), 1))], axis=1).astype(np.float32)
     lines_b, lines_a = left @ essential.T.astype(np.float32), right @ essential.astype(np.float32)
     error = lines_b @ right.T
     scale = (lines_b[:, :2] ** 2).sum(1)[:, None] + (lines_a[:, :2] ** 2).sum(1)[None]
-    pixel = _pixel(views, a)
+    pixel = pixel_size(views, a)
     near = error**2 <= (2.0 * pixel) ** 2 * scale  # Sampson distance
     similarity = first.descriptors @ second.descriptors.T
     similarity[~near] = -1.0
@@ -492,20 +458,14 @@ def _match(first: _Features, second: _Features, views: Views, a: int, b: int) ->
     return np.stack([rows[good], best[good]], axis=-1).astype(np.uint32)
 
 
-def _pixel(views: Views, index: int) -> float:
-    """Size of a pixel (of the shrunk photo) in the normalised image plane."""
-    longest = float(max(views.width[index], views.height[index]))
-    return max(1.0, longest / LONGEST_SIDE) / float(views.fx[index])
-
-
 def _triangulate(
-    pycolmap: Any, features: list[_Features], matches: dict[tuple[int, int], np.ndarray], views: Views
+    pycolmap: Any, keypoints: list[Keypoints], matches: dict[tuple[int, int], np.ndarray], views: Views
 ) -> SparsePoints:
     """Tracks and points by pycolmap, all in memory; keypoints are undistorted, so every camera is a pinhole."""
     model = pycolmap.Reconstruction()
     graph = pycolmap.CorrespondenceGraph()
-    for index, feature in enumerate(features):
-        focal = 1.0 / _pixel(views, index)
+    for index, found in enumerate(keypoints):
+        focal = 1.0 / pixel_size(views, index)
         width, height = (int(2 * focal),) * 2
         camera = pycolmap.Camera(
             model="SIMPLE_PINHOLE",
@@ -515,10 +475,10 @@ def _triangulate(
             camera_id=index + 1,
         )
         model.add_camera_with_trivial_rig(camera)
-        keypoints = feature.normalised * focal + [width / 2, height / 2]
-        image = pycolmap.Image(name=f"{index:06d}", keypoints=keypoints, camera_id=index + 1, image_id=index + 1)
-        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(_camera_from_world(views, index)))
-        graph.add_image(index + 1, len(keypoints))
+        places = found.normalised * focal + [width / 2, height / 2]
+        image = pycolmap.Image(name=f"{index:06d}", keypoints=places, camera_id=index + 1, image_id=index + 1)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(camera_from_world(views, index)))
+        graph.add_image(index + 1, len(places))
     for (first, second), pairs in matches.items():
         if len(pairs):
             geometry = pycolmap.TwoViewGeometry()
@@ -531,7 +491,7 @@ def _triangulate(
     options = pycolmap.IncrementalTriangulatorOptions()
     options.random_seed = 0
     options.complete_max_reproj_error = options.merge_max_reproj_error = 2.0
-    for index in range(len(features)):
+    for index in range(len(keypoints)):
         triangulator.triangulate_image(options, index + 1)
     triangulator.complete_all_tracks(options)
     triangulator.merge_all_tracks(options)
@@ -539,9 +499,9 @@ def _triangulate(
     manager.filter_points3D_with_short_tracks(3)
     for point_id in list(model.points3D.keys()):
         point = model.points3D[point_id]
-        colours = [features[e.image_id - 1].rgb[e.point2D_idx] for e in point.track.elements]
+        colours = [keypoints[e.image_id - 1].rgb[e.point2D_idx] for e in point.track.elements]
         point.color = np.mean(colours, axis=0).round().astype(np.uint8)
-    return _points_of(model, {index + 1: index for index in range(len(features))}, len(features))
+    return _points_of(model, {index + 1: index for index in range(len(keypoints))}, len(keypoints))
 
 
 def _fingerprint(images: Sequence[np.ndarray], views: Views) -> str:
@@ -555,17 +515,17 @@ def _fingerprint(images: Sequence[np.ndarray], views: Views) -> str:
     return digest.hexdigest()
 
 
-def _load_cache(path: Path, fingerprint: str) -> SparsePoints | None:
+def _load_cache(path: Path, fingerprint: str) -> tuple[SparsePoints | None, list[str]]:
+    """The points of a cache that is of the same inputs, and a sentence where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != fingerprint:
-                return None
-            return SparsePoints(stored["xyz"], stored["rgb"], stored["track_length"], stored["visibility"])
+                return None, []
+            return SparsePoints(stored["xyz"], stored["rgb"], stored["track_length"], stored["visibility"]), []
     except FileNotFoundError:
-        return None
+        return None, []
     except Exception as error:  # a damaged cache is no reason to stop: it is written again
-        warnings.warn(f"The cached sparse points {path} cannot be read ({error}); triangulating again.", stacklevel=3)
-        return None
+        return None, [f"The cached sparse points {path} cannot be read ({error}); they were triangulated again."]
 
 
 def _save_cache(path: Path, fingerprint: str, points: SparsePoints) -> None:

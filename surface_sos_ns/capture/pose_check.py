@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from surface_sos_ns.capture.points import _camera_from_world, _Features, _features
+from surface_sos_ns.capture.keypoints import Keypoints, essential_matrix, find_keypoints
 from surface_sos_ns.capture.views import Views
 
 __all__ = ["CAUSES", "PoseFit", "pose_fit"]
 
 LONGEST_SIDE = 640
-"""Photos are shrunk to this many pixels before features are looked for."""
+"""Photos are shrunk to this many pixels before keypoints are looked for."""
 ANCHORS = 6
 """Photos that are each matched with their neighbours, by name and by pose."""
 ON_LINE = 2.0
@@ -101,14 +101,14 @@ def pose_fit(images: Sequence[np.ndarray], views: Views) -> PoseFit | None:
     if len(views) < 3:
         return None
     small = views.scaled(min(1.0, LONGEST_SIDE / float(max(views.width.max(), views.height.max()))))
-    features: dict[int, _Features] = {}
+    keypoints: dict[int, Keypoints] = {}
     matched: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
     for pair in _pairs(views):
-        for index in set(pair) - set(features):
+        for index in set(pair) - set(keypoints):
             size = (int(small.width[index]), int(small.height[index]))
             shrunk = cv2.resize(images[index], size, interpolation=cv2.INTER_AREA)
-            features[index] = _features(shrunk, small, index)
-        first, second = (features[index] for index in pair)
+            keypoints[index] = find_keypoints(shrunk, small, index)
+        first, second = (keypoints[index] for index in pair)
         rows, columns = _alike(first.descriptors, second.descriptors)
         matched[pair] = (first.normalised[rows], second.normalised[columns])
     count = sum(len(points) for points, _ in matched.values())
@@ -175,10 +175,7 @@ def _on_lines(views: Views, matched: dict[tuple[int, int], tuple[np.ndarray, np.
     for (a, b), points in matched.items():
         if not len(points[0]) or distance[a, b] < 0.05 * usual:  # from one place there are no lines
             continue
-        pose_a, pose_b = _camera_from_world(views, a), _camera_from_world(views, b)
-        rotation = pose_b[:, :3] @ pose_a[:, :3].T
-        x, y, z = pose_b[:, 3] - rotation @ pose_a[:, 3]
-        essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+        essential = essential_matrix(views, a, b)
         left, right = (np.column_stack([one / focal, np.ones(len(one))]) for one in points)
         lines_b, lines_a = left @ essential.T, right @ essential
         scale = (lines_b[:, :2] ** 2).sum(axis=1) + (lines_a[:, :2] ** 2).sum(axis=1)

@@ -12,6 +12,7 @@ from torch import Tensor
 from surface_sos_ns.compiled import dense, simd
 from surface_sos_ns.compiled.grid import BLOCK
 from surface_sos_ns.compiled.threads import parallel
+from surface_sos_ns.utils.errors import UserError
 
 
 @njit(inline="always")
@@ -176,7 +177,10 @@ class Layers:
         weights, biases = list(parameters[0::2]), list(parameters[1::2])
         hidden = weights[0].shape[0]
         if hidden % 4 or any(w.shape[0] != hidden for w in weights[:-1]):
-            raise ValueError("the compiled networks need hidden layers of equal width, a multiple of 4")
+            raise UserError(
+                f"The compiled networks need hidden layers of equal width, a multiple of 4; got {hidden}. Choose such "
+                "a width, or grid-backend torch."
+            )
         if len(weights) == 2:
             weights.insert(1, weights[0].new_zeros(0, hidden))
             biases.insert(1, biases[0].new_zeros(0))

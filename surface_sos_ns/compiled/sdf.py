@@ -19,6 +19,7 @@ from surface_sos_ns.compiled import dense, grid, simd
 from surface_sos_ns.compiled.grid import BLOCK
 from surface_sos_ns.compiled.threads import parallel
 from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.utils.errors import UserError
 
 
 @njit(inline="always")
@@ -155,7 +156,10 @@ class _SDF(torch.autograd.Function):
         p = grid.rows_of(points)
         count, hidden, outputs = p.shape[1], w1.shape[0], w2.shape[0]
         if hidden % 4:
-            raise ValueError(f"the compiled networks need a hidden width that is a multiple of 4, got {hidden}")
+            raise UserError(
+                f"The compiled networks need a hidden width that is a multiple of 4; got {hidden}. Choose such a "
+                "width, or grid-backend torch."
+            )
         c = np.float32(0.5 / extent)
         x = p * c + np.float32(0.5)
         h, jac = grid.gather(x, table, layout, normals, blocked=True)

@@ -268,8 +268,7 @@ def write_demo_capture(
         quality: mesh density, light rays and anti-aliasing, 1 for the demo; 0.4 is enough for tests.
 
     Raises:
-        ValueError: a parameter out of range.
-        FileExistsError: the folder exists and holds something else.
+        UserError: a parameter is out of range, or the folder exists and holds something else.
     """
     folder = Path(folder)
     if views < 8 or width < 32 or height < 24 or not 0.2 <= quality <= 2:
@@ -281,9 +280,7 @@ def write_demo_capture(
     if is_complete(folder, settings):
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(
-            f"{folder} exists and does not hold this demo capture; name another folder or remove that one."
-        )
+        raise UserError(f"{folder} exists and does not hold this demo capture; name another folder or remove that one.")
     remove_leftovers(folder.parent)
     with made_whole(folder) as unfinished:
         _write(unfinished, settings, workers or default_workers(), progress)

@@ -89,11 +89,11 @@ def read_path(file: Path) -> list[Cameras]:
     from nerfstudio.cameras.cameras import CameraType
 
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_bytes())
         poses = content["camera_path"]
         times = [pose.pop("render_time", None) for pose in poses]
         cameras = get_path_from_json(content)  # it would read the times in a shape that does not fit
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise ExportError(
             f"{file} is not a camera path ({type(error).__name__}: {error}). Make one in the viewer, tab Render, "
             "button Generate Command."

@@ -74,11 +74,14 @@ def _stamp(path: Path) -> list[int]:
 def _read(note: Path, overwrite: bool) -> tuple[Identity, dict[str, list[int]]]:
     """What a note says, and which files are still to be replaced."""
     try:
-        known = json.loads(note.read_text(encoding="utf-8"))
-        return known, known.pop(REPLACED, {})
+        known = json.loads(note.read_bytes())
+        old = known.pop(REPLACED, {})
+        if not all(isinstance(part, dict) for part in (old, *known.values())):
+            raise TypeError("expected objects in an object")
+        return known, old
     except FileNotFoundError:
         return {}, {}
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         if overwrite:
             return {}, {}
         raise ExportError(f"{note} cannot be read ({error}). Replace the export with --overwrite.") from error

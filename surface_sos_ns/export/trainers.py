@@ -64,7 +64,7 @@ def captures(run: Run, frames: Sequence[Frame], products: Sequence[Product], set
     }
     poses = np.stack([run.pose(frame.camera) for frame in frames])[:, :3]
     views = replace(lenses[0], camera_to_world=poses, **joined)
-    known = json.loads(run.source.read_text())
+    known = json.loads(run.source.read_bytes())
 
     def files(folder: str) -> list[str]:
         return [by_folder[folder].file(Path(), frame).as_posix() for frame in frames]
@@ -108,7 +108,7 @@ def _valid_pixels(run: Run, frames: Sequence[Frame], settings: Export) -> dict[s
     """The capture's own masks of valid pixels, where the photos are still those they were made for."""
     if settings.lens != "original" or (settings.size == "training" and run.factor > 1):
         return {}
-    known = {frame["file_path"]: frame.get("mask_path") for frame in json.loads(run.source.read_text())["frames"]}
+    known = {frame["file_path"]: frame.get("mask_path") for frame in json.loads(run.source.read_bytes())["frames"]}
     found = [known.get(frame.view.name) for frame in frames if frame.view is not None]
     if not found or None in found:
         return {}

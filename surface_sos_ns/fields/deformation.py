@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from surface_sos_ns.utils.errors import UserError
+
 
 @dataclass(frozen=True)
 class DeformationConfig:
@@ -60,13 +62,13 @@ class Deformation(nn.Module):
     """Observed points and times -> canonical points and the exact Jacobian.
 
     Raises:
-        ValueError: fewer control points than a cubic spline has.
+        UserError: fewer control points than a cubic spline has.
     """
 
     def __init__(self, config: DeformationConfig):
         super().__init__()
         if config.knots < 4:
-            raise ValueError(f"deformation.knots is {config.knots}; a cubic spline has at least 4")
+            raise UserError(f"deformation.knots is {config.knots}; expected at least 4, which a cubic spline has.")
         self.config = config
         octaves = 2.0 ** torch.arange(config.frequencies) * (math.pi / 2)
         self.octaves: Tensor

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surface_sos_ns.fields.hash_grid import TCNN_FEATURES, GridLayout
+from surface_sos_ns.utils.errors import UserError
 
 # `functional_call` swaps a module's parameters for the time of a call, which two threads must not do at once.
 _LOCK = threading.Lock()
@@ -66,12 +67,13 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
     """See `HashGrid.forward`.
 
     Raises:
-        ValueError: gradients with respect to the points are asked for, or a number of features that tiny-cuda-nn lacks.
+        ValueError: gradients with respect to the points are asked for.
+        UserError: a number of features that tiny-cuda-nn lacks.
     """
     if x.requires_grad:
         raise ValueError("the tcnn hash grid has no gradient to points; use backend='torch' for that")
     if layout.features not in TCNN_FEATURES:
-        raise ValueError(f"tiny-cuda-nn has grids of {TCNN_FEATURES} features a level, not {layout.features}")
+        raise UserError(f"tiny-cuda-nn has grids of {TCNN_FEATURES} features a level, not {layout.features}.")
     points = x.shape[0]
     if points == 0:
         return x.new_zeros(0, layout.width), (x.new_zeros(0, layout.width, 3) if jacobian else None)

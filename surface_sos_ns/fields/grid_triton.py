@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from surface_sos_ns.fields import grid_torch
 from surface_sos_ns.fields.hash_grid import PRIMES, GridLayout
+from surface_sos_ns.utils.errors import UserError
 
 TABLE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _THREADS = 128  # of a program
@@ -366,7 +367,7 @@ def _plan(layout: GridLayout, device: torch.device) -> _Plan:
     """Kept for good: uploading the levels at each call would wait for the GPU, and a captured graph could not."""
     largest = int(layout.entries.max())
     if largest * layout.features >= 2**31:
-        raise ValueError(f"the Triton hash grid counts with 32 bits; {largest} entries a level are too many")
+        raise UserError(f"The Triton hash grid counts with 32 bits; {largest} entries a level are too many.")
     rows = []
     for cells, entries, hashed, offset in zip(
         layout.resolutions.tolist(),

@@ -11,13 +11,14 @@ import functools
 import importlib
 import importlib.util
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from surface_sos_ns.utils.errors import UserError
 
 Backend = Literal["auto", "torch", "numba", "triton", "tcnn"]
 PRIMES = (1, 2654435761, 805459861)
@@ -36,9 +37,9 @@ class GridLayout:
 
     def __post_init__(self) -> None:
         if self.levels < 1 or self.features < 1 or self.base_resolution < 2:
-            raise ValueError(f"a hash grid needs levels, features >= 1 and base_resolution >= 2, got {self}")
+            raise UserError(f"A hash grid needs levels and features >= 1 and base_resolution >= 2; got {self}.")
         if self.max_resolution < self.base_resolution:
-            raise ValueError(f"max_resolution must be >= base_resolution, got {self}")
+            raise UserError(f"A hash grid's max_resolution must be >= base_resolution; got {self}.")
 
     @property
     def width(self) -> int:
@@ -86,9 +87,8 @@ def triton_problem(device: torch.device) -> str | None:
     try:
         importlib.import_module("surface_sos_ns.fields.grid_triton").probe(device)
     except Exception as error:  # of many kinds: import, compiler, driver
-        problem = f"the package triton is installed but does not work here: {type(error).__name__}: {error}"
-        warnings.warn(f"hash grid: {problem}", stacklevel=2)
-        return problem
+        reason = " ".join(str(error).split())
+        return f"the package triton is installed but does not work here: {type(error).__name__}: {reason}"
     return None
 
 
@@ -110,7 +110,7 @@ def choose_backend(requested: Backend, device: torch.device, features: int = 2) 
     'auto' takes numba on a CPU and Triton on CUDA, or tiny-cuda-nn where Triton does not work; torch where none is.
 
     Raises:
-        ValueError: a backend was asked for by name that cannot run here; nothing is replaced silently.
+        UserError: a backend was asked for by name that cannot run here; nothing is replaced silently.
     """
     if requested == "auto":
         if device.type == "cpu" and _numba_installed():
@@ -121,18 +121,18 @@ def choose_backend(requested: Backend, device: torch.device, features: int = 2) 
             return "tcnn"
         return "torch"
     if requested == "numba" and (device.type != "cpu" or not _numba_installed()):
-        raise ValueError(f"hash-grid backend 'numba' needs the CPU and the package numba (device: {device})")
+        raise UserError(f"hash-grid backend 'numba' needs the CPU and the package numba (device: {device}).")
     if requested == "triton":
         problem = triton_problem(device) if device.type == "cuda" else "the device is not CUDA"
         if problem is not None:
-            raise ValueError(
-                f"hash-grid backend 'triton' needs CUDA and the package triton (device: {device}): {problem}"
+            raise UserError(
+                f"hash-grid backend 'triton' needs CUDA and the package triton (device: {device}): {problem}."
             )
     if requested == "tcnn":
         problem = tcnn_problem() if device.type == "cuda" else "the device is not CUDA"
         if problem is not None:
-            raise ValueError(
-                f"hash-grid backend 'tcnn' needs CUDA and the package tinycudann (device: {device}): {problem}"
+            raise UserError(
+                f"hash-grid backend 'tcnn' needs CUDA and the package tinycudann (device: {device}): {problem}."
             )
     return requested
 
@@ -156,6 +156,13 @@ class HashGrid(nn.Module):
     def backend(self) -> str:
         """Name of the backend in use on the table's present device."""
         return choose_backend(self.requested_backend, self.table.device, self.layout.features)
+
+    def describe(self) -> str:
+        """The backend in use, and where Triton was the first choice and does not work, why."""
+        backend, device = self.backend, self.table.device
+        if self.requested_backend == "auto" and device.type == "cuda" and backend != "triton":
+            return f"{backend} ({triton_problem(device)})"
+        return backend
 
     def forward(self, x: Tensor, jacobian: bool = False) -> tuple[Tensor, Tensor | None]:
         """Interpolate the table at points.

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from sklearn.cluster import DBSCAN
 
 from surface_sos_ns.capture.bounds import MARGIN, ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import VoteGrid, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.support import SupportPlane, above, find_support_plane
@@ -456,7 +457,7 @@ def _refined_sphere(
         return before
     try:
         found = find_object_sphere(views, masks, points, near=near)
-    except ValueError:
+    except CaptureError:
         return ObjectSphere(before.centre, before.radius, "geometry")
     if np.linalg.norm(found.centre - before.centre) > before.radius:
         return ObjectSphere(before.centre, before.radius, "geometry")

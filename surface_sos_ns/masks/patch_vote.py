@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import main_body, project_hull, vote_hull
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.patch_grid import enlarged
@@ -113,7 +114,7 @@ def _fitting_sphere(photos: Photos, views: Views, masks: Sequence[np.ndarray], b
     """The sphere that the masks suggest, unless it is elsewhere; never much larger than the one that was looked in."""
     try:
         found = find_object_sphere(views, masks, photos.points, near=photos.near)
-    except ValueError:
+    except CaptureError:
         return before
     if np.linalg.norm(found.centre - before.centre) > before.radius:
         return before

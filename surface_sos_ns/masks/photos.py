@@ -12,6 +12,7 @@ from surface_sos_ns.masks.provider import Photos
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.dataparser import ObjectHint, SurfaceSOSDataParser, SurfaceSOSDataParserConfig
 from surface_sos_ns.utils.image_io import read_image, resized
+from surface_sos_ns.utils.text import printable
 
 __all__ = ["LONGEST_SIDE", "Scene", "read_scene"]
 
@@ -78,7 +79,7 @@ def read_scene(
     ]
     points, remarks = first_fitting_points(outputs.metadata["points_files"], full, capture.file_paths)
     for remark in remarks:
-        print(f"Warning: {remark}")
+        print(printable(f"Warning: {remark}"))
     hint: ObjectHint | None = outputs.metadata["object_hint"]
     photos = Photos(
         files=files,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.points import triangulate_points
 from surface_sos_ns.capture.support import find_support_plane
 from surface_sos_ns.masks.provider import MaskError, Photos, Progress
@@ -43,7 +44,7 @@ def object_place(photos: Photos) -> ObjectPlace:
     views = photos.views
     try:
         sphere = find_object_sphere(views, None, photos.points, near=photos.near)
-    except ValueError as error:
+    except CaptureError as error:
         raise MaskError(f"It is not clear where the object is: {error}") from error
     if photos.radius is not None:
         sphere = ObjectSphere(sphere.centre, photos.radius, "named by the user")
@@ -64,7 +65,10 @@ def with_points(photos: Photos, progress: Progress) -> Photos:
     """The photos, with sparse points triangulated from them where the capture brings none."""
     if photos.points is not None:
         return photos
-    return replace(photos, points=triangulate_points(photos.images, photos.views, progress=progress))
+    points, remarks = triangulate_points(photos.images, photos.views, progress=progress)
+    for remark in remarks:
+        progress(f"Warning: {remark}")
+    return replace(photos, points=points)
 
 
 def possible_spheres(photos: Photos) -> list[ObjectSphere]:
@@ -75,7 +79,7 @@ def possible_spheres(photos: Photos) -> list[ObjectSphere]:
     """
     found = [object_place(photos).sphere]
     if photos.points is not None and photos.radius is None:
-        with suppress(ValueError):  # cameras side by side: then points alone say where it is
+        with suppress(CaptureError):  # cameras side by side: then points alone say where it is
             found.insert(0, find_object_sphere(photos.views, None, None, near=photos.near))
     return found
 

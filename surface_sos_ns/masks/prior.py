@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
 from surface_sos_ns.masks.features import ColourTexture
 from surface_sos_ns.masks.gaze import describe, distance_from_object
@@ -49,7 +50,7 @@ class Prior(MaskProvider):
                 photos.images, photos.views, photos.points, near=photos.near, radius=photos.radius, progress=progress
             )
             voted, odds = refine_on_patches(photos, found.masks, found.sphere, progress)
-        except ValueError as error:
+        except CaptureError as error:
             raise MaskError(str(error)) from error
         # Masks that end with nothing have failed; they have not seen that the object is out of the picture.
         masks = [

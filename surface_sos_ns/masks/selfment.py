@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.masks.features import FeatureProvider, normalised
 from surface_sos_ns.masks.gaze import cluster_patches, describe, distance_from_object, rarity_elsewhere
 from surface_sos_ns.masks.judge import PointJudge
@@ -151,7 +152,7 @@ class Selfment(FeatureProvider):
             optimised = optimise_patches(features, cut, near, seed=self.seed)
             progress("selfment: the photos vote in space")
             voted, refined = refine_by_vote(photos, features, optimised, near, sphere, seed=self.seed)
-        except ValueError as error:
+        except (CaptureError, MaskError) as error:
             raise MaskError(
                 f"Nothing in these photos stands out as the object ({error}) Name a point on it and its radius, or "
                 "bring masks of a few photos."

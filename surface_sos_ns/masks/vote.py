@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from surface_sos_ns.capture.bounds import ObjectSphere
+from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull
 from surface_sos_ns.capture.object_prior import build_object_prior
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
@@ -92,7 +93,7 @@ def vote(photos: Photos, masks: Sequence[np.ndarray | None], progress: Progress 
             object_radius=photos.radius,
             progress=progress,
         )
-    except ValueError as error:
+    except CaptureError as error:
         raise MaskError(str(error)) from error
     return Vote(prior.sphere, prior.hull, mask_agreement(photos.views, small, prior.hull, prior.sphere))
 

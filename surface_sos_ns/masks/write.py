@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from surface_sos_ns.capture.names import mask_names
+from surface_sos_ns.capture.schema import parse_transforms
 from surface_sos_ns.masks.provider import MaskError
 from surface_sos_ns.utils.files import leftovers, remove_leftovers, scratch, write_json, write_text, writing
 from surface_sos_ns.utils.image_io import resized, write_image
@@ -55,6 +56,7 @@ def check_free(source: Path, overwrite: bool) -> None:
 
     Raises:
         MaskError: there are coarse masks.
+        CaptureError: the json file is none of a capture.
     """
     folder = source.parent
     if overwrite:
@@ -62,7 +64,8 @@ def check_free(source: Path, overwrite: bool) -> None:
     there = _there(folder)
     if there:
         raise MaskError(f"{there[0]} exists. --overwrite makes new masks and keeps those under {FOLDER}_old.")
-    named = sum(KEY in frame for frame in _read(source)["frames"])
+    frames = parse_transforms(source.read_bytes(), source).frames
+    named = sum(KEY in frame.model_fields_set for frame in frames)
     if named:
         raise MaskError(
             f"{source} names a {KEY} for {named} photos already. --overwrite replaces the names and keeps the file as "
@@ -100,7 +103,7 @@ def write_masks(
     """
     check_free(source, overwrite)
     folder = source.parent
-    before = source.read_text(encoding="utf-8")
+    before = _text(source)
     meta = json.loads(before)
     if [frame["file_path"] for frame in meta["frames"]] != list(file_paths):
         raise MaskError(f"{source} has changed since the photos were read. Run the command again.")
@@ -145,13 +148,26 @@ def finish_interrupted(folder: Path) -> None:
     To be called by who holds the capture's folder.
 
     Raises:
+        MaskError: the steps cannot be read.
         WriteError: a file cannot be written.
     """
     for part in leftovers(folder):
         if (part / STEPS).is_file():
             with writing(folder):
-                _take(json.loads((part / STEPS).read_text(encoding="utf-8")), folder)
+                _take(_steps(part / STEPS), folder)
     remove_leftovers(folder)
+
+
+def _steps(path: Path) -> dict[str, Any]:
+    try:
+        steps = json.loads(path.read_bytes())
+        moves = [(str(old), str(new)) for old, new in steps["moves"]]
+        return {"moves": moves, **{key: str(steps[key]) for key in ("json", "before", "content")}}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise MaskError(
+            f"{path}, the last steps of masks that were being written, cannot be read ({error}). Delete its folder; "
+            "what it holds is lost."
+        ) from error
 
 
 def _take(steps: dict[str, Any], folder: Path) -> None:
@@ -160,7 +176,7 @@ def _take(steps: dict[str, Any], folder: Path) -> None:
         if os.path.lexists(folder / old) and not os.path.lexists(folder / new):
             os.rename(folder / old, folder / new)
     source = folder / steps["json"]
-    if source.read_text(encoding="utf-8") == steps["before"]:
+    if _text(source) == steps["before"]:
         write_text(source, steps["content"])
 
 
@@ -182,8 +198,9 @@ def _write_mask(path: Path, mask: np.ndarray, width: int, height: int) -> None:
     write_image(path, grey)
 
 
-def _read(source: Path) -> dict[str, Any]:
-    return json.loads(source.read_text(encoding="utf-8"))
+def _text(source: Path) -> str:
+    """The content of the json file, without the mark that editors on Windows put before it."""
+    return source.read_text(encoding="utf-8-sig")
 
 
 def _as_before(meta: dict[str, Any], before: str) -> str:

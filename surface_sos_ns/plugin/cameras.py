@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
+from surface_sos_ns.utils.errors import UserError
+
 if TYPE_CHECKING:  # nerfstudio imports the data parser whatever it does: nothing more than needed at the top
     from surface_sos_ns.capture.views import Views
 
@@ -49,13 +51,13 @@ def views_from_cameras(cameras: Cameras) -> Views:
     """nerfstudio's cameras as plain arrays, world frame.
 
     Raises:
-        ValueError: a camera is neither a perspective nor a fisheye one.
+        UserError: a camera is neither a perspective nor a fisheye one.
     """
     from surface_sos_ns.capture.views import Views
 
     kinds = cameras.camera_type.flatten().cpu().numpy()
     if not np.isin(kinds, (CameraType.PERSPECTIVE.value, CameraType.FISHEYE.value)).all():
-        raise ValueError(
+        raise UserError(
             "Only perspective and fisheye cameras can be used; cut panoramas into perspective photos first."
         )
     arrays = {

@@ -5,7 +5,6 @@ The files keep nerfstudio's names (``step-000001000.ckpt``) and keys, so that it
 
 from __future__ import annotations
 
-import pickle
 import random
 import re
 import zipfile
@@ -87,13 +86,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} does not exist.") from error
     except (zipfile.BadZipFile, EOFError) as error:
         raise CheckpointError(f"{path} is truncated or not a checkpoint ({error}).") from error
-    except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        if isinstance(error, CheckpointError):
+    except Exception as error:  # of what a file holds, unpickling fails in many ways
+        if isinstance(error, (CheckpointError, MemoryError)):
             raise
         raise CheckpointError(f"{path} cannot be read ({error}).") from error
     missing = [key for key in _REQUIRED_KEYS if not isinstance(state, dict) or key not in state]
     if missing:
         raise CheckpointError(f"{path} is not a checkpoint of a training run (no {', '.join(missing)}).")
+    for key, kind in (("step", int), ("pipeline", dict), ("optimizers", dict), ("scalers", dict)):
+        if not isinstance(state[key], kind):
+            raise CheckpointError(
+                f"{path} is not a checkpoint of a training run ('{key}' is {type(state[key]).__name__}, expected "
+                f"{kind.__name__})."
+            )
     return state
 
 
@@ -137,9 +142,10 @@ def read_total_steps(source: Path) -> int | None:
     for path in [source] if source.is_file() else list_checkpoints(_checkpoint_folder(source)):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
+        except Exception:
             continue  # whoever loads the weights passes over the same file, and says so
-        return state.get("total_steps") if isinstance(state, dict) else None
+        total = state.get("total_steps") if isinstance(state, dict) else None
+        return total if isinstance(total, int) else None
     return None
 
 

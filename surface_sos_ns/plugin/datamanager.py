@@ -317,7 +317,9 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
             self._check_poses(images)
         points_cache = None if cache_dir is None else Path(cache_dir) / "sparse_points.npz"
         if points is None:
-            points = triangulate_points(images, small, points_cache, progress=say)
+            points, remarks = triangulate_points(images, small, points_cache, progress=say)
+            for remark in remarks:
+                warn(remark)
         origin = GIVEN
         if not shown:
             masks, origin = self._first_masks(images, small, points, point, hint.radius)
@@ -459,7 +461,7 @@ def _kept(path: Path, fingerprint: str) -> ObjectPrior | None:
     """The prior at ``path`` if it is of the same inputs and whole."""
     from surface_sos_ns.capture.object_prior import ObjectPrior
 
-    if not path.is_file() or not _mark(path).is_file() or _mark(path).read_text() != fingerprint:
+    if not path.is_file() or not _mark(path).is_file() or _mark(path).read_bytes() != fingerprint.encode():
         return None
     try:
         return ObjectPrior.load(path)

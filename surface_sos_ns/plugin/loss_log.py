@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 
 from surface_sos_ns.memory import peak_gb
+from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_text, writing
 
+if TYPE_CHECKING:
+    import pydantic
+
 LOSS_FILE = "losses.jsonl"
+
+Step = Annotated[int, Ge(0), Lt(2**53)]
+NotNegative = Annotated[float, Ge(0), Lt(math.inf)]
 
 
 @dataclass(frozen=True)
@@ -31,26 +41,48 @@ class LossRecord:
         step: counted from 0.
         seconds: of training until then, pauses between a stop and a resume left out.
         memory_gb: most memory so far, of the GPU where it trains on one, else of the process; None where unknown.
-        losses: weighted as they are summed up, by name.
+        losses: weighted as they are summed up, by name; nan or infinite where training has gone astray.
         metrics: by name.
     """
 
-    step: int
-    seconds: float
-    memory_gb: float | None
+    step: Step
+    seconds: NotNegative
+    memory_gb: NotNegative | None
     losses: dict[str, float]
     metrics: dict[str, float]
 
 
 def read_losses(path: Path) -> list[LossRecord]:
-    """The records of a file in order; none where there is no file. A line that a kill left unfinished is skipped."""
+    """The records of a file in order; none where there is no file. A last line that a kill left unfinished is skipped.
+
+    Raises:
+        UserError: another line is no record; the message names it.
+    """
+    import pydantic  # which training does not wait for
+
+    record = pydantic.TypeAdapter(LossRecord)
+    lines = path.read_bytes().rstrip().split(b"\n") if path.is_file() else []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            records.append(LossRecord(**json.loads(line)))
-        except (ValueError, TypeError):
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
             continue
+        try:
+            records.append(record.validate_json(line, strict=True))
+        except pydantic.ValidationError as error:
+            if number == len(lines) and error.errors()[0]["type"] == "json_invalid":
+                break
+            raise UserError(
+                f"{path}, line {number} is no record of losses: {_problem(error)}. The file is damaged; take this line "
+                "out, or delete the file: curves of the losses are all that is lost."
+            ) from error
     return records
+
+
+def _problem(error: pydantic.ValidationError) -> str:
+    """What is wrong first in a line, and where: "losses.colour: Input should be a valid number"."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(step) for step in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else problem["msg"]
 
 
 class LossLog:
@@ -67,7 +99,12 @@ class LossLog:
         self._started: float | None = None
 
     def resume(self, source: Path, step: int) -> None:
-        """Takes over what another file (or this one) knows of the steps before `step`, and forgets what came after."""
+        """Takes over what another file (or this one) knows of the steps before `step`, and forgets what came after.
+
+        Raises:
+            UserError: that file is damaged.
+            WriteError: it cannot be written.
+        """
         kept = [record for record in read_losses(source) if record.step < step]
         if kept:
             write_text(self.path, "".join(json.dumps(vars(record)) + "\n" for record in kept))

@@ -60,7 +60,7 @@ def kept_prior(path: Path) -> ObjectPrior | None:
     """What training started from, of a run that keeps it at `path`.
 
     Raises:
-        ValueError: the file is damaged.
+        CaptureError: the file is damaged.
     """
     if not path.is_file():
         return None

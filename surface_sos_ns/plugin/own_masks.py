@@ -73,7 +73,7 @@ class OwnMasks:
         if self.directory is not None:
             # A refresh that changed nothing wrote no file, but for the first.
             newest = next((n for n in range(number, 1, -1) if self._path(n).exists()), 1)
-            self._install(model, load_masks(self._path(newest)), resumed=True)
+            self._install(model, load_masks(self._path(newest), len(self.cache)), resumed=True)
 
     def _matte(self, model: SurfaceSOSModel, view: int) -> np.ndarray:
         """(H, W) float32 of a training view, `MATTE_SIDE` at most, as precise as the file that a resumed run reads."""
@@ -130,8 +130,12 @@ def save_masks(path: Path, masks: Sequence[np.ndarray | None]) -> None:
     write_arrays(path, views=np.array(len(masks)), **numbers)
 
 
-def load_masks(path: Path) -> list[np.ndarray | None]:
+def load_masks(path: Path, count: int) -> list[np.ndarray | None]:
     """Reads what `save_masks` wrote.
+
+    Args:
+        path: the file.
+        count: of the masks that there must be, None among them.
 
     Raises:
         UserError: the file is missing or damaged; the message says what to do.
@@ -139,7 +143,12 @@ def load_masks(path: Path) -> list[np.ndarray | None]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
-        views = [found.get(str(view)) for view in range(int(found["views"]))]
+        if int(found["views"]) != count:
+            raise ValueError(f"it is of {int(found['views'])} photos, expected {count}")
+        views = [found.get(str(view)) for view in range(count)]
+        strange = [mask for mask in views if mask is not None and (mask.ndim != 2 or mask.dtype != np.uint8)]
+        if strange:
+            raise ValueError(f"a mask has the shape {strange[0].shape} and the type {strange[0].dtype}")
     except Exception as error:  # zip, key and file errors all mean the same to the reader of the message
         raise UserError(
             f"{path}, the masks that the resumed run had made for itself, cannot be read ({error}). Put the file back "

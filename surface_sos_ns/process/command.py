@@ -12,6 +12,7 @@ from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.lenses import Sharing
 from surface_sos_ns.process.pairs import Matching
 from surface_sos_ns.process.structure import CameraModel, Structure
+from surface_sos_ns.utils.text import printable
 
 if TYPE_CHECKING:
     from surface_sos_ns.process.photos import Photo
@@ -94,7 +95,7 @@ def _look_at(command: Process) -> list[Photo] | int:
     if source.is_dir():
         found = find_photos(command.images)
         for remark in found.remarks:
-            print(remark)
+            print(printable(remark))
         return found.photos
     frames = count_frames(command.images)
     if frames < FEWEST:

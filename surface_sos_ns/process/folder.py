@@ -46,7 +46,7 @@ def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
             raise ProcessError(f"{output} has a scene already. Name another folder, or --overwrite to begin anew.")
         elif not known.is_file():
             raise ProcessError(f"{output} exists and is not empty. Name another folder, or --overwrite to begin anew.")
-        elif json.loads(known.read_text(encoding="utf-8")) != settings:
+        elif _settings(known) != settings:
             raise ProcessError(
                 f"{output} was begun with other photos or settings ({known}). Give the same again to go on, or "
                 "--overwrite to begin anew."
@@ -60,6 +60,18 @@ def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
         output.mkdir(parents=True, exist_ok=True)
     hold(output, IN_USE)
     write_json(known, settings)
+
+
+def _settings(known: Path) -> Any:
+    """What a scene was begun with.
+
+    Raises:
+        ProcessError: the file is damaged.
+    """
+    try:
+        return json.loads(known.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ProcessError(f"{known} cannot be read ({error}). Begin anew with --overwrite.") from error
 
 
 def _free_name(folder: Path) -> Path:

@@ -25,6 +25,7 @@ from surface_sos_ns.pictures import eight_bit, error_map, intersection_over_unio
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
+from surface_sos_ns.plugin.nearest import kept_prior
 from surface_sos_ns.report.command import ReportError
 from surface_sos_ns.report.content import Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
@@ -76,6 +77,7 @@ def collect(
 
     Raises:
         ReportError: `metrics` is not what ns-eval wrote about this run.
+        UserError: another file in the run's folder is damaged.
         ImageError: a photo or a mask cannot be read.
     """
     folder = run.config.parent
@@ -83,7 +85,7 @@ def collect(
     beside = folder / "metrics.json"
     measured = _evaluated(metrics or beside, run) if metrics or beside.is_file() else []
     records = read_losses(folder / LOSS_FILE)
-    prior = _prior(folder / PRIOR_FILE)
+    prior = kept_prior(folder / PRIOR_FILE)
     reports, masks = _views(run, prior, views)
     losses = curves_of([(record.step, _with_sum(record.losses)) for record in records], log=True)
     steps = trainer.max_num_iterations
@@ -219,13 +221,6 @@ def _small(run: Run, view: View, most: int) -> Cameras:
     return camera
 
 
-def _prior(path: Path) -> ObjectPrior | None:
-    try:
-        return ObjectPrior.load(path)
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 # ------------------------------------------------------------------ words and figures
 
 
@@ -289,20 +284,24 @@ def _duration(seconds: float) -> str:
 def _evaluated(path: Path, run: Run) -> list[Figure]:
     """The figures of a file that ns-eval wrote."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
         results, checkpoint = content["results"], Path(content["checkpoint"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not isinstance(results, dict):
+            raise TypeError("its results are no object")
+        about = checkpoint.parent.resolve()
+        figures = [
+            Figure(f"ns-eval: {name}", form.format(results[key]), note)
+            for key, name, form, note in METRICS
+            if key in results
+        ]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ReportError(
             f"{path} is not what ns-eval writes ({type(error).__name__}: {error}). Run ns-eval again, or give another "
             "file with --metrics."
         ) from error
-    if checkpoint.parent.resolve() != run.checkpoint.parent.resolve():
+    if about != run.checkpoint.parent.resolve():
         raise ReportError(f"{path} is about another run, {checkpoint.parent.parent}; give this run's with --metrics.")
-    return [
-        Figure(f"ns-eval: {name}", form.format(results[key]), note)
-        for key, name, form, note in METRICS
-        if key in results
-    ]
+    return figures
 
 
 def _with_sum(losses: dict[str, float]) -> dict[str, float]:

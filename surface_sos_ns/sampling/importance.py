@@ -5,27 +5,33 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import warnings
 
 import torch
 from torch import Tensor
 
 
 @functools.cache
-def _nerfacc_loads() -> bool:
-    """Whether nerfacc's CUDA extension is there. May compile it, so ask only for a CUDA device."""
+def nerfacc_problem() -> str | None:
+    """Why nerfacc's CUDA extension cannot be used, or None where it can. May compile it, so ask only on CUDA."""
     if importlib.util.find_spec("nerfacc") is None:
-        return False
+        return "the package nerfacc is not installed"
     try:
-        return importlib.import_module("nerfacc.cuda._backend")._C is not None
+        if importlib.import_module("nerfacc.cuda._backend")._C is None:
+            return "nerfacc has no CUDA extension here"
     except (ImportError, OSError, RuntimeError) as error:  # no compiler, or one that does not fit this torch
-        warnings.warn(f"nerfacc's CUDA extension does not load, torch draws the samples: {error}", stacklevel=2)
-        return False
+        return f"nerfacc's CUDA extension does not load: {' '.join(str(error).split())}"
+    return None
 
 
 def choose_sampler(device: torch.device) -> str:
     """'nerfacc' on CUDA where its extension loads, else 'torch'. On a CPU nerfacc is not even imported."""
-    return "nerfacc" if device.type == "cuda" and _nerfacc_loads() else "torch"
+    return "nerfacc" if device.type == "cuda" and nerfacc_problem() is None else "torch"
+
+
+def describe_sampler(device: torch.device) -> str:
+    """The sampler of a device, and on CUDA why it is not nerfacc's, where it is not."""
+    sampler = choose_sampler(device)
+    return f"{sampler} ({nerfacc_problem()})" if device.type == "cuda" and sampler != "nerfacc" else sampler
 
 
 def importance_cdf(weights: Tensor, floor: float) -> Tensor:

@@ -116,7 +116,8 @@ def _kept(task: Run | Inputs, output: Path) -> dict[str, Any] | None:
         result = json.loads((task.folder(output) / RESULT).read_text())
     except (OSError, ValueError):
         return None
-    return result if result["settings"] == task.settings() else None
+    same = isinstance(result, dict) and "code" in result and result.get("settings") == task.settings()
+    return result if same else None
 
 
 def _code() -> str:

@@ -20,8 +20,10 @@ import trimesh
 from surface_sos_ns.mesh import MeshError, object_mesh, surface_mesh
 from surface_sos_ns.metrics import THRESHOLD, mask_metrics, mesh_metrics
 from surface_sos_ns.pictures import ViewPictures, contact_sheet, eight_bit, error_map, over_checkerboard, size_within
+from surface_sos_ns.utils.errors import UserError, explanation
 from surface_sos_ns.utils.files import write_json
 from surface_sos_ns.utils.image_io import write_image
+from surface_sos_ns.utils.text import printable
 
 if TYPE_CHECKING:
     from surface_sos_ns.plugin.evaluation import ScoringViews
@@ -38,15 +40,15 @@ def check(runs: list[tuple[str, str, list[str]]]) -> None:
     """Reads the options of runs (title, method, options) as ns-train would.
 
     Raises:
-        ValueError: ns-train would not take them.
+        UserError: ns-train would not take them.
     """
     from surface_sos_ns.plugin.evaluation import training_config
 
     for title, method, options in runs:
         try:
             training_config(method, options)
-        except ValueError as error:
-            raise ValueError(f"{title}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{title}: {error}") from error
 
 
 def score_inputs(capture: str, options: list[str], folder: str) -> None:
@@ -186,8 +188,11 @@ def main(arguments: list[str]) -> int:
     task, given = arguments
     try:
         TASKS[task](**json.loads(given))  # type: ignore[operator]
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+    except Exception as error:
+        words = explanation(error)
+        if words is None:
+            raise
+        print(printable(words), file=sys.stderr)
         return 1
     return 0
 

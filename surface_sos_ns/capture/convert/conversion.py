@@ -74,9 +74,9 @@ def require(holds: bool, message: str) -> None:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raises FileExistsError where there is something already."""
+    """Raises a ConversionError where there is something already."""
     if folder.exists():
-        raise FileExistsError(f"{folder} exists; nothing is overwritten. Name another folder, or remove that one.")
+        raise ConversionError(f"{folder} exists; nothing is overwritten. Name another folder, or remove that one.")
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -107,7 +107,7 @@ def write_capture(folder: Path, scene: Scene, link: bool = False) -> None:
         link: symbolic links in place of copies.
 
     Raises:
-        FileExistsError: the folder exists.
+        ConversionError: the folder exists.
         ConversionError: two photos have one name.
     """
     refuse_existing(folder)

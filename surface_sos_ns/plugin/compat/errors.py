@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from surface_sos_ns.utils.errors import explanation
+from surface_sos_ns.utils.text import printable
 
 __all__ = ["show_explanations_alone"]
 
@@ -28,7 +29,7 @@ def show_explanations_alone() -> None:
         if words is None:
             show_trace(kind, error, trace)
         else:
-            print(f"{command.stem if command.suffix else command.name}: {words}", file=sys.stderr)
+            print(f"{command.stem if command.suffix else command.name}: {printable(words)}", file=sys.stderr)
 
     show.__wrapped__ = show_trace  # type: ignore[attr-defined]
     sys.excepthook = show

@@ -1,0 +1,84 @@
+"""SIFT keypoints of photos, free of lens distortion, and the epipolar geometry that tells which of them may match."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from surface_sos_ns.capture.views import Views
+
+__all__ = ["Keypoints", "camera_from_world", "essential_matrix", "find_keypoints", "pixel_size"]
+
+LONGEST_SIDE = 960
+"""Photos are shrunk to this many pixels before keypoints are looked for."""
+MOST = 2500
+"""Keypoints per photo."""
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """The F keypoints of a photo.
+
+    Attributes:
+        normalised: (F, 2) float64, where their rays meet the plane at depth 1 before the camera: x right, y down, no
+            unit. Distortion is undone, so that every camera is a pinhole with focal length 1 there.
+        descriptors: (F, 128) float32 RootSIFT of length 1; their products are cosines.
+        rgb: (F, 3) uint8, the colour there.
+    """
+
+    normalised: np.ndarray
+    descriptors: np.ndarray
+    rgb: np.ndarray
+
+
+def find_keypoints(image: np.ndarray, views: Views, index: int) -> Keypoints:
+    """The keypoints of a photo; none on a photo without texture.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, of any size with the proportions of the view.
+        views: the cameras.
+        index: which of them took the photo.
+    """
+    height, width = image.shape[:2]
+    shrink = min(1.0, LONGEST_SIDE / max(height, width))
+    small = image
+    if shrink < 1:
+        small = cv2.resize(image, (round(width * shrink), round(height * shrink)), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    detector = cv2.SIFT.create(nfeatures=MOST, contrastThreshold=0.02)
+    found, descriptors = detector.detectAndCompute(grey, None)  # type: ignore[call-overload]  # None: no mask
+    if descriptors is None or not len(found):
+        return Keypoints(np.zeros((0, 2)), np.zeros((0, 128), np.float32), np.zeros((0, 3), np.uint8))
+    position = np.array([keypoint.pt for keypoint in found])
+    rows, columns = np.clip(np.rint(position[:, ::-1]).astype(int), 0, np.array(small.shape[:2]) - 1).T
+    uv = (position + 0.5) * [views.width[index] / small.shape[1], views.height[index] / small.shape[0]]
+    local = views.rays(index, uv) @ views.camera_to_world[index, :, :3]
+    # Points at the rim of a fisheye lens have no place in a pinhole image plane.
+    usable = -local[:, 2] > 0.17
+    local = local[usable]
+    root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))[usable]
+    plane = np.stack([local[:, 0], -local[:, 1]], axis=-1) / -local[:, 2:]
+    return Keypoints(plane, root.astype(np.float32), small[rows, columns][usable])
+
+
+def pixel_size(views: Views, index: int) -> float:
+    """Size, in the plane at depth 1, of a pixel of the photo as it is looked at: shrunk to `LONGEST_SIDE`."""
+    longest = float(max(views.width[index], views.height[index]))
+    return max(1.0, longest / LONGEST_SIDE) / float(views.fx[index])
+
+
+def camera_from_world(views: Views, index: int) -> np.ndarray:
+    """(3, 4) from the world to a camera with OpenCV's axes (x right, y down, z forward); lengths in world units."""
+    flip = np.diag([1.0, -1.0, -1.0])
+    rotation = flip @ views.camera_to_world[index, :, :3].T
+    return np.concatenate([rotation, -(rotation @ views.camera_to_world[index, :, 3])[:, None]], axis=1)
+
+
+def essential_matrix(views: Views, first: int, second: int) -> np.ndarray:
+    """(3, 3) E of two views: normalised points x, y of the same place, with a third coordinate 1, have y E x = 0."""
+    pose_a, pose_b = camera_from_world(views, first), camera_from_world(views, second)
+    rotation = pose_b[:, :3] @ pose_a[:, :3].T
+    x, y, z = pose_b[:, 3] - rotation @ pose_a[:, 3]
+    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
