@@ -283,6 +283,7 @@ def test_the_export_command_on_a_trained_run(
     assert lies_on_the_true_object(trimesh.load(output / "mesh" / "object.ply", force="mesh"), demo_capture)
 
 
+@pytest.mark.slow
 @pytest.mark.seconds(40)
 def test_ns_export_gives_the_object_and_not_the_room(
     terminal: Terminal, trained: Path, run: Any, demo_capture: Path

@@ -312,6 +312,7 @@ def test_what_the_table_shows_is_among_its_columns() -> None:
 # ------------------------------------------------------------------ for real
 
 
+@pytest.mark.slow
 @pytest.mark.seconds(60)
 def test_a_short_run_is_trained_scored_and_drawn(
     demo_capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -247,6 +247,7 @@ def test_the_trainer_asks_for_times_where_the_object_may_deform() -> None:
     assert moving.pipeline.datamanager.dataparser.times and not config.pipeline.datamanager.dataparser.times
 
 
+@pytest.mark.slow
 @pytest.mark.seconds(15)
 def test_masks_of_a_swaying_ball_are_better_with_the_deformation() -> None:
     still, moved = masks_of_a_swaying_ball(0.0), masks_of_a_swaying_ball(0.25)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -73,7 +72,7 @@ def serving(terminal: Terminal, folder: Path, *arguments: str | Path, port_optio
         yield page
         assert process.poll() is None and not page.printed("Traceback"), "".join(page.lines)[-6000:]
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
             process.wait(timeout=60)
         except subprocess.TimeoutExpired:
