@@ -347,7 +347,7 @@ def test_names_in_the_scene_are_plain(tmp_path: Path) -> None:
     found = find_photos(folder)
     assert {one.source.name: one.name for one in found.photos} == given
     (said,) = found.remarks
-    assert said.startswith("10 photos have other names in the scene") and "#1.jpg is _1.jpg" in said
+    assert "10 have other names in the scene" in said and "#1.jpg is _1.jpg" in said
     (tmp_path / "out").mkdir()
     copy_upright(found.photos, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(given.values())

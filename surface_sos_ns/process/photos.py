@@ -98,7 +98,7 @@ def find_photos(folder: Path) -> PhotoFolder:
     changed = [photo for photo in photos if _safe(photo.source.stem) != photo.source.stem]
     if changed:
         examples = listed([f"{photo.source.relative_to(folder)} is {photo.name}" for photo in changed], 3)
-        remarks.append(f"{len(changed)} photos have other names in the scene, without special characters: {examples}.")
+        remarks.append(f"Of {len(found)} photos {len(changed)} have other names in the scene: {examples}.")
     return PhotoFolder(photos, remarks)
 
 
