@@ -112,15 +112,16 @@ def test_a_stray_camera_is_named() -> None:
         checks.check_poses(poses.tolist(), list("abcdef"), SOURCE)
 
 
-def lens(focal: float = 100.0, centre: float = 50.0, distortion: tuple[float, ...] = (0,) * 6) -> Views:
+def lens(
+    focal: float = 100.0, centre: float = 50.0, distortion: tuple[float, ...] = (0,) * 6, aspect: float = 1.0
+) -> Views:
     """Two cameras for photos of 100 x 80, the second with this lens."""
     poses = orbit(2)[:, :3]
-    usual = (np.full(2, 100.0), np.full(2, 100.0))
     both = np.array([[0.0] * 6, distortion])
     return Views(
         poses,
         np.array([100, focal]),
-        usual[1],
+        np.array([100, focal * aspect]),
         np.array([50, centre]),
         np.full(2, 40),
         *np.array([[100] * 2, [80] * 2]),
@@ -133,6 +134,8 @@ def lens(focal: float = 100.0, centre: float = 50.0, distortion: tuple[float, ..
     [
         (lens(focal=4.0), "fl_x of b is 4 for a photo of 100 x 80; expected pixels"),
         (lens(focal=1e6), r"fl_x of b is 1e\+06"),
+        (lens(focal=50, aspect=5), "fl_x of b is 50 and fl_y 250; expected nearly the same"),
+        (lens(focal=50, aspect=1 / 5), "fl_x of b is 50 and fl_y 10; expected nearly the same"),
         (lens(centre=0.5 + 250), "cx of b is 250.5 for a photo of 100 x 80"),
         (
             lens(distortion=(-50.0, 0, 0, 0, 0, 0)),
@@ -146,7 +149,8 @@ def test_lenses_that_took_no_photo_are_refused(views: Views, words: str) -> None
 
 
 def test_usual_lenses_pass() -> None:
-    for views in (lens(), lens(distortion=(-0.3, 0.1, 0, 0, 0.001, -0.002)), lens(focal=2000.0), lens(centre=-20.0)):
+    barrel = lens(distortion=(-0.3, 0.1, 0, 0, 0.001, -0.002))
+    for views in (lens(), barrel, lens(focal=2000.0), lens(centre=-20.0), lens(aspect=2)):
         checks.check_lenses(views, ["a", "b"], SOURCE)
         assert checks.rayless_warning(views, ["a", "b"], SOURCE) is None
 

@@ -42,6 +42,8 @@ STRAY = 1000.0
 """Distance of a camera from the others' middle, over the median distance, from which on its pose must be wrong."""
 SHORTEST, LONGEST = 0.05, 500.0
 """Range of focal lengths, as multiples of the photo's longer side (a fisheye of 220 degrees has 0.26)."""
+MOST_OBLONG = 4.0
+"""How often the larger of fl_x and fl_y may be the other: anamorphic lenses, unsqueezed, have 2."""
 
 
 NEARLY_BLACK = 0.2
@@ -176,6 +178,11 @@ def check_lenses(views: Views, names: Sequence[str], source: Path) -> None:
                     f"{where % key} {focal:g} for a photo of {width} x {height}; expected pixels, about as many as the "
                     "photo is wide. Lengths in millimetres or relative to the width have to be converted."
                 )
+        if max(views.fx[index], views.fy[index]) > MOST_OBLONG * min(views.fx[index], views.fy[index]):
+            raise CaptureError(
+                f"{where % 'fl_x'} {views.fx[index]:g} and fl_y {views.fy[index]:g}; expected nearly the same, since "
+                "pixels are nearly square. Correct the one that is wrong, or calibrate the lens again."
+            )
         for key, centre, size in (("cx", views.cx[index], width), ("cy", views.cy[index], height)):
             if not -size <= centre <= 2 * size:
                 raise CaptureError(

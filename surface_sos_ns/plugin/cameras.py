@@ -96,7 +96,9 @@ def has_good_ray(cameras: Cameras, index: int, pixels: np.ndarray) -> np.ndarray
         right = views.rays(0, part)
         # What an angle is in pixels: it grows towards the rim of a perspective picture.
         pixel = views.fx[0] if views.fisheye[0] else views.fx[0] / np.maximum(-right[:, 2], 1e-3) ** 2
+        good = np.linalg.norm(theirs - right, axis=-1) * pixel < MOST_ERROR
+        # Distortion may make many pixels of a small angle. Behind the camera, where nothing is projected, it does not.
+        missed = np.linalg.norm(views.project_one(0, theirs.astype(np.float64))[0] - part, axis=-1) >= MOST_ERROR
         axis = np.linalg.norm(part - [views.cx[0], views.cy[0]], axis=-1) < 1e-3
-        good = (np.linalg.norm(theirs - right, axis=-1) * pixel < MOST_ERROR) | axis
-        found.append(good & views.has_ray(0, part))
+        found.append((good & ~missed | axis) & views.has_ray(0, part))
     return np.concatenate(found)

@@ -342,6 +342,11 @@ def _check_undistortion(capture: Transforms) -> None:
                 f"{missed:.0%} of the rays are wrong. Undistort the photos with the program that calibrated the lens "
                 "(COLMAP: image_undistorter), and take its new cameras."
             )
+        if missed > 0:
+            warn(
+                f"{capture.source}: the lens of {capture.file_paths[index]} distorts too strongly for nerfstudio in "
+                f"{missed:.1%} of the photo. Training leaves these pixels out; pictures are wrong there."
+            )
 
 
 def _points_for_nerfstudio(files: Sequence[PointsFile], outputs: DataparserOutputs) -> dict[str, torch.Tensor]:
