@@ -64,8 +64,10 @@ def watch(event, arguments):
             return
     elif event not in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"):
         return
-    path = arguments[0]
-    if isinstance(path, int) or "tfevents" in os.fsdecode(path) or not os.path.abspath(os.fsdecode(path)).startswith(FOLDER):
+    if isinstance(arguments[0], int):
+        return
+    path = os.path.abspath(os.fsdecode(arguments[0]))
+    if "tfevents" in path or not path.startswith(FOLDER):
         return
     changes += 1
     if changes == LAST:

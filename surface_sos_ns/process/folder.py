@@ -63,7 +63,7 @@ def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a folder has no files, in its subfolders neither: one killed at its very beginning leaves an empty one."""
+    """Whether a folder has no files, in its subfolders neither. A start that was killed may leave such ones."""
     return path.is_dir() and all(inner.is_dir() for inner in path.rglob("*"))
 
 
