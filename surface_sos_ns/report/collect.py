@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import datetime
+import inspect
 import json
 import math
 import platform
