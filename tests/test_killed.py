@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.skipif(writer.fcntl is None, reason="leftovers are told from unfinished files by locks"),
 ]
 
-KILLS = int(os.environ.get("SURFACE_SOS_KILLS", "10"))
+KILLS = int(os.environ.get("SURFACE_SOS_KILLS", "6"))
 SHARES = {"train": 0.4, "export": 0.16, "export --overwrite": 0.14, "masks": 0.12, "process": 0.1, "report": 0.08}
 SEED = int(os.environ.get("SURFACE_SOS_KILLS_SEED", random.SystemRandom().randrange(10**6)))
 
@@ -334,7 +334,7 @@ def trained(killer: Killer, capture: Path, one_thread: None) -> tuple[Path, Undi
     return folder, killer.finish(train(capture, killer.folder / "runs", "whole"), folder)
 
 
-@pytest.mark.seconds(100)
+@pytest.mark.seconds(60)
 def test_training_is_resumed_to_the_same_end(killer: Killer, capture: Path, trained: tuple[Path, Undisturbed]) -> None:
     reference, usual = trained
     kill_often(killer, Training(killer, capture, reference), usual, "train")
@@ -406,7 +406,7 @@ def exported(killer: Killer, trained: tuple[Path, Undisturbed]) -> tuple[dict[st
     return visible(folder), usual
 
 
-@pytest.mark.seconds(60)
+@pytest.mark.seconds(35)
 def test_an_export_is_completed(killer: Killer, trained: tuple[Path, Undisturbed], exported: tuple) -> None:
     new, usual = exported
     folder = killer.folder / "export"
@@ -414,7 +414,7 @@ def test_an_export_is_completed(killer: Killer, trained: tuple[Path, Undisturbed
     kill_often(killer, Making(folder, command, {}, new), usual, "export")
 
 
-@pytest.mark.seconds(80)
+@pytest.mark.seconds(30)
 def test_an_export_over_an_older_one_loses_no_file(
     killer: Killer, trained: tuple[Path, Undisturbed], exported: tuple
 ) -> None:
@@ -450,7 +450,7 @@ class Masking(Making):
         assert [name for name in self.new if found[name] != self.new[name]] == []
 
 
-@pytest.mark.seconds(30)
+@pytest.mark.seconds(16)
 def test_masks_take_the_place_of_others_or_do_not(killer: Killer, capture: Path, one_thread: None) -> None:
     folder, old = killer.folder / "masked", visible(capture)
     command = sos("masks", "--data", folder, "--method", "folder", "--source", capture / "gt_masks", "--overwrite")
@@ -481,7 +481,7 @@ def rows(database: Path) -> list[str]:
         return sorted(opened.iterdump())
 
 
-@pytest.mark.seconds(40)
+@pytest.mark.seconds(13)
 def test_a_scene_is_gone_on_with(killer: Killer, one_thread: None) -> None:
     photos, folder = killer.folder / "photos", killer.folder / "scene"
     textured_corner.write_photos(photos, 8)
@@ -490,7 +490,7 @@ def test_a_scene_is_gone_on_with(killer: Killer, one_thread: None) -> None:
     kill_often(killer, Processing(folder, command, {}, visible(folder)), usual, "process")
 
 
-@pytest.mark.seconds(60)
+@pytest.mark.seconds(50)
 def test_a_page_takes_the_place_of_another(killer: Killer, trained: tuple[Path, Undisturbed]) -> None:
     folder = killer.folder / "reports"
     page = folder / "report.html"
