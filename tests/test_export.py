@@ -340,6 +340,17 @@ def test_a_transparent_video_keeps_alpha_and_colour(form: Format, name: str, tmp
         assert np.abs(cropped[..., :3] - before[..., :3])[before[..., 3] == 255].mean() < 3
 
 
+@pytest.mark.parametrize(("form", "name"), [(MP4, "a.mp4"), (PRORES, "a.mov"), (VP9, "a.webm")])
+def test_equal_pictures_give_equal_videos(form: Format, name: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 60, 80, 4 if form is not MP4 else 3), np.uint8)
+    pictures = [cv2.GaussianBlur(picture, (0, 0), 2.0) for picture in noise]
+    found = set()
+    for _ in range(4):
+        write_video(tmp_path / name, pictures, 12, form)
+        found.add((tmp_path / name).read_bytes())
+    assert len(found) == 1
+
+
 def test_videos_of_an_export(run: BallRun, truth: list[np.ndarray], tmp_path: Path) -> None:
     write_export(run, settings(tmp_path, "video", "clean-plates", fps=5))
     assert (tmp_path / "cutouts").is_dir(), "what the videos are made of"

@@ -24,6 +24,7 @@ from surface_sos_ns.process.pairs import blocks, choose_matching, photo_pairs
 from surface_sos_ns.process.photos import copy_upright, find_photos
 from surface_sos_ns.process.quiet import chatter_to
 from surface_sos_ns.process.video import count_frames, extract_frames
+from surface_sos_ns.utils.files import PREFIX, SUFFIX, release
 
 VIEWS = 10
 RNG = np.random.default_rng(0)
@@ -310,6 +311,20 @@ def test_nothing_that_exists_is_lost(tmp_path: Path, capfd: pytest.CaptureFixtur
     (tmp_path / "holiday" / "letter.txt").write_text("dear")
     with pytest.raises(ProcessError, match="not empty"):
         begin(tmp_path / "holiday", {}, overwrite=False)
+
+
+def test_a_scene_whose_maker_was_killed_at_its_very_beginning_can_be_made(tmp_path: Path) -> None:
+    """Before its settings were written: an empty folder in it, or half of the file."""
+    output = tmp_path / "scene"
+    for content in (None, '{"a"'):
+        (output / "colmap").mkdir(parents=True)
+        if content is not None:
+            (output / "colmap" / f"{PREFIX}0{SUFFIX}").write_text(content)
+        begin(output, {"a": 1}, overwrite=False)
+        release(output)
+        assert [path.name for path in (output / "colmap").iterdir()] == ["settings.json"]
+        assert json.loads((output / "colmap" / "settings.json").read_text()) == {"a": 1}
+        shutil.rmtree(output)
 
 
 # --- photos --------------------------------------------------------------------------------------------------------

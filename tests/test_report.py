@@ -19,6 +19,7 @@ import trimesh
 from surface_sos_ns import cli
 from surface_sos_ns.pictures import size_within, tinted
 from surface_sos_ns.report import curves
+from surface_sos_ns.report.collect import settings_of
 from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import Curve, curve_points, curve_svg, curves_of
 from surface_sos_ns.report.page import page
@@ -50,6 +51,12 @@ def test_a_tinted_photo_is_mixed_inside_and_drawn_around() -> None:
     assert picture[4, 4].tolist() == [150, 50, 50] and picture[2, 4].tolist() == [200, 0, 0]
     assert picture[0, 0].tolist() == [100] * 3
     assert size_within(1920, 1080, 480) == (480, 270) and size_within(200, 150, 480) == (200, 150)
+
+
+def test_settings_that_are_functions_or_classes_are_named() -> None:
+    options = {"steps": 3, "collate": json.loads, "loaders": {"kind": Counter}}
+    named = {setting.name: setting.value for setting in settings_of(options, None)}
+    assert named == {"steps": "3", "collate": "json.loads", "loaders.kind": "collections.Counter"}
 
 
 def test_a_curve_passes_through_its_points() -> None:

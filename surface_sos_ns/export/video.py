@@ -36,13 +36,16 @@ class Format:
     even: bool = True
 
 
-MP4 = Format("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "medium"})
+# Without the last option x264 gives others for equal pictures now and then.
+MP4 = Format("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "medium", "x264-params": "cpu-independent=1"})
 PRORES = Format("mov", "prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "16"}, even=False)
 VP9 = Format("webm", "libvpx-vp9", "yuva420p", {"crf": "18", "b": "0", "auto-alt-ref": "0"})
 
 
 def write_video(path: Path, pictures: Iterable[np.ndarray], fps: int, form: Format) -> None:
-    """Writes a video, whole or not at all. Pictures of odd sizes get their last row or column twice where need be.
+    """Writes a video, whole or not at all; equal pictures give equal files.
+
+    Pictures of odd sizes get their last row or column twice where need be.
 
     Args:
         path: of the file.
@@ -59,7 +62,11 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: int, form: Form
         raise ExportError(
             f"{path} cannot be written: PyAV was built without {form.codec}. Take its wheel: pip install av."
         ) from error
-    with written_whole(path) as temporary, av.open(str(temporary), "w", format=form.container) as container:
+    exact = {"fflags": "+bitexact"}  # no random numbers that name the tracks
+    with (
+        written_whole(path) as temporary,
+        av.open(str(temporary), "w", format=form.container, options=exact) as container,
+    ):
         stream = container.add_stream(form.codec, rate=fps, options=form.options)
         assert isinstance(stream, av.VideoStream)
         stream.pix_fmt = form.pixels

@@ -36,7 +36,9 @@ def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
     known = output / SETTINGS
     if output.is_dir():
         hold(output, IN_USE)
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        remove_leftovers(output)
+        remove_leftovers(known.parent)
+    if output.exists() and not _is_empty(output):
         if overwrite:
             aside = _free_name(output)
             os.rename(output, aside)
@@ -53,8 +55,6 @@ def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
             )
         else:
             print(f"Going on with {output}.", file=sys.stderr)
-            remove_leftovers(output)
-            remove_leftovers(known.parent)
             return
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -72,6 +72,11 @@ def _settings(known: Path) -> Any:
         return json.loads(known.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ProcessError(f"{known} cannot be read ({error}). Begin anew with --overwrite.") from error
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a folder has no files, in its subfolders neither. A start that was killed may leave such ones."""
+    return path.is_dir() and all(inner.is_dir() for inner in path.rglob("*"))
 
 
 def _free_name(folder: Path) -> Path:

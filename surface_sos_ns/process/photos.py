@@ -115,9 +115,11 @@ def copy_upright(photos: Sequence[Photo], folder: Path, advance: Callable[[float
 
     Raises:
         ImageError: a photo cannot be read to its end.
+        WriteError: a copy cannot be written.
     """
     from PIL import Image
 
+    from surface_sos_ns.utils.files import writing
     from surface_sos_ns.utils.image_io import read_exif, read_header, read_image
 
     plain = {".jpg": ("JPEG", "MPO"), ".png": ("PNG",)}
@@ -125,11 +127,12 @@ def copy_upright(photos: Sequence[Photo], folder: Path, advance: Callable[[float
         target = folder / photo.name
         header = read_header(photo.source)
         pixels = read_image(photo.source)  # all of it: half a photo is found out here and not hours later
-        if header.orientation == 1 and header.mode == "RGB" and header.format in plain[target.suffix]:
-            shutil.copyfile(photo.source, target)
-        else:
-            best: dict[str, Any] = {"quality": 95, "subsampling": 0} if target.suffix == ".jpg" else {}
-            Image.fromarray(pixels).save(target, exif=read_exif(photo.source), **best)
+        with writing(target):
+            if header.orientation == 1 and header.mode == "RGB" and header.format in plain[target.suffix]:
+                shutil.copyfile(photo.source, target)
+            else:
+                best: dict[str, Any] = {"quality": 95, "subsampling": 0} if target.suffix == ".jpg" else {}
+                Image.fromarray(pixels).save(target, exif=read_exif(photo.source), **best)
         advance(1)
 
 

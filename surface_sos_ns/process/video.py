@@ -52,10 +52,12 @@ def extract_frames(
 
     Raises:
         ProcessError: the video cannot be decoded.
+        WriteError: a frame cannot be written.
     """
     import av
 
     from surface_sos_ns.capture.sharpness import sharpness
+    from surface_sos_ns.utils.files import writing
 
     count = min(count, frames)
     written = 0
@@ -66,7 +68,9 @@ def extract_frames(
         nonlocal written, best
         if best is not None:
             written += 1
-            _upright(best[1]).save(folder / f"frame_{written:05d}.jpg", quality=95, subsampling=0)
+            path = folder / f"frame_{written:05d}.jpg"
+            with writing(path):
+                _upright(best[1]).save(path, quality=95, subsampling=0)
         best = None
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import inspect
 import json
 import math
 import platform
@@ -338,6 +339,8 @@ def _options(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
         if nested or (isinstance(value, dict) and value):
             yield from _options(value, f"{here}.")
+        elif isinstance(value, type) or inspect.isroutine(value):  # as text they have addresses, others each time
+            yield here, f"{value.__module__}.{value.__qualname__}"
         else:
             yield here, str(value)
 
