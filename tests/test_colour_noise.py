@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from surface_sos_ns.colour_noise import FLOOR, MEMORY, ColourNoise
-from surface_sos_ns.losses import colour_loss
-from surface_sos_ns.objective import ObjectiveConfig
-from surface_sos_ns.presets import PAPER, paper_objective
+from surface_sos_ns.training.losses import colour_loss
+from surface_sos_ns.training.objective import ObjectiveConfig
+from surface_sos_ns.training.presets import PAPER, paper_objective
+from surface_sos_ns.training.residual_metric import FLOOR, MEMORY, ColourNoise
 
 DEVIATIONS = torch.tensor([0.01, 0.02, 0.05])  # along the rows of AXES
 AXES = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]

@@ -18,7 +18,7 @@ from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.optimizer import SparseAdam
+from surface_sos_ns.training.optimizer import SparseAdam
 
 LAYOUT = GridLayout(levels=5, features=2, log2_entries=10, base_resolution=4, max_resolution=37)
 COUNTS = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 20 * BLOCK + 7]

@@ -32,7 +32,7 @@ from surface_sos_ns.export.frames import file_names, read_path
 from surface_sos_ns.export.mesh import write_mesh, write_points
 from surface_sos_ns.export.video import MP4, PRORES, VP9, Format, write_video
 from surface_sos_ns.export.writer import write_export
-from surface_sos_ns.mesh import MeshError
+from surface_sos_ns.models.surface_sos.mesh import MeshError
 
 STEMS = ("left/0001", "left/0002", "right/0001", "right/0002")
 

@@ -15,17 +15,17 @@ from nerfstudio.engine.optimizers import Optimizers
 from swaying_ball import RADIUS, SMALL, SwayingBall
 from torch import Tensor, nn
 
-from surface_sos_ns import scene_model
-from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.clean_plate.support_map import BackgroundView
+from surface_sos_ns.models.surface_sos import scene as scene_model
+from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.plugin.trainer import _with_total_steps
 from surface_sos_ns.plugin.training_views import TrainingViews
-from surface_sos_ns.presets import parameter_groups
 from surface_sos_ns.rendering import composite
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
-from surface_sos_ns.support_map import BackgroundView
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.training.presets import parameter_groups
 
 KINDS = {
     "default": SMALL,

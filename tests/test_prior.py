@@ -18,7 +18,7 @@ from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.support import SupportPlane, find_support_plane
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.geometry import _down_to, masks_from_geometry
-from surface_sos_ns.masks.judge import PointJudge
+from surface_sos_ns.masks.mask_scoring import PointJudge
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.prior import refine_on_patches
 from surface_sos_ns.masks.provider import Photos

@@ -15,7 +15,7 @@ from surface_sos_ns.rendering.blend import (
     single_weights,
     transmittance,
 )
-from surface_sos_ns.rendering.light import to_display, to_light
+from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.rendering.neus import density_opacity, neus_opacity
 
 

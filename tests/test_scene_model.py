@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
 
 GRID = GridLayout(levels=4, features=2, log2_entries=12, base_resolution=8, max_resolution=48)
 TINY = SceneConfig(
@@ -426,9 +426,9 @@ class Refuse:
                                   "skimage", "trimesh", "pycolmap", "torchmetrics", "torchvision"}:
             raise ImportError("the core must not import " + name)
 sys.meta_path.insert(0, Refuse())
-import surface_sos_ns.metrics, surface_sos_ns.objective
+import surface_sos_ns.utils.metrics, surface_sos_ns.training.objective
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
+from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
 grid = GridLayout(levels=2, log2_entries=8, base_resolution=4, max_resolution=8)
 config = SceneConfig(grid, grid, grid, grid_backend="torch", cache_resolution=8, probability_resolution=8)
 scene = SurfaceSOS(config, 1).eval()

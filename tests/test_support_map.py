@@ -9,8 +9,8 @@ import torch
 from test_shadow import RADIUS, ball, light_on, paint, passes_ball
 from torch import Tensor
 
-from surface_sos_ns.rendering.light import to_display
-from surface_sos_ns.support_map import BackgroundView, SupportMap
+from surface_sos_ns.clean_plate.support_map import BackgroundView, SupportMap
+from surface_sos_ns.rendering.colour_space import to_display
 
 SUN, SHARE = torch.tensor([0.6, 0.0, 0.8]), 0.6
 SAMPLES = 9

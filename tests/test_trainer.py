@@ -34,7 +34,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from surface_sos_ns.compiled import threads
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.optimizer import SparseAdam
+from surface_sos_ns.models.surface_sos.scene import SceneConfig
 from surface_sos_ns.plugin.checkpoints import CheckpointError, checkpoint_path, list_checkpoints, read_checkpoint
 from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
@@ -48,7 +48,7 @@ from surface_sos_ns.plugin.trainer import (
     SurfaceSOSTrainer,
     SurfaceSOSTrainerConfig,
 )
-from surface_sos_ns.scene_model import SceneConfig
+from surface_sos_ns.training.optimizer import SparseAdam
 from surface_sos_ns.utils import files
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import InUseError, WriteError

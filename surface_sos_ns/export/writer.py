@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from surface_sos_ns.demo.progress import Stage
 from surface_sos_ns.export.command import Export, ExportError
 from surface_sos_ns.export.frames import Frame, chosen_frames
 from surface_sos_ns.export.note import COMMON, Identity, Note
 from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Pictures, Product, products
 from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
-from surface_sos_ns.metrics import THRESHOLD
 from surface_sos_ns.utils.files import WriteError, held, remove_leftovers, write_bytes, write_json, writing
 from surface_sos_ns.utils.image_io import ImageError, read_picture
+from surface_sos_ns.utils.metrics import THRESHOLD
+from surface_sos_ns.utils.progress import Stage
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run
@@ -155,7 +155,7 @@ def _write_mesh(run: Run, settings: Export, missing: Sequence[Path]) -> None:
     if not missing:
         return
     from surface_sos_ns.export.mesh import write_mesh, write_points
-    from surface_sos_ns.mesh import MeshError
+    from surface_sos_ns.models.surface_sos.mesh import MeshError
 
     points = settings.output_dir / POINT_FILE
     with Stage("Taking the mesh", 1):

@@ -12,7 +12,7 @@ from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
 
-from surface_sos_ns.optimizer import SparseAdam
+from surface_sos_ns.training.optimizer import SparseAdam
 
 
 @dataclass

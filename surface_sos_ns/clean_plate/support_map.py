@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from surface_sos_ns.clean_plate.inpainting import pull_push
+from surface_sos_ns.clean_plate.shadow import blocked, fit_light, hemisphere, seen_past, tangents
 from surface_sos_ns.late_buffers import LateBuffers
-from surface_sos_ns.rendering.completion import pull_push
-from surface_sos_ns.rendering.light import to_display, to_light
-from surface_sos_ns.rendering.shadow import blocked, fit_light, hemisphere, seen_past, tangents
+from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.sampling.field_cache import cell_centres
 
 if TYPE_CHECKING:

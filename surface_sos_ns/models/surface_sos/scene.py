@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surface_sos_ns.colour_noise import ColourNoise
+from surface_sos_ns.clean_plate.observation_grid import Evidence
+from surface_sos_ns.clean_plate.shadow import seen_past
+from surface_sos_ns.clean_plate.support_map import BackgroundView, SupportMap
 from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.contraction import contract, contract_direction, contracted_cell
 from surface_sos_ns.fields.deformation import STILL, Deformation, DeformationConfig, Displacement
@@ -23,7 +25,8 @@ from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import Backend, GridLayout
 from surface_sos_ns.fields.label import LABEL_LAYOUT, LabelField
 from surface_sos_ns.fields.sdf import SDFField, SurfaceSample
-from surface_sos_ns.reliability import MaskReliability
+from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_hull, fit_to_points, surface_density
+from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.rendering.composite import (
     Listed,
     composite_colours,
@@ -34,16 +37,13 @@ from surface_sos_ns.rendering.composite import (
     section_opacity,
     seen_samples,
 )
-from surface_sos_ns.rendering.light import to_display, to_light
-from surface_sos_ns.rendering.shadow import seen_past
-from surface_sos_ns.sampling.evidence import Evidence
 from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up, look_up_in_cube
 from surface_sos_ns.sampling.importance import describe_sampler
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples, sample_rays
-from surface_sos_ns.schedules import geometric, ramp
-from surface_sos_ns.support_map import BackgroundView, SupportMap
+from surface_sos_ns.training.mask_reliability import MaskReliability
+from surface_sos_ns.training.residual_metric import ColourNoise
+from surface_sos_ns.training.schedules import geometric, ramp
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.warm_start import SightLines, fit_to_hull, fit_to_points, surface_density
 
 
 @dataclass(frozen=True)
