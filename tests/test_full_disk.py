@@ -95,7 +95,8 @@ def test_an_export_that_cannot_replace_an_older_one_leaves_it(tmp_path: Path, fu
 def test_masks_leave_a_capture_as_it_was(tmp_path: Path, full: Full) -> None:
     names = [f"images/{index}.jpg" for index in range(3)]
     source = tmp_path / "transforms.json"
-    source.write_text(json.dumps({"frames": [{"file_path": name} for name in names]}))
+    pose = np.eye(4).tolist()
+    source.write_text(json.dumps({"frames": [{"file_path": name, "transform_matrix": pose} for name in names]}))
     masks, sizes = [RNG.random((48, 64)) for _ in names], [(64, 48)] * 3
     write_masks(source, names, [mask * 0 for mask in masks], sizes, {})
     before = contents(tmp_path)

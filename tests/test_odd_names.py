@@ -58,7 +58,7 @@ def test_masks_come_and_go_by_such_names(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.kron([[0, 255], [0, 0]], np.ones((24, 32))).astype(np.uint8)).save(path)
     file_paths = [f"images/{name}" for name in names]
-    frames = [{"file_path": name} for name in file_paths]
+    frames = [{"file_path": name, "transform_matrix": np.eye(4).tolist()} for name in file_paths]
     (folder / "transforms.json").write_text(json.dumps({"title": "café", "frames": frames}, indent=1))
     blank = [np.zeros((48, 64, 3), np.uint8)] * 4
     photos = Photos([folder / name for name in file_paths], blank, ring(4, size=(64, 48)), [(64, 48)] * 4)

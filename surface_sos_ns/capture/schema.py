@@ -38,8 +38,10 @@ Pixels = Annotated[
     annotated_types.MultipleOf(1),
     Field(ge=1, le=MOST_PIXELS, description=f"a whole number of pixels from 1 to {MOST_PIXELS}"),
 ]
-File = Annotated[str | None, Field(description="the path of a file")]
-Names = Annotated[list[str], Field(description="a list of file_path entries")]
+Name = pydantic.InstanceOf[str]
+"""A path. Bytes that are not UTF-8 are lone surrogates in it, which pydantic's own text may not have."""
+File = Annotated[Name | None, Field(description="the path of a file")]
+Names = Annotated[list[Name], Field(description="a list of file_path entries")]
 Matrix = Annotated[list[list[Finite]], Field(description="a matrix of numbers")]
 
 _MISSING: Any = None
@@ -76,7 +78,7 @@ class Lens(BaseModel):
 class Frame(Lens):
     """One photo."""
 
-    file_path: Annotated[str, Field(min_length=1, description="the path of a photo")]
+    file_path: Annotated[Name, Field(min_length=1, description="the path of a photo")]
     transform_matrix: Annotated[Matrix, Field(description="a 4 x 4 matrix of numbers, camera to world")]
     mask_path: File = None
     coarse_mask_path: File = None
