@@ -277,23 +277,6 @@ def test_a_view_without_a_code_gets_the_mean(started):
     assert torch.allclose(bright.foreground[1], plain.foreground[1] * torch.tensor(-0.1).exp(), atol=1e-5)
 
 
-def test_codes_that_drifted_together_in_an_earlier_version_still_show(started):
-    scene, state = copy_of(started).eval(), started.state_dict()
-    del state["mean_code"]
-    state["appearance"] = torch.tensor([[0.1] * 3 + [0.05] * 3, [0.3] * 3 + [0.15] * 3, [0.2] * 3 + [0.1] * 3])
-    rays = rays_at(torch.zeros(2, 2))
-    with torch.no_grad():
-        plain = scene.render(*rays)
-        scene.load_state_dict(state)
-        mean, of_first = scene.render(*rays), scene.render(*rays, view=torch.tensor([0, 0]))
-    alpha = plain.alpha[:, None]
-    expected = [
-        plain.foreground * torch.tensor(gain).exp() + offset * alpha for gain, offset in ((0.2, 0.1), (0.1, 0.05))
-    ]
-    torch.testing.assert_close(mean.foreground, expected[0], atol=1e-5, rtol=0.0)
-    torch.testing.assert_close(of_first.foreground, expected[1], atol=1e-5, rtol=0.0)
-
-
 # ------------------------------------------------------------------ training
 
 

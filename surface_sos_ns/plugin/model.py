@@ -91,10 +91,6 @@ class SurfaceSOSModelConfig(ModelConfig):
     total_steps: int | None = None
     """Length of the run; set by the trainer from max-num-iterations."""
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Read back from a config.yml; one of an earlier version lacks the options that came later."""
-        self.__dict__.update({"camera_optimizer": CameraOptimizerConfig(), **state})
-
 
 def lite_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
     """The same method with small tables, for a laptop or a CPU."""

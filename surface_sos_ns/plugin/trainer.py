@@ -360,8 +360,7 @@ class SurfaceSOSTrainer(Trainer):
         try:
             self.pipeline.load_pipeline(state["pipeline"], state["step"])
             self.optimizers.load_optimizers(state["optimizers"])
-            if "average" in state:  # a run of an earlier version has none
-                self.average.load_state_dict(state["average"])
+            self.average.load_state_dict(state["average"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path} does not fit this model: resume with the method and the options it was trained with "

@@ -90,7 +90,7 @@ def collect(
     reports, masks = _views(run, prior, views)
     losses = curves_of([(record.step, _with_sum(record.losses)) for record in records], log=True)
     steps = trainer.max_num_iterations
-    why_none = f"No {LOSS_FILE} in {folder}: the run was trained by an earlier version, or the file was moved."
+    why_none = f"No {LOSS_FILE} in {folder}: the file was moved."
     return Content(
         title=title or run.capture.resolve().name,
         method=str(trainer.method_name),

@@ -103,7 +103,7 @@ class SceneConfig:
     """Farthest sample distance, in object radii."""
     colour_threshold: float = 1e-3
     """Samples with less weight than this get no colour evaluated."""
-    deformation: DeformationConfig = STILL  # a value, so that a config.yml of before it reads
+    deformation: DeformationConfig = STILL
     """Small motion of the object over time, for video; off by default."""
 
 
@@ -174,7 +174,6 @@ class SurfaceSOS(nn.Module):
     support: Tensor  # only where the object may deform: the hull, grown by the bound
     sway: Tensor  # only where the object may deform: how far it does by now
     probability: Tensor
-    mean_code: Tensor
     progress: Tensor
     ready: Tensor
 
@@ -222,10 +221,6 @@ class SurfaceSOS(nn.Module):
         self.register_buffer("reach", torch.ones(()))  # how far BaCo's space is not contracted, object radii
         self.register_buffer("hull", torch.zeros(n, n, n))  # the votes training started from
         self.register_buffer("probability", torch.zeros(n, n, n))  # m^P as it is now
-        # The code of no view in particular. Views' codes count relative to their mean, so that the fields hold what
-        # photos show in the mean: could all drift together, an offset would tint what is lit anew. Zero, but in runs of
-        # earlier versions, where they could.
-        self.register_buffer("mean_code", torch.zeros(6))
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
         self._done, self._reach = 0.0, 1.0  # the buffers' values: reading them from a GPU in every call would stall
@@ -233,8 +228,6 @@ class SurfaceSOS(nn.Module):
     # ------------------------------------------------------------------ state
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
-        if f"{prefix}mean_code" not in state_dict and f"{prefix}appearance" in state_dict:
-            state_dict[f"{prefix}mean_code"] = state_dict[f"{prefix}appearance"].mean(0)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._done, self._reach = float(self.progress), float(self.reach)
         if self.deformation is not None:
@@ -637,8 +630,12 @@ class SurfaceSOS(nn.Module):
         return to_display(colours) if self.config.blending == "light" else colours
 
     def _appearance(self, view: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Gain and offset (R, 3) or (1, 3) of the views' exposure and white balance."""
-        code = self.mean_code[None]
+        """Gain and offset (R, 3) of the views' exposure and white balance; of no view in particular (1, 3), 1 and 0.
+
+        Views' codes count relative to their mean, so that the fields hold what photos show in the mean: could all drift
+        together, an offset would tint what is lit anew.
+        """
+        code = self.appearance.new_zeros(1, 6)
         if view is not None:
             code = code + self.appearance[view] - self.appearance.mean(0)
         return torch.exp(code[:, :3]), code[:, 3:]
