@@ -28,7 +28,7 @@ from surface_sos_ns.training.presets import parameter_groups
 
 KINDS = {
     "default": SMALL,
-    "paper": replace(SMALL, split="predicted", background_inside="sdf", background_beyond="sdf"),
+    "paper": replace(SMALL, split="predicted", background="sdf"),
 }
 
 

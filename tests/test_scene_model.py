@@ -28,8 +28,8 @@ TINY = SceneConfig(
     cache_resolution=32,
     probability_resolution=32,
 )
-PAPER = replace(TINY, split="predicted", background_inside="sdf", background_beyond="sdf")
-MIXED = replace(TINY, background_inside="sdf")
+PAPER = replace(TINY, split="predicted", background="sdf")
+DIRECTIONAL = replace(TINY, background="directional")
 BALL = 0.5
 
 
@@ -117,7 +117,7 @@ def test_the_rendered_disc_has_the_balls_area(started):
     assert ((alpha > 0.5) & truth).sum() / ((alpha > 0.5) | truth).sum() > 0.9
 
 
-@pytest.mark.parametrize("config", [TINY, PAPER, MIXED], ids=["default", "paper", "mixed"])
+@pytest.mark.parametrize("config", [TINY, PAPER, DIRECTIONAL], ids=["default", "paper", "directional"])
 def test_the_matte_alone_is_that_of_the_whole_rendering(config):
     scene = start(config, steps=60).eval()
     scene.set_progress(1.0)
@@ -175,7 +175,7 @@ def test_rendering_is_repeatable_and_changes_nothing(started):
     assert all(torch.equal(value, before[name]) for name, value in started.state_dict().items())
 
 
-@pytest.mark.parametrize("config", [TINY, PAPER, MIXED], ids=["default", "paper", "mixed"])
+@pytest.mark.parametrize("config", [TINY, PAPER, DIRECTIONAL], ids=["default", "paper", "directional"])
 def test_a_loaded_model_renders_the_same(config):
     scene = start(config, steps=10)
     scene.set_progress(0.625)
@@ -291,7 +291,7 @@ def a_batch(count: int = 64) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Ten
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.7])
-@pytest.mark.parametrize("config", [TINY, PAPER, MIXED], ids=["default", "paper", "mixed"])
+@pytest.mark.parametrize("config", [TINY, PAPER, DIRECTIONAL], ids=["default", "paper", "directional"])
 def test_every_preset_trains(config, progress):
     scene = start(config, steps=30).train()
     scene.set_progress(progress)

@@ -59,8 +59,7 @@ def paper_scene(scene: SceneConfig) -> SceneConfig:
     return replace(
         scene,
         split="predicted",
-        background_inside="sdf",
-        background_beyond="sdf",
+        background="sdf",
         blending="display",
         first_sharpness=20.0,
         last_sharpness=200.0,

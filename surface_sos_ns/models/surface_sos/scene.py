@@ -63,12 +63,8 @@ class SceneConfig:
     or the colour net's predicted alpha (eq. 3, paper preset)."""
     foreground: Literal["sdf", "density"] = "sdf"
     """FoCoR's geometry: a surface, or for the ablation a density of the same network, without surface or eikonal."""
-    background: Literal["field", "directional"] = "field"
-    """BaCo, or for the ablation no geometry at all behind the object: a colour for every direction."""
-    background_inside: Literal["density", "sdf"] = "density"
-    """BaCo's geometry inside the object sphere."""
-    background_beyond: Literal["density", "sdf"] = "density"
-    """BaCo's geometry beyond the object sphere, in contracted space."""
+    background: Literal["density", "sdf", "directional"] = "density"
+    """BaCo's geometry in contracted space; or for the ablation none at all: a colour for every direction."""
     blending: Literal["light", "display"] = "display"
     """What adds up along rays: light, as in a camera, or the photo's own values, as eq. 7 is printed. A value in a
     config.yml from before it was there reads as what was done then; the presets say which."""
@@ -122,8 +118,6 @@ SWEPT_MOMENTS = 16
 """Moments of a clip at which a deforming object is looked at for what it sweeps."""
 STAIN = 1
 """Cells of the cached foreground about the object past which nothing is seen well."""
-MIXED_DENSITY_BIAS = 5.0
-"""Makes the density beyond the sphere start transparent where BaCo is an SDF inside only."""
 
 
 class Probes(NamedTuple):
@@ -185,7 +179,7 @@ class SurfaceSOS(nn.Module):
         self.focor_colour = ColourNet(
             3 + 3 + 1 + 12, hidden, predict_alpha=config.split == "predicted", backend=backend
         )
-        self.background_is_sdf = "sdf" in (config.background_inside, config.background_beyond)
+        self.background_is_sdf = config.background == "sdf"
         self.baco: SDFField | DensityField
         if self.background_is_sdf:
             # Seen from within, like a room: starts as an inside-out sphere beyond the object.
@@ -391,7 +385,7 @@ class SurfaceSOS(nn.Module):
 
     def _background_opacity(self, samples: Samples, directions: Tensor) -> tuple[Listed, Tensor, Tensor]:
         """BaCo's opacity at `samples.background`, its colour net's inputs there, and normals for the eikonal term."""
-        c, at = self.config, samples.background
+        at = samples.background
         points, crop, interval = samples.points[at], samples.crop[at], samples.interval.reshape(-1)[at]
         contracted = contract(points / self._reach)
         if not isinstance(self.baco, SDFField):
@@ -411,14 +405,8 @@ class SurfaceSOS(nn.Module):
             ramp(self._done, 0.0, 0.5),
             compiled=self.compiled,
         )
-        regular = crop < 0.5
-        if c.background_inside != c.background_beyond:
-            density = torch.exp((-surface.sdf * 10.0 - MIXED_DENSITY_BIAS).clamp(max=10.0))
-            use_sdf = (points.norm(dim=-1) < 1) == (c.background_inside == "sdf")
-            as_density = density_section_opacity(density, crop, interval, compiled=self.compiled)
-            opacity, regular = torch.where(use_sdf, opacity, as_density), regular & use_sdf
         inputs = torch.cat([contracted, unit, surface.sdf[:, None], crop[:, None], surface.geometry], -1)
-        return Listed(opacity, at), inputs, surface.normal[regular]
+        return Listed(opacity, at), inputs, surface.normal[crop < 0.5]
 
     def _background_colour(
         self, samples: Samples, inputs: Tensor, directions: Tensor, weights: Tensor, others: Tensor | None = None
