@@ -259,7 +259,7 @@ class Run:
         Of a view, the photo's colours, without those of the background that shine through at the outline; of another
         camera, rendered ones.
         """
-        from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
+        from surface_sos_ns.utils.cutouts import cutout_of_photo, cutout_of_rendering
 
         if isinstance(camera, Cameras):
             images = self.render(camera, ["alpha", "foreground"])

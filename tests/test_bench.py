@@ -22,7 +22,7 @@ from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRI
 from surface_sos_ns.bench.kernels import TASKS, TOLERANCE, Problem, Task, ray_points
 from surface_sos_ns.bench.protocol import OURS, Side, comparison, take_turns
 from surface_sos_ns.bench.scene_data import SceneData, load_scene
-from surface_sos_ns.bench.settings import BenchError, usable_cores
+from surface_sos_ns.bench.settings import BenchError
 from surface_sos_ns.cli import main
 from surface_sos_ns.compiled import threads as compiled_threads
 from surface_sos_ns.fields.colour import ColourNet
@@ -33,6 +33,7 @@ from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.models.surface_sos import scene as scene_model
 from surface_sos_ns.training import presets
 from surface_sos_ns.utils import files
+from surface_sos_ns.utils.cores import usable_cores
 
 CPU = torch.device("cpu")
 # Levels of 4, 9, 22 and 52 cells: the first two are dense in ours, the others hashed.

@@ -11,8 +11,8 @@ import numpy as np
 
 from surface_sos_ns.export.clean_plates import completed_photo
 from surface_sos_ns.export.command import Export, Kind
-from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.export.frames import Frame
+from surface_sos_ns.utils.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.utils.encoding import colour_picture, mask_picture, matte_picture
 from surface_sos_ns.utils.image_io import image_file, read_header
 

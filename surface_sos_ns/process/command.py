@@ -142,11 +142,11 @@ def _find_structure(command: Process, names: Sequence[str]) -> Structure:
     Raises:
         ProcessError: no poses were found.
     """
-    from surface_sos_ns.bench.settings import usable_cores
     from surface_sos_ns.process import structure
     from surface_sos_ns.process.lenses import group_by_camera
     from surface_sos_ns.process.pairs import MOST_EXHAUSTIVE, choose_matching, photo_pairs
     from surface_sos_ns.process.quiet import chatter_to
+    from surface_sos_ns.utils.cores import usable_cores
     from surface_sos_ns.utils.progress import Stage
 
     images, database = command.output / "images", command.output / "colmap" / "database.db"

@@ -19,7 +19,6 @@ from nerfstudio.configs.method_configs import all_methods
 
 from surface_sos_ns.api import MeshError, Run, View, read_config
 from surface_sos_ns.capture.object_prior import ObjectPrior
-from surface_sos_ns.export.cutouts import cutout_of_photo
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
@@ -28,6 +27,7 @@ from surface_sos_ns.report.command import ReportError
 from surface_sos_ns.report.content import Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
 from surface_sos_ns.report.turntable import Turntable, turntable
+from surface_sos_ns.utils.cutouts import cutout_of_photo
 from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.metrics import THRESHOLD
 from surface_sos_ns.utils.pictures import eight_bit, error_map, intersection_over_union, tinted
