@@ -16,7 +16,7 @@ import pytest
 from ball_run import open_ball, settings
 
 from surface_sos_ns.cli import main
-from surface_sos_ns.export.command import ExportError
+from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.writer import write_export
 from surface_sos_ns.masks.write import write_masks
 from surface_sos_ns.plugin.self_training import save_masks

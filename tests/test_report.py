@@ -374,7 +374,7 @@ def test_the_report_of_a_run_says_what_the_files_say(
 
     from surface_sos_ns import load_run
     from surface_sos_ns.report.collect import collect
-    from surface_sos_ns.report.command import ReportError
+    from surface_sos_ns.report.error import ReportError
     from surface_sos_ns.utils.errors import UserError
 
     run = load_run(trained / "config.yml")

@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from surface_sos_ns.capture.bounds import ObjectSphere
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.centre_prior import distance_from_object, rarity_elsewhere
 from surface_sos_ns.masks.features import normalised

@@ -197,7 +197,7 @@ class SupportMap(nn.Module):
     ) -> SupportPlane | None:
         """The plane that the object touches, all of it on the cameras' side."""
         # Only the making needs these, once at the end of a run; rendering does without.
-        from surface_sos_ns.capture.bounds import ObjectSphere
+        from surface_sos_ns.capture.sphere import ObjectSphere
         from surface_sos_ns.capture.support import find_support_plane
 
         cells = _centres(solid)

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.masks.centre_prior import cluster_patches, describe, distance_from_object, rarity_elsewhere
 from surface_sos_ns.masks.features import FeatureProvider, normalised
 from surface_sos_ns.masks.mask_scoring import PointJudge

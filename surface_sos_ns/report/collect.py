@@ -23,9 +23,9 @@ from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
 from surface_sos_ns.plugin.viewer.nearest_photo import kept_prior
-from surface_sos_ns.report.command import ReportError
 from surface_sos_ns.report.content import Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
+from surface_sos_ns.report.error import ReportError
 from surface_sos_ns.report.turntable import Turntable, turntable
 from surface_sos_ns.utils.cutouts import cutout_of_photo
 from surface_sos_ns.utils.image_io import resized
