@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from surface_sos_ns.pictures import ViewPictures, contact_sheet, over_checkerboard
 from surface_sos_ns.utils.image_io import read_image, write_image
+from surface_sos_ns.utils.pictures import ViewPictures, contact_sheet, over_checkerboard
 
 IMAGES = Path(__file__).with_name("images")
 VIEWS = 3

@@ -28,7 +28,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from surface_sos_ns.capture.lens import pinhole, undistorted
 from surface_sos_ns.capture.names import find_photos, listed, similar_names
-from surface_sos_ns.mesh import MeshError, object_mesh
+from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, list_checkpoints
 from surface_sos_ns.plugin.config_file import ConfigFileError, method_of, read_config_file
@@ -39,7 +39,7 @@ from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
-from surface_sos_ns.plugin.viewing import NEEDS
+from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.image_io import read_image, resized
 
@@ -259,7 +259,7 @@ class Run:
         Of a view, the photo's colours, without those of the background that shine through at the outline; of another
         camera, rendered ones.
         """
-        from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
+        from surface_sos_ns.utils.cutouts import cutout_of_photo, cutout_of_rendering
 
         if isinstance(camera, Cameras):
             images = self.render(camera, ["alpha", "foreground"])

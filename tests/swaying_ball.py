@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.scene_model import SceneConfig
+from surface_sos_ns.models.surface_sos.scene import SceneConfig
 
 RADIUS = 0.5
 ROOM = 5.0

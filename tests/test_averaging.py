@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from surface_sos_ns.averaging import WeightAverage
+from surface_sos_ns.training.weight_average import WeightAverage
 
 
 def test_the_mean_of_what_was_added_replaces_the_weights() -> None:

@@ -17,13 +17,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from surface_sos_ns import presets, scene_model
 from surface_sos_ns.bench import baselines, floor, ours
 from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TwinGrid
 from surface_sos_ns.bench.kernels import TASKS, TOLERANCE, Problem, Task, ray_points
 from surface_sos_ns.bench.protocol import OURS, Side, comparison, take_turns
 from surface_sos_ns.bench.scene_data import SceneData, load_scene
-from surface_sos_ns.bench.settings import BenchError, usable_cores
+from surface_sos_ns.bench.settings import BenchError
 from surface_sos_ns.cli import main
 from surface_sos_ns.compiled import threads as compiled_threads
 from surface_sos_ns.fields.colour import ColourNet
@@ -31,7 +30,10 @@ from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
+from surface_sos_ns.models.surface_sos import scene as scene_model
+from surface_sos_ns.training import presets
 from surface_sos_ns.utils import files
+from surface_sos_ns.utils.cores import usable_cores
 
 CPU = torch.device("cpu")
 # Levels of 4, 9, 22 and 52 cells: the first two are dense in ours, the others hashed.
@@ -363,7 +365,7 @@ find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "nerfstudio" else find(name, *rest)
 
 if __name__ == "__main__":
-    from surface_sos_ns import presets
+    from surface_sos_ns.training import presets
     from surface_sos_ns.cli import main
 
     small = dataclasses.replace(presets.LITE.scene.foreground_grid, levels=2, log2_entries=8, max_resolution=32)

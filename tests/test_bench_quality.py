@@ -18,7 +18,7 @@ from surface_sos_ns.bench.quality import runner, table
 from surface_sos_ns.bench.quality.recipe import Recipe, plan, read_recipe
 from surface_sos_ns.bench.settings import BenchError
 from surface_sos_ns.cli import main
-from surface_sos_ns.user_commands import CommandFailed, Finished
+from surface_sos_ns.utils.user_commands import CommandFailed, Finished
 
 REPOSITORY = Path(__file__).parents[1]
 RECIPES = sorted((REPOSITORY / "configs" / "bench").glob("*.yaml"))
@@ -317,7 +317,7 @@ def test_what_the_table_shows_is_among_its_columns() -> None:
 def test_a_short_run_is_trained_scored_and_drawn(
     demo_capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from surface_sos_ns.metrics import mask_metrics
+    from surface_sos_ns.utils.metrics import mask_metrics
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     recipe = write_recipe(tmp_path / "recipe.yaml", captures=[demo_capture.name], steps=12, options=TINY)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from test_hull import CENTRE, RADIUS, corrupt, look_at, ring, sphere_masks
 
-from surface_sos_ns.capture.bounds import ObjectSphere, closest_point_to_axes, find_object_sphere
+from surface_sos_ns.capture.bounds import closest_point_to_axes, find_object_sphere
 from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 
 

@@ -22,7 +22,7 @@ from surface_sos_ns.plugin.checkpoints import (
     restore_random_state,
     save_checkpoint,
 )
-from surface_sos_ns.plugin.torch_compat import allow_numpy_scalars
+from surface_sos_ns.plugin.compat.torch_loading import allow_numpy_scalars
 from surface_sos_ns.utils.files import PREFIX, SUFFIX, remove_leftovers
 
 

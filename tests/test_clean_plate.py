@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from surface_sos_ns.rendering.completion import complete
-from surface_sos_ns.sampling.evidence import Evidence
+from surface_sos_ns.clean_plate.inpainting import complete
+from surface_sos_ns.clean_plate.observation_grid import Evidence
 
 
 def test_confidence_follows_the_light_that_ended_in_a_cell() -> None:

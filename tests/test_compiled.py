@@ -18,7 +18,7 @@ from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.optimizer import SparseAdam
+from surface_sos_ns.training.optimizer import SparseAdam
 
 LAYOUT = GridLayout(levels=5, features=2, log2_entries=10, base_resolution=4, max_resolution=37)
 COUNTS = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 20 * BLOCK + 7]
@@ -41,28 +41,25 @@ def _apply_all(x, out):
         out[0, i] = simd.exp(x[i])
         out[1, i] = simd.sigmoid(x[i])
         out[2, i] = simd.softplus(x[i])
-        out[3, i] = simd.log_sigmoid(x[i])
 
 
 @pytest.mark.parametrize("reach, tolerance", [(4.0, 1e-6), (80.0, 1e-5)])
 def test_elementary_functions(reach, tolerance):
     x = np.linspace(-reach, reach, 10_001).astype(np.float32)
-    out = np.empty((4, x.size), np.float32)
+    out = np.empty((3, x.size), np.float32)
     _apply_all(x, out)
     exact = x.astype(np.float64)
-    softplus = np.logaddexp(0, exact)
-    truth = (np.exp(exact), 1 / (1 + np.exp(-exact)), softplus, -np.logaddexp(0, -exact))
+    truth = (np.exp(exact), 1 / (1 + np.exp(-exact)), np.logaddexp(0, exact))
     for values, true in zip(out, truth, strict=True):
         assert np.allclose(values, true, rtol=tolerance, atol=0)
 
 
 def test_elementary_functions_stay_finite():
     x = np.array([-1e30, -200.0, 200.0, 1e30], np.float32)
-    out = np.empty((4, x.size), np.float32)
+    out = np.empty((3, x.size), np.float32)
     _apply_all(x, out)
     assert np.isfinite(out).all()
     assert out[1].round(6).tolist() == [0, 0, 1, 1]
-    assert np.allclose(out[3], [-1e30, -200, 0, 0], atol=1e-6)
 
 
 # ------------------------------------------------------------------ threads

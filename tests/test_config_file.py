@@ -194,8 +194,8 @@ def test_the_function_that_joins_photos_is_nerfstudios(text: str, file: Path) ->
         ("steps_per_log: 20", "steps_per_log: many", "steps_per_log of LoggingConfig is str; expected int"),
         ("mixed_precision: false", "mixed_precision: 0", "mixed_precision of .* is int; expected bool"),
         ("relative_log_filename: viewer_log_filename.txt", "relative_log_filename: [1]", "is list; expected str"),
-        ("!!python/object:nerfstudio.configs.base_config.ViewerConfig", "!!python/object:surface_sos_ns.objective."
-         "ObjectiveConfig", "has no option"),
+        ("!!python/object:nerfstudio.configs.base_config.ViewerConfig",
+         "!!python/object:surface_sos_ns.training.objective.ObjectiveConfig", "has no option"),
         ("Train Iter (time)", "no such event", "expected the name of an event"),
     ],
 )  # fmt: skip
@@ -229,8 +229,8 @@ def nested(inner: str, level: str, depth: int) -> str:
         *("&a [*a]", "&a {x: *a}", "[" * 50_000, "{a: " * 20_000, "- " * 50_000, "? " * 10_000, "'" * 99_999),
         *("1" * 100_000, "a: [", "a: b: c", "", "\0", "a: 1\n---\nb: 2", "!!float ''", "!!bool x", "!!timestamp x"),
         *("!!int {}", "!!python/tuple x", "!!python/object/apply:pathlib.PosixPath {args: [a]}", "x" * 10**6),
-        "!!python/object:surface_sos_ns.scene_model.SceneConfig [1]",
-        "!!python/object:surface_sos_ns.scene_model.SceneConfig {[1]: 2}",
+        "!!python/object:surface_sos_ns.models.surface_sos.scene.SceneConfig [1]",
+        "!!python/object:surface_sos_ns.models.surface_sos.scene.SceneConfig {[1]: 2}",
     ],
     ids=lambda content: content[:20].encode("unicode_escape").decode(),
 )

@@ -193,7 +193,7 @@ def names_in_table(section: str) -> set[str]:
 def test_metric_table_is_complete() -> None:
     import torch
 
-    from surface_sos_ns.metrics import image_metrics, mask_metrics
+    from surface_sos_ns.utils.metrics import image_metrics, mask_metrics
 
     halves = torch.zeros(16, 16)
     halves[:8] = 1.0

@@ -13,14 +13,14 @@ from test_scene_model import TINY, rays_at, start
 from torch import Tensor
 
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
-from surface_sos_ns.losses import deformation_loss
-from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.models.surface_sos.scene import Rendering, SurfaceSOS
 from surface_sos_ns.plugin.datamanager import TabulatedRays
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.training_views import TrainingViews
-from surface_sos_ns.presets import RATES, parameter_groups
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.scene_model import Rendering, SurfaceSOS
+from surface_sos_ns.training.losses import deformation_loss
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.training.presets import RATES, parameter_groups
 
 CPU = torch.device("cpu")
 

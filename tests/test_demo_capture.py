@@ -19,9 +19,9 @@ from surface_sos_ns.demo.run import RENDERED, measure_inputs, write_mask_video
 from surface_sos_ns.demo.scene import DemoScene
 from surface_sos_ns.demo.shapes import blob, facing, sheet
 from surface_sos_ns.demo.workbench import Light, Material
-from surface_sos_ns.pictures import ViewPictures, contact_sheet, error_map, intersection_over_union
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.image_io import ImageError
+from surface_sos_ns.utils.pictures import ViewPictures, contact_sheet, error_map, intersection_over_union
 
 VIEWS, WIDTH, HEIGHT = 24, 100, 75
 

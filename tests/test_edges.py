@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from surface_sos_ns.rendering.edges import edge_pixels, sub_pixel_directions
+from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
 
 
 def camera_directions(height: int, width: int, focal: float, scale: int = 1) -> Tensor:

@@ -26,13 +26,14 @@ from surface_sos_ns.capture.views import Views
 from surface_sos_ns.cli import main
 from surface_sos_ns.export.clean_plates import completed_photo
 from surface_sos_ns.export.coco import coco
-from surface_sos_ns.export.command import Export, ExportError
-from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
+from surface_sos_ns.export.command import Export
+from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.frames import file_names, read_path
 from surface_sos_ns.export.mesh import write_mesh, write_points
 from surface_sos_ns.export.video import MP4, PRORES, VP9, Format, write_video
 from surface_sos_ns.export.writer import write_export
-from surface_sos_ns.mesh import MeshError
+from surface_sos_ns.models.surface_sos.mesh import MeshError
+from surface_sos_ns.utils.cutouts import cutout_of_photo, cutout_of_rendering
 
 STEMS = ("left/0001", "left/0002", "right/0001", "right/0002")
 

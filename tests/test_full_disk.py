@@ -16,10 +16,10 @@ import pytest
 from ball_run import open_ball, settings
 
 from surface_sos_ns.cli import main
-from surface_sos_ns.export.command import ExportError
+from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.writer import write_export
 from surface_sos_ns.masks.write import write_masks
-from surface_sos_ns.plugin.own_masks import save_masks
+from surface_sos_ns.plugin.self_training import save_masks
 from surface_sos_ns.utils.files import WriteError
 
 resource = pytest.importorskip("resource", reason="this system cannot limit the size of files")

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.hull import VoteGrid, main_body, mask_agreement, project_hull, vote_hull, voxel_centres
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

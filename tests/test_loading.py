@@ -7,10 +7,10 @@ import psutil
 import pytest
 import torch
 
-from surface_sos_ns.memory import _left_in_cgroups, free_gb
 from surface_sos_ns.plugin import loading
 from surface_sos_ns.plugin.dataset import joined_positions
 from surface_sos_ns.plugin.split import few_photos_warning
+from surface_sos_ns.utils.memory import _left_in_cgroups, free_gb
 
 
 class Photos:

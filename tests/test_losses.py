@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from surface_sos_ns.losses import (
+from surface_sos_ns.training.losses import (
     colour_loss,
     eikonal_loss,
     entropy_loss,

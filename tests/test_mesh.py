@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.mesh import MeshError, object_mesh, surface_mesh
+from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh, surface_mesh
+from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
 
 GRID = GridLayout(levels=2, features=2, log2_entries=8, base_resolution=4, max_resolution=8)
 CONFIG = SceneConfig(

@@ -10,7 +10,7 @@ import torch
 import trimesh
 from torch import Tensor
 
-from surface_sos_ns.metrics import edge_band, image_metrics, mask_metrics, mesh_metrics, region_psnr
+from surface_sos_ns.utils.metrics import edge_band, image_metrics, mask_metrics, mesh_metrics, region_psnr
 
 
 def two_masks() -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from surface_sos_ns.plugin.ns_export import fill_unseen_space
+from surface_sos_ns.plugin.compat.ns_export import fill_unseen_space
 
 CENTRE, RADIUS = torch.tensor([0.2, -0.1, 0.3]), 0.5  # of the object sphere; the ball has half of its size
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from test_datamanager import ball_capture, manager
 
-from surface_sos_ns.plugin.own_masks import MATTE_SIDE, OwnMasks, choose_masks, load_masks, save_masks
-from surface_sos_ns.reliability import MaskReliability
+from surface_sos_ns.plugin.self_training import MATTE_SIDE, OwnMasks, choose_masks, load_masks, save_masks
+from surface_sos_ns.training.mask_reliability import MaskReliability
 from surface_sos_ns.utils.errors import UserError
 
 

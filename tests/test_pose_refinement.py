@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import yaml
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.lie_groups import exp_map_SO3xR3
@@ -15,21 +14,21 @@ from nerfstudio.engine.optimizers import Optimizers
 from swaying_ball import RADIUS, SMALL, SwayingBall
 from torch import Tensor, nn
 
-from surface_sos_ns import scene_model
-from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.clean_plate.support_map import BackgroundView
+from surface_sos_ns.models.surface_sos import scene as scene_model
+from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.plugin.trainer import _with_total_steps
 from surface_sos_ns.plugin.training_views import TrainingViews
-from surface_sos_ns.presets import parameter_groups
 from surface_sos_ns.rendering import composite
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
-from surface_sos_ns.support_map import BackgroundView
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.training.presets import parameter_groups
 
 KINDS = {
     "default": SMALL,
-    "paper": replace(SMALL, split="predicted", background_inside="sdf", background_beyond="sdf"),
+    "paper": replace(SMALL, split="predicted", background="sdf"),
 }
 
 
@@ -186,20 +185,10 @@ def a_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModel:
 def test_switched_off_it_leaves_no_trace_and_switched_on_it_has_an_optimiser() -> None:
     off = a_model(SurfaceSOSModelConfig(scene=SMALL))
     on = a_model(SurfaceSOSModelConfig(scene=SMALL, camera_optimizer=CameraOptimizerConfig(mode="SO3xR3")))
-    assert not any("training_views" in name for name in off.state_dict())  # earlier checkpoints load
+    assert not any("training_views" in name for name in off.state_dict())
     assert "camera_opt" not in off.get_param_groups() and on.get_param_groups()["camera_opt"][0].shape == (3, 6)
     for model in (off, on):
         assert set(model.get_param_groups()) <= set(surface_sos_lite.config.optimizers)
-
-
-def test_a_saved_config_of_before_still_reads() -> None:
-    config = SurfaceSOSModelConfig(scene=SMALL)
-    state = dict(config.__dict__)
-    del state["camera_optimizer"]
-    earlier = SurfaceSOSModelConfig.__new__(SurfaceSOSModelConfig)
-    earlier.__dict__.update(state)
-    read = yaml.load(yaml.dump(earlier), Loader=yaml.Loader)
-    assert read.camera_optimizer.mode == "off" and read.scene == SMALL
 
 
 def cameras(poses: Tensor) -> Cameras:

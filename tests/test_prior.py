@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from test_hull import CENTRE, RADIUS, iou, ring, sphere_masks
 
-from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import VoteGrid, project_hull
 from surface_sos_ns.capture.object_prior import GIVEN, ObjectPrior, build_object_prior
 from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.support import SupportPlane, find_support_plane
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.geometry import _down_to, masks_from_geometry
-from surface_sos_ns.masks.judge import PointJudge
+from surface_sos_ns.masks.mask_scoring import PointJudge
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.prior import refine_on_patches
 from surface_sos_ns.masks.provider import Photos

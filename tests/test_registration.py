@@ -64,7 +64,7 @@ def test_nerfstudio_lists_the_methods_and_the_parser() -> None:
 
 def test_presets_share_the_host_settings() -> None:
     from surface_sos_ns.plugin.methods import surface_sos, surface_sos_lite, surface_sos_paper
-    from surface_sos_ns.presets import RATES
+    from surface_sos_ns.training.presets import RATES
 
     full, lite, paper = (spec.config for spec in (surface_sos, surface_sos_lite, surface_sos_paper))
     assert lite.max_num_iterations < full.max_num_iterations < paper.max_num_iterations

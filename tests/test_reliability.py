@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from surface_sos_ns.reliability import FIRST_RATES, MaskReliability
+from surface_sos_ns.training.mask_reliability import FIRST_RATES, MaskReliability
 
 TRUE, FALSE = (0.6, 0.95, 0.0), (0.02, 0.3, 0.0)  # what three masks cover of the object and of the background
 

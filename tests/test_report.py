@@ -17,13 +17,13 @@ import pytest
 import trimesh
 
 from surface_sos_ns import cli
-from surface_sos_ns.pictures import size_within, tinted
 from surface_sos_ns.report import curves
 from surface_sos_ns.report.collect import settings_of
 from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import Curve, curve_points, curve_svg, curves_of
 from surface_sos_ns.report.page import page
 from surface_sos_ns.report.turntable import COLUMNS, Turntable, silhouettes, turntable
+from surface_sos_ns.utils.pictures import size_within, tinted
 
 UP = np.array([0.0, 0.0, 1.0])
 NAMES = [f"images/photo_{index}.jpg" for index in range(5)]
@@ -374,7 +374,7 @@ def test_the_report_of_a_run_says_what_the_files_say(
 
     from surface_sos_ns import load_run
     from surface_sos_ns.report.collect import collect
-    from surface_sos_ns.report.command import ReportError
+    from surface_sos_ns.report.error import ReportError
     from surface_sos_ns.utils.errors import UserError
 
     run = load_run(trained / "config.yml")

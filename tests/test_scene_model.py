@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
 
 GRID = GridLayout(levels=4, features=2, log2_entries=12, base_resolution=8, max_resolution=48)
 TINY = SceneConfig(
@@ -28,8 +28,8 @@ TINY = SceneConfig(
     cache_resolution=32,
     probability_resolution=32,
 )
-PAPER = replace(TINY, split="predicted", background_inside="sdf", background_beyond="sdf")
-MIXED = replace(TINY, background_inside="sdf")
+PAPER = replace(TINY, split="predicted", background="sdf")
+DIRECTIONAL = replace(TINY, background="directional")
 BALL = 0.5
 
 
@@ -117,7 +117,7 @@ def test_the_rendered_disc_has_the_balls_area(started):
     assert ((alpha > 0.5) & truth).sum() / ((alpha > 0.5) | truth).sum() > 0.9
 
 
-@pytest.mark.parametrize("config", [TINY, PAPER, MIXED], ids=["default", "paper", "mixed"])
+@pytest.mark.parametrize("config", [TINY, PAPER, DIRECTIONAL], ids=["default", "paper", "directional"])
 def test_the_matte_alone_is_that_of_the_whole_rendering(config):
     scene = start(config, steps=60).eval()
     scene.set_progress(1.0)
@@ -175,7 +175,7 @@ def test_rendering_is_repeatable_and_changes_nothing(started):
     assert all(torch.equal(value, before[name]) for name, value in started.state_dict().items())
 
 
-@pytest.mark.parametrize("config", [TINY, PAPER, MIXED], ids=["default", "paper", "mixed"])
+@pytest.mark.parametrize("config", [TINY, PAPER, DIRECTIONAL], ids=["default", "paper", "directional"])
 def test_a_loaded_model_renders_the_same(config):
     scene = start(config, steps=10)
     scene.set_progress(0.625)
@@ -277,23 +277,6 @@ def test_a_view_without_a_code_gets_the_mean(started):
     assert torch.allclose(bright.foreground[1], plain.foreground[1] * torch.tensor(-0.1).exp(), atol=1e-5)
 
 
-def test_codes_that_drifted_together_in_an_earlier_version_still_show(started):
-    scene, state = copy_of(started).eval(), started.state_dict()
-    del state["mean_code"]
-    state["appearance"] = torch.tensor([[0.1] * 3 + [0.05] * 3, [0.3] * 3 + [0.15] * 3, [0.2] * 3 + [0.1] * 3])
-    rays = rays_at(torch.zeros(2, 2))
-    with torch.no_grad():
-        plain = scene.render(*rays)
-        scene.load_state_dict(state)
-        mean, of_first = scene.render(*rays), scene.render(*rays, view=torch.tensor([0, 0]))
-    alpha = plain.alpha[:, None]
-    expected = [
-        plain.foreground * torch.tensor(gain).exp() + offset * alpha for gain, offset in ((0.2, 0.1), (0.1, 0.05))
-    ]
-    torch.testing.assert_close(mean.foreground, expected[0], atol=1e-5, rtol=0.0)
-    torch.testing.assert_close(of_first.foreground, expected[1], atol=1e-5, rtol=0.0)
-
-
 # ------------------------------------------------------------------ training
 
 
@@ -308,7 +291,7 @@ def a_batch(count: int = 64) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Ten
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.7])
-@pytest.mark.parametrize("config", [TINY, PAPER, MIXED], ids=["default", "paper", "mixed"])
+@pytest.mark.parametrize("config", [TINY, PAPER, DIRECTIONAL], ids=["default", "paper", "directional"])
 def test_every_preset_trains(config, progress):
     scene = start(config, steps=30).train()
     scene.set_progress(progress)
@@ -426,9 +409,9 @@ class Refuse:
                                   "skimage", "trimesh", "pycolmap", "torchmetrics", "torchvision"}:
             raise ImportError("the core must not import " + name)
 sys.meta_path.insert(0, Refuse())
-import surface_sos_ns.metrics, surface_sos_ns.objective
+import surface_sos_ns.utils.metrics, surface_sos_ns.training.objective
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
+from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
 grid = GridLayout(levels=2, log2_entries=8, base_resolution=4, max_resolution=8)
 config = SceneConfig(grid, grid, grid, grid_backend="torch", cache_resolution=8, probability_resolution=8)
 scene = SurfaceSOS(config, 1).eval()

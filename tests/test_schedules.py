@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from surface_sos_ns.schedules import fade_out, geometric, ramp
+from surface_sos_ns.training.schedules import fade_out, geometric, ramp
 
 
 @pytest.mark.parametrize(

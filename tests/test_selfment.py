@@ -8,10 +8,10 @@ import pytest
 import scipy.linalg
 import torch
 
-from surface_sos_ns.capture.bounds import ObjectSphere
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.masks.centre_prior import distance_from_object, rarity_elsewhere
 from surface_sos_ns.masks.features import normalised
-from surface_sos_ns.masks.gaze import distance_from_object, rarity_elsewhere
 from surface_sos_ns.masks.normalised_cut import affinity, object_side, second_eigenvector
 from surface_sos_ns.masks.patch_grid import doubled, enlarged, halved
 from surface_sos_ns.masks.patch_optimisation import neighbour_links, optimise_patches, spread_over_neighbours

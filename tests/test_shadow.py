@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from surface_sos_ns.rendering.shadow import blocked, fit_light, hemisphere, seen_past, tangents
+from surface_sos_ns.clean_plate.shadow import blocked, fit_light, hemisphere, seen_past, tangents
 from surface_sos_ns.sampling.field_cache import grid_centres
 
 RADIUS = 0.5

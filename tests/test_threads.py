@@ -19,8 +19,8 @@ from test_scene_model import PAPER, TINY, a_batch, start
 
 from surface_sos_ns.bench.ours import optimisers
 from surface_sos_ns.compiled import adam, composite, grid, mlp, sampler, sdf, threads
-from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
-from surface_sos_ns.scene_model import SceneConfig
+from surface_sos_ns.models.surface_sos.scene import SceneConfig
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
 
 ROOT = Path(__file__).parents[1]
 

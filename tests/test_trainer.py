@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import errno
 import math
@@ -34,7 +33,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from surface_sos_ns.compiled import threads
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.optimizer import SparseAdam
+from surface_sos_ns.models.surface_sos.scene import SceneConfig
 from surface_sos_ns.plugin.checkpoints import CheckpointError, checkpoint_path, list_checkpoints, read_checkpoint
 from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
@@ -48,7 +47,6 @@ from surface_sos_ns.plugin.trainer import (
     SurfaceSOSTrainer,
     SurfaceSOSTrainerConfig,
 )
-from surface_sos_ns.scene_model import SceneConfig
 from surface_sos_ns.utils import files
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import InUseError, WriteError
@@ -475,29 +473,6 @@ def test_the_tables_optimiser_continues_exactly_from_a_checkpoint(tmp_path: Path
     }
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_a_checkpoint_of_dense_adam_is_taken_over(compiled: bool) -> None:
-    """As earlier versions wrote them: with gradients everywhere both go on alike."""
-    dense_table, sparse_table = a_table(), a_table()
-    dense = torch.optim.Adam([dense_table], lr=1e-2, betas=(0.9, 0.99), eps=1e-15)
-    for seed in range(4):
-        table_step(dense, dense_table, seed)
-    sparse = GridAdamConfig().setup([sparse_table])
-    sparse.compiled = compiled  # type: ignore[attr-defined]
-    sparse.load_state_dict(copy.deepcopy(dense.state_dict()))
-    with torch.no_grad():
-        sparse_table.copy_(dense_table)
-    for table in (dense_table, sparse_table):
-        table.grad = torch.linspace(0.1, 2, 200).view(100, 2)
-    dense.step()
-    sparse.step()
-    torch.testing.assert_close(sparse_table, dense_table, rtol=1e-5, atol=1e-7)
-    old = sparse_table.detach().clone()
-    sparse_table.grad = torch.zeros(100, 2)
-    sparse.step()
-    assert torch.equal(sparse_table, old)
-
-
 @pytest.mark.parametrize("max_norm", [None, 1e-3])
 @pytest.mark.parametrize("scale", [None, 2.0**10])
 def test_the_tables_optimiser_goes_through_nerfstudios(max_norm: float | None, scale: float | None) -> None:
@@ -524,22 +499,6 @@ def test_the_tables_optimiser_goes_through_nerfstudios(max_norm: float | None, s
         scaler.scale(torch.zeros(1, requires_grad=True))
         optimizers.optimizer_scaler_step_all(scaler)
         assert torch.equal(table, old)
-
-
-def test_a_config_of_an_earlier_version_still_builds_its_optimiser() -> None:
-    """Its config.yml names dense Adam and a weight decay."""
-    text = """
-!!python/object:surface_sos_ns.plugin.optimizers.GridAdamConfig
-_target: !!python/name:torch.optim.adam.Adam ''
-betas: !!python/tuple [0.9, 0.99]
-eps: 1.0e-15
-lr: 0.01
-max_norm: null
-weight_decay: 0
-"""
-    optimizer = yaml.load(text, Loader=yaml.Loader).setup([a_table()])
-    assert type(optimizer) is torch.optim.Adam and optimizer.defaults["betas"] == (0.9, 0.99)
-    assert type(GridAdamConfig().setup([a_table()])) is SparseAdam
 
 
 def test_a_schedule_without_a_total_is_refused() -> None:

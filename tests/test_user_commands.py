@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from surface_sos_ns.user_commands import CommandFailed, run_module
+from surface_sos_ns.utils.user_commands import CommandFailed, run_module
 
 
 def test_a_failing_command_names_its_log(tmp_path: Path) -> None:

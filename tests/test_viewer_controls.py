@@ -22,11 +22,11 @@ from nerfstudio.viewer.viewer import Viewer
 from PIL import Image
 from viewer_session import WAIT, Browser, Machine, Session
 
-from surface_sos_ns.encoding import cutout_picture, mask_picture, matte_picture, write_new
-from surface_sos_ns.plugin.look import CUT_COLOUR, OVERLAY_COLOUR, Look, Slice, moved_half
-from surface_sos_ns.plugin.nearest import coarse_mask, mask_over_photo, nearest_view
-from surface_sos_ns.plugin.viewer_controls import ViewerControls, sphere_options
-from surface_sos_ns.plugin.viewing import NEEDS, Need
+from surface_sos_ns.plugin.viewer.controls import ViewerControls, sphere_options
+from surface_sos_ns.plugin.viewer.display_settings import CUT_COLOUR, OVERLAY_COLOUR, Look, Slice, moved_half
+from surface_sos_ns.plugin.viewer.nearest_photo import coarse_mask, mask_over_photo, nearest_view
+from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need
+from surface_sos_ns.utils.encoding import cutout_picture, mask_picture, matte_picture, write_new
 from surface_sos_ns.utils.image_io import image_file
 
 

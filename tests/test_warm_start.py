@@ -11,7 +11,7 @@ from surface_sos_ns.fields.contraction import contract, contracted_cell
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.warm_start import SightLines, fit_to_points
+from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_points
 
 GRID = GridLayout(levels=5, features=2, log2_entries=14, base_resolution=8, max_resolution=64)
 REACH, RESOLUTION = 3.0, 48

@@ -18,9 +18,9 @@ from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMach
 from nerfstudio.viewer.viewer import Viewer
 
 from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
-from surface_sos_ns.plugin.viewing import Need
-from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.plugin.viewer.requested_outputs import Need
 
 __all__ = ["WAIT", "Browser", "Machine", "Session", "Spy", "model", "session", "spy"]
 

@@ -10,8 +10,8 @@ from surface_sos_ns.bench import ours
 from surface_sos_ns.bench.protocol import choose_device, flush_denormals, header, thread_counts
 from surface_sos_ns.bench.scene_data import SceneData, find_capture, load_scene
 from surface_sos_ns.bench.settings import Render, SceneSettings, Train
-from surface_sos_ns.demo.progress import Stage
-from surface_sos_ns.presets import PRESETS, Preset
+from surface_sos_ns.training.presets import PRESETS, Preset
+from surface_sos_ns.utils.progress import Stage
 
 LOADING, INITIAL_STEP = 20.0, 0.3  # what they take, in training steps; for the time left only
 

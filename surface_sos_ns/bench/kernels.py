@@ -55,8 +55,8 @@ from surface_sos_ns.bench.protocol import (
     thread_counts,
 )
 from surface_sos_ns.bench.settings import BenchError, Kernels
-from surface_sos_ns.demo.progress import Stage
 from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.utils.progress import Stage
 
 TOLERANCE = 1e-3
 """Largest relative difference of outputs and gradients between two sides; in single precision it is about 1e-6."""

@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from surface_sos_ns import scene_model
 from surface_sos_ns.bench.protocol import synchronise
 from surface_sos_ns.bench.scene_data import Batch, SceneData
 from surface_sos_ns.compiled import threads as compiled_threads
 from surface_sos_ns.fields.hash_grid import GridLayout, HashGrid, choose_backend
 from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.objective import draw_probes, training_losses
-from surface_sos_ns.optimizer import SparseAdam
-from surface_sos_ns.presets import RATES, TABLE_BETAS, Preset, parameter_groups
-from surface_sos_ns.scene_model import Rendering, SurfaceSOS
-from surface_sos_ns.schedules import ramp
+from surface_sos_ns.models.surface_sos import scene as scene_model
+from surface_sos_ns.models.surface_sos.scene import Rendering, SurfaceSOS
+from surface_sos_ns.training.objective import draw_probes, training_losses
+from surface_sos_ns.training.optimizer import SparseAdam
+from surface_sos_ns.training.presets import RATES, TABLE_BETAS, Preset, parameter_groups
+from surface_sos_ns.training.schedules import ramp
 
 GEOMETRY_WIDTH = 12  # FoCoR's
 

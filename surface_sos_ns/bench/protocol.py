@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from surface_sos_ns.bench.settings import BenchError, BenchSettings, ResultFile, usable_cores
+from surface_sos_ns.bench.settings import BenchError, BenchSettings, ResultFile
+from surface_sos_ns.utils.cores import usable_cores
 
 PAUSE = 0.02
 """Seconds before each run: idle workers of OpenMP, which runs torch's operations, spin for a few milliseconds on cores

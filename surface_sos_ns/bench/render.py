@@ -18,7 +18,7 @@ from surface_sos_ns.bench import ours
 from surface_sos_ns.bench.fit import start
 from surface_sos_ns.bench.protocol import Side, take_turns
 from surface_sos_ns.bench.settings import Render
-from surface_sos_ns.demo.progress import Stage
+from surface_sos_ns.utils.progress import Stage
 
 OUTPUTS: dict[str, Callable[..., Any]] = {"alpha": ours.alpha, "all_outputs": ours.all_outputs}
 

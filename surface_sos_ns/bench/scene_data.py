@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.bench.settings import BenchError
-from surface_sos_ns.warm_start import SightLines, camera_distance, sight_lines
+from surface_sos_ns.models.surface_sos.initialisation import SightLines, camera_distance, sight_lines
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.object_prior import ObjectPrior

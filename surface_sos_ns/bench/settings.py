@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.errors import UserError
 
 
 class BenchError(UserError):
     """The benchmark cannot run or be trusted; the message says why and what to do."""
-
-
-def usable_cores() -> int:
-    """Cores this process may use: those of its affinity, or fewer where OMP_NUM_THREADS says so."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(usable, int(limit))) if limit.isdigit() else usable
 
 
 @dataclass

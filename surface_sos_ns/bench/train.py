@@ -38,8 +38,8 @@ from surface_sos_ns.bench.protocol import (
 )
 from surface_sos_ns.bench.scene_data import Batch, SceneData
 from surface_sos_ns.bench.settings import Train
-from surface_sos_ns.demo.progress import Stage
-from surface_sos_ns.memory import peak_gb
+from surface_sos_ns.utils.memory import peak_gb
+from surface_sos_ns.utils.progress import Stage
 
 BATCHES = 8  # drawn before, used in turns
 CACHE_SHARE = "cache refresh (share)"

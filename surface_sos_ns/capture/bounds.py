@@ -8,7 +8,6 @@ optical axes alone. All lengths are in world units.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,12 +16,13 @@ from scipy import ndimage
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import _checked_masks, vote_hull, voxel_centres
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.points import SparsePoints
 
-__all__ = ["ObjectSphere", "closest_point_to_axes", "find_object_sphere"]
+__all__ = ["closest_point_to_axes", "find_object_sphere"]
 
 MARGIN = 1.2
 """Radius of the sphere over the farthest voxel of the generous hull."""
@@ -32,33 +32,6 @@ PARALLEL = 0.01
 
 NARROW = 0.1
 """Mean squared sine between the lines of sight under which outlines alone leave the hull too long in depth."""
-
-
-@dataclass(frozen=True)
-class ObjectSphere:
-    """A sphere around the object: ``p_obj = (p_world - centre) / radius`` maps its inside to the unit ball.
-
-    Attributes:
-        centre: (3,) float64, world frame.
-        radius: world units, with some margin around the object.
-        source: where it comes from, in words.
-
-    Raises:
-        ValueError: when the centre is not three finite numbers or the radius is not positive.
-    """
-
-    centre: np.ndarray
-    radius: float
-    source: str = "given"
-
-    def __post_init__(self) -> None:
-        centre = np.asarray(self.centre, dtype=np.float64)
-        if centre.shape != (3,) or not np.isfinite(centre).all():
-            raise ValueError(f"The object's centre is {self.centre}; expected three finite numbers.")
-        if not (np.isfinite(self.radius) and self.radius > 0):
-            raise ValueError(f"The object's radius is {self.radius}; expected a positive number.")
-        object.__setattr__(self, "centre", centre)
-        object.__setattr__(self, "radius", float(self.radius))
 
 
 def find_object_sphere(

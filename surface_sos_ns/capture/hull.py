@@ -23,7 +23,7 @@ from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.views import Views
 
 if TYPE_CHECKING:
-    from surface_sos_ns.capture.bounds import ObjectSphere
+    from surface_sos_ns.capture.sphere import ObjectSphere
 
 __all__ = ["VoteGrid", "main_body", "mask_agreement", "outline_band", "project_hull", "vote_hull", "voxel_centres"]
 

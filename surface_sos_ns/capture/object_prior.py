@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.bounds import find_object_sphere
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import VoteGrid, main_body, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.support import above, find_support_plane
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.files import write_arrays

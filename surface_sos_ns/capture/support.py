@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.hull import VoteGrid, voxel_centres
+from surface_sos_ns.capture.sphere import ObjectSphere
 
 
 @dataclass(frozen=True)

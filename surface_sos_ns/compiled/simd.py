@@ -96,9 +96,3 @@ def sigmoid(x):  # type: ignore[no-untyped-def]
 def softplus(x):  # type: ignore[no-untyped-def]
     """log(1 + e**x)."""
     return max(x, np.float32(0.0)) + log1p(exp(-abs(x)))
-
-
-@njit(inline="always", fastmath=True)
-def log_sigmoid(x):  # type: ignore[no-untyped-def]
-    """log(1 / (1 + e**-x)), exact far below zero, where the sigmoid itself vanishes."""
-    return -softplus(-x)

@@ -22,12 +22,12 @@ from surface_sos_ns.capture.transforms import transforms
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.demo.coarse_masks import coarse_masks
 from surface_sos_ns.demo.path_tracer import Camera, Lighting, Rendered, Tracer
-from surface_sos_ns.demo.progress import Stage
 from surface_sos_ns.demo.scene import DemoScene, build_scene
 from surface_sos_ns.demo.shapes import rotation
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import made_whole, remove_leftovers, write_json
 from surface_sos_ns.utils.image_io import write_image
+from surface_sos_ns.utils.progress import Stage
 
 SETTINGS_FILE = "demo_capture.json"
 JPEG_QUALITY = 94

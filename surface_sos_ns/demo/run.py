@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from surface_sos_ns.demo.capture import capture_settings, is_complete, write_demo_capture
-from surface_sos_ns.demo.progress import Stage
-from surface_sos_ns.pictures import over_checkerboard
 from surface_sos_ns.report.content import Figure
-from surface_sos_ns.user_commands import Finished, run_module, train
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_text
 from surface_sos_ns.utils.image_io import read_image
+from surface_sos_ns.utils.pictures import over_checkerboard
+from surface_sos_ns.utils.progress import Stage
+from surface_sos_ns.utils.user_commands import Finished, run_module, train
 
 COUNT = re.compile(r"(\d+)/(\d+)\s*\(")
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from surface_sos_ns.rendering.light import to_display, to_light
+from surface_sos_ns.rendering.colour_space import to_display, to_light
 
 __all__ = ["completed_photo"]
 

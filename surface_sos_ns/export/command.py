@@ -1,100 +1,17 @@
-"""The command `surface-sos export`: its options, and what can be wrong with them before a run is opened."""
+"""The command `surface-sos export`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import check_writable
+from surface_sos_ns.export.settings import ExportSettings
 
-Kind = Literal["masks", "mattes", "cutouts", "clean-plates", "video", "mesh"]
-KINDS: tuple[Kind, ...] = ("masks", "mattes", "cutouts", "clean-plates", "video", "mesh")
-MeshFormat = Literal["ply", "obj", "glb"]
-
-
-class ExportError(UserError):
-    """An export cannot be made; the message says why, and what to do."""
+__all__ = ["Export"]
 
 
 @dataclass
-class Export:
+class Export(ExportSettings):
     """Write what a run found as files: masks, mattes, cut-outs, clean plates, videos, the mesh."""
-
-    load_config: Path
-    """The run's config.yml."""
-    output_dir: Path
-    """Folder of the export. The same command again completes what was interrupted, and adds what was not asked for."""
-    what: tuple[Literal["masks", "mattes", "cutouts", "clean-plates", "video", "mesh", "all"], ...] = (
-        "masks",
-        "mattes",
-        "cutouts",
-    )
-    """masks: black and white PNG, and COCO RLE. mattes: 16-bit PNG. cutouts: the object with transparency, PNG.
-    clean-plates: the view without the object, and how sure that is. video: mask, side by side, and the object with
-    transparency (writes the cut-outs too). mesh: the object's surface with colours."""
-    views: tuple[str, ...] = ("all",)
-    """all photos, train (those trained on) or test (those held out); or path FILE: a camera path of the viewer."""
-    size: Literal["original", "training"] = "original"
-    """Size of the pictures: of the photos, or as training used them where it used smaller ones."""
-    lens: Literal["original", "undistorted"] = "original"
-    """The photos' own lens, or without distortion; then the photos are written without it too, for trainers that want
-    pinhole cameras."""
-    plates: Literal["composited", "rendered"] = "composited"
-    """Clean plates: the photo, completed where the object stands; or rendered throughout, as those of paths are."""
-    fps: int = 24
-    """Pictures per second of the videos."""
-    transparent_video: Literal["mov", "webm"] = "mov"
-    """ProRes 4444 (.mov, for editing) or VP9 with alpha (.webm, small, for browsers)."""
-    mesh_format: tuple[MeshFormat, ...] = ("ply",)
-    """Files of the mesh: ply, obj, glb."""
-    mesh_resolution: int = 192
-    """Cells per axis of the grid that the mesh is taken from."""
-    data: Path | None = None
-    """The capture's folder, where it was moved since training."""
-    overwrite: bool = False
-    """Replace the files of another export, or of anything else, that are in the way."""
-
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        """What is asked for, once each, with what that is made of."""
-        asked = set(KINDS) if "all" in self.what else set(self.what)
-        if "video" in asked:
-            asked.add("cutouts")
-        return tuple(kind for kind in KINDS if kind in asked)
-
-    @property
-    def path(self) -> Path | None:
-        """The file of the camera path; None where photos are exported."""
-        return Path(self.views[1]) if self.views[0] == "path" else None
-
-    def check(self) -> None:
-        """Looks at what can be wrong without opening the run.
-
-        Raises:
-            ExportError: an option that cannot work.
-            WriteError: nothing can be written there.
-        """
-        if not self.what:
-            raise ExportError(f"--what names nothing; expected some of {', '.join(KINDS)}, or all.")
-        known = ("all", "train", "test")
-        if not (len(self.views) == 1 and self.views[0] in known) and not (
-            len(self.views) == 2 and self.views[0] == "path"
-        ):
-            raise ExportError(
-                f"--views is '{' '.join(self.views)}'; expected one of {', '.join(known)}, or path FILE, where FILE "
-                "is a camera path (viewer, tab Render, or what ns-render camera-path takes)."
-            )
-        if self.path is not None and not self.path.is_file():
-            raise ExportError(f"{self.path} does not exist; expected the json file of a camera path.")
-        if self.fps < 1:
-            raise ExportError(f"--fps is {self.fps}; expected at least 1 picture per second.")
-        if not 16 <= self.mesh_resolution <= 1024:
-            raise ExportError(f"--mesh-resolution is {self.mesh_resolution}; expected 16 to 1024 cells per axis.")
-        if self.output_dir.exists() and not self.output_dir.is_dir():
-            raise ExportError(f"{self.output_dir} is a file; expected a folder, or one that is to be made.")
-        check_writable(self.output_dir)
 
     def main(self) -> None:
         """Runs the command."""

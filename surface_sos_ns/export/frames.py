@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from surface_sos_ns.capture.names import distinct_stems, photo_paths
-from surface_sos_ns.export.command import Export, ExportError
+from surface_sos_ns.export.error import ExportError
+from surface_sos_ns.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -42,7 +43,7 @@ class Frame:
         return int(self.camera.width.flatten()[0]), int(self.camera.height.flatten()[0])
 
 
-def chosen_frames(run: Run, settings: Export) -> list[Frame]:
+def chosen_frames(run: Run, settings: ExportSettings) -> list[Frame]:
     """The views that the settings ask for, in order.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from surface_sos_ns.export.command import ExportError
+from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.utils.files import write_json
 
 __all__ = ["COMMON", "NOTE", "Identity", "Note"]

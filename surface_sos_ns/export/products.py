@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from surface_sos_ns.encoding import colour_picture, mask_picture, matte_picture
 from surface_sos_ns.export.clean_plates import completed_photo
-from surface_sos_ns.export.command import Export, Kind
-from surface_sos_ns.export.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.export.frames import Frame
+from surface_sos_ns.export.settings import ExportSettings, Kind
+from surface_sos_ns.utils.cutouts import cutout_of_photo, cutout_of_rendering
+from surface_sos_ns.utils.encoding import colour_picture, mask_picture, matte_picture
 from surface_sos_ns.utils.image_io import image_file, read_header
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Product:
         return output / self.folder / f"{frame.name}{self.suffix}"
 
 
-def products(run: Run, settings: Export) -> list[Product]:
+def products(run: Run, settings: ExportSettings) -> list[Product]:
     """All that the settings ask for, per view."""
     photos = settings.path is None
     found = [
@@ -88,7 +88,7 @@ def products(run: Run, settings: Export) -> list[Product]:
     return found
 
 
-def writes_photos(run: Run, settings: Export) -> bool:
+def writes_photos(run: Run, settings: ExportSettings) -> bool:
     """Whether the photos are written too: the capture's do not fit the masks, or not every program sees them so."""
     other_size = settings.size == "training" and run.factor > 1
     per_view = {"masks", "mattes", "cutouts", "clean-plates"} & set(settings.kinds)

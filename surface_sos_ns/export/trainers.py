@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from surface_sos_ns.capture.transforms import transforms
-from surface_sos_ns.export.command import Export
 from surface_sos_ns.export.frames import Frame
 from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Product
+from surface_sos_ns.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run
@@ -38,7 +38,7 @@ WHOLE, OBJECT, MASKED, BACKGROUND = (
 )
 
 
-def capture_names(products: Sequence[Product], settings: Export) -> list[str]:
+def capture_names(products: Sequence[Product], settings: ExportSettings) -> list[str]:
     """The files that `captures` makes."""
     have = {product.folder for product in products}
     names = []
@@ -51,7 +51,9 @@ def capture_names(products: Sequence[Product], settings: Export) -> list[str]:
     return names
 
 
-def captures(run: Run, frames: Sequence[Frame], products: Sequence[Product], settings: Export) -> dict[str, Any]:
+def captures(
+    run: Run, frames: Sequence[Frame], products: Sequence[Product], settings: ExportSettings
+) -> dict[str, Any]:
     """The content of each file by its name. Paths in them are relative to the export's folder."""
     from surface_sos_ns.plugin.cameras import views_from_cameras
 
@@ -104,7 +106,7 @@ def _split(frames: Sequence[Frame], paths: Sequence[str]) -> dict[str, list[str]
     return {"train_filenames": trained, "val_filenames": tested, "test_filenames": tested}
 
 
-def _valid_pixels(run: Run, frames: Sequence[Frame], settings: Export) -> dict[str, list[str]]:
+def _valid_pixels(run: Run, frames: Sequence[Frame], settings: ExportSettings) -> dict[str, list[str]]:
     """The capture's own masks of valid pixels, where the photos are still those they were made for."""
     if settings.lens != "original" or (settings.size == "training" and run.factor > 1):
         return {}

@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace
 
-from surface_sos_ns.export.command import ExportError
+from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.utils.files import written_whole
 
 __all__ = ["MP4", "PRORES", "VP9", "Format", "write_video"]

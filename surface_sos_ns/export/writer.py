@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from surface_sos_ns.demo.progress import Stage
-from surface_sos_ns.export.command import Export, ExportError
+from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.frames import Frame, chosen_frames
 from surface_sos_ns.export.note import COMMON, Identity, Note
 from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Pictures, Product, products
+from surface_sos_ns.export.settings import ExportSettings
 from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
-from surface_sos_ns.metrics import THRESHOLD
 from surface_sos_ns.utils.files import WriteError, held, remove_leftovers, write_bytes, write_json, writing
 from surface_sos_ns.utils.image_io import ImageError, read_picture
+from surface_sos_ns.utils.metrics import THRESHOLD
+from surface_sos_ns.utils.progress import Stage
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run
@@ -29,7 +30,7 @@ COCO = "masks_coco.json"
 TILE = 960  # longer side of a picture in the side-by-side video, at most
 
 
-def write_export(run: Run, settings: Export) -> list[str]:
+def write_export(run: Run, settings: ExportSettings) -> list[str]:
     """Writes all that the settings ask for; what an interrupted export has written is kept.
 
     Args:
@@ -58,7 +59,7 @@ def write_export(run: Run, settings: Export) -> list[str]:
 
 
 def _write(
-    run: Run, settings: Export, frames: Sequence[Frame], made: Sequence[Product], videos: Sequence[Path]
+    run: Run, settings: ExportSettings, frames: Sequence[Frame], made: Sequence[Product], videos: Sequence[Path]
 ) -> list[str]:
     output, meshes = settings.output_dir, _meshes(settings)
     others = [
@@ -85,7 +86,7 @@ def _write(
     return _summary(settings, frames, made, [*videos, *meshes, *others])
 
 
-def _identity(run: Run, settings: Export) -> Identity:
+def _identity(run: Run, settings: ExportSettings) -> Identity:
     """What has to be equal for files of two exports to belong together: of all files, and of each kind alone."""
     views = settings.views[0] if settings.path is None else str(settings.path.resolve())
     common = {"run": str(run.config.resolve()), "checkpoint": run.checkpoint.name, "views": views}
@@ -102,7 +103,7 @@ def _identity(run: Run, settings: Export) -> Identity:
 # ------------------------------------------------------------------ views
 
 
-def _write_view(run: Run, settings: Export, frame: Frame, missing: Sequence[Product]) -> None:
+def _write_view(run: Run, settings: ExportSettings, frame: Frame, missing: Sequence[Product]) -> None:
     """Renders a view as far as the files that are missing need it, and writes them."""
     if not missing:
         return
@@ -113,7 +114,7 @@ def _write_view(run: Run, settings: Export, frame: Frame, missing: Sequence[Prod
         write_bytes(product.file(settings.output_dir, frame), product.encode(pictures))
 
 
-def _photo(run: Run, frame: Frame, settings: Export) -> np.ndarray:
+def _photo(run: Run, frame: Frame, settings: ExportSettings) -> np.ndarray:
     """(H, W, 3) float32, 0 to 1."""
     assert frame.view is not None
     return run.photo(frame.view, settings.size, settings.lens) / np.float32(255)
@@ -143,19 +144,19 @@ def _coco(frames: Sequence[Frame], made: Sequence[Product], output: Path) -> dic
 # ------------------------------------------------------------------ videos and mesh
 
 
-def _meshes(settings: Export) -> list[Path]:
+def _meshes(settings: ExportSettings) -> list[Path]:
     if "mesh" not in settings.kinds:
         return []
     names = [f"mesh/object.{kind}" for kind in dict.fromkeys(settings.mesh_format)]
     return [settings.output_dir / name for name in [*names, POINT_FILE]]
 
 
-def _write_mesh(run: Run, settings: Export, missing: Sequence[Path]) -> None:
+def _write_mesh(run: Run, settings: ExportSettings, missing: Sequence[Path]) -> None:
     """Takes the mesh, first of all: it may turn out that there is none."""
     if not missing:
         return
     from surface_sos_ns.export.mesh import write_mesh, write_points
-    from surface_sos_ns.mesh import MeshError
+    from surface_sos_ns.models.surface_sos.mesh import MeshError
 
     points = settings.output_dir / POINT_FILE
     with Stage("Taking the mesh", 1):
@@ -168,7 +169,7 @@ def _write_mesh(run: Run, settings: Export, missing: Sequence[Path]) -> None:
         write_mesh(mesh, [path for path in missing if path != points])
 
 
-def _videos(frames: Sequence[Frame], settings: Export) -> list[Path]:
+def _videos(frames: Sequence[Frame], settings: ExportSettings) -> list[Path]:
     if "video" not in settings.kinds:
         return []
     sizes = {frame.size for frame in frames}
@@ -185,7 +186,7 @@ def _write_videos(
     run: Run,
     frames: Sequence[Frame],
     made: Sequence[Product],
-    settings: Export,
+    settings: ExportSettings,
     videos: Sequence[Path],
     missing: Sequence[Path],
 ) -> None:
@@ -236,7 +237,9 @@ def _small(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _summary(settings: Export, frames: Sequence[Frame], made: Sequence[Product], others: Sequence[Path]) -> list[str]:
+def _summary(
+    settings: ExportSettings, frames: Sequence[Frame], made: Sequence[Product], others: Sequence[Path]
+) -> list[str]:
     output = settings.output_dir.resolve()
     lines = [f"{output / product.folder}/: {len(frames)} files" for product in made]
     return lines + [str(settings.output_dir.resolve() / path.relative_to(settings.output_dir)) for path in others]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
-from surface_sos_ns.masks.judge import PointJudge
+from surface_sos_ns.masks.mask_scoring import PointJudge
 from surface_sos_ns.masks.methods import METHODS
 from surface_sos_ns.masks.place import with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress

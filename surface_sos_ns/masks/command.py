@@ -116,11 +116,11 @@ class Masks:
 
     def _finish(self, scene: Scene, provider: MaskProvider, found: CoarseMasks, voted: Vote | None) -> None:
         """Writes masks and contact sheet, and says what to do next."""
-        from surface_sos_ns.demo.progress import Stage
         from surface_sos_ns.masks.provider import MaskError
         from surface_sos_ns.masks.sheet import mask_sheet
         from surface_sos_ns.masks.vote import voted_masks
         from surface_sos_ns.masks.write import SHEET, write_masks
+        from surface_sos_ns.utils.progress import Stage
 
         photos = scene.photos
         silhouettes = None

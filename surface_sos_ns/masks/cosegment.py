@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from surface_sos_ns.masks.centre_prior import RINGS, cluster_patches, describe, distance_from_object
 from surface_sos_ns.masks.features import FeatureProvider
-from surface_sos_ns.masks.gaze import RINGS, cluster_patches, describe, distance_from_object
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.place import object_place
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress

@@ -17,10 +17,11 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from sklearn.cluster import DBSCAN
 
-from surface_sos_ns.capture.bounds import MARGIN, ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.bounds import MARGIN, find_object_sphere
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import VoteGrid, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.support import SupportPlane, above, find_support_plane
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.provider import MaskError

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from surface_sos_ns.capture.bounds import ObjectSphere, find_object_sphere
+from surface_sos_ns.capture.bounds import find_object_sphere
 from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.geometry import (
     LONGEST_SIDE,

@@ -8,11 +8,11 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
+from surface_sos_ns.capture.sphere import ObjectSphere
+from surface_sos_ns.masks.centre_prior import describe, distance_from_object
 from surface_sos_ns.masks.features import ColourTexture
-from surface_sos_ns.masks.gaze import describe, distance_from_object
 from surface_sos_ns.masks.geometry import masks_from_geometry
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.patch_optimisation import MOST

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.sphere import ObjectSphere
+from surface_sos_ns.masks.centre_prior import cluster_patches, describe, distance_from_object, rarity_elsewhere
 from surface_sos_ns.masks.features import FeatureProvider, normalised
-from surface_sos_ns.masks.gaze import cluster_patches, describe, distance_from_object, rarity_elsewhere
-from surface_sos_ns.masks.judge import PointJudge
+from surface_sos_ns.masks.mask_scoring import PointJudge
 from surface_sos_ns.masks.normalised_cut import affinity, object_side, second_eigenvector
 from surface_sos_ns.masks.patch_grid import doubled, enlarged, halved
 from surface_sos_ns.masks.patch_optimisation import MOST, neighbour_links, optimise_patches, spread_over_neighbours

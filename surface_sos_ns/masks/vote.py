@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surface_sos_ns.capture.bounds import ObjectSphere
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull
 from surface_sos_ns.capture.object_prior import build_object_prior
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
 from surface_sos_ns.utils.image_io import resized
 

@@ -28,14 +28,14 @@ from nerfstudio.utils.writer import EventName
 
 from surface_sos_ns.fields.deformation import DeformationConfig
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.objective import ObjectiveConfig
+from surface_sos_ns.models.surface_sos.scene import SceneConfig
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.trainer import SurfaceSOSMachineConfig, SurfaceSOSTrainerConfig
-from surface_sos_ns.scene_model import SceneConfig
+from surface_sos_ns.training.objective import ObjectiveConfig
 from surface_sos_ns.utils.errors import UserError
 
 __all__ = ["CLASSES", "ConfigFileError", "method_of", "read_config_file"]

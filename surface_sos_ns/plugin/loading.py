@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from surface_sos_ns.memory import free_gb
 from surface_sos_ns.plugin.console import say, warn
+from surface_sos_ns.utils.memory import free_gb
 
 if TYPE_CHECKING:
     from surface_sos_ns.plugin.dataset import SurfaceSOSDataset

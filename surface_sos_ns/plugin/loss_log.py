@@ -20,9 +20,9 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor
 
-from surface_sos_ns.memory import peak_gb
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_text, writing
+from surface_sos_ns.utils.memory import peak_gb
 
 if TYPE_CHECKING:
     import pydantic

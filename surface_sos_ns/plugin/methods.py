@@ -15,13 +15,13 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from surface_sos_ns.known_warnings import silence_known_warnings
 from surface_sos_ns.plugin.compat.markup import print_broken_markup_as_it_is
+from surface_sos_ns.plugin.compat.torch_loading import allow_numpy_scalars
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
-from surface_sos_ns.plugin.torch_compat import allow_numpy_scalars
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
-from surface_sos_ns.presets import FULL, LITE, PAPER, RATES, TABLE_BETAS
+from surface_sos_ns.training.presets import FULL, LITE, PAPER, RATES, TABLE_BETAS
 from surface_sos_ns.utils.text import escape_in_output
 from surface_sos_ns.web.listening import LOOPBACK
 

@@ -24,20 +24,20 @@ from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from torch import Tensor
 from torch.nn import Parameter
 
+from surface_sos_ns.clean_plate.inpainting import complete
 from surface_sos_ns.compiled.threads import claim_cores, thread_count
-from surface_sos_ns.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
-from surface_sos_ns.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.models.surface_sos.initialisation import camera_distance, sight_lines
+from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.look import Cut, Look, cut_open, mask_image, overlay_image
-from surface_sos_ns.plugin.own_masks import OwnMasks
+from surface_sos_ns.plugin.self_training import OwnMasks
 from surface_sos_ns.plugin.training_views import TrainingViews
-from surface_sos_ns.plugin.viewer_controls import ViewerControls
-from surface_sos_ns.plugin.viewing import NEEDS, Need, ViewerDefaults, ViewImages, shown_in
-from surface_sos_ns.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
-from surface_sos_ns.rendering.completion import complete
-from surface_sos_ns.rendering.edges import edge_pixels, sub_pixel_directions
-from surface_sos_ns.scene_model import Rendering, SceneConfig, SurfaceSOS
-from surface_sos_ns.warm_start import camera_distance, sight_lines
+from surface_sos_ns.plugin.viewer.controls import ViewerControls
+from surface_sos_ns.plugin.viewer.display_settings import Cut, Look, cut_open, mask_image, overlay_image
+from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need, ViewerDefaults, ViewImages, shown_in
+from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.training.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
+from surface_sos_ns.utils.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
 
 if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
@@ -90,10 +90,6 @@ class SurfaceSOSModelConfig(ModelConfig):
     """Small corrections of the training views' poses, learned from the colours (off, SO3xR3 or SE3)."""
     total_steps: int | None = None
     """Length of the run; set by the trainer from max-num-iterations."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Read back from a config.yml; one of an earlier version lacks the options that came later."""
-        self.__dict__.update({"camera_optimizer": CameraOptimizerConfig(), **state})
 
 
 def lite_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:

@@ -12,7 +12,7 @@ from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
 
-from surface_sos_ns.optimizer import SparseAdam
+from surface_sos_ns.training.optimizer import SparseAdam
 
 
 @dataclass
@@ -32,8 +32,8 @@ class GridAdamConfig(OptimizerConfig):
     def setup(self, params: Iterable[Parameter]) -> torch.optim.Optimizer:
         """The optimiser of these parameters; its pass over a table is compiled where numba is installed."""
         optimizer = super().setup(params)
-        if isinstance(optimizer, SparseAdam):  # in a config.yml of an earlier version it is dense
-            optimizer.compiled = importlib.util.find_spec("numba") is not None
+        assert isinstance(optimizer, SparseAdam)
+        optimizer.compiled = importlib.util.find_spec("numba") is not None
         return optimizer
 
 

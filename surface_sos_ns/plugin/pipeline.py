@@ -17,10 +17,10 @@ from torch import Tensor
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
 from surface_sos_ns.plugin.compat.errors import show_explanations_alone
 from surface_sos_ns.plugin.compat.moved_runs import run_being_opened
+from surface_sos_ns.plugin.compat.ns_export import fill_unseen_space
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
-from surface_sos_ns.plugin.ns_export import fill_unseen_space
 from surface_sos_ns.plugin.run_paths import find_capture
 
 

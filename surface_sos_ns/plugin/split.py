@@ -13,8 +13,9 @@ from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.names import find_photos, listed, similar_names
 
 if TYPE_CHECKING:
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
     from surface_sos_ns.capture.transforms import Transforms
-    from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
 
 __all__ = ["choose_split", "few_photos_warning"]
 
@@ -26,14 +27,14 @@ ENOUGH = 8
 
 
 def choose_split(
-    capture: Transforms, photos: Sequence[Path], config: SurfaceSOSDataParserConfig, has_truth: bool
+    capture: Transforms, photos: Sequence[Path], config: NerfstudioDataParserConfig, has_truth: bool
 ) -> tuple[dict[str, list[int]], str]:
     """The frames of each split, and words for the console.
 
     Args:
         capture: N frames.
         photos: N files; their sorted order is that in which nerfstudio counts photos.
-        config: its `eval_mode` and what belongs to it.
+        config: its `eval_mode`, which may be "auto" as well, and what belongs to it.
         has_truth: whether there is something to score with.
 
     Returns:
@@ -81,7 +82,7 @@ def few_photos_warning(count: int) -> str | None:
     )
 
 
-def _by_mode(mode: str, photos: Sequence[Path], config: SurfaceSOSDataParserConfig) -> tuple[np.ndarray, np.ndarray]:
+def _by_mode(mode: str, photos: Sequence[Path], config: NerfstudioDataParserConfig) -> tuple[np.ndarray, np.ndarray]:
     """nerfstudio's ways of dividing sorted photos: places of those trained on and of those held out."""
     names: Any = list(photos)
     if mode == "fraction":

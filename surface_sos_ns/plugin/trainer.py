@@ -29,7 +29,6 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.viewer.viewer import Viewer
 from torch import Tensor
 
-from surface_sos_ns.averaging import WeightAverage
 from surface_sos_ns.plugin.checkpoints import (
     CheckpointError,
     find_checkpoint,
@@ -48,9 +47,10 @@ from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
-from surface_sos_ns.plugin.own_masks import OWN_MASKS
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
+from surface_sos_ns.plugin.self_training import OWN_MASKS
+from surface_sos_ns.training.weight_average import WeightAverage
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import (
     WriteError,
@@ -360,8 +360,7 @@ class SurfaceSOSTrainer(Trainer):
         try:
             self.pipeline.load_pipeline(state["pipeline"], state["step"])
             self.optimizers.load_optimizers(state["optimizers"])
-            if "average" in state:  # a run of an earlier version has none
-                self.average.load_state_dict(state["average"])
+            self.average.load_state_dict(state["average"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path} does not fit this model: resume with the method and the options it was trained with "

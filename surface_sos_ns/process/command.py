@@ -115,10 +115,10 @@ def _settings(command: Process, source: list[Photo] | int) -> dict[str, Any]:
 def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
     """Fills images/ unless that is done already; the photos' names in the order they were taken."""
     from surface_sos_ns.capture.lookup import visible_files
-    from surface_sos_ns.demo.progress import Stage
     from surface_sos_ns.process.photos import copy_upright
     from surface_sos_ns.process.video import extract_frames
     from surface_sos_ns.utils.files import made_whole
+    from surface_sos_ns.utils.progress import Stage
 
     folder = command.output / "images"
     if not folder.is_dir():
@@ -142,12 +142,12 @@ def _find_structure(command: Process, names: Sequence[str]) -> Structure:
     Raises:
         ProcessError: no poses were found.
     """
-    from surface_sos_ns.bench.settings import usable_cores
-    from surface_sos_ns.demo.progress import Stage
     from surface_sos_ns.process import structure
     from surface_sos_ns.process.lenses import group_by_camera
     from surface_sos_ns.process.pairs import MOST_EXHAUSTIVE, choose_matching, photo_pairs
     from surface_sos_ns.process.quiet import chatter_to
+    from surface_sos_ns.utils.cores import usable_cores
+    from surface_sos_ns.utils.progress import Stage
 
     images, database = command.output / "images", command.output / "colmap" / "database.db"
     threads, count, in_a_row = usable_cores(), len(names), command.images.is_file()

@@ -57,17 +57,6 @@ def accumulate(weights: Tensor, values: Tensor) -> Tensor:
     return torch.einsum("rs,rsc->rc", weights, values)
 
 
-def ray_depth(weights: Tensor, distances: Tensor) -> Tensor:
-    """Expected distance along the ray (R,), of what was hit; the far end where nothing was.
-
-    Args:
-        weights: (R, S) sums to at most 1.
-        distances: (R, S) sample distances, increasing.
-    """
-    missing = (1.0 - weights.sum(-1)).clamp(min=0.0)
-    return (weights * distances).sum(-1) + missing * distances[:, -1]
-
-
 def ray_distortion(weights: Tensor, edges: Tensor) -> Tensor:
     """How spread out along the ray the light is stopped (Barron et al. 2022, eq. 15), linear in the samples.
 

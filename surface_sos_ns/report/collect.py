@@ -19,19 +19,19 @@ from nerfstudio.configs.method_configs import all_methods
 
 from surface_sos_ns.api import MeshError, Run, View, read_config
 from surface_sos_ns.capture.object_prior import ObjectPrior
-from surface_sos_ns.demo.progress import Stage
-from surface_sos_ns.export.cutouts import cutout_of_photo
-from surface_sos_ns.metrics import THRESHOLD
-from surface_sos_ns.pictures import eight_bit, error_map, intersection_over_union, tinted
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
-from surface_sos_ns.plugin.nearest import kept_prior
-from surface_sos_ns.report.command import ReportError
+from surface_sos_ns.plugin.viewer.nearest_photo import kept_prior
 from surface_sos_ns.report.content import Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
+from surface_sos_ns.report.error import ReportError
 from surface_sos_ns.report.turntable import Turntable, turntable
+from surface_sos_ns.utils.cutouts import cutout_of_photo
 from surface_sos_ns.utils.image_io import resized
+from surface_sos_ns.utils.metrics import THRESHOLD
+from surface_sos_ns.utils.pictures import eight_bit, error_map, intersection_over_union, tinted
+from surface_sos_ns.utils.progress import Stage
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
@@ -90,7 +90,7 @@ def collect(
     reports, masks = _views(run, prior, views)
     losses = curves_of([(record.step, _with_sum(record.losses)) for record in records], log=True)
     steps = trainer.max_num_iterations
-    why_none = f"No {LOSS_FILE} in {folder}: the run was trained by an earlier version, or the file was moved."
+    why_none = f"No {LOSS_FILE} in {folder}: the file was moved."
     return Content(
         title=title or run.capture.resolve().name,
         method=str(trainer.method_name),

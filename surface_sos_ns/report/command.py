@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.report.error import ReportError
 from surface_sos_ns.utils.files import check_writable, remove_leftovers, write_text
-
-
-class ReportError(UserError):
-    """A report cannot be written; the message says why, and what to do."""
 
 
 @dataclass

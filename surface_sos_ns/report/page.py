@@ -9,11 +9,11 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from surface_sos_ns.encoding import data_address
-from surface_sos_ns.pictures import embedded
 from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, Setting, ViewReport
 from surface_sos_ns.report.curves import Curve, curve_svg
 from surface_sos_ns.report.turntable import COLUMNS, Turntable
+from surface_sos_ns.utils.encoding import data_address
+from surface_sos_ns.utils.pictures import embedded
 from surface_sos_ns.utils.text import printable
 
 __all__ = ["page"]

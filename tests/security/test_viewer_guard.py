@@ -24,7 +24,7 @@ from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
 
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
-from surface_sos_ns.plugin.viewer_controls import LARGEST, picture_size
+from surface_sos_ns.plugin.viewer.controls import LARGEST, picture_size
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.web.guard import MOST_BROWSERS, port_of
 

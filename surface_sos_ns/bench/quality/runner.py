@@ -15,8 +15,8 @@ from surface_sos_ns.bench.quality.recipe import DEMO, Inputs, Run, plan, read_re
 from surface_sos_ns.bench.quality.table import Outcome, markdown
 from surface_sos_ns.bench.settings import BenchError, Quality, require
 from surface_sos_ns.demo.capture import write_demo_capture
-from surface_sos_ns.user_commands import CommandFailed, run_module, train
 from surface_sos_ns.utils.files import write_json, write_text
+from surface_sos_ns.utils.user_commands import CommandFailed, run_module, train
 
 SCORE = "surface_sos_ns.bench.quality.score"
 RESULT = "result.json"

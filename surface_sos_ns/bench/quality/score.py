@@ -17,12 +17,19 @@ import numpy as np
 import torch
 import trimesh
 
-from surface_sos_ns.mesh import MeshError, object_mesh, surface_mesh
-from surface_sos_ns.metrics import THRESHOLD, mask_metrics, mesh_metrics
-from surface_sos_ns.pictures import ViewPictures, contact_sheet, eight_bit, error_map, over_checkerboard, size_within
+from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh, surface_mesh
 from surface_sos_ns.utils.errors import UserError, explanation
 from surface_sos_ns.utils.files import write_json
 from surface_sos_ns.utils.image_io import write_image
+from surface_sos_ns.utils.metrics import THRESHOLD, mask_metrics, mesh_metrics
+from surface_sos_ns.utils.pictures import (
+    ViewPictures,
+    contact_sheet,
+    eight_bit,
+    error_map,
+    over_checkerboard,
+    size_within,
+)
 from surface_sos_ns.utils.text import printable
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from surface_sos_ns.metrics import THRESHOLD
 from surface_sos_ns.utils.image_io import write_image
+from surface_sos_ns.utils.metrics import THRESHOLD
 
 __all__ = [
     "colour_picture",

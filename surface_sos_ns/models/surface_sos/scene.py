@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surface_sos_ns.colour_noise import ColourNoise
+from surface_sos_ns.clean_plate.observation_grid import Evidence
+from surface_sos_ns.clean_plate.shadow import seen_past
+from surface_sos_ns.clean_plate.support_map import BackgroundView, SupportMap
 from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.contraction import contract, contract_direction, contracted_cell
 from surface_sos_ns.fields.deformation import STILL, Deformation, DeformationConfig, Displacement
@@ -23,7 +25,8 @@ from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import Backend, GridLayout
 from surface_sos_ns.fields.label import LABEL_LAYOUT, LabelField
 from surface_sos_ns.fields.sdf import SDFField, SurfaceSample
-from surface_sos_ns.reliability import MaskReliability
+from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_hull, fit_to_points, surface_density
+from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.rendering.composite import (
     Listed,
     composite_colours,
@@ -34,16 +37,13 @@ from surface_sos_ns.rendering.composite import (
     section_opacity,
     seen_samples,
 )
-from surface_sos_ns.rendering.light import to_display, to_light
-from surface_sos_ns.rendering.shadow import seen_past
-from surface_sos_ns.sampling.evidence import Evidence
 from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up, look_up_in_cube
 from surface_sos_ns.sampling.importance import describe_sampler
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples, sample_rays
-from surface_sos_ns.schedules import geometric, ramp
-from surface_sos_ns.support_map import BackgroundView, SupportMap
+from surface_sos_ns.training.mask_reliability import MaskReliability
+from surface_sos_ns.training.residual_metric import ColourNoise
+from surface_sos_ns.training.schedules import geometric, ramp
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.warm_start import SightLines, fit_to_hull, fit_to_points, surface_density
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,8 @@ class SceneConfig:
     or the colour net's predicted alpha (eq. 3, paper preset)."""
     foreground: Literal["sdf", "density"] = "sdf"
     """FoCoR's geometry: a surface, or for the ablation a density of the same network, without surface or eikonal."""
-    background: Literal["field", "directional"] = "field"
-    """BaCo, or for the ablation no geometry at all behind the object: a colour for every direction."""
-    background_inside: Literal["density", "sdf"] = "density"
-    """BaCo's geometry inside the object sphere."""
-    background_beyond: Literal["density", "sdf"] = "density"
-    """BaCo's geometry beyond the object sphere, in contracted space."""
+    background: Literal["density", "sdf", "directional"] = "density"
+    """BaCo's geometry in contracted space; or for the ablation none at all: a colour for every direction."""
     blending: Literal["light", "display"] = "display"
     """What adds up along rays: light, as in a camera, or the photo's own values, as eq. 7 is printed. A value in a
     config.yml from before it was there reads as what was done then; the presets say which."""
@@ -103,7 +99,7 @@ class SceneConfig:
     """Farthest sample distance, in object radii."""
     colour_threshold: float = 1e-3
     """Samples with less weight than this get no colour evaluated."""
-    deformation: DeformationConfig = STILL  # a value, so that a config.yml of before it reads
+    deformation: DeformationConfig = STILL
     """Small motion of the object over time, for video; off by default."""
 
 
@@ -122,8 +118,6 @@ SWEPT_MOMENTS = 16
 """Moments of a clip at which a deforming object is looked at for what it sweeps."""
 STAIN = 1
 """Cells of the cached foreground about the object past which nothing is seen well."""
-MIXED_DENSITY_BIAS = 5.0
-"""Makes the density beyond the sphere start transparent where BaCo is an SDF inside only."""
 
 
 class Probes(NamedTuple):
@@ -174,7 +168,6 @@ class SurfaceSOS(nn.Module):
     support: Tensor  # only where the object may deform: the hull, grown by the bound
     sway: Tensor  # only where the object may deform: how far it does by now
     probability: Tensor
-    mean_code: Tensor
     progress: Tensor
     ready: Tensor
 
@@ -186,7 +179,7 @@ class SurfaceSOS(nn.Module):
         self.focor_colour = ColourNet(
             3 + 3 + 1 + 12, hidden, predict_alpha=config.split == "predicted", backend=backend
         )
-        self.background_is_sdf = "sdf" in (config.background_inside, config.background_beyond)
+        self.background_is_sdf = config.background == "sdf"
         self.baco: SDFField | DensityField
         if self.background_is_sdf:
             # Seen from within, like a room: starts as an inside-out sphere beyond the object.
@@ -222,10 +215,6 @@ class SurfaceSOS(nn.Module):
         self.register_buffer("reach", torch.ones(()))  # how far BaCo's space is not contracted, object radii
         self.register_buffer("hull", torch.zeros(n, n, n))  # the votes training started from
         self.register_buffer("probability", torch.zeros(n, n, n))  # m^P as it is now
-        # The code of no view in particular. Views' codes count relative to their mean, so that the fields hold what
-        # photos show in the mean: could all drift together, an offset would tint what is lit anew. Zero, but in runs of
-        # earlier versions, where they could.
-        self.register_buffer("mean_code", torch.zeros(6))
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
         self._done, self._reach = 0.0, 1.0  # the buffers' values: reading them from a GPU in every call would stall
@@ -233,8 +222,6 @@ class SurfaceSOS(nn.Module):
     # ------------------------------------------------------------------ state
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # type: ignore[no-untyped-def]
-        if f"{prefix}mean_code" not in state_dict and f"{prefix}appearance" in state_dict:
-            state_dict[f"{prefix}mean_code"] = state_dict[f"{prefix}appearance"].mean(0)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._done, self._reach = float(self.progress), float(self.reach)
         if self.deformation is not None:
@@ -398,7 +385,7 @@ class SurfaceSOS(nn.Module):
 
     def _background_opacity(self, samples: Samples, directions: Tensor) -> tuple[Listed, Tensor, Tensor]:
         """BaCo's opacity at `samples.background`, its colour net's inputs there, and normals for the eikonal term."""
-        c, at = self.config, samples.background
+        at = samples.background
         points, crop, interval = samples.points[at], samples.crop[at], samples.interval.reshape(-1)[at]
         contracted = contract(points / self._reach)
         if not isinstance(self.baco, SDFField):
@@ -418,14 +405,8 @@ class SurfaceSOS(nn.Module):
             ramp(self._done, 0.0, 0.5),
             compiled=self.compiled,
         )
-        regular = crop < 0.5
-        if c.background_inside != c.background_beyond:
-            density = torch.exp((-surface.sdf * 10.0 - MIXED_DENSITY_BIAS).clamp(max=10.0))
-            use_sdf = (points.norm(dim=-1) < 1) == (c.background_inside == "sdf")
-            as_density = density_section_opacity(density, crop, interval, compiled=self.compiled)
-            opacity, regular = torch.where(use_sdf, opacity, as_density), regular & use_sdf
         inputs = torch.cat([contracted, unit, surface.sdf[:, None], crop[:, None], surface.geometry], -1)
-        return Listed(opacity, at), inputs, surface.normal[regular]
+        return Listed(opacity, at), inputs, surface.normal[crop < 0.5]
 
     def _background_colour(
         self, samples: Samples, inputs: Tensor, directions: Tensor, weights: Tensor, others: Tensor | None = None
@@ -637,8 +618,12 @@ class SurfaceSOS(nn.Module):
         return to_display(colours) if self.config.blending == "light" else colours
 
     def _appearance(self, view: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Gain and offset (R, 3) or (1, 3) of the views' exposure and white balance."""
-        code = self.mean_code[None]
+        """Gain and offset (R, 3) of the views' exposure and white balance; of no view in particular (1, 3), 1 and 0.
+
+        Views' codes count relative to their mean, so that the fields hold what photos show in the mean: could all drift
+        together, an offset would tint what is lit anew.
+        """
+        code = self.appearance.new_zeros(1, 6)
         if view is not None:
             code = code + self.appearance[view] - self.appearance.mean(0)
         return torch.exp(code[:, :3]), code[:, 3:]

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from surface_sos_ns.late_buffers import LateBuffers
-from surface_sos_ns.rendering.completion import pull_push
-from surface_sos_ns.rendering.light import to_display, to_light
-from surface_sos_ns.rendering.shadow import blocked, fit_light, hemisphere, seen_past, tangents
+from surface_sos_ns.clean_plate.inpainting import pull_push
+from surface_sos_ns.clean_plate.shadow import blocked, fit_light, hemisphere, seen_past, tangents
+from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.sampling.field_cache import cell_centres
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Mended(NamedTuple):
     shadow: Tensor  # (R,) share of the light on it that the object keeps away
 
 
-class SupportMap(LateBuffers):
+class SupportMap(nn.Module):
     """A map of the plane that carries the object. All of it are buffers, so that a loaded checkpoint renders at once.
 
     Args:
@@ -198,7 +197,7 @@ class SupportMap(LateBuffers):
     ) -> SupportPlane | None:
         """The plane that the object touches, all of it on the cameras' side."""
         # Only the making needs these, once at the end of a run; rendering does without.
-        from surface_sos_ns.capture.bounds import ObjectSphere
+        from surface_sos_ns.capture.sphere import ObjectSphere
         from surface_sos_ns.capture.support import find_support_plane
 
         cells = _centres(solid)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surface_sos_ns.metrics import THRESHOLD
-from surface_sos_ns.plugin.viewing import NEEDS, Need
+from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need
+from surface_sos_ns.utils.metrics import THRESHOLD
 
 OVERLAY_COLOUR = (1.0, 0.35, 0.1)
 CUT_COLOUR = (0.98, 0.86, 0.55)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from surface_sos_ns.models.surface_sos.scene import LABEL_SUPPORT, SurfaceSOS
 from surface_sos_ns.sampling.field_cache import cell_centres, grid_centres
-from surface_sos_ns.scene_model import LABEL_SUPPORT, SurfaceSOS
 from surface_sos_ns.utils.errors import UserError
 
 if TYPE_CHECKING:

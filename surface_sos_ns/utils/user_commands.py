@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from surface_sos_ns.demo.progress import Stage
-from surface_sos_ns.memory import peak_gb
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.memory import peak_gb
+from surface_sos_ns.utils.progress import Stage
 from surface_sos_ns.utils.signals import leaving_on
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from surface_sos_ns.capture.bounds import ObjectSphere
+from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.masks.features import PatchFeatures
 from surface_sos_ns.masks.provider import Photos, Progress
 

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from surface_sos_ns.encoding import data_address
+from surface_sos_ns.utils.encoding import data_address
 from surface_sos_ns.utils.image_io import image_file
 
 COLUMNS = (

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from torch.nn import Parameter
 
 from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.objective import ObjectiveConfig
-from surface_sos_ns.scene_model import SceneConfig, SurfaceSOS
+from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
+from surface_sos_ns.training.objective import ObjectiveConfig
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def paper_scene(scene: SceneConfig) -> SceneConfig:
     return replace(
         scene,
         split="predicted",
-        background_inside="sdf",
-        background_beyond="sdf",
+        background="sdf",
         blending="display",
         first_sharpness=20.0,
         last_sharpness=200.0,

@@ -8,9 +8,7 @@ differences measured by the covariance that they are found to have (Mahalanobis 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
-from surface_sos_ns.late_buffers import LateBuffers
+from torch import Tensor, nn
 
 MEMORY = 100.0
 """Steps over which the covariance is averaged."""
@@ -18,7 +16,7 @@ FLOOR = 0.1
 """Of the mean variance, what is added to that of all directions: JPEG files have less hue than their sizes promise."""
 
 
-class ColourNoise(LateBuffers):
+class ColourNoise(nn.Module):
     """Covariance of the differences between rendered and photographed colours, and the metric that follows from it.
 
     Attributes:

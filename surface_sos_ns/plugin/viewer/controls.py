@@ -19,14 +19,14 @@ from nerfstudio.viewer.viewer_elements import (
     ViewerSlider,
 )
 
-from surface_sos_ns.encoding import colour_picture, cutout_picture, mask_picture, matte_picture, write_new
-from surface_sos_ns.metrics import THRESHOLD
-from surface_sos_ns.pictures import embedded
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
-from surface_sos_ns.plugin.look import Facing, Look, Show, Slice
-from surface_sos_ns.plugin.nearest import coarse_mask, kept_prior, mask_over_photo, nearest_view
+from surface_sos_ns.plugin.viewer.display_settings import Facing, Look, Show, Slice
+from surface_sos_ns.plugin.viewer.nearest_photo import coarse_mask, kept_prior, mask_over_photo, nearest_view
+from surface_sos_ns.utils.encoding import colour_picture, cutout_picture, mask_picture, matte_picture, write_new
 from surface_sos_ns.utils.image_io import ImageError
+from surface_sos_ns.utils.metrics import THRESHOLD
+from surface_sos_ns.utils.pictures import embedded
 from surface_sos_ns.utils.text import as_code
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surface_sos_ns.losses import (
+from surface_sos_ns.models.surface_sos.scene import Probes, Rendering, SurfaceSOS
+from surface_sos_ns.training.losses import (
     colour_cost,
     colour_loss,
     deformation_loss,
@@ -22,8 +23,7 @@ from surface_sos_ns.losses import (
     surface_point_loss,
     vote_loss,
 )
-from surface_sos_ns.scene_model import Probes, Rendering, SurfaceSOS
-from surface_sos_ns.schedules import fade_out, ramp
+from surface_sos_ns.training.schedules import fade_out, ramp
 
 LATER = 0.05
 """Part of a clip over which motion should be smooth."""
