@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,19 @@ socket.socket.connect, socket.getaddrinfo = guarded_connect, guarded_resolve
 """
 
 STARTED = r"cpu \| hash grid: numba \| sampler: .* \| \d+ threads?\b"  # what runs, said once by each command
+
+
+@contextmanager
+def another_process(script: str, argument: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python process beside this one, from when it has printed "ready" until the end; the package is importable."""
+    command = [sys.executable, "-c", script, str(argument)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @dataclass(frozen=True)

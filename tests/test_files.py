@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from terminal import another_process
 
 from surface_sos_ns.utils import files
 from surface_sos_ns.utils.files import (
@@ -186,23 +187,15 @@ def test_whether_a_folder_can_be_written_to_is_tried_out(tmp_path: Path, monkeyp
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that holds a folder and is amid writing a file and a folder in it."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[1],
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    yield process
-    process.kill()
-    process.wait()
+    with another_process(HOLDER, tmp_path) as process:
+        yield process
 
 
 @locks
 def test_what_another_process_writes_is_left_alone_until_it_is_killed(
-    tmp_path: Path, holder: subprocess.Popen[str]
+    tmp_path: Path, holder: subprocess.Popen[bytes]
 ) -> None:
     foreign = tmp_path / f"other{SUFFIX}"
     foreign.write_text("of another program")
@@ -253,16 +246,10 @@ def test_one_that_cleans_up_all_the_time_never_takes_a_file_that_is_being_writte
         "import sys; from pathlib import Path; from surface_sos_ns.utils.files import remove_leftovers\n"
         "print('ready', flush=True)\nwhile True: remove_leftovers(Path(sys.argv[1]))"
     )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
-    try:
-        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    with another_process(script, tmp_path):
         until, count = time.monotonic() + 3, 0
         while time.monotonic() < until:
             write_text(tmp_path / "file", str(count))
             assert (tmp_path / "file").read_text() == str(count)
             count += 1
-    finally:
-        process.kill()
-        process.wait()
     assert count > 100

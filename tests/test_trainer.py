@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline
 from nerfstudio.utils import eval_utils, writer
 from nerfstudio.utils.rich_utils import CONSOLE
+from terminal import another_process
 
 from surface_sos_ns.compiled import threads
 from surface_sos_ns.fields.hash_grid import GridLayout
@@ -732,18 +732,12 @@ def test_two_processes_do_not_train_in_one_folder(config: SurfaceSOSTrainerConfi
         "import sys, time; from pathlib import Path; from surface_sos_ns.utils.files import hold\n"
         "hold(Path(sys.argv[1]), ''); print('ready', flush=True); time.sleep(100)"
     )
-    command = [sys.executable, "-c", script, str(folder)]
-    other = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
-    try:
-        assert other.stdout is not None and other.stdout.readline() == b"ready\n"
+    with another_process(script, folder):
         with pytest.raises(InUseError, match=f"writing to {folder}.*--timestamp"):
             config.save_config()
         assert os.listdir(folder) == [], "the other one's config.yml is not replaced"
         with pytest.raises(InUseError):
             make_trainer(config)
-    finally:
-        other.kill()
-        other.wait()
     make_trainer(config)
 
 
