@@ -260,6 +260,16 @@ def try_one(folder: Path, meta: dict[str, Any]) -> bool:
     return True
 
 
+def test_lenses_that_nerfstudio_undistorts_nearly_everywhere_are_mentioned_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meta = plain("perspective")
+    for index, frame in enumerate(meta["frames"]):
+        frame["p2"] = 0.2 + 1e-4 * index  # each photo has a lens of its own
+    assert try_one(folder, meta)
+    assert capsys.readouterr().out.count("distorts too strongly for nerfstudio in") == 1
+
+
 @pytest.mark.seconds(20)
 @settings(
     max_examples=MUTATIONS or 250,

@@ -330,6 +330,7 @@ def _check_undistortion(capture: Transforms) -> None:
         CaptureError: it does not, somewhere where the lens shows something.
     """
     cameras = cameras_from_views(capture.views)
+    lost: dict[int, float] = {}
     for index in checks.distinct_lenses(capture.views):
         if not capture.views.fisheye[index] and not capture.views.distortion[index].any():
             continue
@@ -342,11 +343,13 @@ def _check_undistortion(capture: Transforms) -> None:
                 f"{missed:.0%} of the rays are wrong. Undistort the photos with the program that calibrated the lens "
                 "(COLMAP: image_undistorter), and take its new cameras."
             )
-        if missed > 0:
-            warn(
-                f"{capture.source}: the lens of {capture.file_paths[index]} distorts too strongly for nerfstudio in "
-                f"{missed:.1%} of the photo. Training leaves these pixels out; pictures are wrong there."
-            )
+        lost[index] = missed
+    worst = max(lost, key=lost.__getitem__, default=None)
+    if worst is not None and lost[worst] > 0:
+        warn(
+            f"{capture.source}: the lens of {capture.file_paths[worst]} distorts too strongly for nerfstudio in "
+            f"{lost[worst]:.1%} of the photo. Training leaves these pixels out; pictures are wrong there."
+        )
 
 
 def _points_for_nerfstudio(files: Sequence[PointsFile], outputs: DataparserOutputs) -> dict[str, torch.Tensor]:
