@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.files import WriteError, check_writable
 
 
 class BenchError(UserError):
@@ -32,7 +32,7 @@ class ResultFile:
             BenchError: a setting is out of range, or the file for the results exists already or cannot be written.
         """
         if self.json is not None:
-            check_writable(self.json, self.overwrite)
+            check_result_file(self.json, self.overwrite)
 
     def plain(self) -> dict[str, Any]:
         """The settings as JSON has them."""
@@ -189,7 +189,7 @@ def require(holds: bool, message: str) -> None:
         raise BenchError(message)
 
 
-def check_writable(path: Path, overwrite: bool) -> None:
+def check_result_file(path: Path, overwrite: bool) -> None:
     """Raises a BenchError unless the file can be written, and is not there already or may be replaced."""
     require(not path.is_dir(), f"--json {path} is a folder; name a file.")
     require(
@@ -198,7 +198,6 @@ def check_writable(path: Path, overwrite: bool) -> None:
     )
     require(path.parent.is_dir(), f"--json {path}: there is no folder {path.parent}.")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise BenchError(f"--json {path}: files cannot be written to {path.parent} ({error.strerror}).") from error
+        check_writable(path.parent)
+    except WriteError as error:
+        raise BenchError(f"--json {path}: {error}") from error

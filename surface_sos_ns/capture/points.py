@@ -126,9 +126,9 @@ def read_ply_points(path: Path) -> SparsePoints:
                     break
             except IndexError as error:
                 raise CaptureError(f"{path}: the line '{' '.join(words)}' of its header is not complete.") from error
+            except CaptureError:
+                raise
             except ValueError as error:
-                if isinstance(error, CaptureError):
-                    raise
                 raise CaptureError(
                     f"{path}: the line '{' '.join(words)}' of its header is not right; expected a number of points."
                 ) from error

@@ -24,6 +24,7 @@ from surface_sos_ns.demo.coarse_masks import coarse_masks
 from surface_sos_ns.demo.path_tracer import Camera, Lighting, Rendered, Tracer
 from surface_sos_ns.demo.scene import DemoScene, build_scene
 from surface_sos_ns.demo.shapes import rotation
+from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import made_whole, remove_leftovers, write_json
 from surface_sos_ns.utils.image_io import write_image
@@ -74,13 +75,6 @@ def orbit_cameras(views: int, width: int, height: int, centre: np.ndarray, seed:
 def held_out(views: int) -> list[int]:
     """Indices of the views kept for evaluation: every 8th from the 5th on."""
     return list(range(4, views, 8))
-
-
-def default_workers() -> int:
-    """How many processes may render: the usable CPUs, or fewer where OMP_NUM_THREADS says so."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(usable, int(limit))) if limit.isdigit() else usable
 
 
 # --- rendering in several processes ------------------------------------------------------------------------------
@@ -283,7 +277,7 @@ def write_demo_capture(
         raise UserError(f"{folder} exists and does not hold this demo capture; name another folder or remove that one.")
     remove_leftovers(folder.parent)
     with made_whole(folder) as unfinished:
-        _write(unfinished, settings, workers or default_workers(), progress)
+        _write(unfinished, settings, workers or usable_cores(), progress)
     return folder
 
 
