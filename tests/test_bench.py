@@ -24,13 +24,13 @@ from surface_sos_ns.bench.protocol import OURS, Side, comparison, take_turns
 from surface_sos_ns.bench.scene_data import SceneData, load_scene
 from surface_sos_ns.bench.settings import BenchError
 from surface_sos_ns.cli import main
-from surface_sos_ns.compiled import threads as compiled_threads
 from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.models.surface_sos import scene as scene_model
+from surface_sos_ns.ops.cpu import threads as compiled_threads
 from surface_sos_ns.training import presets
 from surface_sos_ns.utils import files
 from surface_sos_ns.utils.cores import usable_cores

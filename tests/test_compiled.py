@@ -11,13 +11,13 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
-from surface_sos_ns.compiled import dense, simd, threads
-from surface_sos_ns.compiled.grid import BLOCK
 from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
+from surface_sos_ns.ops.cpu import dense, simd, threads
+from surface_sos_ns.ops.cpu.grid import BLOCK
 from surface_sos_ns.training.optimizer import SparseAdam
 
 LAYOUT = GridLayout(levels=5, features=2, log2_entries=10, base_resolution=4, max_resolution=37)

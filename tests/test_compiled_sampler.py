@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from surface_sos_ns.compiled import threads
+from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.rendering.blend import blend_weights
 from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import (

@@ -31,9 +31,9 @@ from nerfstudio.utils import eval_utils, writer
 from nerfstudio.utils.rich_utils import CONSOLE
 from terminal import another_process
 
-from surface_sos_ns.compiled import threads
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.models.surface_sos.scene import SceneConfig
+from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.plugin.checkpoints import CheckpointError, checkpoint_path, list_checkpoints, read_checkpoint
 from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig

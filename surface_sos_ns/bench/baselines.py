@@ -22,9 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surface_sos_ns.bench.scene_data import Batch
-from surface_sos_ns.fields import grid_torch
-from surface_sos_ns.fields.hash_grid import PRIMES, GridLayout, HashGrid, tcnn_problem
-from surface_sos_ns.fields.sdf import SOFTPLUS_BETA, SDFField
+from surface_sos_ns.fields.hash_grid import HashGrid
+from surface_sos_ns.fields.sdf import SDFField
+from surface_sos_ns.ops import hash_grid
+from surface_sos_ns.ops.choose import tcnn_problem
+from surface_sos_ns.ops.layout import PRIMES, GridLayout
+from surface_sos_ns.ops.networks import SOFTPLUS_BETA
 
 NERFSTUDIO_GRID = "nerfstudio HashEncoding"
 TWIN_GRID = "our torch twin by autograd"
@@ -86,7 +89,7 @@ class TwinGrid(OtherGrid):
 
     def forward(self, x: Tensor) -> Tensor:
         """See `OtherGrid.forward`."""
-        return grid_torch.encode(x, self.table, self.layout)[0]
+        return hash_grid.encode(x, self.table, self.layout)[0]
 
     def share_entries(self, grid: HashGrid) -> None:
         """See `OtherGrid.share_entries`."""

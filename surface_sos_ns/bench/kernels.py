@@ -55,7 +55,7 @@ from surface_sos_ns.bench.protocol import (
     thread_counts,
 )
 from surface_sos_ns.bench.settings import BenchError, Kernels
-from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.utils.progress import Stage
 
 TOLERANCE = 1e-3

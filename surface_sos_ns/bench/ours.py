@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from surface_sos_ns.bench.protocol import synchronise
 from surface_sos_ns.bench.scene_data import Batch, SceneData
-from surface_sos_ns.compiled import threads as compiled_threads
-from surface_sos_ns.fields.hash_grid import GridLayout, HashGrid, choose_backend
+from surface_sos_ns.fields.hash_grid import HashGrid
 from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.models.surface_sos import scene as scene_model
 from surface_sos_ns.models.surface_sos.scene import Rendering, SurfaceSOS
+from surface_sos_ns.ops.choose import choose_ops
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.training.objective import draw_probes, training_losses
 from surface_sos_ns.training.optimizer import SparseAdam
 from surface_sos_ns.training.presets import RATES, TABLE_BETAS, Preset, parameter_groups
@@ -29,17 +30,12 @@ GEOMETRY_WIDTH = 12  # FoCoR's
 
 
 def use_threads(count: int) -> None:
-    """Run compiled kernels with this many threads, and torch's operations with one, as training does on a CPU.
+    """Run our operations with this many threads of the CPU, as training does.
 
-    Other packages compute in torch's operations and get `count` threads there (`Side.use_threads`). So do we where
-    numba is missing and nothing is compiled.
+    Compiled kernels have threads of their own and torch's operations then get one. Other packages compute in torch's
+    operations and get `count` threads there (`Side.use_threads`).
     """
-    if choose_backend("auto", torch.device("cpu")) != "numba":
-        torch.set_num_threads(count)
-        return
-    compiled_threads.claim_cores()
-    if compiled_threads.thread_count() != count:
-        compiled_threads.set_thread_count(count)
+    choose_ops("auto", torch.device("cpu")).set_threads(count)
 
 
 # --- kernels -----------------------------------------------------------------------------------------------------
@@ -52,7 +48,7 @@ def features_and_jacobian(grid: HashGrid, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def sdf_field(layout: GridLayout, device: torch.device) -> SDFField:
     """FoCoR's field over [-1, 1]^3: grid, one hidden layer of 64, geometry features."""
-    return SDFField(layout, GEOMETRY_WIDTH).to(device)
+    return SDFField(layout, GEOMETRY_WIDTH, ops=choose_ops("auto", device)).to(device)
 
 
 def sdf_normal(field: SDFField, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,7 +65,7 @@ def optimisers(scene: SurfaceSOS) -> list[torch.optim.Optimizer]:
     for name, parameters in parameter_groups(scene).items():
         rate = RATES[name]
         if rate.betas == TABLE_BETAS:
-            found.append(SparseAdam(parameters, rate.lr, rate.betas, rate.eps, compiled=scene.compiled))
+            found.append(SparseAdam(parameters, rate.lr, rate.betas, rate.eps, ops=scene.ops))
         else:
             found.append(torch.optim.Adam(parameters, lr=rate.lr, betas=rate.betas, eps=rate.eps))
     return found
@@ -246,7 +242,7 @@ class Run:
     def _watch_backward(self, clock: Clock, loss: Tensor) -> None:
         """Count those nodes of the graph for a field that give the gradient to its parameters: compiled, it is one."""
         scene = self.scene
-        if not scene.compiled:
+        if not scene.ops.fused_networks:
             return
         modules: list[tuple[str, nn.Module]] = [(FOCOR, scene.focor), (BACO, scene.baco), (LABEL, scene.label)]
         modules += [(COLOURS, scene.focor_colour), (COLOURS, scene.baco_colour)]

@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from surface_sos_ns.clean_plate.inpainting import complete
-from surface_sos_ns.compiled.threads import claim_cores, thread_count
 from surface_sos_ns.models.surface_sos.initialisation import camera_distance, sight_lines
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.plugin.console import say
@@ -132,15 +131,14 @@ class SurfaceSOSModel(Model):
         self._need_so_far = Need.MATTE
 
     def claim_cores(self) -> None:
-        """Leave the cores to the compiled kernels, where those run. To be called once the device is settled."""
-        if self.scene.compiled:
-            claim_cores()
+        """Leave the cores to the operations' own threads. To be called once the device is settled."""
+        self.scene.ops.claim_threads()
 
     def describe(self) -> str:
-        """One line: hash-grid backend, sampler and, on a CPU, how many threads run them."""
+        """One line: what computes the operations, how rays are sampled and, on a CPU, how many threads run them."""
         if self.device.type != "cpu":
             return self.scene.describe()
-        threads = thread_count() if self.scene.compiled else torch.get_num_threads()
+        threads = self.scene.ops.threads()
         return f"{self.scene.describe()} | {threads} thread{'s' if threads > 1 else ''}"
 
     def object_box(self) -> Tensor:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import torch
 import yaml
 from nerfstudio.configs.base_config import MachineConfig
+from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
@@ -50,6 +51,7 @@ from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
 from surface_sos_ns.plugin.self_training import OWN_MASKS
+from surface_sos_ns.training.optimizer import SparseAdam
 from surface_sos_ns.training.weight_average import WeightAverage
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import (
@@ -241,6 +243,14 @@ class SurfaceSOSTrainer(Trainer):
         go_on_without_events(say)
         writer.GLOBAL_BUFFER["step"] = self._start_step  # or its log fails where no step follows
         say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
+
+    def setup_optimizers(self) -> Optimizers:
+        """nerfstudio's optimisers, with the numeric operations that the model has chosen."""
+        optimizers = super().setup_optimizers()
+        for optimizer in optimizers.optimizers.values():
+            if isinstance(optimizer, SparseAdam):
+                optimizer.ops = self.pipeline.model.scene.ops
+        return optimizers
 
     def train(self) -> None:
         """Train up to the run's total number of steps.

@@ -25,32 +25,27 @@ def grid_centres(resolution: int, extent: float, device: torch.device | str = "c
     return cell_centres(torch.arange(resolution**3, device=device), resolution, extent)
 
 
-def look_up(grid: Tensor, points: Tensor, extent: float, compiled: bool = False) -> Tensor:
+def look_up(grid: Tensor, points: Tensor, extent: float) -> Tensor:
     """Trilinear values of a grid; beyond the outermost cell centres they stay what they are there.
 
     Args:
         grid: (N, N, N) indexed [x, y, z] over [-extent, extent]^3.
         points: (..., 3) in the grid's frame.
         extent: half the side of the grid's cube, in the units of the points.
-        compiled: on a CPU, use compiled code, which has no gradient.
 
     Returns:
-        (...).
+        (...). Gradients go to grid and points.
 
     Raises:
-        ValueError: a gradient is asked of compiled code.
+        ValueError: compiled for the CPU, where a gradient is asked for: there is none.
     """
-    if compiled and points.device.type == "cpu":
-        from surface_sos_ns.compiled import sampler  # numba takes a second to import
-
-        return sampler.look_up(grid, points, extent)
     at = (points / extent).flip(-1).reshape(1, 1, 1, -1, 3)  # grid_sample wants (depth, height, width) as (z, y, x)
     return F.grid_sample(grid[None, None], at, align_corners=False, padding_mode="border").reshape(points.shape[:-1])
 
 
-def look_up_in_cube(grid: Tensor, points: Tensor, compiled: bool = False) -> Tensor:
+def look_up_in_cube(grid: Tensor, points: Tensor) -> Tensor:
     """`look_up` in the object cube [-1, 1]^3, and 0 outside it."""
-    return look_up(grid, points, 1.0, compiled) * (points.abs() <= 1.0).all(-1)
+    return look_up(grid, points, 1.0) * (points.abs() <= 1.0).all(-1)
 
 
 def look_up_nearest(grid: Tensor, points: Tensor, extent: float) -> Tensor:

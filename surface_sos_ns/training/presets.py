@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from torch.nn import Parameter
 
-from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.training.objective import ObjectiveConfig
 
 

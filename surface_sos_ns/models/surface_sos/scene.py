@@ -22,24 +22,16 @@ from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.contraction import contract, contract_direction, contracted_cell
 from surface_sos_ns.fields.deformation import STILL, Deformation, DeformationConfig, Displacement
 from surface_sos_ns.fields.density import DensityField
-from surface_sos_ns.fields.hash_grid import Backend, GridLayout
 from surface_sos_ns.fields.label import LABEL_LAYOUT, LabelField
 from surface_sos_ns.fields.sdf import SDFField, SurfaceSample
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_hull, fit_to_points, surface_density
+from surface_sos_ns.ops.choose import Backend, choose_ops
+from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.ops.torch_ops import use_ops
 from surface_sos_ns.rendering.colour_space import to_display, to_light
-from surface_sos_ns.rendering.composite import (
-    Listed,
-    composite_colours,
-    composite_weights,
-    density_section_opacity,
-    nothing,
-    scale_gradient,
-    section_opacity,
-    seen_samples,
-)
-from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up, look_up_in_cube
-from surface_sos_ns.sampling.importance import describe_sampler
-from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples, sample_rays
+from surface_sos_ns.rendering.composite import PackedValues, no_values, scale_gradient
+from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up
+from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from surface_sos_ns.training.mask_reliability import MaskReliability
 from surface_sos_ns.training.residual_metric import ColourNoise
 from surface_sos_ns.training.schedules import geometric, ramp
@@ -56,8 +48,11 @@ class SceneConfig:
     """BaCo's hash grid over contracted space."""
     label_grid: GridLayout = LABEL_LAYOUT
     """The label's (small) hash grid over the object cube."""
-    grid_backend: Backend = "auto"
-    """Hash-grid implementation: numba on a CPU and torch elsewhere when 'auto'."""
+    backend: Backend = "auto"
+    """What computes the numeric operations (fields, sampling, rendering, optimiser). torch is plain PyTorch for all of
+    them; numba is compiled for a CPU; triton and tcnn are CUDA kernels for the hash grid. auto takes numba on a CPU, on
+    CUDA triton, or tcnn where Triton does not work, and torch where none is there. One that is asked for by name and
+    cannot run is an error."""
     split: Literal["votes", "predicted"] = "votes"
     """What splits the layers: a view-independent label learned from mask votes to the end of the run (default preset),
     or the colour net's predicted alpha (eq. 3, paper preset)."""
@@ -174,22 +169,21 @@ class SurfaceSOS(nn.Module):
     def __init__(self, config: SceneConfig, views: int):
         super().__init__()
         self.config = config
-        backend, hidden = config.grid_backend, config.hidden
-        self.focor = SDFField(config.foreground_grid, 12, 1.0, 0.5, hidden, backend)
-        self.focor_colour = ColourNet(
-            3 + 3 + 1 + 12, hidden, predict_alpha=config.split == "predicted", backend=backend
-        )
+        self.ops = choose_ops(config.backend, torch.device("cpu"))
+        hidden = config.hidden
+        self.focor = SDFField(config.foreground_grid, 12, 1.0, 0.5, hidden, self.ops)
+        self.focor_colour = ColourNet(3 + 3 + 1 + 12, hidden, predict_alpha=config.split == "predicted", ops=self.ops)
         self.background_is_sdf = config.background == "sdf"
         self.baco: SDFField | DensityField
         if self.background_is_sdf:
             # Seen from within, like a room: starts as an inside-out sphere beyond the object.
-            self.baco = SDFField(config.background_grid, 7, 2.0, -1.5, hidden, backend)
-            self.baco_colour = ColourNet(3 + 3 + 1 + 1 + 7, hidden, backend=backend)
+            self.baco = SDFField(config.background_grid, 7, 2.0, -1.5, hidden, self.ops)
+            self.baco_colour = ColourNet(3 + 3 + 1 + 1 + 7, hidden, ops=self.ops)
         else:
             # Starts nearly transparent, or the space in front of the cameras takes all of the first gradients.
-            self.baco = DensityField(config.background_grid, 7, 2.0, -3.5, hidden, backend)
-            self.baco_colour = ColourNet(3 + 7, hidden, backend=backend)
-        self.label = LabelField(config.label_grid, backend=backend)
+            self.baco = DensityField(config.background_grid, 7, 2.0, -3.5, hidden, self.ops)
+            self.baco_colour = ColourNet(3 + 7, hidden, ops=self.ops)
+        self.label = LabelField(config.label_grid, ops=self.ops)
         self.log_sharpness = nn.Parameter(torch.tensor(0.3))  # v of b = exp(10 v)
         self.background_log_sharpness = nn.Parameter(torch.tensor(0.2))
         self.appearance = nn.Parameter(torch.zeros(max(views, 1), 6))
@@ -252,20 +246,20 @@ class SurfaceSOS(nn.Module):
         """World rays (R, 3) -> object-frame rays; directions are unit and stay so."""
         return (origins - self.centre) / self.radius, directions
 
-    @property
-    def compiled(self) -> bool:
-        """Whether compiled CPU code runs, or torch."""
-        return self.focor.grid.backend == "numba"
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        super()._apply(fn, recurse)  # of `to` and its like: on another device other operations may be the best
+        use_ops(self, choose_ops(self.config.backend, self.centre.device))
+        return self
 
     # ------------------------------------------------------------------ fields
 
     def object_probability(self, points: Tensor) -> Tensor:
         """m^P at points (..., 3) of the object frame; 0 outside its cube. No gradient."""
-        return look_up_in_cube(self.probability, points.detach(), self.compiled)
+        return self.ops.look_up_in_cube(self.probability, points.detach())
 
     def hull_probability(self, points: Tensor) -> Tensor:
         """The voted hull that training started from, at points (..., 3); 0 outside its cube. No gradient."""
-        return look_up_in_cube(self.hull, points.detach(), self.compiled)
+        return self.ops.look_up_in_cube(self.hull, points.detach())
 
     def background_sdf(self, points: Tensor) -> Tensor:
         """BaCo's signed distance (P,) at points (P, 3) of the object frame, not cropped.
@@ -328,7 +322,7 @@ class SurfaceSOS(nn.Module):
     def _sample(self, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Samples:
         hull = self._label_support() if self.config.split == "votes" else None
         fixed = (origins.detach(), directions.detach())
-        samples = sample_rays(self.cache, self.probability, hull, *fixed, plan, self.training, compiled=self.compiled)
+        samples = self.ops.sample_rays(self.cache, self.probability, hull, *fixed, plan, self.training)
         if self.config.background == "directional":  # the last samples are so far away that only their direction counts
             rays, per_ray = samples.interval.shape
             samples = samples._replace(background=torch.arange(1, rays + 1, device=origins.device) * per_ray - 1)
@@ -351,7 +345,7 @@ class SurfaceSOS(nn.Module):
 
     def _foreground_opacity(
         self, samples: Samples, directions: Tensor, time: Tensor | None, probes: Tensor | None = None
-    ) -> tuple[Listed, SurfaceSample, Tensor, Tensor]:
+    ) -> tuple[PackedValues, SurfaceSample, Tensor, Tensor]:
         """FoCoR's opacity and unit normals at `samples.near`, and the field there and, behind that, at the probes.
 
         Also the points at which the field was asked: where the object deforms they are canonical, and so are the
@@ -368,10 +362,10 @@ class SurfaceSOS(nn.Module):
         if self.config.foreground == "density":
             density = self._soft_density(surface.sdf[:count], self.sharpness)
             interval = samples.interval.reshape(-1)[samples.near]
-            opacity = density_section_opacity(density, torch.zeros_like(density), interval, compiled=self.compiled)
+            opacity = self.ops.density_section_opacity(density, torch.zeros_like(density), interval)
             unit = F.normalize(normal, dim=-1)
         else:
-            opacity, unit = section_opacity(
+            opacity, unit = self.ops.section_opacity(
                 surface.sdf[:count],
                 normal,
                 directions,
@@ -379,47 +373,45 @@ class SurfaceSOS(nn.Module):
                 self.sharpness,
                 ramp(self._done, 0.0, 0.3),
                 samples.near,
-                compiled=self.compiled,
             )
-        return Listed(opacity, samples.near), surface, unit, points
+        return PackedValues(opacity, samples.near), surface, unit, points
 
-    def _background_opacity(self, samples: Samples, directions: Tensor) -> tuple[Listed, Tensor, Tensor]:
+    def _background_opacity(self, samples: Samples, directions: Tensor) -> tuple[PackedValues, Tensor, Tensor]:
         """BaCo's opacity at `samples.background`, its colour net's inputs there, and normals for the eikonal term."""
         at = samples.background
         points, crop, interval = samples.points[at], samples.crop[at], samples.interval.reshape(-1)[at]
         contracted = contract(points / self._reach)
         if not isinstance(self.baco, SDFField):
             density, geometry = self.baco(contracted)
-            opacity = density_section_opacity(density, crop, interval, compiled=self.compiled)
-            return Listed(opacity, at), torch.cat([contracted, geometry], -1), points.new_zeros(0, 3)
+            opacity = self.ops.density_section_opacity(density, crop, interval)
+            return PackedValues(opacity, at), torch.cat([contracted, geometry], -1), points.new_zeros(0, 3)
         surface = self.baco(contracted)
         assert surface.normal is not None
         # The SDF lives in contracted space: its slope along the ray is along the contracted direction.
         heading = contract_direction(points / self._reach, directions[at // samples.interval.shape[1]] / self._reach)
-        opacity, unit = section_opacity(
+        opacity, unit = self.ops.section_opacity(
             torch.lerp(surface.sdf, torch.ones_like(crop), crop),  # eq. 4: set the SDF to a positive number
             surface.normal,
             heading,
             interval,
             self.background_sharpness,
             ramp(self._done, 0.0, 0.5),
-            compiled=self.compiled,
         )
         inputs = torch.cat([contracted, unit, surface.sdf[:, None], crop[:, None], surface.geometry], -1)
-        return Listed(opacity, at), inputs, surface.normal[crop < 0.5]
+        return PackedValues(opacity, at), inputs, surface.normal[crop < 0.5]
 
     def _background_colour(
         self, samples: Samples, inputs: Tensor, directions: Tensor, weights: Tensor, others: Tensor | None = None
-    ) -> Listed:
+    ) -> PackedValues:
         """BaCo's colours where the weights can be seen."""
         threshold = self.config.colour_threshold
-        chosen, seen = seen_samples(samples.background, threshold, weights, others, compiled=self.compiled)
+        chosen, seen = self.ops.seen_samples(samples.background, threshold, weights, others)
         rgb, _ = self.baco_colour(inputs[chosen], directions[seen // samples.interval.shape[1]])
-        return Listed(self._to_light(rgb), seen)
+        return PackedValues(self._to_light(rgb), seen)
 
     def _labels(
         self, samples: Samples, time: Tensor | None, probes: Tensor | None = None
-    ) -> tuple[Listed, Tensor, Tensor]:
+    ) -> tuple[PackedValues, Tensor, Tensor]:
         """The gate (with a fraction of its gradient) and the label at `samples.inside`, and logits at the probes.
 
         Like geometry, poses and motion follow the colours and not the coarse masks: no gradient to the points.
@@ -429,7 +421,7 @@ class SurfaceSOS(nn.Module):
         logits = self.label(points if probes is None else torch.cat([points, probes]))
         here = logits[: points.shape[0]]
         gate = scale_gradient(self.gate(here), torch.as_tensor(self.config.gate_gradient))
-        return Listed(gate, samples.inside), torch.sigmoid(here), logits[points.shape[0] :]
+        return PackedValues(gate, samples.inside), torch.sigmoid(here), logits[points.shape[0] :]
 
     def render(
         self,
@@ -466,22 +458,20 @@ class SurfaceSOS(nn.Module):
         else:
             rgb, predicted = self.focor_colour(inputs_f, directions[samples.near // per_ray])
             assert predicted is not None
-            gate, vote = Listed(predicted, samples.near), predicted
+            gate, vote = PackedValues(predicted, samples.near), predicted
         crop = samples.crop.reshape(samples.interval.shape).amax(-1)
         to_object = -(origins * directions).sum(-1).detach().clamp(max=-1.0)
-        weights = composite_weights(
-            opacity_f, opacity_b, gate, vote, samples.edges, to_object, crop, compiled=self.compiled
-        )
+        weights = self.ops.composite_weights(opacity_f, opacity_b, gate, samples.edges, to_object, crop)
 
         # Colours only where they can be seen.
         if c.split == "votes":
-            chosen, seen = seen_samples(samples.near, c.colour_threshold, weights.foreground, compiled=self.compiled)
+            chosen, seen = self.ops.seen_samples(samples.near, c.colour_threshold, weights.foreground)
             rgb, _ = self.focor_colour(inputs_f[chosen], directions[seen // per_ray])
-            rgb_f = Listed(self._to_light(rgb), seen)
+            rgb_f = PackedValues(self._to_light(rgb), seen)
         else:
-            rgb_f = Listed(self._to_light(rgb), samples.near)
+            rgb_f = PackedValues(self._to_light(rgb), samples.near)
         rgb_b = self._background_colour(samples, inputs_b, directions, weights.background, weights.alone)
-        colours = composite_colours(weights, rgb_f, rgb_b, Listed(unit, samples.near), compiled=self.compiled)
+        colours = self.ops.composite_colours(weights, rgb_f, rgb_b, PackedValues(unit, samples.near))
 
         background, confidence = colours.background, torch.zeros_like(weights.alpha)
         filled = shadow = confidence
@@ -517,7 +507,7 @@ class SurfaceSOS(nn.Module):
             object_depth=_object_depth(weights.foreground.detach(), samples.edges, to_object),
             normal=colours.normal,
             accumulation=weights.accumulation,
-            vote=weights.vote,
+            vote=self.ops.accumulate_detached(weights.stopped, PackedValues(vote, gate.positions)),
             votes_asked=torch.zeros_like(crop, dtype=torch.bool).index_fill_(0, samples.inside // per_ray, True),
             crop=crop,
             distortion=weights.distortion,
@@ -536,15 +526,15 @@ class SurfaceSOS(nn.Module):
         directions = directions[samples.rays]
         opacity_f, surface, unit, points_f = self._foreground_opacity(samples, directions, time)
         if self.config.split == "votes":
-            gate, vote, _ = self._labels(samples, time)
+            gate, _, _ = self._labels(samples, time)
         else:
             inputs = torch.cat([points_f, unit, surface.sdf[:, None], surface.geometry], -1)
             _, predicted = self.focor_colour(inputs, directions[samples.near // samples.interval.shape[1]])
             assert predicted is not None
-            gate, vote = Listed(predicted, samples.near), predicted
+            gate = PackedValues(predicted, samples.near)
         opacity_b, _, _ = self._background_opacity(samples, directions)
         ones = samples.edges.new_ones(samples.edges.shape[0])  # nothing of what they decide reaches alpha
-        weights = composite_weights(opacity_f, opacity_b, gate, vote, samples.edges, ones, ones, compiled=self.compiled)
+        weights = self.ops.composite_weights(opacity_f, opacity_b, gate, samples.edges, ones, ones)
         return alpha.index_put((samples.rays,), weights.alpha)
 
     def _confidence(self, samples: Samples, alone: Tensor) -> Tensor:
@@ -559,11 +549,11 @@ class SurfaceSOS(nn.Module):
         """What rays (R, 3) of the object frame see of the background alone, sampled where the background is."""
         samples = self._sample(origins, directions, replace(self._plan(), background_only=True))
         opacity, inputs, _ = self._background_opacity(samples, directions)
-        none, ones = nothing(origins), samples.edges.new_ones(samples.edges.shape[0])
-        weights = composite_weights(none, opacity, none, none.values, samples.edges, ones, ones, compiled=self.compiled)
+        none, ones = no_values(origins), samples.edges.new_ones(samples.edges.shape[0])
+        weights = self.ops.composite_weights(none, opacity, none, samples.edges, ones, ones)
         rgb = self._background_colour(samples, inputs, directions, weights.alone)
-        blank = nothing(origins, 3)
-        colours = composite_colours(weights, blank, rgb, blank, compiled=self.compiled)
+        blank = no_values(origins, 3)
+        colours = self.ops.composite_colours(weights, blank, rgb, blank)
         return BackgroundView(
             colours.background, self._confidence(samples, weights.alone), weights.alone, samples.edges
         )
@@ -653,7 +643,7 @@ class SurfaceSOS(nn.Module):
             sdf[index] = self.focor(centres, normals=False).sdf
             if cache.splits:
                 before, gate[index] = gate[index], 0.0
-                supported = look_up_in_cube(self._label_support(), centres, self.compiled) > LABEL_SUPPORT
+                supported = self.ops.look_up_in_cube(self._label_support(), centres) > LABEL_SUPPORT
                 asked = centres[supported]
                 if self.deformation is None:
                     gate[index[supported]] = self.gate(self.label(asked))
@@ -739,7 +729,7 @@ class SurfaceSOS(nn.Module):
         found = torch.zeros_like(points[:, 0], dtype=torch.bool)
         for index in (points.norm(dim=-1) < 1.0).nonzero()[:, 0].split(chunk):
             seen = points[index]
-            supported = look_up_in_cube(self._label_support(), seen, self.compiled) > LABEL_SUPPORT
+            supported = self.ops.look_up_in_cube(self._label_support(), seen) > LABEL_SUPPORT
             if self.deformation is not None and time is not None:
                 seen = self.deformation(seen, time[index]).points
             solid = self.focor(seen, normals=False).sdf < 0
@@ -813,9 +803,8 @@ class SurfaceSOS(nn.Module):
         self.ready.fill_(True)
 
     def describe(self) -> str:
-        """One line: which hash-grid backend and sampler run, and what did not work where they are not the fastest."""
-        sampler = "compiled" if self.compiled else describe_sampler(self.centre.device)
-        return f"hash grid: {self.focor.grid.describe()} | sampler: {sampler}, cached, {self.config.samples} samples"
+        """One line: what computes the operations, and how rays are sampled."""
+        return f"operations: {self.ops.describe()} | cached sampling, {self.config.samples} samples"
 
 
 def _object_depth(weights: Tensor, edges: Tensor, to_object: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from surface_sos_ns.fields import grid_torch
-from surface_sos_ns.fields.hash_grid import PRIMES, GridLayout
+from surface_sos_ns.ops import hash_grid
+from surface_sos_ns.ops.layout import PRIMES, GridLayout
 from surface_sos_ns.utils.errors import UserError
 
 TABLE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -465,7 +465,7 @@ class _Encode(torch.autograd.Function):
 
 
 def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False) -> tuple[Tensor, Tensor | None]:
-    """See `HashGrid.forward`; first derivatives go to `table` and `x`, second ones are refused by autograd.
+    """See `ops.hash_grid.encode`; first derivatives go to `table` and `x`, second ones are refused by autograd.
 
     Args:
         x: (P, 3) float32 on a CUDA device, in the unit cube; points outside are clamped to its faces, and get no
@@ -500,7 +500,7 @@ def probe(device: torch.device) -> None:
     with torch.inference_mode(False), torch.enable_grad():
         numbers = torch.arange(int(layout.entries.sum()) * layout.features)
         # the twin on the CPU, where no setting lowers the precision of its products
-        for function, where in ((grid_torch.encode, torch.device("cpu")), (encode, device)):
+        for function, where in ((hash_grid.encode, torch.device("cpu")), (encode, device)):
             table = (numbers * 0.7).sin().reshape(-1, layout.features).to(where).requires_grad_()
             x = (numbers[:60] * 0.9).cos().abs().reshape(-1, 3).to(where).requires_grad_()
             features, jacobians = function(x, table, layout, True)

@@ -17,8 +17,8 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from surface_sos_ns.compiled.simd import exp
-from surface_sos_ns.compiled.threads import parallel
+from surface_sos_ns.ops.cpu.simd import exp
+from surface_sos_ns.ops.cpu.threads import parallel
 
 _BLOCK = 512  # samples that are summed together, whatever the number of threads
 _BLOCKS = 16  # fewer are not worth a piece of their own
@@ -292,24 +292,23 @@ def _collect(row, index, at, start, values):
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _weigh(
-    first, last, opacity_f, near, opacity_b, background, gate, vote, inside, edges, to_object, crop,
+    first, last, opacity_f, near, opacity_b, background, gate, inside, edges, to_object, crop,
     by_foreground, by_background, by_alone, trust, sums,
 ):  # fmt: skip
     samples = edges.shape[1] - 1
     at_near, at_background = _position(near, first * samples), _position(background, first * samples)
-    at_gate = at_vote = _position(inside, first * samples)
-    row = np.zeros((4, samples), edges.dtype)
+    at_gate = _position(inside, first * samples)
+    row = np.zeros((3, samples), edges.dtype)
     zero = row[0, 0]
-    row_f, row_b, row_gate, row_vote = row[0], row[1], row[2], row[3]
+    row_f, row_b, row_gate = row[0], row[1], row[2]
     for ray in range(first, last):
         start = ray * samples
         at_near = _lay_out(opacity_f, near, at_near, start, row_f)
         at_background = _lay_out(opacity_b, background, at_background, start, row_b)
         at_gate = _lay_out(gate, inside, at_gate, start, row_gate)
-        at_vote = _lay_out(vote, inside, at_vote, start, row_vote)
         away, free = to_object[ray], _ONE - crop[ray]
         light = light_alone = zero + _ONE
-        alpha = accumulation = depth = seen = spread = before = moment = middle = zero
+        alpha = accumulation = depth = spread = before = moment = middle = zero
         edge = edges[ray, 0]
         place = edge / (edge + away)
         for s in range(samples):
@@ -325,7 +324,6 @@ def _weigh(
             alpha += w_f
             accumulation += w_f + w_b
             depth += (w_f + w_b) * middle
-            seen += (w_f + w_b) * row_vote[s]
             a = light_alone * row_b[s]
             light_alone *= _ONE - row_b[s]
             by_alone[ray, s] = a
@@ -335,23 +333,23 @@ def _weigh(
             moment += a * m
             edge, place = next_edge, next_place
         sums[0, ray], sums[1, ray], sums[2, ray] = alpha, accumulation, depth + light * middle
-        sums[3, ray], sums[4, ray] = seen, spread
+        sums[3, ray] = spread
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _weigh_backward(
     first, last, opacity_f, near, opacity_b, background, gate, inside, edges, to_object, trust,
-    by_foreground, by_background, by_alone, by_alpha, by_accumulation, by_depth, by_vote, by_spread,
-    grad_f, grad_b, grad_gate, grad_vote,
+    by_foreground, by_background, by_alone, by_alpha, by_accumulation, by_depth, by_spread,
+    grad_f, grad_b, grad_gate,
 ):  # fmt: skip
     samples = edges.shape[1] - 1
     at_near, at_background = _position(near, first * samples), _position(background, first * samples)
     at_inside = _position(inside, first * samples)
-    row = np.zeros((10, samples), edges.dtype)
+    row = np.zeros((9, samples), edges.dtype)
     zero = row[0, 0]
-    row_f, row_b, row_gate, row_vote = row[0], row[1], row[2], row[3]
-    lights, lights_alone, places, befores, moments = row[4], row[5], row[6], row[7], row[8]
-    lengths = row[9]
+    row_f, row_b, row_gate = row[0], row[1], row[2]
+    lights, lights_alone, places, befores, moments = row[3], row[4], row[5], row[6], row[7]
+    lengths = row[8]
     for ray in range(first, last):
         start = ray * samples
         _lay_out(opacity_f, near, at_near, start, row_f)
@@ -369,9 +367,7 @@ def _weigh_backward(
             f, b = row_gate[s] * row_f[s], (_ONE - row_gate[s]) * row_b[s]
             lights[s], lights_alone[s], places[s], lengths[s] = light, light_alone, m, next_place - place
             befores[s], moments[s] = before, moment
-            left = (_ONE - f) * (_ONE - b)
-            row_vote[s] = by_vote[ray] * light * (f + (_ONE - f) * b)
-            light *= left
+            light *= (_ONE - f) * (_ONE - b)
             a = light_alone * row_b[s]
             light_alone *= _ONE - row_b[s]
             before += a
@@ -405,8 +401,7 @@ def _weigh_backward(
             row_b[s] = g * (_ONE if g > _ZERO else believed)  # thinning always, growth as far as trusted
         at_near = _collect(row_f, near, at_near, start, grad_f)
         at_background = _collect(row_b, background, at_background, start, grad_b)
-        _collect(row_gate, inside, at_inside, start, grad_gate)
-        at_inside = _collect(row_vote, inside, at_inside, start, grad_vote)
+        at_inside = _collect(row_gate, inside, at_inside, start, grad_gate)
 
 
 def _ray_values(rays: int, tensors: dict[str, Tensor]) -> None:
@@ -424,7 +419,6 @@ class _Weights(torch.autograd.Function):
         background: Tensor,
         gate: Tensor,
         inside: Tensor,
-        vote: Tensor,
         edges: Tensor,
         to_object: Tensor,
         crop: Tensor,
@@ -432,13 +426,12 @@ class _Weights(torch.autograd.Function):
         rays, samples = edges.shape[0], edges.shape[1] - 1
         _check(samples >= 1, f"edges must be (R, S + 1) with S >= 1, got {tuple(edges.shape)}")
         _ray_values(rays, {"to_object": to_object, "crop": crop})
-        _check(gate.shape == vote.shape, f"gate and vote must be alike, got {tuple(gate.shape)}, {tuple(vote.shape)}")
-        f, b, g, v, *geometry = _arrays(opacity_f, opacity_b, gate, vote, edges, to_object, crop)
+        f, b, g, *geometry = _arrays(opacity_f, opacity_b, gate, edges, to_object, crop)
         at_f, at_b, at_g = (_list(i, len(x), rays * samples) for i, x in ((near, f), (background, b), (inside, g)))
         weights = [edges.new_empty(rays, samples) for _ in range(4)]
-        sums = np.empty((5, rays), f.dtype)
+        sums = np.empty((4, rays), f.dtype)
         results = (*(w.numpy() for w in weights), sums)
-        parallel(_weigh, rays, f, at_f, b, at_b, g, v, at_g, *geometry, *results, grain=_RAYS)
+        parallel(_weigh, rays, f, at_f, b, at_b, g, at_g, *geometry, *results, grain=_RAYS)
         ctx.inputs = (f, at_f, b, at_b, g, at_g, *geometry[:2], results[3])
         ctx.mark_non_differentiable(weights[3])
         return (*weights, *(torch.from_numpy(row) for row in sums))
@@ -447,11 +440,11 @@ class _Weights(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, by_f: Tensor, by_b: Tensor, by_alone: Tensor, _: Any, *by_sums: Tensor) -> Any:
         f, _, b, _, g, *_ = ctx.inputs
-        grads = [by_f.new_empty(len(x)) for x in (f, b, g, g)]
+        grads = [by_f.new_empty(len(x)) for x in (f, b, g)]
         outputs = (x.numpy() for x in grads)
         rays = by_f.shape[0]
         parallel(_weigh_backward, rays, *ctx.inputs, *_arrays(by_f, by_b, by_alone, *by_sums), *outputs, grain=_RAYS)
-        return grads[0], None, grads[1], None, grads[2], None, grads[3], None, None, None
+        return grads[0], None, grads[1], None, grads[2], None, None, None, None
 
 
 def composite_weights(
@@ -461,13 +454,12 @@ def composite_weights(
     background: Tensor,
     gate: Tensor,
     inside: Tensor,
-    vote: Tensor,
     edges: Tensor,
     to_object: Tensor,
     crop: Tensor,
 ) -> tuple[Tensor, ...]:
     """See `rendering.composite.composite_weights`."""
-    return _Weights.apply(opacity_f, near, opacity_b, background, gate, inside, vote, edges, to_object, crop)
+    return _Weights.apply(opacity_f, near, opacity_b, background, gate, inside, edges, to_object, crop)
 
 
 # ------------------------------------------------------------------ colours along rays
@@ -651,3 +643,62 @@ def composite_colours(
 ) -> tuple[Tensor, ...]:
     """See `rendering.composite.composite_colours`."""
     return _Colours.apply(weights_f, weights_b, alone, trust, rgb_f, seen_f, rgb_b, seen_b, unit, near, least)
+
+
+# ------------------------------------------------------------------ what surfaces carry
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+def _accumulate(first, last, weights, values, index, result):
+    samples, channels = weights.shape[1], values.shape[1]
+    flat = weights.reshape(-1)
+    at = _position(index, first * samples)
+    for ray in range(first, last):
+        stop = (ray + 1) * samples
+        result[ray, :] = _ZERO
+        while at < index.shape[0] and index[at] < stop:
+            weight = flat[index[at]]
+            for c in range(channels):
+                result[ray, c] += weight * values[at, c]
+            at += 1
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+def _accumulate_backward(first, last, weights, index, by_result, grad_values):
+    samples, channels = weights.shape[1], by_result.shape[1]
+    flat = weights.reshape(-1)
+    at = _position(index, first * samples)
+    for ray in range(first, last):
+        stop = (ray + 1) * samples
+        while at < index.shape[0] and index[at] < stop:
+            weight = flat[index[at]]
+            for c in range(channels):
+                grad_values[at, c] = weight * by_result[ray, c]
+            at += 1
+
+
+class _Accumulate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, values: Tensor, index: Tensor) -> Tensor:
+        _check(values.ndim == 2, f"values must be (N,) or (N, C), got {tuple(values.shape)}")
+        w, v = _arrays(weights, values)
+        at = _list(index, len(v), w.size)
+        result = values.new_empty(len(w), values.shape[1])
+        parallel(_accumulate, len(w), w, v, at, result.numpy(), grain=_RAYS)
+        ctx.inputs, ctx.shape = (w, at), values.shape
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_result: Tensor) -> Any:
+        w, at = ctx.inputs
+        grad = by_result.new_empty(ctx.shape)
+        parallel(_accumulate_backward, len(w), w, at, *_arrays(by_result), grad.numpy(), grain=_RAYS)
+        return None, grad, None
+
+
+def accumulate_detached(weights: Tensor, values: Tensor, index: Tensor) -> Tensor:
+    """See `rendering.composite.accumulate_detached`."""
+    columns = values[:, None] if values.ndim == 1 else values
+    found = _Accumulate.apply(weights.detach(), columns, index)
+    return found[:, 0] if values.ndim == 1 else found

@@ -1,11 +1,11 @@
-"""The hash grid in plain torch: runs anywhere, differentiable in every argument; kernels are tested against it."""
+"""The hash grid in plain torch: runs anywhere, differentiable in every argument."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from surface_sos_ns.fields.hash_grid import PRIMES, GridLayout
+from surface_sos_ns.ops.layout import PRIMES, GridLayout
 
 
 def _level_entries(vertices: Tensor, resolution: int, entries: int, hashed: bool) -> Tensor:
@@ -17,7 +17,21 @@ def _level_entries(vertices: Tensor, resolution: int, entries: int, hashed: bool
 
 
 def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False) -> tuple[Tensor, Tensor | None]:
-    """See `HashGrid.forward`; gradients to `table` and `x` come from autograd."""
+    """Multilinear interpolation of a hash table's levels, and its derivative by the points.
+
+    Args:
+        x: (P, 3) in the unit cube; points outside are clamped to its faces.
+        table: (entries, F) of all levels, see `GridLayout`.
+        layout: of the table.
+        jacobian: also return the derivative of the features with respect to x.
+
+    Returns:
+        features (P, L*F), level by level, and, where asked for, their Jacobian (P, L*F, 3). Gradients go to `table` and
+        `x`; second derivatives may be refused.
+
+    Raises:
+        ValueError: compiled for the CPU, where a point is NaN.
+    """
     x = x.clamp(0.0, 1.0)
     bits = torch.arange(8, device=x.device)
     corners = torch.stack([bits & 1, bits >> 1 & 1, bits >> 2 & 1], -1)  # (8, 3) of a cell

@@ -1,4 +1,4 @@
-"""Hash grid and ReLU network in one operation: the density and the label."""
+"""Hash grid and ReLU network in one operation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from surface_sos_ns.compiled import dense, grid
-from surface_sos_ns.compiled.mlp import Layers
-from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.ops.cpu import dense, grid
+from surface_sos_ns.ops.cpu.mlp import Layers
+from surface_sos_ns.ops.layout import GridLayout
 
 _NO_DIRECTIONS = np.zeros((3, 0), np.float32)
 

@@ -25,8 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.hash_grid import TCNN_FEATURES, GridLayout
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.utils.errors import UserError
+
+TCNN_FEATURES = (1, 2, 4, 8)
+"""Features per level that tiny-cuda-nn is compiled for."""
 
 # `functional_call` swaps a module's parameters for the time of a call, which two threads must not do at once.
 _LOCK = threading.Lock()
@@ -64,16 +67,19 @@ def _interpolate(at: Tensor, table: Tensor, resolution: int, log2_entries: int) 
 
 
 def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False) -> tuple[Tensor, Tensor | None]:
-    """See `HashGrid.forward`.
+    """See `ops.hash_grid.encode`.
 
     Raises:
         ValueError: gradients with respect to the points are asked for.
         UserError: a number of features that tiny-cuda-nn lacks.
     """
     if x.requires_grad:
-        raise ValueError("the tcnn hash grid has no gradient to points; use backend='torch' for that")
+        raise ValueError("the tcnn hash grid has no gradient to points; use scene.backend torch for that")
     if layout.features not in TCNN_FEATURES:
-        raise UserError(f"tiny-cuda-nn has grids of {TCNN_FEATURES} features a level, not {layout.features}.")
+        raise UserError(
+            f"tiny-cuda-nn has grids of {TCNN_FEATURES} features a level, not {layout.features}. Choose another "
+            "number, or scene.backend torch."
+        )
     points = x.shape[0]
     if points == 0:
         return x.new_zeros(0, layout.width), (x.new_zeros(0, layout.width, 3) if jacobian else None)

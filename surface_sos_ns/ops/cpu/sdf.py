@@ -15,10 +15,10 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from surface_sos_ns.compiled import dense, grid, simd
-from surface_sos_ns.compiled.grid import BLOCK
-from surface_sos_ns.compiled.threads import parallel
-from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.ops.cpu import dense, grid, simd
+from surface_sos_ns.ops.cpu.grid import BLOCK
+from surface_sos_ns.ops.cpu.threads import parallel
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.utils.errors import UserError
 
 
@@ -158,7 +158,7 @@ class _SDF(torch.autograd.Function):
         if hidden % 4:
             raise UserError(
                 f"The compiled networks need a hidden width that is a multiple of 4; got {hidden}. Choose such a "
-                "width, or grid-backend torch."
+                "width, or scene.backend torch."
             )
         c = np.float32(0.5 / extent)
         x = p * c + np.float32(0.5)
@@ -202,28 +202,28 @@ class _SDF(torch.autograd.Function):
 def sdf_and_normal(
     points: Tensor,
     table: Tensor,
-    hidden: torch.nn.Linear,
-    out: torch.nn.Linear,
     layout: GridLayout,
     extent: float,
     beta: float,
     normals: bool,
+    *parameters: Tensor,
 ) -> tuple[Tensor, Tensor | None]:
-    """Grid, network and normal of `SDFField` in one operation.
+    """Grid, network and normal in one operation; see `TorchOps.sdf_network`.
 
     Args:
         points: (P, 3) in the cube [-extent, extent]^3.
-        table: of the hash grid.
-        hidden, out: the two layers; softplus of sharpness `beta` between them.
+        table, layout: of the hash grid.
+        extent: half the side of the cube.
+        beta: sharpness of the softplus.
+        parameters: weight and bias of the hidden layer and of the last one.
         normals: whether to compute the gradient of the distance.
 
     Returns:
         (P, 1 + G) distance and geometry features, (P, 3) gradient of the distance or None.
 
     Raises:
-        ValueError: a point is NaN, or the hidden width is not a multiple of 4.
+        ValueError: a point is NaN.
+        UserError: the hidden width is not a multiple of 4.
     """
-    value, normal = _SDF.apply(
-        points, table, hidden.weight, hidden.bias, out.weight, out.bias, layout, extent, beta, normals
-    )
+    value, normal = _SDF.apply(points, table, *parameters, layout, extent, beta, normals)
     return value, (normal if normals else None)

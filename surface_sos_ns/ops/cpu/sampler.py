@@ -16,8 +16,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from surface_sos_ns.compiled.simd import exp, sigmoid, truncate
-from surface_sos_ns.compiled.threads import parallel
+from surface_sos_ns.ops.cpu.simd import exp, sigmoid, truncate
+from surface_sos_ns.ops.cpu.threads import parallel
 from surface_sos_ns.sampling.candidates import LEAST_REACH
 
 _LEAST_REACH = np.float32(LEAST_REACH)

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
-from surface_sos_ns.compiled.threads import parallel
+from surface_sos_ns.ops.cpu.threads import parallel
 
 _BLOCK = 1 << 12  # entries; a loop's rest that fills no vector is rounded otherwise, so pieces end where vectors do
 

@@ -14,7 +14,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from surface_sos_ns.compiled.grid import BLOCK
+from surface_sos_ns.ops.cpu.grid import BLOCK
 
 GROUPS = 16  # of blocks that sum weight gradients on their own: fixed, so that threads do not change the sums
 

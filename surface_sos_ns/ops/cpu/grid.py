@@ -17,9 +17,9 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from surface_sos_ns.compiled import simd
-from surface_sos_ns.compiled.threads import parallel
-from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.ops.cpu import simd
+from surface_sos_ns.ops.cpu.threads import parallel
+from surface_sos_ns.ops.layout import GridLayout
 
 BLOCK = 128
 _CHUNK = 2048  # points of one level a thread takes at a time
@@ -339,7 +339,7 @@ class _Encode(torch.autograd.Function):
 
 
 def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False) -> tuple[Tensor, Tensor | None]:
-    """See `HashGrid.forward`.
+    """See `ops.hash_grid.encode`.
 
     Raises:
         ValueError: points are NaN.

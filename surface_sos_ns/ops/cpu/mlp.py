@@ -9,15 +9,15 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from surface_sos_ns.compiled import dense, simd
-from surface_sos_ns.compiled.grid import BLOCK
-from surface_sos_ns.compiled.threads import parallel
+from surface_sos_ns.ops.cpu import dense, simd
+from surface_sos_ns.ops.cpu.grid import BLOCK
+from surface_sos_ns.ops.cpu.threads import parallel
 from surface_sos_ns.utils.errors import UserError
 
 
 @njit(inline="always")
 def _harmonics(directions, first, count, out):  # type: ignore[no-untyped-def]
-    """Real spherical harmonics of degree 0 to 3 of unit directions (3, P) into 16 rows; see fields.colour."""
+    """Real spherical harmonics of degree 0 to 3 of unit directions (3, P) into 16 rows; see ops.networks."""
     f = np.float32
     last = first + count
     xs, ys, zs = directions[0, first:last], directions[1, first:last], directions[2, first:last]
@@ -179,7 +179,7 @@ class Layers:
         if hidden % 4 or any(w.shape[0] != hidden for w in weights[:-1]):
             raise UserError(
                 f"The compiled networks need hidden layers of equal width, a multiple of 4; got {hidden}. Choose such "
-                "a width, or grid-backend torch."
+                "a width, or scene.backend torch."
             )
         if len(weights) == 2:
             weights.insert(1, weights[0].new_zeros(0, hidden))
