@@ -8,11 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from terminal import NO_NETWORK, STARTED, Terminal
 
 from surface_sos_ns.demo.capture import write_demo_capture
-
-pytest_plugins = ["viewer_session"]  # its fixtures: a server with a render thread
+from tests.helpers.terminal import NO_NETWORK, STARTED, Terminal
 
 # What a test takes on one core unless its marker `seconds` says otherwise, its fixtures included. Only the proportions
 # matter: they are scaled by how fast the tests run here.
@@ -59,7 +57,7 @@ class TimeLeft:
         self.left_in_file: Counter[str] = Counter()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self.left_in_file = Counter(item.path.name for item in session.items)
+        self.left_in_file = Counter(item.location[0] for item in session.items)
         for item in session.items:
             marker = item.get_closest_marker("seconds")
             self.weights[item.nodeid] = TYPICAL_SECONDS if marker is None else float(marker.args[0])
@@ -69,7 +67,7 @@ class TimeLeft:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
         self.done += self.weights.get(nodeid, 0.0)
-        name = Path(location[0]).name
+        name = location[0]
         self.left_in_file[name] -= 1
         now = time.monotonic()
         if self.done >= self.total or (self.left_in_file[name] > 0 and now - self.last_word < SILENCE):

@@ -17,9 +17,11 @@ import pytest
 import torch
 import trimesh
 from scipy.spatial import cKDTree
-from terminal import Terminal
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+from tests.helpers.paths import ROOT
+from tests.helpers.terminal import Terminal
+
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ viser 0.2.7 (the version that nerfstudio 1.1.5 asks for)
   the internet when a message asks for that.
 
 It offers no hook for any of it, so functions of its modules are replaced here: for every server that this process
-starts from then on. `tests/security/test_canaries.py` fails when viser no longer needs one of them.
+starts from then on. `tests/web/test_canaries.py` fails when viser no longer needs one of them.
 """
 
 from __future__ import annotations

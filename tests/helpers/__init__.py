@@ -1,0 +1,1 @@
+"""Scenes, captures and programs that several tests need."""

@@ -1,0 +1,52 @@
+"""A small model, started from an analytic ball's hull."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
+from surface_sos_ns.sampling.field_cache import grid_centres
+
+GRID = GridLayout(levels=4, features=2, log2_entries=12, base_resolution=8, max_resolution=48)
+TINY = SceneConfig(
+    foreground_grid=GRID,
+    background_grid=GRID,
+    label_grid=GridLayout(levels=3, features=2, log2_entries=12, base_resolution=4, max_resolution=16),
+    hidden=32,
+    samples=24,
+    candidates=(8, 32, 8),
+    cache_resolution=32,
+    probability_resolution=32,
+)
+PAPER = replace(TINY, split="predicted", background="sdf")
+DIRECTIONAL = replace(TINY, background="directional")
+BALL = 0.5
+
+
+def start(config: SceneConfig, steps: int = 300) -> SurfaceSOS:
+    """A scene model started from the exact hull of a ball of radius 0.5 at the centre of the object frame."""
+    torch.manual_seed(0)
+    scene = SurfaceSOS(config, views=3)
+    n = 48
+    distance = (grid_centres(n, 1.0).norm(dim=-1) - BALL).reshape(n, n, n)
+    scene.initialise(torch.tensor([1.0, 2.0, 3.0]), 2.0, 1.0, (distance < 0).float(), distance, steps=steps)
+    scene.zero_grad()
+    return scene
+
+
+def rays_at(points: Tensor, distance: float = 3.0) -> tuple[Tensor, Tensor]:
+    """Rays along -z, through points (R, 2) of the plane z = 0."""
+    origins = torch.cat([points, torch.full_like(points[:, :1], distance)], -1)
+    return origins, torch.tensor([0.0, 0.0, -1.0]).expand(len(points), 3)
+
+
+def a_batch(count: int = 64) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
+    """Rays that see the ball or pass it, noise for their colours, the true mask, and weights of one."""
+    generator = torch.Generator().manual_seed(4)
+    points = torch.rand(count, 2, generator=generator) * 2 - 1
+    mask = (points.norm(dim=-1) < BALL).float()
+    return rays_at(points), torch.rand(count, 3, generator=generator), mask, torch.ones(count)

@@ -1,0 +1,385 @@
+"""The whole numeric model, started from an analytic sphere's hull, and what training may and may not move."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from surface_sos_ns.fields.density import DensityField
+from surface_sos_ns.models.surface_sos.scene import Rendering, SurfaceSOS
+from surface_sos_ns.sampling.field_cache import grid_centres
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
+from tests.helpers.small_scene import BALL, DIRECTIONAL, PAPER, TINY, a_batch, rays_at, start
+
+
+def copy_of(scene: SurfaceSOS) -> SurfaceSOS:
+    twin = SurfaceSOS(scene.config, views=3)
+    twin.load_state_dict(scene.state_dict())
+    if isinstance(scene.baco, DensityField) and isinstance(twin.baco, DensityField):
+        twin.baco.bias = scene.baco.bias  # not a part of the state: only these tests change it
+    return twin
+
+
+@pytest.fixture(scope="module")
+def started() -> SurfaceSOS:
+    scene = start(TINY)
+    scene.set_progress(1.0)
+    assert isinstance(scene.baco, DensityField)
+    scene.baco.bias = -20.0  # empty space around the ball
+    scene.cache.density.zero_()
+    scene.update_cache()
+    return scene.eval()
+
+
+def probes() -> Tensor:
+    return draw_probes(ObjectiveConfig(), None, torch.device("cpu"))
+
+
+def state(scene: SurfaceSOS) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in scene.state_dict().items()}
+
+
+VIEWS = torch.zeros(64, dtype=torch.long)
+
+
+# ------------------------------------------------------------------ from a hull
+
+
+def test_it_starts_as_the_hull(started):
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    distance = points.norm(dim=-1) - BALL
+    with torch.no_grad():
+        sdf = started.focor(points, normals=False).sdf
+        label = torch.sigmoid(started.label(points))
+    assert (sdf - distance)[distance.abs() < 0.2].abs().max() < 0.05
+    assert (label[distance < -0.15] > 0.8).all() and (label[distance > 0.15] < 0.2).all()
+    assert bool(started.ready)
+    assert (started.object_probability(points)[distance < -0.1] > 0.9).all()
+    assert (started.object_probability(points)[distance > 0.1] < 0.1).all()
+    assert not started.object_probability(points + 3.0).any()
+
+
+@torch.no_grad()
+def test_a_ray_through_the_ball_hits_it_and_one_beside_it_does_not(started):
+    seen = started.render(*rays_at(torch.tensor([[0.0, 0.0], [0.1, -0.2], [0.0, 0.8], [-0.7, 0.4], [0.0, 5.0]])))
+    assert (seen.alpha[:2] > 0.95).all()
+    assert (seen.alpha[2:] < 0.02).all()
+    assert (seen.accumulation[2:] < 0.02).all()
+    expected = 3.0 - torch.tensor([BALL**2, BALL**2 - 0.05]).sqrt()
+    assert torch.allclose(seen.depth[:2], expected, atol=0.06)
+    assert (seen.depth[2:] > 15).all()  # nothing hit: far away
+    outward = torch.cat([torch.tensor([[0.0, 0.0], [0.1, -0.2]]), 3.0 - expected[:, None]], -1) / BALL
+    cosine = (seen.normal[:2] * outward).sum(-1)
+    assert (cosine > 0.9).all()
+
+
+@torch.no_grad()
+def test_the_rendered_disc_has_the_balls_area(started):
+    axis = torch.linspace(-0.98, 0.98, 50)
+    points = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
+    alpha = started.render(*rays_at(points, 30.0)).alpha
+    truth = points.norm(dim=-1) < BALL
+    assert ((alpha > 0.5) & truth).sum() / ((alpha > 0.5) | truth).sum() > 0.9
+
+
+@pytest.mark.parametrize("config", [TINY, PAPER, DIRECTIONAL], ids=["default", "paper", "directional"])
+def test_the_matte_alone_is_that_of_the_whole_rendering(config):
+    scene = start(config, steps=60).eval()
+    scene.set_progress(1.0)
+    points = torch.rand(400, 2, generator=torch.Generator().manual_seed(5)) * 3 - 1.5
+    origins, directions = rays_at(points)
+    for way in (1.0, -1.0):  # towards the ball, and away from it
+        with torch.no_grad():
+            alpha = scene.matte(origins, directions * way)
+            whole = scene.render(origins, directions * way).alpha
+        assert torch.allclose(alpha, whole, atol=1e-4)
+        assert ((alpha > 0.3).any() and (alpha == 0).any()) if way > 0 else not alpha.any()
+    with torch.no_grad():
+        assert scene.matte(origins[:0], directions[:0]).shape == (0,)
+
+
+def test_world_rays_become_object_rays(started):
+    origins, directions = started.to_object_frame(torch.tensor([[1.0, 2.0, 7.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
+    assert torch.allclose(origins, torch.tensor([[0.0, 0.0, 2.0]]))
+    assert torch.equal(directions, torch.tensor([[0.0, 0.0, -1.0]]))
+
+
+@pytest.mark.parametrize("dilation", [0.0, 0.15])
+def test_the_object_probability_follows_the_foreground(started, dilation):
+    scene = copy_of(started)
+    scene.probability.zero_()
+    scene.refresh_probability(dilation)
+    centres = grid_centres(32, 1.0)
+    distance = centres.norm(dim=-1) - BALL
+    found = scene.probability.reshape(-1)
+    assert (found[distance < -0.15] > 0.5).all()
+    assert (found[distance > dilation + 0.1] < 0.1).all()
+    assert torch.equal(scene.hull, started.hull)  # the votes stay
+
+
+# ------------------------------------------------------------------ rendering leaves no trace
+
+
+def test_the_box_holds_the_ball_and_little_more(started):
+    low, high = started.object_bounds()
+    cell = 2.0 / TINY.cache_resolution
+    assert bool((low < -BALL + cell).all()) and bool((high > BALL - cell).all())
+    assert bool((low > -BALL - 3 * cell).all()) and bool((high < BALL + 3 * cell).all())
+    nothing = copy_of(started)
+    nothing.cache.sdf.fill_(1.0)
+    assert nothing.object_bounds().tolist() == [[-1.0] * 3, [1.0] * 3]
+
+
+@torch.no_grad()
+def test_rendering_is_repeatable_and_changes_nothing(started):
+    rays = rays_at(torch.rand(60, 2, generator=torch.Generator().manual_seed(2)) * 2 - 1)
+    before = state(started)
+    first, second = started.render(*rays), started.render(*rays)
+    for name, one, two in zip(Rendering._fields[:-1], first[:-1], second[:-1], strict=True):
+        assert torch.equal(one, two), name
+    assert all(torch.equal(value, before[name]) for name, value in started.state_dict().items())
+
+
+@pytest.mark.parametrize("config", [TINY, PAPER, DIRECTIONAL], ids=["default", "paper", "directional"])
+def test_a_loaded_model_renders_the_same(config):
+    scene = start(config, steps=10)
+    scene.set_progress(0.625)
+    nn.init.normal_(scene.appearance)
+    scene.update_cache()
+    rays = rays_at(torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * 2 - 1)
+    loaded = copy_of(scene)
+    assert loaded.sharpness.item() == scene.sharpness.item()
+    with torch.no_grad():
+        expected, found = scene.eval().render(*rays), loaded.eval().render(*rays)
+    for name, one, two in zip(Rendering._fields[:-1], expected[:-1], found[:-1], strict=True):
+        assert torch.equal(one, two), name
+        assert one.isfinite().all(), name
+
+
+# ------------------------------------------------------------------ the clean plate
+
+
+class Wall(nn.Module):
+    """A dense background beyond contracted radius 1.5."""
+
+    def forward(self, contracted: Tensor) -> tuple[Tensor, Tensor]:
+        return (contracted.norm(dim=-1) > 1.5) * 1e4, contracted.new_zeros(len(contracted), 7)
+
+
+class Paint(nn.Module):
+    """One colour everywhere."""
+
+    def __init__(self, rgb: list[float]):
+        super().__init__()
+        self.register_buffer("rgb", torch.tensor(rgb))
+
+    def forward(self, inputs: Tensor, directions: Tensor) -> tuple[Tensor, None]:
+        return self.rgb.expand(len(inputs), 3), None  # type: ignore[operator]
+
+
+@torch.no_grad()
+def test_the_clean_plate_leaves_the_object_out(started):
+    scene = copy_of(started).eval()
+    scene.baco, scene.focor_colour, scene.baco_colour = Wall(), Paint([1.0, 0.0, 0.0]), Paint([0.0, 1.0, 0.0])
+    scene.update_cache()
+    # cameras within the wall, at 1.9 radii
+    seen = scene.render(*rays_at(torch.tensor([[0.0, 0.0], [0.2, 0.1], [0.75, 0.0]]), 1.9))
+    red, green = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
+    assert (seen.alpha[:2] > 0.95).all() and (seen.alpha[2] < 0.05).all()
+    assert torch.allclose(seen.rgb[:2], red.expand(2, 3), atol=0.06)
+    assert torch.allclose(seen.rgb[2], green, atol=0.06)
+    assert torch.allclose(seen.background, green.expand(3, 3), atol=0.02)
+    assert torch.allclose(seen.foreground, seen.alpha[:, None] * red, atol=5e-3)
+
+
+class OneColour(nn.Module):
+    """A colour network that knows one value."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, inputs: Tensor, directions: Tensor) -> tuple[Tensor, None]:
+        return torch.full_like(directions, self.value), None
+
+
+@pytest.mark.parametrize("blending", ["display", "light"])
+def test_outlines_mix_what_the_setting_says(blending):
+    """A ball of one colour before a background of another: pixels of the outline by hand, from alpha alone."""
+    scene = start(replace(TINY, blending=blending, colour_threshold=0.0), steps=100)
+    scene.set_progress(0.2)  # soft, so that many rays are mixed
+    scene.update_cache()
+    scene.eval()
+    bright, dark = 0.9, 0.2
+    scene.focor_colour, scene.baco_colour = OneColour(bright), OneColour(dark)
+    across = torch.stack([torch.linspace(0.3, 0.7, 81), torch.zeros(81)], -1)
+    with torch.no_grad():
+        shown = scene.render(*rays_at(across))
+    object_, rest = shown.alpha, shown.accumulation - shown.alpha
+    assert int(((object_ > 0.1) & (object_ < 0.9)).sum()) > 3
+    if blending == "display":
+        expected = bright * object_ + dark * rest
+    else:  # (c^2 + c / 10) / 1.1 is the light of c
+        light = (0.9 * object_ + 0.06 * rest) / 1.1
+        expected = (1.1 * light + 0.0025).sqrt() - 0.05
+    gain, offset = scene.mean_appearance()
+    expected = expected[:, None] * gain + offset * shown.accumulation[:, None]
+    torch.testing.assert_close(shown.rgb, expected, atol=1e-5, rtol=0)
+    alone = (shown.foreground / object_[:, None].clamp(min=1e-3))[object_ > 0.1]
+    torch.testing.assert_close(alone, torch.full_like(alone, bright), atol=1e-4, rtol=0)
+
+
+def test_a_view_without_a_code_gets_the_mean(started):
+    scene = copy_of(started).eval()
+    rays = rays_at(torch.zeros(2, 2))
+    with torch.no_grad():
+        plain = scene.render(*rays)
+        scene.appearance[0, :3] = 0.3  # one of three views is brighter by exp(0.3) than the others
+        mean = scene.render(*rays)
+        bright = scene.render(*rays, view=torch.tensor([0, 1]))
+    assert torch.allclose(mean.foreground, plain.foreground, atol=1e-5)
+    assert torch.allclose(bright.foreground[0], plain.foreground[0] * torch.tensor(0.2).exp(), atol=1e-5)
+    assert torch.allclose(bright.foreground[1], plain.foreground[1] * torch.tensor(-0.1).exp(), atol=1e-5)
+
+
+# ------------------------------------------------------------------ training
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.7])
+@pytest.mark.parametrize("config", [TINY, PAPER, DIRECTIONAL], ids=["default", "paper", "directional"])
+def test_every_preset_trains(config, progress):
+    scene = start(config, steps=30).train()
+    scene.set_progress(progress)
+    optimiser = torch.optim.Adam(scene.parameters(), lr=2e-3, eps=1e-15)
+    rays, photo, mask, weight = a_batch()
+    surface = torch.nn.functional.normalize(torch.randn(100, 3), dim=-1) * BALL
+    colours = []
+    for _ in range(12):
+        view = torch.randint(3, (len(mask),))
+        rendering = scene.render(*rays, view=view, probes=draw_probes(ObjectiveConfig(), surface, torch.device("cpu")))
+        losses = training_losses(scene, ObjectiveConfig(), rendering, photo, mask, weight, view)
+        total = torch.stack(list(losses.values())).sum()
+        optimiser.zero_grad()
+        total.backward()
+        for name, parameter in scene.named_parameters():
+            assert parameter.grad is None or parameter.grad.isfinite().all(), name
+        optimiser.step()
+        colours.append(losses["colour"].item())
+    assert ("mask" in losses) == (progress < 0.3)
+    assert ("votes" in losses) == (config.split == "votes")
+    assert colours[-1] < colours[0]
+
+
+def test_votes_move_the_label_and_not_the_geometry():
+    """'Geometry from colour, label from masks'."""
+    scene = start(TINY, steps=30).train()
+    scene.set_progress(0.5)
+    rays, photo, mask, weight = a_batch()
+    losses = training_losses(
+        scene, ObjectiveConfig(), scene.render(*rays, probes=probes()), photo, 1 - mask, weight, VIEWS
+    )
+    losses["votes"].backward()
+    moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert moved and all(name.startswith("label.") for name in moved)
+
+
+def test_the_clean_plates_loss_does_not_move_the_object():
+    scene = start(TINY, steps=30).train()
+    rays, photo, mask, weight = a_batch()
+    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays, probes=probes()), photo, mask, weight, VIEWS)
+    losses["plate"].backward()
+    moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert moved and not any(name.startswith(("focor", "label")) for name in moved)
+
+
+def test_sparse_points_hold_the_background_until_half_of_the_run():
+    """Known by hand: e^2 per unit length is wanted where nothing is contracted, e^0.5 is there."""
+    scene = start(TINY, steps=5).train()
+    rays, photo, mask, weight = a_batch()
+    points = torch.tensor([[0.2, 0.9, 0.1], [-0.8, 0.5, 0.2]])
+    cell = float(scene.reach) * 4.0 / TINY.background_cache_resolution
+    with torch.no_grad():
+        scene.baco.out.weight[0], scene.baco.out.bias[0] = 0.0, 0.5 - scene.baco.bias
+    assert scene.background_thinness(points).tolist() == pytest.approx([math.log(2.0 / cell) - 0.5] * 2, abs=1e-5)
+
+    def loss(progress: float, points: torch.Tensor | None) -> torch.Tensor | None:
+        scene.set_progress(progress)
+        rendering = scene.render(*rays, probes=probes())
+        return training_losses(scene, ObjectiveConfig(surfaces=1.0), rendering, photo, mask, weight, VIEWS, points).get(
+            "surfaces"
+        )
+
+    early, fading = loss(0.1, points), loss(0.35, points)
+    assert early is not None and float(early) == pytest.approx(math.log(2.0 / cell) - 0.5, abs=1e-5)
+    assert fading is not None and float(fading) == pytest.approx(0.5 * float(early), rel=1e-4)
+    assert loss(0.5, points) is None and loss(0.1, None) is None and loss(0.1, points[:0]) is None
+    early.backward()
+    moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert moved and all(name.startswith("baco.") for name in moved)
+    with torch.no_grad():
+        scene.baco.out.bias[0] = math.log(5.0 / cell) - scene.baco.bias  # denser than it must be
+    assert scene.background_thinness(points).tolist() == [0.0, 0.0]
+
+
+def test_the_object_probability_is_never_trained():
+    scene = SurfaceSOS(TINY, views=1)
+    trained = {name for name, _ in scene.named_parameters()}
+    assert not any("probability" in name or "hull" in name or "cache" in name for name in trained)
+    points = torch.zeros(3, 3, requires_grad=True)
+    scene.probability.fill_(1.0)
+    assert not scene.probability.requires_grad and (scene.object_probability(points) > 0.99).all()
+
+
+def test_a_density_has_no_signed_distance():
+    with pytest.raises(TypeError, match="density"):
+        SurfaceSOS(TINY, views=1).background_sdf(torch.zeros(1, 3))
+    assert SurfaceSOS(PAPER, views=1).background_sdf(torch.zeros(4, 3)).shape == (4,)
+
+
+def test_sharpness_has_a_floor_that_rises_over_the_run():
+    scene, floors = SurfaceSOS(TINY, views=1), []
+    for progress in (0.0, 0.4, 0.8, 1.0):
+        scene.set_progress(progress)
+        floors.append(scene.sharpness.item())
+    assert floors == sorted(floors) and floors[0] >= TINY.first_sharpness - 1e-3
+    assert floors[2] == pytest.approx(TINY.last_sharpness, rel=0.1)
+
+
+def test_it_says_what_runs():
+    line = SurfaceSOS(replace(TINY, grid_backend="torch"), views=1).describe()
+    assert "hash grid: torch" in line and "sampler: torch" in line
+
+
+# ------------------------------------------------------------------ what it needs
+
+
+def test_the_core_needs_torch_and_numpy_alone():
+    """Everything else is behind a backend; the plugin's host is nowhere in the core."""
+    program = """
+import sys
+import torch
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"nerfstudio", "nerfacc", "numba", "tinycudann", "triton", "cv2", "scipy", "sklearn",
+                                  "skimage", "trimesh", "pycolmap", "torchmetrics", "torchvision"}:
+            raise ImportError("the core must not import " + name)
+sys.meta_path.insert(0, Refuse())
+import surface_sos_ns.utils.metrics, surface_sos_ns.training.objective
+from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
+grid = GridLayout(levels=2, log2_entries=8, base_resolution=4, max_resolution=8)
+config = SceneConfig(grid, grid, grid, grid_backend="torch", cache_resolution=8, probability_resolution=8)
+scene = SurfaceSOS(config, 1).eval()
+with torch.no_grad():
+    seen = scene.render(torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
+assert seen.rgb.isfinite().all()
+print("alone")
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip() == "alone", result.stderr[-2000:]
