@@ -17,11 +17,11 @@ from surface_sos_ns.bench.protocol import synchronise
 from surface_sos_ns.bench.scene_data import Batch, SceneData
 from surface_sos_ns.fields.hash_grid import HashGrid
 from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.models.surface_sos import scene as scene_model
-from surface_sos_ns.models.surface_sos.scene import Rendering, SurfaceSOS
+from surface_sos_ns.models.surface_sos.rendering import Rendering
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.layout import GridLayout
-from surface_sos_ns.training.objective import draw_probes, training_losses
+from surface_sos_ns.training.objective import draw_regulariser_points, training_losses
 from surface_sos_ns.training.optimizer import SparseAdam
 from surface_sos_ns.training.presets import RATES, TABLE_BETAS, Preset, parameter_groups
 from surface_sos_ns.training.schedules import ramp
@@ -184,8 +184,8 @@ class Run:
             for optimiser in self.optimisers:
                 optimiser.zero_grad(set_to_none=True)
         with part(REST):
-            probes = draw_probes(objective, self.points_inside, self.device)
-            rendering = scene.render(batch.origins, batch.directions, batch.view, probes=probes)
+            points = draw_regulariser_points(objective, self.points_inside, self.device)
+            rendering = scene.render(batch.origins, batch.directions, batch.view, regulariser_points=points)
         with part(LOSSES):
             losses = training_losses(
                 scene,
@@ -211,7 +211,7 @@ class Run:
 
     def use_samples(self, samples: int) -> None:
         """Draw this many samples a ray from now on."""
-        self.scene.config = replace(self.scene.config, samples=samples)
+        self.scene.renderer.config = replace(self.scene.renderer.config, samples=samples)
 
     def phases(self, batches: list[Batch]) -> list[dict[str, float]]:
         """Seconds of each part of a step, for each batch.
@@ -220,15 +220,16 @@ class Run:
         """
         scene, found = self.scene, []
         watched = [
-            (scene, "_sample", SAMPLING),
-            (scene, "_foreground_opacity", FOCOR),
-            (scene, "_background_opacity", BACO),
-            (scene, "_labels", LABEL),
-            (scene.focor_colour, "forward", COLOURS),
-            (scene.baco_colour, "forward", COLOURS),
-            (scene_model, "composite_weights", COMPOSITING),
-            (scene_model, "seen_samples", COMPOSITING),
-            (scene_model, "composite_colours", COMPOSITING),
+            (scene.renderer, "sample", SAMPLING),
+            (scene.foreground, "evaluate", FOCOR),
+            (scene.background, "evaluate", BACO),
+            (scene.label, "evaluate", LABEL),
+            (scene.foreground.colour, "forward", COLOURS),
+            (scene.background.colour, "forward", COLOURS),
+            (scene.ops, "composite_weights", COMPOSITING),
+            (scene.ops, "seen_samples", COMPOSITING),
+            (scene.ops, "composite_colours", COMPOSITING),
+            (scene.ops, "accumulate_detached", COMPOSITING),
         ]
         for batch in batches:
             clock = Clock(self.device)
@@ -244,8 +245,9 @@ class Run:
         scene = self.scene
         if not scene.ops.fused_networks:
             return
-        modules: list[tuple[str, nn.Module]] = [(FOCOR, scene.focor), (BACO, scene.baco), (LABEL, scene.label)]
-        modules += [(COLOURS, scene.focor_colour), (COLOURS, scene.baco_colour)]
+        front, back = scene.foreground, scene.background
+        modules: list[tuple[str, nn.Module]] = [(FOCOR, front.field), (BACO, back.field), (LABEL, scene.label)]
+        modules += [(COLOURS, front.colour), (COLOURS, back.colour)]
         parts = {parameter: f"{BACKWARD}: {name}" for name, module in modules for parameter in module.parameters()}
         seen: set[Any] = set()
         left: list[Any] = [loss.grad_fn]
@@ -271,14 +273,15 @@ class Run:
         def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             points[module] += len(inputs[0])
 
-        modules = (scene.focor, scene.baco, scene.label, scene.focor_colour, scene.baco_colour)
+        fields = (scene.foreground.field, scene.background.field, scene.label.field)
+        modules = (*fields, scene.foreground.colour, scene.background.colour)
         hooks = [module.register_forward_pre_hook(count) for module in modules]
         try:
             self.step(batch)
         finally:
             for hook in hooks:
                 hook.remove()
-        tables = [field.grid.table for field in (scene.focor, scene.baco, scene.label)]
+        tables = [field.grid.table for field in fields]
         touched = sum(int(table.grad.count_nonzero()) for table in tables if table.grad is not None)
         return Workload(dict(points), sum(table.numel() for table in tables), touched)
 

@@ -35,16 +35,16 @@ def contract_direction(points: Tensor, directions: Tensor) -> Tensor:
     return directions * ((2.0 - 1.0 / norm) / norm) + points * radial
 
 
-def contracted_cell(contracted: Tensor, reach: float, resolution: int) -> Tensor:
+def contracted_cell(contracted: Tensor, radius: float, resolution: int) -> Tensor:
     """Length of a cell of contracted space along the radius, before contraction.
 
     Args:
         contracted: (P, 3) points of contracted space, norm below 2 (farther ones count as 1.99).
-        reach: radius that was scaled to 1 before the contraction.
+        radius: what was scaled to 1 before the contraction.
         resolution: cells per axis of [-2, 2]^3.
 
     Returns:
-        (P,) in the units of `reach`.
+        (P,) in the units of `radius`.
     """
     # Contracted, r is 2 - 1 / r, so the slope is 1 / r^2 = (2 - c)^2.
-    return reach * (4.0 / resolution) / (2.0 - contracted.norm(dim=-1).clamp(1.0, 1.99)).square()
+    return radius * (4.0 / resolution) / (2.0 - contracted.norm(dim=-1).clamp(1.0, 1.99)).square()

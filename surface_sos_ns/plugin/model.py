@@ -25,8 +25,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from surface_sos_ns.clean_plate.inpainting import complete
+from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.initialisation import camera_distance, sight_lines
-from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.models.surface_sos.rendering import Rendering
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.self_training import OwnMasks
 from surface_sos_ns.plugin.training_views import TrainingViews
@@ -34,7 +36,7 @@ from surface_sos_ns.plugin.viewer.controls import ViewerControls
 from surface_sos_ns.plugin.viewer.display_settings import Cut, Look, cut_open, mask_image, overlay_image
 from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need, ViewerDefaults, ViewImages, shown_in
 from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
-from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from surface_sos_ns.training.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
 from surface_sos_ns.utils.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
 
@@ -143,7 +145,7 @@ class SurfaceSOSModel(Model):
 
     def object_box(self) -> Tensor:
         """(2, 3) lowest and highest corner of a box about the object, world frame, for nerfstudio's exporters."""
-        return self.scene.centre + self.scene.radius * self.scene.object_bounds()
+        return self.scene.frame.to_world(self.scene.object_grid.bounds())
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The scene model's groups, and the poses where they are refined."""
@@ -189,7 +191,7 @@ class SurfaceSOSModel(Model):
                 with nullcontext() if trainer is None else trainer.average.in_place():
                     own_masks.refresh(self, refreshes[step], say)
             if step in refresh:
-                self.scene.refresh_probability(self.config.probability_dilation)
+                self.scene.object_grid.refresh_probability(self.config.probability_dilation)
             if step % self.config.cache_interval == 0:
                 self.scene.update_cache(self.config.cache_share)
 
@@ -236,7 +238,7 @@ class SurfaceSOSModel(Model):
         if self.config.scene.background == "directional":
             return
         started = monotonic()
-        self.scene.doubt_hidden(cameras)
+        self.scene.discount_hidden(cameras)
         if not self.config.support_map:
             return
         found = self.scene.map_support(cameras)
@@ -247,13 +249,13 @@ class SurfaceSOSModel(Model):
         """Render a bundle of rays: everything the losses need in training, images otherwise."""
         if self.training and self.training_views is not None:
             self.training_views.optimizer.apply_to_raybundle(ray_bundle)
-        origins, directions = self.scene.to_object_frame(ray_bundle.origins, ray_bundle.directions)
+        origins, directions = self.scene.frame.rays(ray_bundle.origins, ray_bundle.directions)
         time = None if self.scene.deformation is None or ray_bundle.times is None else ray_bundle.times[..., 0]
         if self.training:
             assert ray_bundle.camera_indices is not None
-            probes = draw_probes(self.config.objective, self._points_inside, self.device)
+            points = draw_regulariser_points(self.config.objective, self._points_inside, self.device)
             rendering = self.scene.render(
-                origins, directions, ray_bundle.camera_indices[..., 0], probes=probes, time=time
+                origins, directions, ray_bundle.camera_indices[..., 0], regulariser_points=points, time=time
             )
             return {"rgb": rendering.rgb, "rendering": rendering}
         of_view, rendered = _need.get(), _rendered.get()
@@ -285,8 +287,8 @@ class SurfaceSOSModel(Model):
             "background_filled": rendering.background_filled[:, None],
             "shadow": rendering.shadow[:, None],
             "overlay": overlay_image(rgb, alpha),
-            "depth": rendering.depth[:, None] * self.scene.radius,
-            "object_depth": rendering.object_depth[:, None] * self.scene.radius,
+            "depth": self.scene.frame.world_lengths(rendering.depth[:, None]),
+            "object_depth": self.scene.frame.world_lengths(rendering.object_depth[:, None]),
             "normals": torch.nn.functional.normalize(rendering.normal, dim=-1) * 0.5 * alpha + 0.5,
             "accumulation": rendering.accumulation[:, None],
         }
@@ -386,7 +388,7 @@ class SurfaceSOSModel(Model):
         if look.slice is None:
             return look.applied(self._render_view(rays, need))
         with _without_interruption():
-            cut = look.slice.cut(rays.origins, rays.directions, self.scene.centre, self.scene.radius)
+            cut = look.slice.cut(rays.origins, rays.directions, self.scene.frame.centre, self.scene.frame.radius)
             reached = torch.where(torch.isfinite(cut.distance), cut.distance, 0.0)
             rays = replace(rays, origins=rays.origins + reached * rays.directions)
         images = self._render_view(rays, need)
@@ -396,10 +398,10 @@ class SurfaceSOSModel(Model):
     def _starts_inside(self, rays: RayBundle, cut: Cut) -> Tensor:
         """(H, W, 1) bool: which rays that were cut start inside the object."""
         started = (torch.isfinite(cut.distance) & (cut.distance > 0))[..., 0]
-        points, _ = self.scene.to_object_frame(rays.origins[started], rays.directions[started])
+        points, _ = self.scene.frame.rays(rays.origins[started], rays.directions[started])
         times = None if rays.times is None else rays.times[started][..., 0]
         inside = torch.zeros_like(started)
-        inside[started] = self.scene.inside(points, times)
+        inside[started] = self.scene.object_grid.inside(points, times)
         return inside[..., None]
 
     def _smooth_edges(self, rays: RayBundle, images: dict[str, Tensor], need: Need) -> None:

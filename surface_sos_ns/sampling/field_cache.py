@@ -88,7 +88,7 @@ class FieldCache(nn.Module):
         directions: Tensor,
         edges: Tensor,
         sharpness: float,
-        reach: float = 1.0,
+        contraction_radius: float = 1.0,
         background_only: bool = False,
     ) -> Tensor:
         """Estimated share of a ray's light that stops in each coarse interval, 0 once `LEAST_LIGHT` is left.
@@ -97,7 +97,7 @@ class FieldCache(nn.Module):
             origins, directions: (R, 3), object frame.
             edges: (R, E + 1) distances.
             sharpness: b of the foreground; limited to what the cache resolves.
-            reach: radius within which the background's space is not contracted, object-frame units.
+            contraction_radius: radius within which the background's space is not contracted, object-frame units.
             background_only: leave the foreground out (clean plate).
 
         Returns:
@@ -105,7 +105,7 @@ class FieldCache(nn.Module):
         """
         middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
         points = origins[:, None] + directions[:, None] * middle[..., None]
-        density = look_up_nearest(self.density, contract(points / reach), 2.0)
+        density = look_up_nearest(self.density, contract(points / contraction_radius), 2.0)
         opacity = density_opacity(density, edges[:, 1:] - edges[:, :-1])
         if not background_only:
             at_edges = origins[:, None] + directions[:, None] * edges[..., None]

@@ -29,8 +29,8 @@ class Samples(NamedTuple):
     interval: Tensor  # (L, S) lengths of the intervals around them
     points: Tensor  # (L * S, 3)
     crop: Tensor  # (L * S,) m^P, 0 outside the object cube
-    near: Tensor  # (N,) int64, where FoCoR can be other than empty
-    inside: Tensor  # (I,) int64, where the label can say object
+    near_surface: Tensor  # (N,) int64, where FoCoR can be other than empty
+    in_hull: Tensor  # (I,) int64, where the label can say object
     background: Tensor  # (B,) int64, where BaCo can be other than empty
 
     def on_rays(self, origins: Tensor, directions: Tensor) -> Samples:
@@ -53,18 +53,18 @@ class SamplePlan:
     """Samples a ray."""
     sharpness: float
     """b of the foreground, in 1 / object-frame units."""
-    reach: float = 1.0
+    contraction_radius: float = 1.0
     """Radius within which the background's space is not contracted, object-frame units."""
     margin: float = 0.0
     """Cached distance, object-frame units, from which on the foreground is taken as empty."""
-    support: float = 0.0
-    """Probability of the hull up to which nothing is labelled object."""
+    least_hull: float = 0.0
+    """Probability of the voted hull up to which nothing is labelled object."""
     background_only: bool = False
-    """Draw where the background is, as if there were no foreground (clean plate); `near` and `inside` stay empty."""
+    """Draw where the background is, as if there were no foreground (clean plate); only `background` is filled."""
     foreground_only: bool = False
     """Only what the object's alpha needs: rays that come near the object (`live_rays`), and in the lists only samples
-    that can be seen in alpha: `near` where the label is evaluated too, `inside` up to the last of these on a ray, and
-    `background` in front of it."""
+    that can be seen in alpha: `near_surface` where the label is evaluated too, `in_hull` up to the last of these on a
+    ray, and `background` in front of it."""
 
     def __post_init__(self) -> None:
         if self.background_only and self.foreground_only:
@@ -83,7 +83,9 @@ def sample_edges(
 ) -> Tensor:
     """Edges (R, S + 1) of the intervals that samples are the middles of; see `sample_rays` for the arguments."""
     edges = candidate_edges(origins, directions, plan.candidates, plan.near_fraction, plan.far)
-    weights = cache.interval_weights(origins, directions, edges, plan.sharpness, plan.reach, plan.background_only)
+    weights = cache.interval_weights(
+        origins, directions, edges, plan.sharpness, plan.contraction_radius, plan.background_only
+    )
     return draw_edges(edges, weights, plan.samples, stratified, jitter=jitter, draw=draw)
 
 
@@ -131,7 +133,7 @@ def sample_rays(
     Args:
         cache: of the fields.
         probability: (M, M, M) object probability m^P over the object cube.
-        hull: (M, M, M) the hull that training started from; None where no label is learned, `inside` is then empty.
+        hull: (M, M, M) the hull that training started from; None where no label is learned, `in_hull` is then empty.
         origins, directions: (R, 3), object frame, directions unit.
         plan: how.
         stratified: draw at random in each stratum (training) instead of at its middle.
@@ -159,7 +161,7 @@ def sample_rays(
         near = inside = nowhere
     else:
         near = (look_up_nearest(cache.sdf, points, 1.0) < plan.margin) & (points.square().sum(-1) < 1.0)
-        inside = nowhere if hull is None else look_up_in_cube(hull, points) > plan.support
+        inside = nowhere if hull is None else look_up_in_cube(hull, points) > plan.least_hull
     background = crop < 1.0 - FULLY_CROPPED
     if plan.foreground_only:
         near = near if hull is None else near & inside

@@ -92,7 +92,7 @@ class NumbaOps(TorchOps):
             origins, directions = origins[rays], directions[rays]
             jitter = None if jitter is None else jitter[rays]
         call = _call(cache, origins, directions, plan, stratified, jitter)
-        limits = (plan.margin, plan.support, 1.0 - FULLY_CROPPED, plan.foreground_only)
+        limits = (plan.margin, plan.least_hull, 1.0 - FULLY_CROPPED, plan.foreground_only)
         return Samples(rays, *sampler.sample_rays(call, probability, hull, *limits))
 
     # ------------------------------------------------------------------ rendering
@@ -175,7 +175,7 @@ def _call(
         plan.near_fraction,
         plan.far,
         plan.sharpness,
-        plan.reach,
+        plan.contraction_radius,
         cache.splits,
         plan.background_only,
         LEAST_LIGHT,

@@ -494,7 +494,7 @@ class RayCall:
         origins, directions: (R, 3), object frame.
         caches: density (D, D, D); sdf and gate, (N, N, N) each.
         counts, near_fraction, far: of `candidate_edges`.
-        sharpness, reach, splits, background_only, least_light: of `FieldCache.interval_weights`.
+        sharpness, contraction_radius, splits, background_only, least_light: of `FieldCache.interval_weights`.
         samples, floor: of `draw_edges`.
         jitter: (R, samples + 1) in [0, 1), place of each draw in its stratum; None for the middles.
 
@@ -511,7 +511,7 @@ class RayCall:
         near_fraction: float,
         far: float,
         sharpness: float,
-        reach: float,
+        contraction_radius: float,
         splits: bool,
         background_only: bool,
         least_light: float,
@@ -527,12 +527,23 @@ class RayCall:
             raise ValueError(f"the cached SDF and gate must be of one size, got {n} and {k}")
         if jitter is not None and jitter.shape != (self.count, samples + 1):
             raise ValueError(f"jitter must be {(self.count, samples + 1)}, got {tuple(jitter.shape)}")
-        slope = np.float32(min(sharpness, 0.5 * n))
+        slope, shrink = np.float32(min(sharpness, 0.5 * n)), np.float32(1.0 / contraction_radius)
         self.arguments = (
             self.origins,
             self.directions,
             _candidate_arguments(counts, near_fraction, far),
-            (density, sdf, gate, d, np.float32(1.0 / reach), n, slope, splits, background_only, least_light),
+            (
+                density,
+                sdf,
+                gate,
+                d,
+                shrink,
+                n,
+                slope,
+                splits,
+                background_only,
+                least_light,
+            ),
             floor,
             np.empty((1, 0), np.float32) if jitter is None else _array(jitter),
         )

@@ -33,11 +33,10 @@ def fill_unseen_space(model: SurfaceSOSModel) -> None:
     @functools.wraps(mesh_of)
     def get_mesh(volume: Any) -> Any:
         scene, unseen = model.scene, volume.weights == 0
-        points = volume.voxel_coords.movedim(0, -1)[unseen].to(scene.centre)
-        points = (points - scene.centre) / scene.radius
+        points = scene.frame.points(volume.voxel_coords.movedim(0, -1)[unseen])
         # What moves a little is taken as it is in the middle of the clip.
         time = None if scene.deformation is None else torch.full_like(points[:, 0], 0.5)
-        volume.values[unseen] = torch.where(scene.inside(points, time), -1.0, 1.0).to(volume.values)
+        volume.values[unseen] = torch.where(scene.object_grid.inside(points, time), -1.0, 1.0).to(volume.values)
         if not bool((volume.values < 0).any()):
             low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in model.object_box())
             raise UserError(

@@ -194,7 +194,7 @@ class ViewerControls(ViewerControl):
     def _run_sphere(self) -> tuple[np.ndarray, float]:
         """Centre (3,) and radius of the run's sphere, world frame."""
         scene = cast("SurfaceSOSModel", self.viewer.get_model()).scene
-        return scene.centre.detach().cpu().double().numpy(), float(scene.radius)
+        return scene.frame.centre.detach().cpu().double().numpy(), float(scene.frame.radius)
 
     @staticmethod
     def _scale() -> float:
