@@ -27,7 +27,7 @@ from nerfstudio.engine.schedulers import (
 from nerfstudio.utils.writer import EventName
 
 from surface_sos_ns.fields.deformation import DeformationConfig
-from surface_sos_ns.models.surface_sos.scene import SceneConfig
+from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig

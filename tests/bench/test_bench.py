@@ -26,11 +26,11 @@ from surface_sos_ns.bench.settings import BenchError
 from surface_sos_ns.cli import main
 from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.density import DensityField
-from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.models.surface_sos import scene as scene_model
 from surface_sos_ns.ops.cpu import threads as compiled_threads
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.training import presets
 from surface_sos_ns.utils import files
 from surface_sos_ns.utils.cores import usable_cores
@@ -518,7 +518,7 @@ def test_our_step_trains_and_its_clocks_are_taken_off_again(data: SceneData) -> 
     old = {name: value.detach().clone() for name, value in run.scene.named_parameters()}
     attributes = set(vars(run.scene))
     parts = run.phases([batch, batch])
-    assert set(vars(run.scene)) == attributes and "forward" not in vars(run.scene.focor)
+    assert set(vars(run.scene)) == attributes and "forward" not in vars(run.scene.foreground.field)
     assert scene_model.composite_weights.__name__ == "composite_weights"
     fields = {"FoCoR", "BaCo", "label", "colours"}
     others = {"sampling", "compositing", "rest of rendering", "losses", "backward", "optimiser"}
@@ -549,16 +549,18 @@ def test_workload_is_what_a_step_evaluates(data: SceneData) -> None:
     torch.manual_seed(0)
     run = ours.Run(TINY, data, CPU)
     seen: list[torch.Tensor] = []
-    hook = run.scene.focor.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    hook = run.scene.foreground.field.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     work = run.workload(next(data.batches(64, 0)))
     hook.remove()
-    assert work.points[run.scene.focor] == sum(len(points) for points in seen) > TINY.objective.uniform_points
+    assert (
+        work.points[run.scene.foreground.field] == sum(len(points) for points in seen) > TINY.objective.uniform_points
+    )
     asked = set(run.scene.children()) - {
         run.scene.cache,
-        run.scene.evidence,
-        run.scene.support_map,
+        run.scene.clean_plate.observations,
+        run.scene.clean_plate.support_map,
         run.scene.reliability,
-        run.scene.colour_noise,
+        run.scene.residual_metric,
     }
     assert set(work.points) == asked
     assert 0 < work.touched < work.entries == 3 * 2 * int(SMALL.entries.sum())

@@ -17,7 +17,7 @@ from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.losses import deformation_loss
-from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from surface_sos_ns.training.presets import RATES, parameter_groups
 from tests.helpers.small_scene import TINY, rays_at, start
 from tests.helpers.swaying_ball import RADIUS, SMALL, SwayingBall
@@ -80,17 +80,17 @@ def test_the_jacobian_is_that_of_finite_differences() -> None:
 
 def test_the_normal_is_the_slope_of_the_distance_that_is_seen() -> None:
     """FoCoR's SDF at displaced points, differentiated in the observed frame."""
-    scene = start(replace(TINY, grid_backend="torch"), steps=60).double()
+    scene = start(replace(TINY, backend="torch"), steps=60).double()
     field, (points, time), step = moving(), some_points(), 1e-7
     with torch.no_grad():
         displaced = field(points * 0.6, time)
-        normal = scene.focor(displaced.points).normal
+        normal = scene.foreground.field(displaced.points).normal
         assert normal is not None
         seen = displaced.observed_normal(normal)
         for axis in range(3):
             offset = torch.zeros(3, dtype=points.dtype)
             offset[axis] = step
-            ends = [scene.focor(field(points * 0.6 + way, time).points).sdf for way in (offset, -offset)]
+            ends = [scene.foreground.field(field(points * 0.6 + way, time).points).sdf for way in (offset, -offset)]
             assert torch.allclose(seen[:, axis], (ends[0] - ends[1]) / (2 * step), atol=1e-4)
     assert (seen - normal).abs().max() > 0.05
 
@@ -122,16 +122,19 @@ def test_switched_off_it_changes_nothing_and_switched_on_it_starts_as_nothing() 
 
 def test_sampling_looks_as_far_as_the_object_moves() -> None:
     scene = start(replace(TINY, deformation=DeformationConfig(bound=0.2)), steps=30)
-    still = scene._plan()
+    still = scene.renderer.plan(scene._state())
     assert scene.deformation is not None
     with torch.no_grad():
         scene.deformation.out.bias += 0.3
     scene.update_cache()
     points, time = some_points(2000, torch.float32)
     moved = (scene.deformation(points * 0.5, time).points - points * 0.5).norm(dim=-1).max().item()
-    plan = scene._plan()
+    plan = scene.renderer.plan(scene._state())
     assert moved < plan.margin - still.margin + scene.config.deformation.bound * 0.11 < 0.2
-    assert plan.sharpness == pytest.approx(1 / scene.sway.item()) and moved < scene.sway < 0.2 + 1e-6
+    assert (
+        plan.sharpness == pytest.approx(1 / scene.deformation.displacement.item())
+        and moved < scene.deformation.displacement < 0.2 + 1e-6
+    )
     twin = SurfaceSOS(scene.config, views=3)
     twin.load_state_dict(scene.state_dict())
     assert twin._plan() == plan
@@ -155,10 +158,10 @@ def test_the_object_probability_is_what_the_object_sweeps() -> None:
     with torch.no_grad():
         deformation.control[:, 0] = torch.linspace(0, 1, 12)
         deformation.out.bias.reshape(3, -1)[2, 0] = 3.0  # from a quarter of it to nearly all
-    scene.refresh_probability(0.0)
+    scene.object_grid.refresh_probability(0.0)
     centres, push = grid_centres(32, 1.0), bound / 3**0.5
     swept = (centres - torch.tensor([0.0, 0.0, 1.0]) * centres[:, 2:].clamp(-push, 0)).norm(dim=-1) - RADIUS
-    found = scene.probability.reshape(-1)
+    found = scene.object_grid.probability.reshape(-1)
     assert (found[swept < -0.12] > 0.5).all() and (found[swept > 0.12] < 0.1).all()
     below = (centres - torch.tensor([0.0, 0.0, -RADIUS - 0.3 * push])).norm(dim=-1) < 0.06
     assert below.any() and (found[below] > 0.5).all()  # not in the ball at rest
@@ -185,14 +188,19 @@ def masks_of_a_swaying_ball(bound: float) -> tuple[Tensor, Tensor]:
     for step in range(steps):
         scene.set_progress(step / steps)
         if step in (steps // 4, steps // 2):
-            scene.refresh_probability(0.02)
+            scene.object_grid.refresh_probability(0.02)
         if step % 25 == 0:
             scene.update_cache(0.5)
         frame = train[torch.randint(len(train), (rays,))]
         pixel = torch.randint(capture.size**2, (rays,))
         photo, mask = capture.look(frame, pixel)
         times = {"time": capture.times[frame]} if bound > 0 else {}
-        rendering = scene.render(*capture.rays(frame, pixel), frame, probes=draw_probes(objective, None, CPU), **times)
+        rendering = scene.render(
+            *capture.rays(frame, pixel),
+            frame,
+            regulariser_points=draw_regulariser_points(objective, None, CPU),
+            **times,
+        )
         losses = training_losses(scene, objective, rendering, photo, mask, torch.ones(rays), frame)
         torch.stack(list(losses.values())).sum().backward()
         for optimiser in optimisers:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.sdf import SDFField, sphere_directions
+from surface_sos_ns.ops.layout import GridLayout
 
 SMALL = GridLayout(levels=3, features=2, log2_entries=8, base_resolution=4, max_resolution=12)
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
+from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.sampling.field_cache import grid_centres
 
 GRID = GridLayout(levels=4, features=2, log2_entries=12, base_resolution=8, max_resolution=48)

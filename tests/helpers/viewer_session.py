@@ -14,8 +14,8 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
 
-from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.plugin.viewer.requested_outputs import Need
 
@@ -74,7 +74,7 @@ def small_model() -> SurfaceSOSModel:
         samples=8,
         cache_resolution=16,
         probability_resolution=16,
-        grid_backend="numba",
+        backend="numba",
     )
     config = SurfaceSOSModelConfig(scene=scene, eval_num_rays_per_chunk=512)
     model: SurfaceSOSModel = config.setup(scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2)

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.models.surface_sos import scene as scene_model
-from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
+from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.plugin.trainer import _with_total_steps
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.rendering import composite
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from surface_sos_ns.training.presets import parameter_groups
 from tests.helpers.swaying_ball import RADIUS, SMALL, SwayingBall
 
@@ -48,7 +49,7 @@ def a_pose(scene: SurfaceSOS, rays: int = 40) -> tuple[Tensor, Tensor, nn.Parame
     capture = SwayingBall(frames=3)
     pixel = torch.randint(capture.size**2, (rays,), generator=generator)
     origins, directions = capture.rays(torch.zeros(rays, dtype=torch.long), pixel)
-    kind = scene.centre.dtype
+    kind = scene.frame.centre.dtype
     return origins.to(kind), directions.to(kind), nn.Parameter(torch.full((1, 6), 0.01, dtype=kind))
 
 
@@ -68,7 +69,7 @@ def loss_of(scene: SurfaceSOS, origins: Tensor, directions: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = started(replace(KINDS[kind], grid_backend="torch")).double().eval()
+    scene = started(replace(KINDS[kind], backend="torch")).double().eval()
     origins, directions, correction = a_pose(scene)
     with torch.no_grad():
         drawn = scene._sample(*moved(origins, directions, correction), scene._plan())
@@ -98,8 +99,8 @@ def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeyp
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiled_code_gives_a_pose_the_gradient_of_its_torch_twin(kind: str) -> None:
     pytest.importorskip("numba")
-    compiled = started(replace(KINDS[kind], grid_backend="numba")).eval()
-    twin = SurfaceSOS(replace(KINDS[kind], grid_backend="torch"), views=1).eval()
+    compiled = started(replace(KINDS[kind], backend="numba")).eval()
+    twin = SurfaceSOS(replace(KINDS[kind], backend="torch"), views=1).eval()
     twin.load_state_dict(compiled.state_dict())
     gradients, values = [], []
     for scene in (compiled, twin):
@@ -163,7 +164,9 @@ def test_disturbed_poses_are_brought_back() -> None:
         correction = poses(frame)
         origins = origins + correction[:, :, 3]
         heading = torch.bmm(correction[:, :, :3], heading[..., None])[..., 0]
-        rendering = scene.render(origins, heading, frame, probes=draw_probes(objective, None, torch.device("cpu")))
+        rendering = scene.render(
+            origins, heading, frame, regulariser_points=draw_regulariser_points(objective, None, torch.device("cpu"))
+        )
         losses = training_losses(scene, objective, rendering, photo, mask, torch.ones(rays), frame)
         poses.get_loss_dict(losses)
         optimisers.zero_grad_all()

@@ -30,9 +30,9 @@ from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline
 from nerfstudio.utils import eval_utils, writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.models.surface_sos.scene import SceneConfig
+from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.ops.cpu import threads
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.checkpoints import CheckpointError, checkpoint_path, list_checkpoints, read_checkpoint
 from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig

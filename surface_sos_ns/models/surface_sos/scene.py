@@ -49,12 +49,14 @@ class SurfaceSOS(nn.Module):
         exposure: of the training views.
         clean_plate: what is known of the background, and what completes it.
         deformation: the object's motion; None where it does not move.
+        ops: numeric operations that the parts compute with, chosen anew on another device.
         reliability, residual_metric: what training has learned about masks and colours.
 
     Raises:
         UserError: a back-end that cannot run here, or options that do not go together.
     """
 
+    ops: TorchOps
     progress: Tensor
     ready: Tensor
 
@@ -66,7 +68,7 @@ class SurfaceSOS(nn.Module):
                 "the default preset); leave it 0 in the paper preset"
             )
         self.config = config
-        ops = choose_ops(config.backend, torch.device("cpu"))
+        ops = self.ops = choose_ops(config.backend, torch.device("cpu"))
         self.frame = ObjectFrame()
         self.foreground = Foreground(config, ops)
         self.background = make_background(config, ops)
@@ -96,11 +98,6 @@ class SurfaceSOS(nn.Module):
         self._done = 0.0  # the buffer's value: reading it from a GPU in every call would stall
 
     # ------------------------------------------------------------------ state
-
-    @property
-    def ops(self) -> TorchOps:
-        """The numeric operations that the parts compute with."""
-        return self.foreground.ops
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)  # of `to` and its like: on another device other operations may be the best

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh, surface_mesh
-from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.sampling.field_cache import grid_centres
 
 GRID = GridLayout(levels=2, features=2, log2_entries=8, base_resolution=4, max_resolution=8)
@@ -38,7 +39,7 @@ def scene(monkeypatch: pytest.MonkeyPatch, split: str = "votes") -> SurfaceSOS:
         normal = nn.functional.normalize(points, dim=-1) if normals else None
         return SimpleNamespace(sdf=ball(points), normal=normal, geometry=points.new_zeros(len(points), 12))
 
-    monkeypatch.setattr(found.focor, "forward", surface)
+    monkeypatch.setattr(found.foreground.field, "forward", surface)
     monkeypatch.setattr(found.label, "forward", lambda points: 40.0 * (0.1 - points[:, 2]))
     return found
 
@@ -69,7 +70,7 @@ def test_a_predicted_alpha_cuts_as_well(monkeypatch: pytest.MonkeyPatch) -> None
         assert torch.allclose(directions, -normals), "seen straight from the outside"
         return points, torch.sigmoid(40.0 * (0.1 - points[:, 2]))
 
-    monkeypatch.setattr(found.focor_colour, "forward", colour)
+    monkeypatch.setattr(found.foreground.colour, "forward", colour)
     mesh = object_mesh(found, resolution=80)
     assert mesh.is_watertight
     assert mesh.volume == pytest.approx((WHOLE - cap(0.1)) * RADIUS**3, rel=5e-3)

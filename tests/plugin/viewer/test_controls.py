@@ -241,7 +241,7 @@ def test_the_drawn_sphere_is_moved_and_the_run_keeps_its_own(session):
     assert "object-point 0.2 0.4 -0.6 " in controls.sphere_text.value
     controls.sphere_size.value = 0.5
     wait_until(lambda: controls.sphere_text.value.endswith("object-radius 1"))
-    assert (session.model.scene.centre == 0).all() and float(session.model.scene.radius) == 1
+    assert (session.model.scene.frame.centre == 0).all() and float(session.model.scene.frame.radius) == 1
     controls._reset_sphere()
     wait_until(lambda: "object-point 0 0 0 " in controls.sphere_text.value and controls.sphere_size.value == 1)
     controls.sphere.value = False

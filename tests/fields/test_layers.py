@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from surface_sos_ns.fields.density import DensityField
-from surface_sos_ns.fields.encoded import relu_layer
-from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.fields.layers import relu_layer
+from surface_sos_ns.ops.layout import GridLayout
 
 GRID = GridLayout(levels=12, features=2, log2_entries=12, base_resolution=8, max_resolution=128)
 
@@ -15,7 +15,7 @@ GRID = GridLayout(levels=12, features=2, log2_entries=12, base_resolution=8, max
 @pytest.mark.parametrize("seed", range(6))
 def test_no_unit_of_a_new_density_is_dead_or_always_on(seed: int) -> None:
     torch.manual_seed(seed)
-    density = DensityField(GRID, 7, 2.0, -3.5, 32, "torch")
+    density = DensityField(GRID, 7, 2.0, -3.5, 32)
     features, _ = density.grid(torch.rand(4000, 3))
     assert float(features.abs().max()) < 1e-3  # that is how a grid starts
     on = (density.hidden(features) > 0).float().mean(0)
