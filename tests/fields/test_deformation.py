@@ -11,7 +11,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
-from surface_sos_ns.models.surface_sos.scene import Rendering, SurfaceSOS
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.datamanager import TabulatedRays
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.training_views import TrainingViews
@@ -19,7 +19,7 @@ from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.losses import deformation_loss
 from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from surface_sos_ns.training.presets import RATES, parameter_groups
-from tests.helpers.small_scene import TINY, rays_at, start
+from tests.helpers.small_scene import TINY, rays_at, start, tensors
 from tests.helpers.swaying_ball import RADIUS, SMALL, SwayingBall
 
 CPU = torch.device("cpu")
@@ -107,16 +107,16 @@ def test_the_cost_of_motion() -> None:
 def test_switched_off_it_changes_nothing_and_switched_on_it_starts_as_nothing() -> None:
     off = start(TINY, steps=30).eval()
     on = SurfaceSOS(replace(TINY, deformation=DeformationConfig(bound=0.1)), views=3).eval()
-    assert not any("deformation" in name or name in {"support", "sway"} for name in off.state_dict())
+    assert not any("deformation" in name or "grown" in name for name in off.state_dict())
     assert "deformation" not in parameter_groups(off) and "deformation" in parameter_groups(on)
     on.load_state_dict({**on.state_dict(), **off.state_dict()})
-    on.support.copy_(on.hull)
+    on.object_grid.grown.copy_(on.object_grid.hull)
     points = torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) - 0.5
     with torch.no_grad():
-        drawn = off._sample(*rays_at(points), off._plan())
-        off._sample = on._sample = lambda *_: drawn  # type: ignore[method-assign]
+        drawn = off.renderer.sample(*rays_at(points), off.renderer.plan(off._state()), off._state())
+        off.renderer.sample = on.renderer.sample = lambda *_: drawn  # type: ignore[method-assign]
         expected, found = (scene.render(*rays_at(points), plate=False, time=torch.rand(40)) for scene in (off, on))
-    for name, one, two in zip(Rendering._fields[:-1], expected[:-1], found[:-1], strict=True):
+    for (name, one), (_, two) in zip(tensors(expected), tensors(found), strict=True):
         assert torch.allclose(one, two, atol=1e-5), name
 
 
@@ -137,7 +137,7 @@ def test_sampling_looks_as_far_as_the_object_moves() -> None:
     )
     twin = SurfaceSOS(scene.config, views=3)
     twin.load_state_dict(scene.state_dict())
-    assert twin._plan() == plan
+    assert twin.renderer.plan(twin._state()) == plan
 
 
 def test_what_it_cannot_do_is_said() -> None:

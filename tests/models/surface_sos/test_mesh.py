@@ -31,9 +31,8 @@ def ball(points: Tensor) -> Tensor:
 def scene(monkeypatch: pytest.MonkeyPatch, split: str = "votes") -> SurfaceSOS:
     """A ball of radius 0.5 in the object frame; its label is object below the plane z = 0.1, by a steep curve."""
     found = SurfaceSOS(SceneConfig(**{**vars(CONFIG), "split": split}), views=1)
-    found.centre.copy_(torch.tensor(CENTRE))
-    found.radius.fill_(RADIUS)
-    found.hull.fill_(1.0)
+    found.frame.set(torch.tensor(CENTRE), RADIUS)
+    found.object_grid.hull.fill_(1.0)
 
     def surface(points: Tensor, normals: bool = True) -> SimpleNamespace:
         normal = nn.functional.normalize(points, dim=-1) if normals else None
@@ -78,7 +77,7 @@ def test_a_predicted_alpha_cuts_as_well(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_nothing_is_object_beyond_the_reach_of_the_votes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = scene(monkeypatch)
-    found.hull[:4] = 0.0  # x < 0
+    found.object_grid.hull[:4] = 0.0  # x < 0
     mesh = object_mesh(found, resolution=80)
     assert (mesh.bounds[0, 0] - CENTRE[0]) / RADIUS == pytest.approx(0.0, abs=0.25)  # between two cells of the hull
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,12 +14,11 @@ from torch import Tensor, nn
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.models.surface_sos.heads import Head
 from surface_sos_ns.models.surface_sos.mesh import object_mesh
-from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.torch_ops import TORCH
 from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
-from tests.helpers.small_scene import BALL, DIRECTIONAL, PAPER, TINY, a_batch, rays_at, start
+from tests.helpers.small_scene import BALL, DIRECTIONAL, PAPER, TINY, a_batch, rays_at, start, tensors
 
 
 def copy_of(scene: SurfaceSOS) -> SurfaceSOS:
@@ -48,15 +46,6 @@ def probes() -> Tensor:
 
 def state(scene: SurfaceSOS) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in scene.state_dict().items()}
-
-
-def tensors(rendering: Rendering) -> Iterator[tuple[str, Tensor]]:
-    """What rays see, by name."""
-    for name, value in rendering._asdict().items():
-        if isinstance(value, Tensor):
-            yield name, value
-        elif name == "carried":
-            yield from value.items()
 
 
 VIEWS = torch.zeros(64, dtype=torch.long)
@@ -408,7 +397,7 @@ def test_all_answers_to_where_the_object_is_agree(config):
     distance = points.norm(dim=-1) - BALL
     sure = (distance.abs() > 0.1) & (points[:, 2].abs() > 0.1)
     truth = (distance < 0) & (points[:, 2] < 0)
-    assert int(truth[sure].sum()) > 50
+    assert int(truth[sure].sum()) > 30
     assert torch.equal(scene.object_grid.inside(points)[sure], truth[sure])
     mesh = object_mesh(scene, resolution=48)
     closed = scene.frame.points(torch.as_tensor(mesh.vertices, dtype=torch.float32))
