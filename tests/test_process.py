@@ -15,7 +15,7 @@ import textured_corner
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from surface_sos_ns.capture.points import read_ply_points
+from surface_sos_ns.capture.ply import read_ply_points
 from surface_sos_ns.cli import main
 from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.folder import begin

@@ -132,7 +132,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     """
     from surface_sos_ns.capture.mask_files import read_mask
     from surface_sos_ns.capture.object_prior import build_object_prior
-    from surface_sos_ns.capture.points import read_ply_points
+    from surface_sos_ns.capture.ply import read_ply_points
     from surface_sos_ns.utils.image_io import read_image
 
     description = json.loads((folder / "transforms.json").read_text())

@@ -188,7 +188,7 @@ def build_object_prior(
     Args:
         views: N views, world frame.
         masks: N coarse masks (H, W) of the views' sizes, bool or 0..1 float, None where a view has none.
-        points: sparse points, world frame, or None (see :func:`capture.points.triangulate_points`).
+        points: sparse points, world frame, or None (see :func:`capture.triangulation.triangulate_points`).
         object_point: (3,) a point on the object named by the user, world frame.
         object_radius: radius named by the user, world units.
         resolution: voxels along an edge of the hull's grid.

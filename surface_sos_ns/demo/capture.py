@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from surface_sos_ns.capture.points import write_ply_points
+from surface_sos_ns.capture.ply import write_ply_points
 from surface_sos_ns.capture.transforms import transforms
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.demo.coarse_masks import coarse_masks

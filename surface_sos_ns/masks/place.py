@@ -9,9 +9,9 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import find_object_sphere
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.points import triangulate_points
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.support import find_support_plane
+from surface_sos_ns.capture.triangulation import triangulate_points
 from surface_sos_ns.masks.provider import MaskError, Photos, Progress
 
 __all__ = ["ObjectPlace", "choose_device", "object_place", "possible_spheres", "with_points"]

@@ -297,7 +297,8 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
     def _find_object(self, views: Views, cache_dir: Path | None) -> ObjectPrior:
         from surface_sos_ns.capture.object_prior import GIVEN, LOW_CONFIDENCE, build_object_prior
-        from surface_sos_ns.capture.points import first_fitting_points, triangulate_points
+        from surface_sos_ns.capture.points_file import first_fitting_points
+        from surface_sos_ns.capture.triangulation import triangulate_points
 
         metadata = self.train_dataset.metadata
         cache = self.train_cache

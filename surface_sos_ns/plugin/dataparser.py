@@ -25,7 +25,7 @@ from surface_sos_ns.capture.lookup import files_by_name, image_files, smaller_co
 from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.names import listed, photo_paths
 from surface_sos_ns.capture.orientation import orientation_remark
-from surface_sos_ns.capture.points import PointsFile, first_fitting_points
+from surface_sos_ns.capture.points_file import PointsFile, first_fitting_points
 from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.split import choose_split, few_photos_warning
@@ -82,8 +82,8 @@ class SurfaceSOSDataParser(DataParser):
         coarse_mask_filenames: per photo Path or None; None when there are no coarse masks at all.
         gt_mask_filenames, clean_plate_filenames: the same for the truth; always None for the split ``train``.
         file_paths: per photo its path as it stands in transforms.json.
-        points_files: ``capture.points.PointsFile``, where there may be sparse points, the best first; for
-            `capture.points.first_fitting_points`, with these paths.
+        points_files: ``capture.points_file.PointsFile``, where there may be sparse points, the best first; for
+            `capture.points_file.first_fitting_points`, with these paths.
         object_hint: ObjectHint or None, world frame.
         capture_to_world: (4, 4) float64, from the frame of transforms.json to the world frame, scale included.
 

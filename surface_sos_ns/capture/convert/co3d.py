@@ -94,7 +94,7 @@ def _points(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """Some of the sequence's dense points, where it has them."""
     if not path.is_file():
         return None
-    from surface_sos_ns.capture.points import read_ply_points
+    from surface_sos_ns.capture.ply import read_ply_points
 
     points = read_ply_points(path)
     kept = np.sort(np.random.default_rng(0).permutation(len(points))[:MOST_POINTS])

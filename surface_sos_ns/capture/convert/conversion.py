@@ -123,7 +123,7 @@ def write_capture(folder: Path, scene: Scene, link: bool = False) -> None:
                 frames[-1]["coarse_mask_path"] = _place(partial, "coarse_masks", name, mask, link)
         content = transforms(scene.views, frames)
         if scene.points is not None:
-            from surface_sos_ns.capture.points import write_ply_points
+            from surface_sos_ns.capture.ply import write_ply_points
 
             write_ply_points(partial / "sparse_pc.ply", *scene.points)
             content["ply_file_path"] = "sparse_pc.ply"
