@@ -15,7 +15,7 @@ from PIL import Image
 from test_dataparser import Capture, orbit_pose
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import outline_band
+from surface_sos_ns.capture.hull_projection import outline_band
 from surface_sos_ns.plugin.datamanager import (
     SurfaceSOSDataManager,
     SurfaceSOSDataManagerConfig,

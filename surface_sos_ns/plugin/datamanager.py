@@ -422,7 +422,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
     def _bands(self, prior: ObjectPrior, views: Views) -> Iterator[tuple[int, np.ndarray]]:
         """Of each view (H, W) bool, whether a pixel is near the projected hull's outline, in the order of sizes."""
-        from surface_sos_ns.capture.hull import outline_band, project_hull
+        from surface_sos_ns.capture.hull_projection import outline_band, project_hull
 
         sizes = np.stack([views.width, views.height], axis=1)
         for size in np.unique(sizes, axis=0):
