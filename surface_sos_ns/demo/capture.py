@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.capture.ply import write_ply_points
-from surface_sos_ns.capture.transforms import transforms
+from surface_sos_ns.capture.transforms import transforms_content
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.demo.coarse_masks import coarse_masks
 from surface_sos_ns.demo.path_tracer import Camera, Lighting, Rendered, Tracer
@@ -319,7 +319,7 @@ def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool)
     xyz, rgb = sparse_points(tracer, cameras, rendered, seed, int(4000 * min(1, quality)))
     write_ply_points(folder / "sparse_pc.ply", xyz, rgb)
     names = [frame["file_path"] for frame in frames]
-    content = transforms(_views(cameras), frames) | {
+    content = transforms_content(_views(cameras), frames) | {
         "ply_file_path": "sparse_pc.ply",
         "train_filenames": [names[i] for i in training],
         "val_filenames": [names[i] for i in evaluation],

@@ -349,16 +349,17 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         fit = pose_fit(
             images, capture.views.subset([place[path] for path in self.train_dataset.metadata["file_paths"]])
         )
-        if fit is not None and fit.reading is not None:
+        if fit is not None and fit.hypothesis is not None:
             raise CaptureError(
                 f"{source}: photos and poses do not fit. Of {fit.matches} features matched between photos "
-                f"{fit.given:.0%} lie where the poses say, and {fit.best:.0%} would if this is so: {fit.reading}. "
+                f"{fit.inlier_ratio:.0%} lie where the poses say, and {fit.best_inlier_ratio:.0%} would if this is so: "
+                f"{fit.hypothesis}. "
                 f"To go on with the file as it is: {CHECK_OFF}."
             )
         if fit is not None and fit.doubtful:
             warn(
                 f"{source}: photos and poses hardly fit: of {fit.matches} features matched between photos "
-                f"{fit.given:.0%} lie where the poses say. Likely causes, in this order: {CAUSES}."
+                f"{fit.inlier_ratio:.0%} lie where the poses say. Likely causes, in this order: {CAUSES}."
             )
 
     def _check_masks(self, prior: ObjectPrior) -> None:

@@ -119,13 +119,13 @@ class Picture:
         values: grey values (H, W) or colours (H, W, 3); uint8 or uint16 over their whole range, or, grey only, int32
             or float32 as the file has them.
         alpha: (H, W) opacity, uint8 or uint16 over its whole range; None where the file has no transparency.
-        places: (H, W) uint8, of a file with a palette each pixel's place in it.
+        palette_indices: (H, W) uint8, of a file with a palette each pixel's place in it.
         lossy: whether the format changes values a little.
     """
 
     values: np.ndarray
     alpha: np.ndarray | None = None
-    places: np.ndarray | None = None
+    palette_indices: np.ndarray | None = None
     lossy: bool = False
 
 
@@ -203,8 +203,10 @@ def read_picture(path: Path, size: Size | None = None) -> Picture:
             return values if turn == header.orientation else turned_back(values, header.orientation)
         return turned(values, turn)
 
-    alpha, places = (None if layer is None else turn_it(layer) for layer in (picture.alpha, picture.places))
-    return Picture(turn_it(picture.values), alpha, places, picture.lossy)
+    alpha, palette_indices = (
+        None if layer is None else turn_it(layer) for layer in (picture.alpha, picture.palette_indices)
+    )
+    return Picture(turn_it(picture.values), alpha, palette_indices, picture.lossy)
 
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
@@ -383,9 +385,9 @@ def _decoded(image: Image.Image, header: ImageHeader) -> Picture:
     alpha = np.array(image.convert("RGBA").getchannel("A")) if header.transparent else None
     if mode in ("L", "LA"):
         return Picture(np.array(image.getchannel("L")), alpha, lossy=lossy)
-    places = np.array(image.getchannel("P")) if mode in ("P", "PA") else None
+    palette_indices = np.array(image.getchannel("P")) if mode in ("P", "PA") else None
     plain = image.convert("RGBA") if mode == "P" and header.transparent else image  # Pillow warns of the direct way
-    return Picture(np.array(plain.convert("RGB")), alpha, places, lossy)
+    return Picture(np.array(plain.convert("RGB")), alpha, palette_indices, lossy)
 
 
 def _sixteen_bits(image: Image.Image, file: BinaryIO) -> Picture | None:
