@@ -15,7 +15,7 @@ from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.names import folded
-from surface_sos_ns.utils.files import WriteError, made_whole, remove_leftovers, write_bytes
+from surface_sos_ns.utils.files import WriteError, atomic_folder, remove_leftovers, write_bytes
 from surface_sos_ns.utils.image_io import ImageError, Size, read_image
 
 __all__ = ["downscaled_mask", "downscaled_names", "downscaled_photo", "factor_for", "write_downscaled"]
@@ -77,7 +77,7 @@ def write_downscaled(
     for parent in {folder.parent, *(target.parent for target in missing)}:
         remove_leftovers(parent)
     try:
-        with nullcontext(folder) if folder.exists() else made_whole(folder) as place:
+        with nullcontext(folder) if folder.exists() else atomic_folder(folder) as place:
             for target, (path, size) in missing.items():
                 try:
                     small = downscale(path, size, factor)

@@ -1,8 +1,8 @@
 """EXIF orientation of photos: whether the poses are for the upright pixels or for the pixels as stored.
 
 Most programs that estimate poses apply the EXIF tag; COLMAP and nerfstudio ignore it. After a rotation by 90 degrees
-the image size tells which was done, see `ImageHeader.turn_for`; after one by 180 degrees, a reflection, or in square
-photos it does not.
+the image size tells which was done, see `ImageHeader.orientation_for`; after one by 180 degrees, a reflection, or in
+square photos it does not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def orientation_remark(paths: Sequence[Path], headers: Sequence[ImageHeader], si
         CaptureError: by their size, some poses are for the pixels as stored, and for other photos the size does not
             tell.
     """
-    turns = [header.turn_for(size) for header, size in zip(headers, sizes, strict=True)]
+    turns = [header.orientation_for(size) for header, size in zip(headers, sizes, strict=True)]
     unclear = [
         path
         for path, header, turn in zip(paths, headers, turns, strict=True)

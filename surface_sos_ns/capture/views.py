@@ -265,7 +265,7 @@ class Views:
             return found & (np.hypot(x, y) < np.pi) if self.fisheye[view] else found
 
     def inside(self, uv: np.ndarray, margin: float = 0.0) -> np.ndarray:
-        """(N, P) bool: which pixels ``uv`` (N, P, 2) are inside their image, at least ``margin`` pixels from its edge."""
+        """(N, P) bool: which pixels ``uv`` (N, P, 2) are in their image, ``margin`` pixels or more from its edge."""
         with np.errstate(invalid="ignore"):
             return (
                 (uv[..., 0] >= margin)

@@ -26,7 +26,7 @@ from surface_sos_ns.demo.scene import DemoScene, build_scene
 from surface_sos_ns.demo.shapes import rotation
 from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import made_whole, remove_leftovers, write_json
+from surface_sos_ns.utils.files import atomic_folder, remove_leftovers, write_json
 from surface_sos_ns.utils.image_io import write_image
 from surface_sos_ns.utils.progress import Stage
 
@@ -276,7 +276,7 @@ def write_demo_capture(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and does not hold this demo capture; name another folder or remove that one.")
     remove_leftovers(folder.parent)
-    with made_whole(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         _write(unfinished, settings, workers or usable_cores(), progress)
     return folder
 

@@ -15,7 +15,7 @@ import tyro
 from surface_sos_ns.capture.transforms import transforms_content
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import made_whole, remove_leftovers, write_json
+from surface_sos_ns.utils.files import atomic_folder, remove_leftovers, write_json
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0])
 """Camera axes: right, down, forward (OpenCV) to right, up, back (OpenGL)."""
@@ -113,7 +113,7 @@ def write_capture(folder: Path, scene: Scene, link: bool = False) -> None:
     names = [f"{path.stem.replace('.', '_')}" for path in scene.images]
     require(len(set(names)) == len(names), f"{scene.images[0].parent}: two photos have one name but for the suffix.")
     remove_leftovers(folder.parent)
-    with made_whole(folder) as partial:
+    with atomic_folder(folder) as partial:
         frames: list[dict[str, Any]] = []
         masks = scene.coarse_masks or [None] * len(names)
         for name, image, mask in zip(names, scene.images, masks, strict=True):
