@@ -23,7 +23,7 @@ from surface_sos_ns.masks.command import Masks
 from surface_sos_ns.process.command import Process
 from surface_sos_ns.report.command import Report
 from surface_sos_ns.utils.errors import DEBUG, explanation
-from surface_sos_ns.utils.signals import leaving_on, stopped_by
+from surface_sos_ns.utils.signals import exit_on_signal, signal_of_status
 from surface_sos_ns.utils.text import escape_in_output, printable
 
 
@@ -185,13 +185,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     silence_known_warnings()
     try:
-        with leaving_on(signal.SIGTERM):
+        with exit_on_signal(signal.SIGTERM):
             command.main()
     except KeyboardInterrupt:
         _complain("stopped.")
         return 128 + signal.SIGINT
     except SystemExit as end:
-        by = stopped_by(end.code)
+        by = signal_of_status(end.code)
         if by is None:
             raise
         _complain("stopped.")

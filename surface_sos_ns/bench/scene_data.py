@@ -132,7 +132,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     """
     from surface_sos_ns.capture.mask_files import read_mask
     from surface_sos_ns.capture.object_prior import build_object_prior
-    from surface_sos_ns.capture.points import read_ply_points
+    from surface_sos_ns.capture.ply import read_ply_points
     from surface_sos_ns.utils.image_io import read_image
 
     description = json.loads((folder / "transforms.json").read_text())
@@ -151,7 +151,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     masks = [mask(frame["coarse_mask_path"]) for frame in training]
     prior = build_object_prior(views, masks, read_ply_points(folder / description["ply_file_path"]))
     assert prior.points is not None
-    hull = prior.first_hull(hull_slack)
+    hull = prior.initial_hull(hull_slack)
     centre, radius = torch.as_tensor(prior.sphere.centre, dtype=torch.float32), float(prior.sphere.radius)
     width, height = description["w"], description["h"]
     coords = _pixel_centres(width, height)
@@ -205,7 +205,7 @@ def _pixel_centres(width: int, height: int) -> np.ndarray:
 
 def _band(prior: ObjectPrior, views: Views, width: int, height: int) -> np.ndarray:
     """(B,) pixels, counted through all views, in the projected hull or near its outline."""
-    from surface_sos_ns.capture.hull import outline_band, project_hull
+    from surface_sos_ns.capture.hull_projection import outline_band, project_hull
 
     shown = project_hull(prior.hull, prior.sphere, views, (height, width))
     bands = [outline_band(np.asarray(view) > 0.5, BAND_WIDTH * max(width, height)) for view in shown]

@@ -17,8 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from surface_sos_ns.capture.points import write_ply_points
-from surface_sos_ns.capture.transforms import transforms
+from surface_sos_ns.capture.ply import write_ply_points
+from surface_sos_ns.capture.transforms import transforms_content
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.demo.coarse_masks import coarse_masks
 from surface_sos_ns.demo.path_tracer import Camera, Lighting, Rendered, Tracer
@@ -26,7 +26,7 @@ from surface_sos_ns.demo.scene import DemoScene, build_scene
 from surface_sos_ns.demo.shapes import rotation
 from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import made_whole, remove_leftovers, write_json
+from surface_sos_ns.utils.files import atomic_folder, remove_leftovers, write_json
 from surface_sos_ns.utils.image_io import write_image
 from surface_sos_ns.utils.progress import Stage
 
@@ -276,7 +276,7 @@ def write_demo_capture(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and does not hold this demo capture; name another folder or remove that one.")
     remove_leftovers(folder.parent)
-    with made_whole(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         _write(unfinished, settings, workers or usable_cores(), progress)
     return folder
 
@@ -319,7 +319,7 @@ def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool)
     xyz, rgb = sparse_points(tracer, cameras, rendered, seed, int(4000 * min(1, quality)))
     write_ply_points(folder / "sparse_pc.ply", xyz, rgb)
     names = [frame["file_path"] for frame in frames]
-    content = transforms(_views(cameras), frames) | {
+    content = transforms_content(_views(cameras), frames) | {
         "ply_file_path": "sparse_pc.ply",
         "train_filenames": [names[i] for i in training],
         "val_filenames": [names[i] for i in evaluation],

@@ -16,8 +16,9 @@ from surface_sos_ns.export.note import COMMON, Identity, Note
 from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Pictures, Product, products
 from surface_sos_ns.export.settings import ExportSettings
 from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
-from surface_sos_ns.utils.files import WriteError, held, remove_leftovers, write_bytes, write_json, writing
+from surface_sos_ns.utils.files import WriteError, remove_leftovers, write_bytes, write_json, writing
 from surface_sos_ns.utils.image_io import ImageError, read_picture
+from surface_sos_ns.utils.locks import locked_folder
 from surface_sos_ns.utils.metrics import THRESHOLD
 from surface_sos_ns.utils.progress import Stage
 
@@ -52,7 +53,7 @@ def write_export(run: Run, settings: ExportSettings) -> list[str]:
     try:
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
-        with held(output, "Wait until it is done, or choose another --output-dir."):
+        with locked_folder(output, "Wait until it is done, or choose another --output-dir."):
             return _write(run, settings, frames, made, videos)
     except WriteError as error:
         raise ExportError(f"{error} Make room, then give the same command again: it goes on from there.") from error

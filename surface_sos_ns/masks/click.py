@@ -12,7 +12,7 @@ import numpy as np
 from surface_sos_ns.masks.points_to_masks import ClickedMasks, ClickedPoint, mask_of_clicks, masks_from_clicks
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 from surface_sos_ns.utils.text import as_code
-from surface_sos_ns.web.listening import LOOPBACK, sentences, why_not_at
+from surface_sos_ns.web.listening import LOOPBACK, listen_problem, reachability_notes
 
 if TYPE_CHECKING:
     from surface_sos_ns.masks.click_page import ClickPage
@@ -44,7 +44,7 @@ class Click(MaskProvider):
     def check(self) -> None:
         if importlib.util.find_spec("viser") is None:
             raise MaskError("Clicking needs viser, which nerfstudio brings; `pip install nerfstudio` again.")
-        why_not = why_not_at(self.host)
+        why_not = listen_problem(self.host)
         if why_not is not None:
             raise MaskError(why_not)
 
@@ -57,7 +57,7 @@ class Click(MaskProvider):
         page = ClickPage([image.shape[:2] for image in photos.images], self.host, self.port, progress)
         try:
             progress(f"open {page.address} in a browser, click the object in a few photos, then press Done there")
-            for line in sentences(self.host, page.port):
+            for line in reachability_notes(self.host, page.port):
                 progress(line)
             found = _serve(page, session, progress)
         finally:

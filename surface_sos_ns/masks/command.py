@@ -86,11 +86,12 @@ class Masks:
         from surface_sos_ns.capture.transforms import transforms_file
         from surface_sos_ns.masks.methods import make_provider
         from surface_sos_ns.masks.write import check_free, finish_interrupted
-        from surface_sos_ns.utils.files import check_writable, held
+        from surface_sos_ns.utils.files import check_writable
+        from surface_sos_ns.utils.locks import locked_folder
 
         provider = make_provider(self.method, {name: getattr(self, name) for name in OPTIONS})
         source = transforms_file(self.data)
-        with held(source.parent, "Wait until it is done."):
+        with locked_folder(source.parent, "Wait until it is done."):
             check_writable(source.parent)
             finish_interrupted(source.parent)
             check_free(source, self.overwrite)

@@ -17,12 +17,14 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from sklearn.cluster import DBSCAN
 
-from surface_sos_ns.capture.bounds import MARGIN, find_object_sphere
+from surface_sos_ns.capture.bounds import RADIUS_MARGIN, find_object_sphere
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import VoteGrid, project_hull, vote_hull
+from surface_sos_ns.capture.hull import VisualHull
+from surface_sos_ns.capture.hull_projection import project_hull
+from surface_sos_ns.capture.hull_voting import vote_hull
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
-from surface_sos_ns.capture.support import SupportPlane, above, find_support_plane
+from surface_sos_ns.capture.support_plane import SupportPlane, cut_at_plane, find_support_plane
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.provider import MaskError
 
@@ -57,7 +59,7 @@ class GeometryMasks:
     """Result of :func:`masks_from_geometry`: sphere, hull, N masks (H, W) float32 0/1 (None: object not in view)."""
 
     sphere: ObjectSphere
-    hull: VoteGrid
+    hull: VisualHull
     masks: list[np.ndarray | None]
 
 
@@ -85,7 +87,7 @@ def masks_from_geometry(
     Raises:
         UserError: when the cameras see nothing in common, or no mask could be made (the message asks for masks).
     """
-    sphere = find_object_sphere(views, None, points, near=near)
+    sphere = find_object_sphere(views, None, points, object_point=near)
     if radius is not None:
         sphere = ObjectSphere(sphere.centre, radius, "named by the user")
     if progress:
@@ -107,7 +109,7 @@ def masks_from_geometry(
     masks = first
     for round_name in ("second", "third"):
         sphere = _refined_sphere(small, masks, points, sphere, near, radius)
-        hull = above(vote_hull(small, masks, sphere, min(resolution, 96), quantile=OPEN_LEVEL), sphere, seeds.plane)
+        hull = cut_at_plane(vote_hull(small, masks, sphere, min(resolution, 96), level=OPEN_LEVEL), sphere, seeds.plane)
         trimaps = []
         for index, projected in enumerate(project_hull(hull, sphere, small)):
             labels = trimap_from_hull(projected, sphere_disc(small, index, seeds.sphere, 1.0, seeds.plane))
@@ -119,8 +121,8 @@ def masks_from_geometry(
             break
         masks = again
     sphere = _refined_sphere(small, masks, points, sphere, near, radius)
-    hull = above(
-        vote_hull(small, masks, sphere, resolution, quantile=CLOSED_LEVEL, progress=progress), sphere, seeds.plane
+    hull = cut_at_plane(
+        vote_hull(small, masks, sphere, resolution, level=CLOSED_LEVEL, progress=progress), sphere, seeds.plane
     )
     enlarged = [
         None if mask is None else enlarge(mask, int(width), int(height))
@@ -457,12 +459,12 @@ def _refined_sphere(
     if radius is not None:
         return before
     try:
-        found = find_object_sphere(views, masks, points, near=near)
+        found = find_object_sphere(views, masks, points, object_point=near)
     except CaptureError:
         return ObjectSphere(before.centre, before.radius, "geometry")
     if np.linalg.norm(found.centre - before.centre) > before.radius:
         return ObjectSphere(before.centre, before.radius, "geometry")
-    limit = MARGIN * before.radius + float(np.linalg.norm(found.centre - before.centre))
+    limit = RADIUS_MARGIN * before.radius + float(np.linalg.norm(found.centre - before.centre))
     return ObjectSphere(found.centre, min(found.radius, limit), "geometry and colour")
 
 

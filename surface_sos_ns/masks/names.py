@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from surface_sos_ns.capture.names import clash, folded, is_image, listed, match_files, natural_order
+from surface_sos_ns.capture.names import folded, is_image, listed, match_files, match_problem, natural_order
 from surface_sos_ns.masks.provider import MaskError
 
 __all__ = ["Matches", "by_name", "by_order"]
@@ -90,7 +90,7 @@ def by_name(files: Sequence[Path], masks: Sequence[str], source: Path) -> Matche
                 f"The names of the files in {source} can be read in two ways: {how}, or {words}. Leave the masks of "
                 "one object in the folder, named as the photos."
             )
-    unclear = clash(found, photos, masks, source)
+    unclear = match_problem(found, photos, masks, source)
     if unclear:
         raise MaskError(unclear)
     return Matches([indices[0] if indices else None for indices in found], how)

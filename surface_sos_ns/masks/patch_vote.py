@@ -9,7 +9,9 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import find_object_sphere
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import main_body, project_hull, vote_hull
+from surface_sos_ns.capture.hull import main_components
+from surface_sos_ns.capture.hull_projection import project_hull
+from surface_sos_ns.capture.hull_voting import vote_hull
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.patch_grid import enlarged
@@ -104,7 +106,7 @@ def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSpher
     masks = [enlarged(grid, (height, width)) > 0.5 for grid, (width, height) in zip(odds, sizes, strict=True)]
     if photos.radius is None:
         sphere = _fitting_sphere(photos, views, masks, sphere)
-    projected = project_hull(main_body(vote_hull(views, masks, sphere, VOXELS)), sphere, views)
+    projected = project_hull(main_components(vote_hull(views, masks, sphere, VOXELS)), sphere, views)
     return [
         cv2.resize(image, grid.shape[::-1], interpolation=cv2.INTER_AREA)
         for image, grid in zip(projected, odds, strict=True)
@@ -114,7 +116,7 @@ def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSpher
 def _fitting_sphere(photos: Photos, views: Views, masks: Sequence[np.ndarray], before: ObjectSphere) -> ObjectSphere:
     """The sphere that the masks suggest, unless it is elsewhere; never much larger than the one that was looked in."""
     try:
-        found = find_object_sphere(views, masks, photos.points, near=photos.near)
+        found = find_object_sphere(views, masks, photos.points, object_point=photos.near)
     except CaptureError:
         return before
     if np.linalg.norm(found.centre - before.centre) > before.radius:

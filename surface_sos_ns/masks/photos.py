@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from surface_sos_ns.capture.points import first_fitting_points
+from surface_sos_ns.capture.points_file import first_fitting_points
 from surface_sos_ns.masks.provider import Photos
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.dataparser import ObjectHint, SurfaceSOSDataParser, SurfaceSOSDataParserConfig

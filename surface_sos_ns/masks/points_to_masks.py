@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.capture.bounds import find_object_sphere
-from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull, vote_hull
+from surface_sos_ns.capture.hull import VisualHull
+from surface_sos_ns.capture.hull_projection import project_hull
+from surface_sos_ns.capture.hull_voting import mask_agreement, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
@@ -73,7 +75,7 @@ class ClickedMasks:
     masks: list[np.ndarray | None]
     agreement: np.ndarray
     sphere: ObjectSphere
-    hull: VoteGrid
+    hull: VisualHull
 
 
 def mask_of_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], before: np.ndarray | None = None) -> np.ndarray:
@@ -140,7 +142,7 @@ def masks_from_clicks(
         assert labels is not None  # there is a positive click
         masks[index] = _obey(cut(photos[index], labels), of_view[index], factor)
     sphere = _sphere(small, masks, points, radius)
-    hull = vote_hull(small, masks, sphere, RESOLUTION, quantile=0.95)
+    hull = vote_hull(small, masks, sphere, RESOLUTION, level=0.95)
     colours = _colours(photos, masks, clicked)
     for turn in range(ROUNDS):
         if progress:
@@ -157,7 +159,7 @@ def masks_from_clicks(
             masks.append(_obey(cut(photos[index], labels), of_view[index], factor))
         if turn + 1 < ROUNDS:
             sphere = _sphere(small, masks, points, radius)
-        hull = vote_hull(small, masks, sphere, RESOLUTION, quantile=LEVEL)
+        hull = vote_hull(small, masks, sphere, RESOLUTION, level=LEVEL)
         colours = _colours(photos, masks, range(len(views)))
     agreement = np.nan_to_num(mask_agreement(small, masks, hull, sphere))
     sizes = zip(masks, views.width, views.height, strict=True)

@@ -297,7 +297,8 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
     def _find_object(self, views: Views, cache_dir: Path | None) -> ObjectPrior:
         from surface_sos_ns.capture.object_prior import GIVEN, LOW_CONFIDENCE, build_object_prior
-        from surface_sos_ns.capture.points import first_fitting_points, triangulate_points
+        from surface_sos_ns.capture.points_file import first_fitting_points
+        from surface_sos_ns.capture.triangulation import triangulate_points
 
         metadata = self.train_dataset.metadata
         cache = self.train_cache
@@ -348,16 +349,17 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         fit = pose_fit(
             images, capture.views.subset([place[path] for path in self.train_dataset.metadata["file_paths"]])
         )
-        if fit is not None and fit.reading is not None:
+        if fit is not None and fit.hypothesis is not None:
             raise CaptureError(
                 f"{source}: photos and poses do not fit. Of {fit.matches} features matched between photos "
-                f"{fit.given:.0%} lie where the poses say, and {fit.best:.0%} would if this is so: {fit.reading}. "
+                f"{fit.inlier_ratio:.0%} lie where the poses say, and {fit.best_inlier_ratio:.0%} would if this is so: "
+                f"{fit.hypothesis}. "
                 f"To go on with the file as it is: {CHECK_OFF}."
             )
         if fit is not None and fit.doubtful:
             warn(
                 f"{source}: photos and poses hardly fit: of {fit.matches} features matched between photos "
-                f"{fit.given:.0%} lie where the poses say. Likely causes, in this order: {CAUSES}."
+                f"{fit.inlier_ratio:.0%} lie where the poses say. Likely causes, in this order: {CAUSES}."
             )
 
     def _check_masks(self, prior: ObjectPrior) -> None:
@@ -421,7 +423,7 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
 
     def _bands(self, prior: ObjectPrior, views: Views) -> Iterator[tuple[int, np.ndarray]]:
         """Of each view (H, W) bool, whether a pixel is near the projected hull's outline, in the order of sizes."""
-        from surface_sos_ns.capture.hull import outline_band, project_hull
+        from surface_sos_ns.capture.hull_projection import outline_band, project_hull
 
         sizes = np.stack([views.width, views.height], axis=1)
         for size in np.unique(sizes, axis=0):

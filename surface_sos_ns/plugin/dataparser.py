@@ -20,12 +20,18 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.downscaled import factor_for, make_smaller, smaller_mask, smaller_names, smaller_photo
-from surface_sos_ns.capture.lookup import files_by_name, image_files, smaller_copy
+from surface_sos_ns.capture.downscaled import (
+    downscaled_mask,
+    downscaled_names,
+    downscaled_photo,
+    factor_for,
+    write_downscaled,
+)
+from surface_sos_ns.capture.lookup import downscaled_copy, files_by_name, image_files
 from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.names import listed, photo_paths
 from surface_sos_ns.capture.orientation import orientation_remark
-from surface_sos_ns.capture.points import PointsFile, first_fitting_points
+from surface_sos_ns.capture.points_file import PointsFile, first_fitting_points
 from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.split import choose_split, few_photos_warning
@@ -82,8 +88,8 @@ class SurfaceSOSDataParser(DataParser):
         coarse_mask_filenames: per photo Path or None; None when there are no coarse masks at all.
         gt_mask_filenames, clean_plate_filenames: the same for the truth; always None for the split ``train``.
         file_paths: per photo its path as it stands in transforms.json.
-        points_files: ``capture.points.PointsFile``, where there may be sparse points, the best first; for
-            `capture.points.first_fitting_points`, with these paths.
+        points_files: ``capture.points_file.PointsFile``, where there may be sparse points, the best first; for
+            `capture.points_file.first_fitting_points`, with these paths.
         object_hint: ObjectHint or None, world frame.
         capture_to_world: (4, 4) float64, from the frame of transforms.json to the world frame, scale included.
 
@@ -107,12 +113,12 @@ class SurfaceSOSDataParser(DataParser):
     @functools.cached_property
     def files(self) -> CaptureFiles:
         """Its files as they are spelt on the disk. Where nerfstudio wants cameras alone, they need not exist."""
-        from surface_sos_ns.capture.files import KINDS, find_files
+        from surface_sos_ns.capture.files import FILE_KEYS, find_files
 
         if self.downscale_factor is not None:
             return find_files(self.capture, ())
         unused = set() if self.config.coarse_masks == "auto" else {"coarse_mask_path"}
-        return find_files(self.capture, set(KINDS) - unused)
+        return find_files(self.capture, set(FILE_KEYS) - unused)
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
         capture, files = self.capture, self.files
@@ -203,7 +209,7 @@ class SurfaceSOSDataParser(DataParser):
         factor = int(self.downscale_factor or 1)
         if factor == 1:
             return [self.capture.folder / path for path in named]
-        return [self.capture.folder / f"{folder}_{factor}" / name for name in smaller_names(named)]
+        return [self.capture.folder / f"{folder}_{factor}" / name for name in downscaled_names(named)]
 
     def _prepare_files(self) -> None:
         """Look at the photos' headers, choose the downscale factor, and make the smaller photos that it needs."""
@@ -258,15 +264,15 @@ class SurfaceSOSDataParser(DataParser):
             raise CaptureError(
                 f"The downscale factor is {factor}, and there are photos of {smallest} pixels; nothing would be left."
             )
-        jobs = [(self.files.photos, "images", smaller_photo)]
+        jobs = [(self.files.photos, "images", downscaled_photo)]
         if with_mask:
-            jobs.append((list(with_mask), "masks", smaller_mask))
+            jobs.append((list(with_mask), "masks", downscaled_mask))
         try:
             for names, kind, shrink in jobs:
                 folder = capture.folder / f"{kind}_{factor}"
-                targets = [folder / name for name in smaller_names(names)]
+                targets = [folder / name for name in downscaled_names(names)]
                 files = list(zip((capture.folder / name for name in names), self._sizes(), targets, strict=True))
-                make_smaller(files, folder, factor, shrink, say)
+                write_downscaled(files, folder, factor, shrink, say)
         except WriteError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
@@ -300,7 +306,7 @@ class SurfaceSOSDataParser(DataParser):
             )
         if self.to_report:
             _warn_if(_unused(folder, found))
-        return found if factor == 1 else [path and smaller_copy(path, capture.folder, factor) for path in found]
+        return found if factor == 1 else [path and downscaled_copy(path, capture.folder, factor) for path in found]
 
     def _check_masks(self, masks: list[Path | None], truth: list[Path | None], plates: list[Path | None]) -> None:
         originals = [self.capture.folder / path for path in self.files.photos]

@@ -219,7 +219,7 @@ class SurfaceSOSModel(Model):
         eyes = (cameras.cpu() - centre) / radius
         lines = None if prior.points is None else sight_lines(prior.points, eyes, centre, radius, self.device)
         if not bool(self.scene.ready):
-            hull = prior.first_hull(self.config.hull_slack)
+            hull = prior.initial_hull(self.config.hull_slack)
             self.scene.initialise(
                 centre,
                 radius,

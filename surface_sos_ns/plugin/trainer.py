@@ -54,16 +54,9 @@ from surface_sos_ns.plugin.self_training import OWN_MASKS
 from surface_sos_ns.training.optimizer import SparseAdam
 from surface_sos_ns.training.weight_average import WeightAverage
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import (
-    WriteError,
-    check_writable,
-    hold,
-    remove_leftovers,
-    write_text,
-    writing,
-    written_whole,
-)
-from surface_sos_ns.utils.signals import leaving_on, stopped_by
+from surface_sos_ns.utils.files import WriteError, atomic_file, check_writable, remove_leftovers, write_text, writing
+from surface_sos_ns.utils.locks import lock_folder
+from surface_sos_ns.utils.signals import exit_on_signal, signal_of_status
 from surface_sos_ns.utils.text import printable
 
 AVERAGE_EVERY = 5
@@ -137,7 +130,7 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         folder = self.get_base_dir()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        hold(folder, "Wait until it is done, stop it, or give this run a folder of its own: --timestamp NAME.")
+        lock_folder(folder, "Wait until it is done, stop it, or give this run a folder of its own: --timestamp NAME.")
         check_writable(folder)
         remove_leftovers(folder)
         remove_leftovers(self.get_checkpoint_dir())
@@ -233,10 +226,10 @@ class SurfaceSOSTrainer(Trainer):
         # The viewer answers browsers as soon as it is built. Under the lock they wait until the weights are loaded and
         # the callbacks are set up, and no second thread enters the kernels meanwhile.
         try:
-            with leaving_on(signal.SIGINT, signal.SIGTERM), self.train_lock:
+            with exit_on_signal(signal.SIGINT, signal.SIGTERM), self.train_lock:
                 super().setup(test_mode=test_mode)
         except SystemExit as end:
-            by = stopped_by(end.code)
+            by = signal_of_status(end.code)
             if by is not None:
                 say(f"Stopped by {by.name} before the first step: nothing to save.")
             raise
@@ -389,7 +382,7 @@ class SurfaceSOSTrainer(Trainer):
         for file in path.parent.parent.iterdir():
             kept = file.name.startswith((f"{Path(PRIOR_FILE).stem}.", f"{OWN_MASKS}_"))
             if kept and not (self.base_dir / file.name).exists():
-                with written_whole(self.base_dir / file.name) as copy:
+                with atomic_file(self.base_dir / file.name) as copy:
                     shutil.copyfile(file, copy)
         say(f"Loaded {path}")
 

@@ -117,12 +117,12 @@ def _bring_images(command: Process, source: list[Photo] | int) -> list[str]:
     from surface_sos_ns.capture.lookup import visible_files
     from surface_sos_ns.process.photos import copy_upright
     from surface_sos_ns.process.video import extract_frames
-    from surface_sos_ns.utils.files import made_whole
+    from surface_sos_ns.utils.files import atomic_folder
     from surface_sos_ns.utils.progress import Stage
 
     folder = command.output / "images"
     if not folder.is_dir():
-        with made_whole(folder) as partial:
+        with atomic_folder(folder) as partial:
             if isinstance(source, int):
                 with Stage(f"Looking for sharp frames among {source}", source) as stage:
                     extract_frames(command.images, command.frames, partial, source, stage.reach)

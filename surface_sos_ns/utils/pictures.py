@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from surface_sos_ns.utils.encoding import data_address
-from surface_sos_ns.utils.image_io import image_file
+from surface_sos_ns.utils.encoding import data_uri
+from surface_sos_ns.utils.image_io import encode_image
 
 COLUMNS = (
     ("photo", "photo"),
@@ -74,7 +74,7 @@ def error_map(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def embedded(picture: np.ndarray, quality: int = 82) -> str:
     """A picture as the address of itself, to be put into a page: WebP, (H, W, 3) or with alpha (H, W, 4), uint8."""
-    return data_address("image/webp", image_file(picture, ".webp", quality))
+    return data_uri("image/webp", encode_image(picture, ".webp", quality))
 
 
 def contact_sheet(views: list[ViewPictures], scale: int = 1) -> np.ndarray:

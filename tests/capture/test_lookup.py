@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.lookup import FileFinder, files_by_name, image_files, smaller_copy, visible_files
-from surface_sos_ns.capture.names import clash, match_files
+from surface_sos_ns.capture.lookup import (
+    FileFinder,
+    downscaled_copy,
+    files_by_name,
+    image_files,
+    visible_files,
+)
+from surface_sos_ns.capture.names import match_files, match_problem
 from tests.helpers.paths import shared_data
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
@@ -163,8 +169,8 @@ def test_smaller_copies(tmp_path: Path) -> None:
         ("masks/left/1.png", 2, "masks/left/1.png"),
         ("m/1.png", 2, "m_2/1.png"),
     ):
-        assert smaller_copy(tmp_path / name, tmp_path, factor) == tmp_path / copy
-        assert smaller_copy(tmp_path / "m" / "1.png", tmp_path / "elsewhere", 2) == tmp_path / "m_2/1.png"
+        assert downscaled_copy(tmp_path / name, tmp_path, factor) == tmp_path / copy
+        assert downscaled_copy(tmp_path / "m" / "1.png", tmp_path / "elsewhere", 2) == tmp_path / "m_2/1.png"
 
 
 # ------------------------------------------------------------------------------------------------------- captures
@@ -191,7 +197,7 @@ def test_one_mask_for_two_photos() -> None:
     capture = shared_data("cases", "one_mask_two_photos", "c09flat")
     photos, folder = photos_of(capture), capture / "coarse_masks"
     masks = image_files(folder)
-    said = clash(match_files(photos, masks), photos, masks, folder)
+    said = match_problem(match_files(photos, masks), photos, masks, folder)
     assert said is not None and said.startswith(
         f"{folder}/000000.png has the name of 2 photos: images/clip_a/000000.jpg, images/clip_b/000000.jpg."
     )

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import VoteGrid, project_hull
+from surface_sos_ns.capture.hull import VisualHull
+from surface_sos_ns.capture.hull_projection import project_hull
 from surface_sos_ns.capture.object_prior import GIVEN, ObjectPrior, build_object_prior
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
-from surface_sos_ns.capture.support import SupportPlane, find_support_plane
+from surface_sos_ns.capture.support_plane import SupportPlane, find_support_plane
 from surface_sos_ns.masks.geometry import _down_to, masks_from_geometry
 from surface_sos_ns.masks.mask_scoring import PointJudge
 from surface_sos_ns.masks.patch_grid import enlarged
@@ -136,10 +137,10 @@ def test_training_starts_from_one_body_unless_masks_were_given():
     """On a cube's diagonal: a block, and one of an eighth of its size that only a lowered level shows."""
     probability = np.zeros((32, 32, 32), np.float32)
     probability[2:14, 2:14, 2:14], probability[20:26, 20:26, 20:26] = 0.9, 0.2
-    sphere, hull = ObjectSphere(np.zeros(3), 1.0), VoteGrid(probability, np.ones(2, np.float32), 0.9)
+    sphere, hull = ObjectSphere(np.zeros(3), 1.0), VisualHull(probability, np.ones(2, np.float32), 0.9)
     given, made = (ObjectPrior(sphere, hull, [None] * 2, None, 0.9, source) for source in (GIVEN, "masks by prior"))
-    assert given.first_hull(0.25).probability[22, 22, 22] > 0.9
-    whole, alone = given.first_hull(0.25), made.first_hull(0.25)
+    assert given.initial_hull(0.25).probability[22, 22, 22] > 0.9
+    whole, alone = given.initial_hull(0.25), made.initial_hull(0.25)
     assert (alone.probability[18:, 18:, 18:] == 0).all() and alone.level == whole.level == hull.level - 0.25
     assert (alone.probability[:14, :14, :14] == whole.probability[:14, :14, :14]).all()
 

@@ -13,7 +13,7 @@ from nerfstudio.model_components.ray_generators import RayGenerator
 from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import outline_band
+from surface_sos_ns.capture.hull_projection import outline_band
 from surface_sos_ns.plugin.datamanager import (
     SurfaceSOSDataManager,
     SurfaceSOSDataManagerConfig,

@@ -46,9 +46,9 @@ from surface_sos_ns.plugin.trainer import (
     SurfaceSOSTrainer,
     SurfaceSOSTrainerConfig,
 )
-from surface_sos_ns.utils import files
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import InUseError, WriteError
+from surface_sos_ns.utils.files import WriteError
+from surface_sos_ns.utils.locks import InUseError, fcntl
 from tests.helpers.terminal import another_process
 
 TOTAL = 20
@@ -724,13 +724,13 @@ def test_a_run_is_not_trained_over_another_one(config: SurfaceSOSTrainerConfig) 
         dataclasses.replace(config, load_dir=config.output_dir / "other").save_config()
 
 
-@pytest.mark.skipif(files.fcntl is None, reason="this system has no locks that end with their process")
+@pytest.mark.skipif(fcntl is None, reason="this system has no locks that end with their process")
 def test_two_processes_do_not_train_in_one_folder(config: SurfaceSOSTrainerConfig) -> None:
     folder = config.get_base_dir()
     folder.mkdir(parents=True)
     script = (
-        "import sys, time; from pathlib import Path; from surface_sos_ns.utils.files import hold\n"
-        "hold(Path(sys.argv[1]), ''); print('ready', flush=True); time.sleep(100)"
+        "import sys, time; from pathlib import Path; from surface_sos_ns.utils.locks import lock_folder\n"
+        "lock_folder(Path(sys.argv[1]), ''); print('ready', flush=True); time.sleep(100)"
     )
     with another_process(script, folder):
         with pytest.raises(InUseError, match=f"writing to {folder}.*--timestamp"):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from surface_sos_ns.capture.points import read_ply_points
+from surface_sos_ns.capture.ply import read_ply_points
 from surface_sos_ns.cli import main
 from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.folder import begin
@@ -23,7 +23,8 @@ from surface_sos_ns.process.pairs import blocks, choose_matching, photo_pairs
 from surface_sos_ns.process.photos import copy_upright, find_photos
 from surface_sos_ns.process.quiet import chatter_to
 from surface_sos_ns.process.video import count_frames, extract_frames
-from surface_sos_ns.utils.files import PREFIX, SUFFIX, release
+from surface_sos_ns.utils.files import PREFIX, SUFFIX
+from surface_sos_ns.utils.locks import unlock_folder
 from tests.helpers import textured_corner
 from tests.helpers.paths import shared_data
 
@@ -322,7 +323,7 @@ def test_a_scene_whose_maker_was_killed_at_its_very_beginning_can_be_made(tmp_pa
         if content is not None:
             (output / "colmap" / f"{PREFIX}0{SUFFIX}").write_text(content)
         begin(output, {"a": 1}, overwrite=False)
-        release(output)
+        unlock_folder(output)
         assert [path.name for path in (output / "colmap").iterdir()] == ["settings.json"]
         assert json.loads((output / "colmap" / "settings.json").read_text()) == {"a": 1}
         shutil.rmtree(output)

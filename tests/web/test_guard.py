@@ -25,7 +25,7 @@ from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
 from surface_sos_ns.plugin.viewer.controls import LARGEST, picture_size
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.web.guard import MOST_BROWSERS, port_of
+from surface_sos_ns.web.guard import MAX_BROWSERS, port_of
 from tests.helpers.attacker import UPGRADE, Client, request, wait_until
 
 pytest.importorskip("numba")
@@ -139,7 +139,7 @@ def test_an_address_on_the_internet_is_only_what_the_user_asks_for(
     assert not asked and request(port, b"/", host=name)[0] == 403
     assert all(m["show_share_button"] is False for m in client.said if m["type"] == "ThemeConfigurationMessage")
     client.close()
-    monkeypatch.setattr("surface_sos_ns.web.guard._invited", set())
+    monkeypatch.setattr("surface_sos_ns.web.guard._allowed_hosts", set())
     capsys.readouterr()
     shared = build(share=True)
     assert len(asked) == 1 and address in shared.viewer_info[0]
@@ -196,9 +196,9 @@ def test_a_browser_that_has_gone_keeps_nobody_waiting() -> None:
 
 
 def test_only_so_many_browsers_at_a_time(port: int) -> None:
-    clients = [Client(port, camera=None) for _ in range(MOST_BROWSERS)]
+    clients = [Client(port, camera=None) for _ in range(MAX_BROWSERS)]
     status, content = request(port, b"/", *UPGRADE)
-    assert status == 503 and f"{MOST_BROWSERS} browsers".encode() in content
+    assert status == 503 and f"{MAX_BROWSERS} browsers".encode() in content
     clients.pop().close()
     wait_until(lambda: request(port, b"/", *UPGRADE)[0] == 101, "a free place")
     for client in clients:

@@ -66,7 +66,7 @@ def score_inputs(capture: str, options: list[str], folder: str) -> None:
         options: those of the data parser.
         folder: where the scores go.
     """
-    from surface_sos_ns.capture.hull import project_hull
+    from surface_sos_ns.capture.hull_projection import project_hull
     from surface_sos_ns.plugin.cameras import views_from_cameras
     from surface_sos_ns.plugin.evaluation import scoring_views, start_of_training, training_config
 

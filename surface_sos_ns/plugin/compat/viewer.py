@@ -21,9 +21,9 @@ from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
 from surface_sos_ns.plugin.command_line import typed
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.utils.text import printable
-from surface_sos_ns.web.guard import guard_viser, let_in, port_of
-from surface_sos_ns.web.listening import LOOPBACK, address, sentences, why_not_at
-from surface_sos_ns.web.messages import drawable, plain_path
+from surface_sos_ns.web.guard import allow_host, guard_viser, port_of
+from surface_sos_ns.web.listening import LOOPBACK, address, listen_problem, reachability_notes
+from surface_sos_ns.web.messages import clamped_camera, sanitised_path
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.utils import CameraState
@@ -58,7 +58,7 @@ def why_no_viewer(vis: str, config: ViewerConfig) -> str | None:
         return OLDER_VIEWER
     if not vis.startswith("viewer"):
         return None
-    why_not = why_not_at(config.websocket_host)
+    why_not = listen_problem(config.websocket_host)
     return None if why_not is None else f"{HOST_OPTION}: {why_not}"
 
 
@@ -86,7 +86,7 @@ def _listening_where_asked(build: Callable[..., None]) -> Callable[..., None]:
         build(self, config, log_filename, datapath, pipeline, trainer, train_lock, share)
         host, port = config.websocket_host, port_of(self.viser_server)
         self.viewer_info = [f"Viewer: {address(host, port)}"]
-        for line in [*self.viewer_info, *sentences(host, port), *_shared(self)]:
+        for line in [*self.viewer_info, *reachability_notes(host, port), *_shared(self)]:
             say(line)
 
     return __init__
@@ -98,7 +98,7 @@ def _shared(viewer: Viewer) -> list[str]:
     url = None if tunnel is None else tunnel.get_url()
     if url is None:
         return []
-    let_in(url)
+    allow_host(url)
     viewer.viewer_info = [f"{viewer.viewer_info[0]} or {url}"]
     return [f"Warning: whoever has the address {url} can use this page, from anywhere."]
 
@@ -111,7 +111,7 @@ def _drawable_cameras(read: Callable[..., CameraState]) -> Callable[..., CameraS
 
     def get_camera_state(self: Viewer, client: Any) -> CameraState:
         state = read(self, client)
-        state.fov, state.aspect = drawable(state.fov, state.aspect)
+        state.fov, state.aspect = clamped_camera(state.fov, state.aspect)
         return state
 
     return get_camera_state
@@ -160,7 +160,7 @@ class _QuotedFolder(_QuotedPath):
 
     @property
     def name(self) -> str:
-        return plain_path(super().name)
+        return sanitised_path(super().name)
 
     def __truediv__(self, name: Any) -> _QuotedPath:
         return _QuotedPath(str(self)) / name

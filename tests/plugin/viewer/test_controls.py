@@ -26,7 +26,7 @@ from surface_sos_ns.plugin.viewer.display_settings import CUT_COLOUR, OVERLAY_CO
 from surface_sos_ns.plugin.viewer.nearest_photo import coarse_mask, mask_over_photo, nearest_view
 from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need
 from surface_sos_ns.utils.encoding import cutout_picture, mask_picture, matte_picture, write_new
-from surface_sos_ns.utils.image_io import image_file
+from surface_sos_ns.utils.image_io import encode_image
 from tests.helpers.viewer_session import WAIT, Browser, Machine, Session
 
 
@@ -348,10 +348,10 @@ def test_pictures_are_written_exactly(tmp_path):
     assert mask_picture(alpha).tolist() == [[0, 0, 0, 255, 255]]
     matte = matte_picture(alpha)
     assert matte.tolist() == [[0, 16384, 32768, 49151, 65535]]
-    with Image.open(io.BytesIO(image_file(matte))) as file:
+    with Image.open(io.BytesIO(encode_image(matte))) as file:
         assert np.array(file).tolist() == matte.tolist()
     colours = np.random.default_rng(0).random((1, 5, 3))
-    with Image.open(io.BytesIO(image_file(cutout_picture(colours, alpha)))) as file:
+    with Image.open(io.BytesIO(encode_image(cutout_picture(colours, alpha)))) as file:
         assert file.mode == "RGBA" and np.abs(np.array(file) / 255 - np.dstack([colours, alpha])).max() <= 0.5 / 255
     (tmp_path / "view_0007_other.txt").write_text("mine")
     assert [path.name for path in write_new(tmp_path, "view", {"mask": mask_picture(alpha)})] == ["view_0008_mask.png"]
