@@ -18,7 +18,7 @@ import trimesh
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
 from surface_sos_ns.api import Run, View
-from surface_sos_ns.export.command import Export
+from surface_sos_ns.cli.export import Export
 from surface_sos_ns.export.writer import write_export
 
 CENTRE, RADIUS = np.array([0.3, -0.2, 0.5]), 0.6  # of the ball, frame of the capture

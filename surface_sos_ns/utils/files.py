@@ -38,6 +38,7 @@ __all__ = [
     "release",
     "remove_leftovers",
     "require_space",
+    "resumable",
     "scratch",
     "write_arrays",
     "write_bytes",
@@ -92,6 +93,20 @@ def writing(path: Path) -> Iterator[None]:
             elif found != goal and goal not in found.parents:
                 raise  # another file's error
         raise WriteError(f"{where} could not be written: {error.strerror or error}.", error.errno) from error
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Inside, a `WriteError` also says that the same command goes on where it stopped.
+
+    Raises:
+        WriteError: with these words behind its own.
+    """
+    try:
+        yield
+    except WriteError as error:
+        words = f"{error} Make room, then give the same command again: it goes on from there."
+        raise WriteError(words, error.errno) from error
 
 
 @contextmanager
