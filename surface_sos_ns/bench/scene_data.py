@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from surface_sos_ns.bench.settings import BenchError
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, camera_distance, sight_lines
+from surface_sos_ns.utils.extras import missing_package
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.object_prior import ObjectPrior
@@ -96,26 +96,20 @@ def find_capture(folder: Path | None) -> Path:
         folder: one that `surface-sos capture` wrote, or where to render; None: the user's cache folder.
 
     Raises:
-        BenchError: packages that reading or rendering needs are missing.
+        BenchError: there is none to read, and embreex, which renders it, is not installed.
     """
-    _need("cv2", "PIL", "scipy")
     if folder is None:
         folder = capture_folder()
     if not (folder / "transforms.json").is_file():
-        _need("embreex", "trimesh")
+        problem = missing_package("embreex", "Rendering the demo capture")
+        if problem is not None:
+            raise BenchError(
+                f"{problem} Or name a capture that `surface-sos capture` rendered elsewhere: --capture FOLDER."
+            )
         from surface_sos_ns.demo.capture import write_demo_capture
 
         write_demo_capture(folder, seed=0, **CAPTURE)
     return folder
-
-
-def _need(*packages: str) -> None:
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BenchError(
-            f"the demo capture needs the package(s) {', '.join(missing)}, not installed here. A capture rendered "
-            "elsewhere by `surface-sos capture` can be named with --capture; reading it needs cv2, PIL and scipy only."
-        )
 
 
 def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneData:

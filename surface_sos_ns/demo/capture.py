@@ -26,6 +26,7 @@ from surface_sos_ns.demo.scene import DemoScene, build_scene
 from surface_sos_ns.demo.shapes import rotation
 from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.extras import require_package
 from surface_sos_ns.utils.files import atomic_folder, remove_leftovers, write_json
 from surface_sos_ns.utils.image_io import write_image
 from surface_sos_ns.utils.progress import Stage
@@ -262,7 +263,7 @@ def write_demo_capture(
         quality: mesh density, light rays and anti-aliasing, 1 for the demo; 0.4 is enough for tests.
 
     Raises:
-        UserError: a parameter is out of range, or the folder exists and holds something else.
+        UserError: a parameter is out of range, the folder exists and holds something else, or embreex is not installed.
     """
     folder = Path(folder)
     if views < 8 or width < 32 or height < 24 or not 0.2 <= quality <= 2:
@@ -273,6 +274,7 @@ def write_demo_capture(
     settings = capture_settings(views, width, height, seed, quality)
     if is_complete(folder, settings):
         return folder
+    require_package("embreex", "Rendering the demo capture")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and does not hold this demo capture; name another folder or remove that one.")
     remove_leftovers(folder.parent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -42,8 +41,6 @@ class Click(MaskProvider):
         self.port, self.host = port, host
 
     def check(self) -> None:
-        if importlib.util.find_spec("viser") is None:
-            raise MaskError("Clicking needs viser, which nerfstudio brings; `pip install nerfstudio` again.")
         why_not = listen_problem(self.host)
         if why_not is not None:
             raise MaskError(why_not)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any, ClassVar
 from urllib.request import urlopen
 
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.masks.provider import MaskError, MaskProvider, Progress
+from surface_sos_ns.utils.extras import missing_package
 
 __all__ = ["ColourTexture", "FeatureChoice", "FeatureProvider", "PatchFeatures", "SelfSupervised", "normalised"]
 
@@ -153,11 +153,9 @@ DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 def _load(model: str, cached_only: bool) -> tuple[Any, int]:
     """The network, ready to be used, and the side of its patches in pixels."""
-    if find_spec("transformers") is None:
-        raise MaskError(
-            f"{model} needs the package transformers: `pip install 'surface-sos-ns[masks]'`. "
-            "Or take the descriptor that needs no weights: `--features descriptor`."
-        )
+    problem = missing_package("transformers", model)
+    if problem is not None:
+        raise MaskError(f"{problem} Or take the descriptor that needs no weights: `--features descriptor`.")
     from transformers import AutoModel
 
     try:
@@ -225,7 +223,7 @@ class FeatureChoice:
         if self.features == "network" or self.model is not None:
             return SelfSupervised(self.model or DEFAULT_MODEL)
         for cached_only in (True, False):
-            if find_spec("transformers") is None or not (cached_only or _hub_answers()):
+            if missing_package("transformers", DEFAULT_MODEL) or not (cached_only or _hub_answers()):
                 continue
             try:
                 return SelfSupervised(DEFAULT_MODEL, cached_only)

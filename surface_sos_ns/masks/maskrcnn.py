@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,8 +54,6 @@ class MaskRcnn(MaskProvider):
     labels: ClassVar[str] = "COCO: instance masks drawn by people, 80 categories"
 
     def __init__(self, category: str | None = None, device: str = "auto") -> None:
-        if importlib.util.find_spec("torchvision") is None:
-            raise MaskError("maskrcnn needs torchvision; `pip install torchvision`.")
         self._categories = _categories()
         if category is not None and category not in self._categories:
             known = ", ".join(name for name in self._categories if name not in ("__background__", "N/A"))

@@ -28,6 +28,7 @@ from surface_sos_ns.report.curves import curves_of
 from surface_sos_ns.report.error import ReportError
 from surface_sos_ns.report.turntable import Turntable, turntable
 from surface_sos_ns.utils.cutouts import cutout_of_photo
+from surface_sos_ns.utils.extras import missing_package
 from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.metrics import THRESHOLD
 from surface_sos_ns.utils.pictures import eight_bit, error_map, intersection_over_union, tinted
@@ -310,13 +311,14 @@ def _with_sum(losses: dict[str, float]) -> dict[str, float]:
 
 
 def _mesh(run: Run) -> Turntable | str:
+    problem = missing_package("embreex", "A report with pictures of the mesh")
+    if problem is not None:
+        return problem
     try:
         with Stage("Taking the mesh, and turning it", 1.0):
             return turntable(run.mesh(MESH_CELLS), np.linalg.inv(run.capture_to_world)[:3, 2])
     except MeshError as error:
         return f"No mesh: {error}."
-    except ImportError:
-        return "No pictures of the mesh: they need the package embreex, which is not installed here."
 
 
 def settings_of(config: Any, default: Any) -> list[Setting]:

@@ -48,7 +48,7 @@ def turntable(mesh: trimesh.Trimesh, up: np.ndarray, frames: int = FRAMES, side:
         side: of a picture in pixels.
 
     Raises:
-        ImportError: there is no Embree on this machine (ARM), and rays in Python would take hours.
+        ImportError: embreex is not installed, and rays in Python would take hours.
     """
     coloured, plain = zip(*(_shaded(mesh, hit, side) for hit in _hits(mesh, up, frames, 2 * side)), strict=True)
     rgb = [_sheet(list(pictures)) for pictures in (coloured, plain)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from surface_sos_ns.utils.extras import require_package
+
 __all__ = ["cutout_of_photo", "cutout_of_rendering"]
 
 COLOUR_MARGIN = 8
@@ -26,7 +28,11 @@ def cutout_of_photo(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
     Returns:
         (H, W, 4) float32 in [0, 1], not premultiplied; black and transparent away from the object.
+
+    Raises:
+        MissingPackageError: pymatting is not installed.
     """
+    require_package("pymatting", "A cut-out of a photo")
     own = np.array(photo, dtype=np.float64)
     rows, columns = np.nonzero(alpha > 0)
     if len(rows) > 0 and ((alpha > 0) & (alpha < 1)).any():

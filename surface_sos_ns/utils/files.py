@@ -30,6 +30,7 @@ __all__ = [
     "leftovers",
     "remove_leftovers",
     "require_space",
+    "resumable",
     "temporary_folder",
     "write_arrays",
     "write_bytes",
@@ -76,6 +77,20 @@ def writing(path: Path) -> Iterator[None]:
             elif found != target and target not in found.parents:
                 raise  # an error about another file
         raise WriteError(f"{where} could not be written: {error.strerror or error}.", error.errno) from error
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Inside, a `WriteError` also says that the same command goes on where it stopped.
+
+    Raises:
+        WriteError: with these words behind its own.
+    """
+    try:
+        yield
+    except WriteError as error:
+        words = f"{error} Make room, then give the same command again: it goes on from there."
+        raise WriteError(words, error.errno) from error
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 from rich.errors import MarkupError
 
+from surface_sos_ns.masks.contact_sheet import contact_sheet
 from surface_sos_ns.masks.folder import Folder
 from surface_sos_ns.masks.provider import Photos
-from surface_sos_ns.masks.sheet import mask_sheet
 from surface_sos_ns.masks.write import write_masks
 from surface_sos_ns.plugin.compat.markup import print_broken_markup_as_it_is
 from surface_sos_ns.report.page import _text
@@ -63,7 +63,7 @@ def test_masks_come_and_go_by_such_names(tmp_path: Path) -> None:
     blank = [np.zeros((48, 64, 3), np.uint8)] * 4
     photos = Photos([folder / name for name in file_paths], blank, ring(4, size=(64, 48)), [(64, 48)] * 4)
     masks = Folder(folder / "found").masks(photos, lambda words: None).masks
-    sheet = mask_sheet(photos, masks, None, None)
+    sheet = contact_sheet(photos, masks, None, None)
     written = write_masks(folder / "transforms.json", file_paths, masks, photos.sizes, {}, sheet)
     assert written.count == 4 and (folder / "coarse_masks.jpg").is_file()
     meta = json.loads((folder / "transforms.json").read_text(encoding="utf-8"))

@@ -28,7 +28,7 @@ class Failing:
 
 
 def run_failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(cli.tyro, "cli", lambda *_, **__: Failing(error))
+    monkeypatch.setattr("tyro.cli", lambda *_, **__: Failing(error))
     return cli.main([])
 
 

@@ -40,7 +40,6 @@ locks = pytest.mark.skipif(fcntl is None, reason="this system has no locks that 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from surface_sos_ns.utils.files import hold, made_whole, written_whole
 from tests.helpers.terminal import another_process
 from surface_sos_ns.utils.files import atomic_file, atomic_folder
 from surface_sos_ns.utils.locks import lock_folder

@@ -1,4 +1,4 @@
-"""Libraries' chatter goes to a file, and the terminal keeps its progress bars."""
+"""What compiled libraries write to standard error goes to a file, and the terminal keeps its progress bars."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["chatter_to"]
+__all__ = ["library_output_to"]
 
 
 @contextmanager
-def chatter_to(log: Path) -> Iterator[None]:
+def library_output_to(log: Path) -> Iterator[None]:
     """Appends to a file what compiled libraries write to standard error, where Python's own messages still appear."""
     before = sys.stderr
     before.flush()

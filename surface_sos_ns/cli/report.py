@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from surface_sos_ns.report.error import ReportError
+from surface_sos_ns.utils.extras import require_package
 from surface_sos_ns.utils.files import check_writable, remove_leftovers, write_text
 
 
@@ -38,6 +39,7 @@ class Report:
         Raises:
             ReportError: an option that cannot work.
             WriteError: nothing can be written there.
+            MissingPackageError: pymatting is not installed.
         """
         if not self.load_config.is_file():
             raise ReportError(
@@ -54,6 +56,7 @@ class Report:
             raise ReportError(f"{self.page} exists; give --overwrite to replace it, or another --output.")
         if not self.page.parent.is_dir():
             raise ReportError(f"{self.page.parent} does not exist; make the folder first, or choose another --output.")
+        require_package("pymatting", "surface-sos report")
         check_writable(self.page.parent)
 
     def main(self) -> None:

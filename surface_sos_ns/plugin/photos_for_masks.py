@@ -1,4 +1,4 @@
-"""Reads a capture for providers of masks, by the data parser of the plugin, so that all its checks apply."""
+"""Reads a capture's photos for providers of masks, by the plugin's data parser, so that all its checks apply."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from surface_sos_ns.utils.text import printable
 
 if TYPE_CHECKING:  # torch and more, which `surface-sos --help` does not need
-    from surface_sos_ns.masks.photos import Scene
     from surface_sos_ns.masks.provider import CoarseMasks, MaskProvider
     from surface_sos_ns.masks.vote import Vote
+    from surface_sos_ns.plugin.photos_for_masks import Scene
 
 __all__ = ["Masks"]
 
@@ -89,7 +90,7 @@ class Masks:
         from surface_sos_ns.utils.files import check_writable
         from surface_sos_ns.utils.locks import locked_folder
 
-        provider = make_provider(self.method, {name: getattr(self, name) for name in OPTIONS})
+        provider = make_provider(self.method, self._given(OPTIONS))
         source = transforms_file(self.data)
         with locked_folder(source.parent, "Wait until it is done."):
             check_writable(source.parent)
@@ -99,10 +100,11 @@ class Masks:
             self._make(provider, source)
 
     def _make(self, provider: MaskProvider, source: Path) -> None:
-        """Has the provider make masks, and sees how far they agree."""
-        from surface_sos_ns.masks.photos import read_scene
+        """Has the provider make masks, says how far they agree, and writes them."""
         from surface_sos_ns.masks.provider import MaskError
+        from surface_sos_ns.masks.summary import agreement_lines
         from surface_sos_ns.masks.vote import vote
+        from surface_sos_ns.plugin.photos_for_masks import read_scene
 
         scene = read_scene(self.data, self.object_point, self.object_radius)
         _say(f"{len(scene.photos)} photos of {source.parent.resolve().name}: masks by {provider.name}")
@@ -112,13 +114,15 @@ class Masks:
         for remark in found.remarks:
             _say(remark)
         voted = vote(scene.photos, found.masks)
-        _say_agreement(scene, found, voted)
-        self._finish(scene, provider, found, voted)
+        for line in agreement_lines(scene.file_paths, found, voted):
+            _say(line)
+        self._write(scene, provider, found, voted)
 
-    def _finish(self, scene: Scene, provider: MaskProvider, found: CoarseMasks, voted: Vote | None) -> None:
+    def _write(self, scene: Scene, provider: MaskProvider, found: CoarseMasks, voted: Vote | None) -> None:
         """Writes masks and contact sheet, and says what to do next."""
+        from surface_sos_ns.masks.contact_sheet import contact_sheet
         from surface_sos_ns.masks.provider import MaskError
-        from surface_sos_ns.masks.sheet import mask_sheet
+        from surface_sos_ns.masks.summary import about
         from surface_sos_ns.masks.vote import voted_masks
         from surface_sos_ns.masks.write import SHEET, write_masks
         from surface_sos_ns.utils.progress import Stage
@@ -133,13 +137,16 @@ class Masks:
             if voted is None or silhouettes is None:
                 raise MaskError("--vote needs masks with object pixels in two photos at least. Leave it out.")
             masks = voted_masks(photos, found, voted, silhouettes)
+        options = self._given((*OPTIONS, "object_point", "object_radius"))
         written = write_masks(
             scene.source,
             scene.file_paths,
             masks.masks,
             photos.sizes,
-            self._about(scene, provider, masks, voted),
-            mask_sheet(photos, masks.masks, voted, silhouettes, () if voted is None else voted.disagreeing, self.vote),
+            about(scene.file_paths, provider, options, masks, voted, self.vote),
+            contact_sheet(
+                photos, masks.masks, voted, silhouettes, () if voted is None else voted.disagreeing, self.vote
+            ),
             self.overwrite,
         )
         if written.kept is not None:
@@ -147,63 +154,9 @@ class Masks:
         _say(f"{written.count} masks in {written.folder}; look at {scene.source.parent / SHEET}")
         _say(f"Next: ns-train surface-sos-lite --data {self.data}")
 
-    def _about(self, scene: Scene, provider: MaskProvider, masks: CoarseMasks, voted: Vote | None) -> dict[str, Any]:
-        """What a reader of the masks may want to know."""
-        chosen = getattr(provider, "chosen", provider)
-        given = {name: getattr(self, name) for name in (*OPTIONS, "object_point", "object_radius")}
-        disagreeing = set() if voted is None else set(voted.disagreeing)
-        return {
-            "method": chosen.name,
-            "labels": chosen.labels,
-            "options": {
-                name: str(value) if isinstance(value, Path) else value
-                for name, value in given.items()
-                if value not in (None, (), False)
-            },
-            "voted": self.vote,
-            "agreement": None if voted is None else round(voted.mean, 4),
-            "remarks": list(masks.remarks),
-            "views": [
-                {
-                    "file_path": file_path,
-                    "mask": masks.masks[view] is not None,
-                    "confidence": round(float(masks.confidence[view]), 4),
-                    "agreement": None if voted is None else _number(voted.agreement[view]),
-                    "disagrees": view in disagreeing,
-                }
-                for view, file_path in enumerate(scene.file_paths)
-            ],
-        }
-
-
-def _number(value: float) -> float | None:
-    """The value for a json file, which knows no nan."""
-    return round(float(value), 4) if value == value else None
-
-
-def _say_agreement(scene: Scene, found: CoarseMasks, voted: Vote | None) -> None:
-    from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
-    from surface_sos_ns.masks.vote import DISAGREES
-
-    if voted is None:
-        _say("Fewer than two masks have object pixels, so nothing can be said about how far they agree.")
-        return
-    _say(
-        f"In 3D the views agree at IoU {voted.mean:.2f} (mean of masks and projected hull; 1 is best"
-        + (
-            f", under {LOW_CONFIDENCE} something else was found or the poses are wrong)."
-            if voted.mean < LOW_CONFIDENCE
-            else ")."
-        )
-    )
-    if voted.disagreeing:
-        names = [f"{scene.file_paths[view]} ({voted.agreement[view]:.2f})" for view in voted.disagreeing]
-        _say(
-            f"{len(names)} views disagree with the others (IoU under {DISAGREES} of a good view's): {', '.join(names)}"
-        )
-    missing = sum(mask is None for mask in found.masks)
-    if missing:
-        _say(f"{missing} photos have no mask; --vote makes one for them from the others.")
+    def _given(self, names: Sequence[str]) -> dict[str, Any]:
+        """Values of the options by name."""
+        return {name: getattr(self, name) for name in names}
 
 
 def _say(words: str) -> None:

@@ -11,18 +11,18 @@ from surface_sos_ns.masks.provider import Photos
 from surface_sos_ns.masks.vote import Vote, fitted
 from surface_sos_ns.utils.text import ascii_only
 
-__all__ = ["mask_sheet", "with_mask"]
+__all__ = ["contact_sheet"]
 
-MOST_VIEWS = 24
+MAX_VIEWS = 24
 COLUMNS = 3
 CELL = 200
 """Longer side of a picture on the sheet, in pixels."""
-GAP, CAPTION = 8, 18
+GAP, CAPTION = 8, 18  # pixels between pictures, and for the line below each
 TINT, OUTLINE, WRONG = (40, 200, 90), (255, 210, 0), (220, 60, 50)
 INK, PAPER = (40, 40, 40), 250
 
 
-def with_mask(photo: np.ndarray, mask: np.ndarray | None, silhouette: np.ndarray | None = None) -> np.ndarray:
+def _with_mask(photo: np.ndarray, mask: np.ndarray | None, silhouette: np.ndarray | None = None) -> np.ndarray:
     """A photo (H, W, 3) uint8 with a mask (H, W) in [0, 1] as a tint, the rest darker, and a silhouette's outline."""
     picture = photo.astype(np.float32)
     if mask is not None:
@@ -36,7 +36,7 @@ def with_mask(photo: np.ndarray, mask: np.ndarray | None, silhouette: np.ndarray
     return picture
 
 
-def mask_sheet(
+def contact_sheet(
     photos: Photos,
     masks: Sequence[np.ndarray | None],
     voted: Vote | None,
@@ -77,7 +77,7 @@ def mask_sheet(
             for picture in (photo, mask, None if silhouettes is None else silhouettes[view])
         ]
         assert shrunk[0] is not None
-        for offset, tile in ((0, shrunk[0]), (width + 2, with_mask(*shrunk))):  # type: ignore[arg-type]
+        for offset, tile in ((0, shrunk[0]), (width + 2, _with_mask(*shrunk))):  # type: ignore[arg-type]
             sheet[y : y + size[1], x + offset : x + offset + size[0]] = tile
         words, colour = photos.files[view].name, INK
         if mask is None:
@@ -92,6 +92,6 @@ def mask_sheet(
 
 
 def _chosen(count: int, also: Collection[int]) -> list[int]:
-    special = sorted(also)[: MOST_VIEWS // 2]
-    spaced = np.linspace(0, count - 1, min(count, MOST_VIEWS - len(special))).round().astype(int).tolist()
+    special = sorted(also)[: MAX_VIEWS // 2]
+    spaced = np.linspace(0, count - 1, min(count, MAX_VIEWS - len(special))).round().astype(int).tolist()
     return sorted({*spaced, *special})
