@@ -18,8 +18,8 @@ from surface_sos_ns.capture.convert.co3d import Co3d
 from surface_sos_ns.capture.convert.llff import Llff
 from surface_sos_ns.capture.convert.tum import Tum
 from surface_sos_ns.export.command import Export
-from surface_sos_ns.known_warnings import silence_known_warnings
 from surface_sos_ns.masks.command import Masks
+from surface_sos_ns.plugin.compat.known_warnings import silence_known_warnings
 from surface_sos_ns.process.command import Process
 from surface_sos_ns.report.command import Report
 from surface_sos_ns.utils.errors import DEBUG, explanation

@@ -26,7 +26,7 @@ from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
-from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline
+from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils import eval_utils, writer
 from nerfstudio.utils.rich_utils import CONSOLE
 from terminal import another_process
@@ -35,12 +35,11 @@ from surface_sos_ns.compiled import threads
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.models.surface_sos.scene import SceneConfig
 from surface_sos_ns.plugin.checkpoints import CheckpointError, checkpoint_path, list_checkpoints, read_checkpoint
-from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog, read_losses
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
-from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline, SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import (
     SurfaceSOSMachineConfig,
@@ -151,7 +150,7 @@ class TinyPipelineConfig(SurfaceSOSPipelineConfig):
     model: Any = field(default_factory=TinyModelConfig)
 
 
-class TinyPipeline(VanillaPipeline):
+class TinyPipeline(SurfaceSOSPipeline):
     def __init__(self, config: TinyPipelineConfig, device: str, **kwargs: Any) -> None:
         Pipeline.__init__(self)
         self.config = config
@@ -798,7 +797,6 @@ def test_a_capture_that_was_moved_together_with_its_run_is_found(
 def test_nerfstudios_commands_read_the_checkpoints_beside_the_config_that_they_are_given(
     config: SurfaceSOSTrainerConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Also the canary: once nerfstudio does so itself, `plugin/compat/moved_runs.py` is no longer needed."""
     monkeypatch.setitem(all_methods, "tiny", config)
     config.save_config()
     trainer = make_trainer(config)
@@ -811,23 +809,3 @@ def test_nerfstudios_commands_read_the_checkpoints_beside_the_config_that_they_a
         assert checkpoint == path / "nerfstudio_models" / "step-000000019.ckpt"
         assert f"Loaded {checkpoint}" in said.get().replace("\n", "")
         assert loaded.load_dir == trainer.checkpoint_dir, "nerfstudio's own choice"
-
-
-def test_a_disk_that_is_full_ends_tensorboards_events_and_not_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also the canary: once nerfstudio's writer bears it, `plugin/compat/event_writers.py` is no longer needed."""
-
-    class Full:
-        def add_scalar(self, *_: object) -> None:
-            no_space()
-
-    events = object.__new__(writer.TensorboardWriter)
-    events.tb_writer = Full()
-    with pytest.raises(OSError, match="No space"):
-        events.write_scalar("loss", 1.0, 0)
-    monkeypatch.setattr(writer, "EVENT_WRITERS", [events])
-    said: list[str] = []
-    go_on_without_events(said.append)
-    (tolerated,) = writer.EVENT_WRITERS
-    tolerated.write_scalar_dict("losses", {"a": 1.0, "b": 2.0}, 0)
-    tolerated.write_scalar("loss", 1.0, 1)
-    assert len(said) == 1 and "TensorBoard" in said[0] and "No space left" in said[0]

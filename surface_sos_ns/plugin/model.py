@@ -147,6 +147,18 @@ class SurfaceSOSModel(Model):
         """(2, 3) lowest and highest corner of a box about the object, world frame, for nerfstudio's exporters."""
         return self.scene.centre + self.scene.radius * self.scene.object_bounds()
 
+    def inside_object(self, points: Tensor, times: Tensor | None = None) -> Tensor:
+        """(P,) bool: which points (P, 3) of the world frame lie inside the object, on the model's device.
+
+        Args:
+            points: on any device.
+            times: (P,) in [0, 1], for an object that may deform; None takes it as it is in the middle of the clip.
+        """
+        points, _ = self.scene.to_object_frame(points.to(self.device), points)
+        if times is None and self.scene.deformation is not None:
+            times = torch.full_like(points[:, 0], 0.5)
+        return self.scene.inside(points, times)
+
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The scene model's groups, and the poses where they are refined."""
         groups = parameter_groups(self.scene)

@@ -40,9 +40,10 @@ from surface_sos_ns.plugin.checkpoints import (
     save_checkpoint,
 )
 from surface_sos_ns.plugin.command_line import typed
-from surface_sos_ns.plugin.compat.errors import show_explanations_alone
 from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
-from surface_sos_ns.plugin.compat.viewer import why_no_viewer
+from surface_sos_ns.plugin.compat.local_log import start_log_at
+from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
+from surface_sos_ns.plugin.compat.viewer_address import why_no_viewer
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
@@ -239,7 +240,7 @@ class SurfaceSOSTrainer(Trainer):
                 say(f"Stopped by {by.name} before the first step: nothing to save.")
             raise
         go_on_without_events(say)
-        writer.GLOBAL_BUFFER["step"] = self._start_step  # or its log fails where no step follows
+        start_log_at(self._start_step)
         say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
 
     def train(self) -> None:
