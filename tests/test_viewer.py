@@ -18,7 +18,7 @@ from viewer_session import WAIT, Browser, Machine, Session
 
 from surface_sos_ns.compiled import threads
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model
-from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need
+from surface_sos_ns.plugin.outputs import NEEDS, Need
 from surface_sos_ns.rendering.antialiasing import edge_pixels
 
 OUTPUTS = (

@@ -20,7 +20,7 @@ from nerfstudio.viewer.viewer import Viewer
 from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
-from surface_sos_ns.plugin.viewer.requested_outputs import Need
+from surface_sos_ns.plugin.outputs import Need
 
 __all__ = ["WAIT", "Browser", "Machine", "Session", "Spy", "model", "session", "spy"]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
 
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
@@ -15,9 +17,12 @@ from surface_sos_ns.plugin.compat.ns_export import fill_unseen_space
 from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.partial_metrics import averages, setting_aside
 from surface_sos_ns.plugin.run_paths import find_capture
+from surface_sos_ns.plugin.run_schedule import RunSchedule
+from surface_sos_ns.plugin.training_run import TrainingRun
+from surface_sos_ns.training.weight_average import WeightAverage
 
 METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_")
 """How the names of metrics begin that only photos with truth have."""
@@ -45,11 +50,40 @@ class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
 
 
 class SurfaceSOSPipeline(VanillaPipeline):
-    """Data and model of a run."""
+    """Data and model of a run; a training run goes as `training_run.TrainingRun` tells."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model.claim_cores()  # type: ignore[operator]
+
+    @cached_property
+    def average(self) -> WeightAverage:
+        """The mean of what is trained, over the part of the run that is averaged now, as far as it has come."""
+        return WeightAverage(parameter for group in self.get_param_groups().values() for parameter in group)
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Find the object and start the model from it; returns what accompanies each step.
+
+        nerfstudio calls this once when training is set up, after a checkpoint is loaded, and never for rendering: so
+        the object is found in training only, and a resumed run keeps the one it has.
+
+        Raises:
+            UserError: the capture cannot be used; the message says what to do.
+        """
+        trainer = cast("Any", training_callback_attributes.trainer)  # a SurfaceSOSTrainer
+        run = TrainingRun(
+            model=self.model,
+            datamanager=cast("SurfaceSOSDataManager", self.datamanager),
+            average=self.average,
+            schedule=RunSchedule.of(self.model.config, trainer.config.average_from),
+            folder=trainer.base_dir,
+            first_step=trainer.steps_done,
+        )
+        run.prepare()
+        run.initialise()
+        return [*super().get_training_callbacks(training_callback_attributes), *run.callbacks()]
 
     def load_for_evaluation(self, folder: Path, step: int | None) -> tuple[Path, int]:
         """Load a run's weights and say what was loaded; called by nerfstudio's commands that open a run.

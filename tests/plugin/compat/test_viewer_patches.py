@@ -1,4 +1,4 @@
-"""Canaries: what nerfstudio's viewer does where `plugin/compat/` does not change it, one test for each file there.
+"""Canaries: what nerfstudio's viewer does where the plugin does not change it; each names the file that does.
 
 What the changes make of it is tested with the guard of the viewer.
 """
@@ -6,6 +6,7 @@ What the changes make of it is tested with the guard of the viewer.
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from nerfstudio.viewer import export_panel
 from nerfstudio.viewer import viewer as viewer_module
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
-from nerfstudio.viewer_legacy.server.viewer_utils import get_viewer_url
+from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException, SetTrace, get_viewer_url
 
 from surface_sos_ns.plugin.compat.patching import unpatched
 
@@ -68,3 +69,21 @@ def test_its_commands_still_hold_paths_as_they_are() -> None:
     for tab in (render_tab, inspect.getsource(export_panel.populate_mesh_tab)):
         assert "--load-config {config_path}" in tab
     assert 'f"{render_name_text.value}.json"' in render_tab
+
+
+def test_a_move_of_the_camera_still_breaks_off_at_any_line() -> None:
+    """`plugin/viewer/rendering.py`: among the lines is the end of a block that holds a lock, which then stays held."""
+    machine = RenderStateMachine(SimpleNamespace(), 10.0, None)  # type: ignore[arg-type]
+    lock = threading.Lock()
+
+    def render() -> None:
+        with lock:
+            machine.interrupt_render_flag = True
+
+    before = sys.gettrace()
+    try:
+        with pytest.raises(IOChangeException), SetTrace(machine.check_interrupt):
+            render()
+    finally:
+        sys.settrace(before)
+    assert lock.locked()
