@@ -45,7 +45,7 @@ class RunSchedule:
         )
 
     def last_mask_refresh(self, first_step: int) -> int | None:
-        """The number of the last refresh of masks before the step that a run is resumed at; None where there is none."""
+        """The number of the last refresh of masks before the step a run is resumed at; None where there is none."""
         return max((number for step, number in self.mask_refreshes.items() if step < first_step), default=None)
 
     def averages(self, steps_done: int) -> bool:
