@@ -18,7 +18,7 @@ from surface_sos_ns.cli.export import Export
 from surface_sos_ns.cli.masks import Masks
 from surface_sos_ns.cli.process import Process
 from surface_sos_ns.cli.report import Report
-from surface_sos_ns.known_warnings import silence_known_warnings
+from surface_sos_ns.plugin.compat.known_warnings import silence_known_warnings
 from surface_sos_ns.utils.errors import DEBUG, explanation
 from surface_sos_ns.utils.signals import exit_on_signal, signal_of_status
 from surface_sos_ns.utils.text import escape_in_output, printable

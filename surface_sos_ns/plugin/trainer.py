@@ -41,26 +41,23 @@ from surface_sos_ns.plugin.checkpoints import (
     save_checkpoint,
 )
 from surface_sos_ns.plugin.command_line import typed
-from surface_sos_ns.plugin.compat.errors import show_explanations_alone
 from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
-from surface_sos_ns.plugin.compat.viewer import why_no_viewer
+from surface_sos_ns.plugin.compat.local_log import start_log_at
+from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
+from surface_sos_ns.plugin.compat.viewer_address import why_no_viewer
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
-from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline, SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
-from surface_sos_ns.plugin.self_training import OWN_MASKS
+from surface_sos_ns.plugin.self_training import MASK_FILES
 from surface_sos_ns.training.optimizer import SparseAdam
-from surface_sos_ns.training.weight_average import WeightAverage
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import WriteError, atomic_file, check_writable, remove_leftovers, write_text, writing
 from surface_sos_ns.utils.locks import lock_folder
 from surface_sos_ns.utils.signals import exit_on_signal, signal_of_status
 from surface_sos_ns.utils.text import printable
-
-AVERAGE_EVERY = 5
-"""Steps between two weights that are averaged: neighbours are nearly alike, and each takes a pass over all tables."""
 
 
 @dataclass
@@ -200,13 +197,13 @@ class SurfaceSOSTrainer(Trainer):
     """
 
     config: SurfaceSOSTrainerConfig
+    pipeline: SurfaceSOSPipeline
 
     def __init__(self, config: SurfaceSOSTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         super().__init__(config, local_rank=local_rank, world_size=world_size)
         # Reentrant, because the set-up runs under it and may move a viewer control, whose hook takes it as well.
         self.train_lock = threading.RLock()  # type: ignore[assignment]
         self.steps_done = 0
-        self._average: WeightAverage | None = None  # there once the pipeline is
         self._random_state: dict[str, Any] | None = None
         self._losses_missing = False
         self._loss_log = LossLog(self.base_dir / LOSS_FILE, config.logging.steps_per_log)
@@ -234,7 +231,7 @@ class SurfaceSOSTrainer(Trainer):
                 say(f"Stopped by {by.name} before the first step: nothing to save.")
             raise
         go_on_without_events(say)
-        writer.GLOBAL_BUFFER["step"] = self._start_step  # or its log fails where no step follows
+        start_log_at(self._start_step)
         say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
 
     def setup_optimizers(self) -> Optimizers:
@@ -278,15 +275,8 @@ class SurfaceSOSTrainer(Trainer):
         """One training step; see nerfstudio's Trainer."""
         loss, losses, metrics = super().train_iteration(step)
         self.steps_done = step + 1
-        total = self.pipeline.model.config.total_steps
         if self.local_rank == 0:
             self._log_losses(step, losses, metrics)
-        if not self._averages():
-            self.average.clear()  # of another length of the run, if there is any
-        elif self.steps_done % AVERAGE_EVERY == 0:
-            self.average.add()
-        if self.steps_done == total:
-            self.average.apply()
         return loss, losses, metrics
 
     def _log_losses(self, step: int, losses: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:
@@ -298,22 +288,6 @@ class SurfaceSOSTrainer(Trainer):
             if not self._losses_missing:  # of several in a row the first is said
                 say(f"Warning: {error} Training goes on without this record, and tries the next ones.")
             self._losses_missing = True
-
-    def _averages(self) -> bool:
-        """Whether the weights as they are now belong to a mean: before masks are made of it, or before the end."""
-        model = self.pipeline.model
-        total = model.config.total_steps
-        part = (1.0 - self.config.average_from) * total
-        moments = [*model.mask_refreshes(total), total]
-        return any(moment - part < self.steps_done <= moment for moment in moments)
-
-    @property
-    def average(self) -> WeightAverage:
-        """The mean of what is trained, over the part of the run that is averaged now, as far as it has come."""
-        if self._average is None:
-            groups = self.pipeline.get_param_groups()
-            self._average = WeightAverage(parameter for group in groups.values() for parameter in group)
-        return self._average
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
@@ -347,7 +321,7 @@ class SurfaceSOSTrainer(Trainer):
             "scalers": self.grad_scaler.state_dict(),
             "total_steps": self.pipeline.model.config.total_steps,
             "random": random_state(),
-            "average": self.average.state_dict(),
+            "average": self.pipeline.average.state_dict(),
         }
         save_checkpoint(self.checkpoint_dir, last_step, state, only_latest=self.config.save_only_latest_checkpoint)
 
@@ -363,7 +337,7 @@ class SurfaceSOSTrainer(Trainer):
         try:
             self.pipeline.load_pipeline(state["pipeline"], state["step"])
             self.optimizers.load_optimizers(state["optimizers"])
-            self.average.load_state_dict(state["average"])
+            self.pipeline.average.load_state_dict(state["average"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path} does not fit this model: resume with the method and the options it was trained with "
@@ -380,7 +354,7 @@ class SurfaceSOSTrainer(Trainer):
         # The masks training starts from: found again, they might differ in the last digits, and it takes a while. And
         # those that took their place.
         for file in path.parent.parent.iterdir():
-            kept = file.name.startswith((f"{Path(PRIOR_FILE).stem}.", f"{OWN_MASKS}_"))
+            kept = file.name.startswith((f"{Path(PRIOR_FILE).stem}.", f"{MASK_FILES}_"))
             if kept and not (self.base_dir / file.name).exists():
                 with atomic_file(self.base_dir / file.name) as copy:
                     shutil.copyfile(file, copy)

@@ -17,7 +17,7 @@ from nerfstudio.viewer.viewer import Viewer
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
-from surface_sos_ns.plugin.viewer.requested_outputs import Need
+from surface_sos_ns.plugin.outputs import Need
 
 WAIT = 30.0  # seconds; a render takes a fraction of one, but kernels may have to be compiled first
 

@@ -115,7 +115,7 @@ def test_pycolmap_does_not_answer_sigterm(module: str, quiet: bool) -> None:
 UNCAUGHT = """
 import sys
 sys.argv[0] = sys.argv[1]
-from surface_sos_ns.plugin.compat.errors import show_explanations_alone
+from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.utils.errors import UserError
 show_explanations_alone()
 show_explanations_alone()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
-from surface_sos_ns.plugin.viewer.display_settings import overlay_image
+from surface_sos_ns.plugin.outputs import overlay_image
 from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more

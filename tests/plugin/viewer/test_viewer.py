@@ -17,7 +17,7 @@ from nerfstudio.viewer.viewer import Viewer
 
 from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model
-from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need
+from surface_sos_ns.plugin.outputs import NEEDS, Need
 from surface_sos_ns.rendering.antialiasing import edge_pixels
 from tests.helpers.viewer_session import WAIT, Browser, Machine, Session
 

@@ -1,21 +1,17 @@
-"""The images of a view, rendered only as far as somebody looks at them."""
+"""The images of a view by name: which there are, how much has to be rendered for each, and how they are made."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, KeysView, Mapping, MutableMapping
-from typing import TYPE_CHECKING
 
-from nerfstudio.viewer.viewer_elements import ViewerControl
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, tensor
 
-from surface_sos_ns.plugin.compat.viewer import guard_viewer
+from surface_sos_ns.models.surface_sos.rendering import Rendering
+from surface_sos_ns.utils.metrics import THRESHOLD
 
-if TYPE_CHECKING:
-    from nerfstudio.viewer.control_panel import ControlPanel
-    from nerfstudio.viewer.viewer import Viewer
-
-_CPU_VIEWER_RESOLUTION = 256  # pixels; what the viewer's own "Fast" setting uses
+OVERLAY_COLOUR = (1.0, 0.35, 0.1)
 
 
 class Need(enum.IntEnum):
@@ -44,6 +40,57 @@ NEEDS: dict[str, Need] = {
     "accumulation": Need.LAYERS,
 }
 """Every output by name, in the order in which the viewer offers them, and what it takes."""
+
+
+def mask_image(alpha: Tensor, threshold: float = THRESHOLD) -> Tensor:
+    """(..., 3) white where alpha (..., 1) is over the threshold, else black."""
+    return (alpha > threshold).to(alpha.dtype).expand(*alpha.shape[:-1], 3)
+
+
+def overlay_image(rgb: Tensor, alpha: Tensor) -> Tensor:
+    """(..., 3) the view with the object tinted, half at most, by alpha (..., 1)."""
+    tint = 0.5 * alpha * tensor(OVERLAY_COLOUR, device=rgb.device)
+    return (1 - 0.5 * alpha) * rgb + tint
+
+
+def matte_images(alpha: Tensor) -> dict[str, Tensor]:
+    """The outputs that alpha (R,) is enough for: mask (R, 3) and alpha (R, 1)."""
+    alpha = alpha.clamp(0, 1)[:, None]
+    return {"mask": mask_image(alpha), "alpha": alpha}
+
+
+def layer_images(rendering: Rendering, radius: Tensor) -> dict[str, Tensor]:
+    """The outputs of rendered rays but for what the object hides, (R, 1) or (R, 3).
+
+    Colours, alpha, mask and accumulation are 0 to 1; depths are distances along the ray in the world frame; normals
+    point from 0 (-1) to 1 (+1) in the world's axes and are 0.5 where there is no object.
+
+    Args:
+        rendering: of R rays.
+        radius: () of the object sphere, world units.
+    """
+    rgb = rendering.rgb.clamp(0, 1)
+    matte = matte_images(rendering.alpha)
+    alpha = matte["alpha"]
+    return {
+        "rgb": rgb,
+        **matte,
+        "foreground": rendering.foreground.clamp(0, 1),
+        "overlay": overlay_image(rgb, alpha),
+        "depth": rendering.depth[:, None] * radius,
+        "object_depth": rendering.object_depth[:, None] * radius,
+        "normals": F.normalize(rendering.normal, dim=-1) * 0.5 * alpha + 0.5,
+        "accumulation": rendering.accumulation[:, None],
+    }
+
+
+def plate_images(rendering: Rendering) -> dict[str, Tensor]:
+    """The outputs of rays that were rendered with what the object hides: background (R, 3), the others (R, 1)."""
+    return {
+        "background": rendering.background.clamp(0, 1),
+        "background_confidence": rendering.background_confidence[:, None],
+        "shadow": rendering.shadow[:, None],
+    }
 
 
 class ViewImages(MutableMapping[str, Tensor]):
@@ -92,31 +139,3 @@ class ViewImages(MutableMapping[str, Tensor]):
     def keys(self) -> KeysView[str]:
         """The names; printed as those of a dict, which ns-render does when it is given a wrong one."""
         return self._names.keys()
-
-
-def shown_in(panel: ControlPanel, needs: Mapping[str, Need] = NEEDS) -> Need:
-    """What the images take that a viewer's panel is set to show, each of them by `needs`.
-
-    Before the first image there is no choice to read yet; the viewer then shows the first output, the colours.
-    """
-    names = [panel.output_render]
-    if panel.split:
-        names.append(panel.split_output_render)
-    if panel.layer_depth:  # to hide what stands behind a surface
-        names.append("depth")
-    return max(needs.get(name, needs["rgb"]) for name in names)
-
-
-class ViewerDefaults(ViewerControl):
-    """Where a model is drawn on a CPU, lets its viewers start smaller and without compositing depth.
-
-    For depth the background has to be rendered whatever is looked at; the mask alone takes a fifth of that. Both can be
-    set in the panel. nerfstudio finds this among the model's attributes and calls `_setup`, in ns-train and ns-viewer.
-    """
-
-    def _setup(self, viewer: Viewer) -> None:
-        super()._setup(viewer)
-        guard_viewer()  # done before, but for a viewer that is built around a model by hand
-        if viewer.get_model().device.type == "cpu":
-            viewer.control_panel._max_res.value = _CPU_VIEWER_RESOLUTION
-            viewer.control_panel._layer_depth.value = False
