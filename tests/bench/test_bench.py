@@ -28,9 +28,9 @@ from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.models.surface_sos import scene as scene_model
 from surface_sos_ns.ops.cpu import threads as compiled_threads
 from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.ops.torch_ops import TORCH
 from surface_sos_ns.training import presets
 from surface_sos_ns.utils import files
 from surface_sos_ns.utils.cores import usable_cores
@@ -188,7 +188,7 @@ def test_our_threads_are_those_of_compiled_kernels(monkeypatch: pytest.MonkeyPat
     assert (torch.get_num_threads(), compiled_threads.thread_count()) == (1, 2)
     ours.use_threads(1)
     assert (torch.get_num_threads(), compiled_threads.thread_count()) == (1, 1)
-    monkeypatch.setattr(ours, "choose_backend", lambda *_: "torch")  # numba is missing
+    monkeypatch.setattr(ours, "choose_ops", lambda *_: TORCH)  # numba is missing
     ours.use_threads(2)
     assert torch.get_num_threads() == 2
 
@@ -230,12 +230,12 @@ def flops(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
 
 def test_operations_of_networks_are_those_that_torch_counts() -> None:
     points = torch.rand(5, 3)
-    density = DensityField(LAYOUT, 7, hidden=24, backend="torch")
+    density = DensityField(LAYOUT, 7, hidden=24)
     in_grid = LAYOUT.levels * (12 + 2 * 43)
     assert floor.operations(density) == in_grid + flops(density, points) / 5
-    colours = ColourNet(9, 24, backend="torch")
+    colours = ColourNet(9, 24)
     assert floor.operations(colours) == 50 + 3 * 40 + flops(colours, torch.rand(5, 9, requires_grad=True), points) / 5
-    sdf = SDFField(LAYOUT, 4, hidden=24, backend="torch")
+    sdf = SDFField(LAYOUT, 4, hidden=24)
     # Of the field's matrix products some are the grid's, and one is the gradient to the Jacobian, a product per number.
     grid = torch.nn.Module()
     grid.forward = lambda x: sdf.grid(x, jacobian=True)  # type: ignore[method-assign]
@@ -246,7 +246,7 @@ def test_operations_of_networks_are_those_that_torch_counts() -> None:
 
 
 def test_floor_is_the_longest_part_at_the_speed_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    label, colours = LabelField(SMALL, backend="torch"), ColourNet(9, 24, backend="torch")
+    label, colours = LabelField(SMALL), ColourNet(9, 24)
     work = ours.Workload({label: 10, colours: 3}, entries=1000, touched=100)
     monkeypatch.setattr(floor, "machine_rates", lambda device: {"arithmetic": 1e6, "lookups": 1e3, "tables": 1e4})
     found = floor.step_floor(work, CPU)
@@ -519,16 +519,17 @@ def test_our_step_trains_and_its_clocks_are_taken_off_again(data: SceneData) -> 
     attributes = set(vars(run.scene))
     parts = run.phases([batch, batch])
     assert set(vars(run.scene)) == attributes and "forward" not in vars(run.scene.foreground.field)
-    assert scene_model.composite_weights.__name__ == "composite_weights"
+    assert "composite_weights" not in vars(run.scene.ops)
     fields = {"FoCoR", "BaCo", "label", "colours"}
     others = {"sampling", "compositing", "rest of rendering", "losses", "backward", "optimiser"}
     assert len(parts) == 2 and set(parts[0]) == fields | others | {f"backward: {name}" for name in fields}
     assert all(value > 0 for value in parts[0].values())
-    moved = {name.split(".")[0] for name, value in run.scene.named_parameters() if not torch.equal(value, old[name])}
-    assert {"focor", "baco", "label", "focor_colour", "baco_colour"} <= moved
+    moved = {name for name, value in run.scene.named_parameters() if not torch.equal(value, old[name])}
+    evaluated = ("foreground.field", "background.field", "label.field", "foreground.colour", "background.colour")
+    assert all(any(name.startswith(part) for name in moved) for part in evaluated)
     sampled: list[int] = []
-    sample = run.scene._sample
-    vars(run.scene)["_sample"] = lambda *a: (found := sample(*a), sampled.append(found.interval.shape[1]))[0]
+    sample = run.scene.renderer.sample
+    vars(run.scene.renderer)["sample"] = lambda *a: (found := sample(*a), sampled.append(found.interval.shape[1]))[0]
     run.use_samples(9)
     run.step(batch)
     assert sampled == [9]
@@ -555,13 +556,8 @@ def test_workload_is_what_a_step_evaluates(data: SceneData) -> None:
     assert (
         work.points[run.scene.foreground.field] == sum(len(points) for points in seen) > TINY.objective.uniform_points
     )
-    asked = set(run.scene.children()) - {
-        run.scene.cache,
-        run.scene.clean_plate.observations,
-        run.scene.clean_plate.support_map,
-        run.scene.reliability,
-        run.scene.residual_metric,
-    }
+    scene = run.scene
+    asked = {module for part in (scene.foreground, scene.background, scene.label) for module in part.children()}
     assert set(work.points) == asked
     assert 0 < work.touched < work.entries == 3 * 2 * int(SMALL.entries.sum())
 
