@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.contraction import contract, contracted_cell
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
+from surface_sos_ns.sampling.contraction import contract, contracted_cell
 from surface_sos_ns.sampling.field_cache import look_up
 
 if TYPE_CHECKING:  # capture/ brings scipy

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from surface_sos_ns.fields.contraction import contract, contracted_cell
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_density_to_points, fit_distance_to_points
 from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.sampling.contraction import contract, contracted_cell
 
 GRID = GridLayout(levels=5, features=2, log2_entries=14, base_resolution=8, max_resolution=64)
 REACH, RESOLUTION = 3.0, 48

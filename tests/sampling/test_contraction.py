@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from surface_sos_ns.fields.contraction import contract, contract_direction, expand
+from surface_sos_ns.sampling.contraction import contract, contract_direction, expand
 
 
 def points(count: int, scale: float, dtype: torch.dtype = torch.float64) -> torch.Tensor:
