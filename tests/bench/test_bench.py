@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from surface_sos_ns.bench import baselines, floor, ours
-from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TwinGrid
+from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TorchGrid
 from surface_sos_ns.bench.kernels import TASKS, TOLERANCE, Problem, Task, ray_points
 from surface_sos_ns.bench.protocol import OURS, Side, comparison, take_turns
 from surface_sos_ns.bench.scene_data import SceneData, load_scene
@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> int:
 @pytest.fixture(scope="module")
 def problem() -> Problem:
     points = ray_points(8, 8, 3, LAYOUT)
-    return Problem(LAYOUT, points, {NERFSTUDIO_GRID: NerfstudioGrid, TWIN_GRID: TwinGrid}, 3)
+    return Problem(LAYOUT, points, {NERFSTUDIO_GRID: NerfstudioGrid, TWIN_GRID: TorchGrid}, 3)
 
 
 @pytest.mark.parametrize("other", [NERFSTUDIO_GRID, TWIN_GRID])
@@ -597,5 +597,5 @@ def test_nerfstudio_that_does_not_load_is_a_reason(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "nerfstudio.field_components.encodings", None)
     problem = baselines.nerfstudio_problem()
     assert problem is not None and "does not load" in problem
-    grids, missing = baselines.other_grids(CPU)
+    grids, missing = baselines.baseline_grids(CPU)
     assert list(grids) == [TWIN_GRID] and missing[NERFSTUDIO_GRID] == problem
