@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.overlap import intersection_over_union
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.sphere import ObjectSphere
@@ -479,13 +480,8 @@ class _Silhouettes:
         images = self.maxima(values, float(levels.min()))
         for view, (mask, image) in enumerate(zip(self.masks, images, strict=True)):
             if mask is not None and image is not None:
-                result[:, view] = [_iou(mask, image >= level) for level in levels]
+                result[:, view] = [intersection_over_union(mask, image >= level) for level in levels]
         return result
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> float:
-    union = int(np.count_nonzero(first | second))
-    return int(np.count_nonzero(first & second)) / union if union else 1.0
 
 
 def _best_level(
