@@ -18,6 +18,7 @@ from surface_sos_ns.bench import ours
 from surface_sos_ns.bench.fit import fit_scene
 from surface_sos_ns.bench.protocol import Side, take_turns
 from surface_sos_ns.bench.settings import Render
+from surface_sos_ns.utils.overlap import intersection_over_union
 from surface_sos_ns.utils.progress import Stage
 
 OUTPUTS: dict[str, Callable[..., Any]] = {"alpha": ours.alpha, "all_outputs": ours.all_outputs}
@@ -72,4 +73,4 @@ def _mask_iou(
 
     rendered = ours.alpha(run.scene, *rays, run.preset.rays_per_chunk).reshape(size[1], size[0]).cpu().numpy() > 0.5
     true = cv2.resize(truth.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
-    return float((rendered & true).sum() / max((rendered | true).sum(), 1))
+    return intersection_over_union(rendered, true)

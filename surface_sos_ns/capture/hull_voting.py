@@ -19,6 +19,7 @@ from surface_sos_ns.capture.hull import VOTE_SOFTNESS, VisualHull, voxel_centres
 from surface_sos_ns.capture.hull_projection import voxel_footprint
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.overlap import intersection_over_union
 
 __all__ = ["binary_masks", "mask_agreement", "vote_hull"]
 
@@ -248,14 +249,8 @@ class _SilhouetteIoU:
         images = self._splat_maximum(values, float(levels.min()))
         for view, (mask, image) in enumerate(zip(self.masks, images, strict=True)):
             if mask is not None and image is not None:
-                result[:, view] = [_iou(mask, image >= level) for level in levels]
+                result[:, view] = [intersection_over_union(mask, image >= level) for level in levels]
         return result
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two bool arrays; 1 where both are empty."""
-    union = int(np.count_nonzero(first | second))
-    return int(np.count_nonzero(first & second)) / union if union else 1.0
 
 
 def _best_level(

@@ -20,7 +20,7 @@ __all__ = ["Click", "ClickSession"]
 
 GREEN, RED = np.array([60, 220, 90]), np.array([235, 60, 50])
 
-ENOUGH = 2
+MIN_PHOTOS = 2
 """Photos in which the object has to be clicked."""
 
 
@@ -48,8 +48,8 @@ class Click(MaskProvider):
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         from surface_sos_ns.masks.click_page import ClickPage
 
-        if len(photos) < ENOUGH:
-            raise MaskError(f"The capture has {len(photos)} photo(s); clicking needs {ENOUGH} at least.")
+        if len(photos) < MIN_PHOTOS:
+            raise MaskError(f"The capture has {len(photos)} photo(s); clicking needs {MIN_PHOTOS} at least.")
         session = ClickSession(photos)
         page = ClickPage([image.shape[:2] for image in photos.images], self.host, self.port, progress)
         try:
@@ -146,7 +146,9 @@ class ClickSession:
         """
         if self.found is None or self._stale:
             if not self.points:
-                raise MaskError(f"Nothing is clicked yet. Click the object in {ENOUGH} photos at least, better three.")
+                raise MaskError(
+                    f"Nothing is clicked yet. Click the object in {MIN_PHOTOS} photos at least, better three."
+                )
             self.found = masks_from_clicks(
                 self.photos.images,
                 self.photos.views,
@@ -191,9 +193,10 @@ class ClickSession:
         name = self.photos.files[self.shown].name
         lines.append(f"Photo {self.shown + 1} of {len(self.photos)}: {as_code(name)}")
         count = len(self.clicked)
-        if count < ENOUGH:
+        if count < MIN_PHOTOS:
             lines.append(
-                f"Photos in which the object is clicked: {count}. {ENOUGH} at least are needed, from different sides."
+                f"Photos in which the object is clicked: {count}. {MIN_PHOTOS} at least are needed, from different "
+                "sides."
             )
         elif self.found is None:
             lines.append(f"Photos in which the object is clicked: {count}. *Propagate* shows the masks of all others.")

@@ -1,7 +1,7 @@
-"""Patch features of photos: what decides which parts of a capture look alike.
+"""Patch features of photos, whose cosines say which parts of a capture look alike.
 
-Self-supervised networks (DINO, DINOv2, DINOv3) where their weights are at hand; they know what belongs together even
-where it looks different. Without weights a descriptor of colour and texture that needs nothing but the photo.
+Features of self-supervised networks (DINO, DINOv2, DINOv3) where their weights are available: they are alike on parts
+of one thing even where these differ in colour. Without weights a descriptor of colour and texture.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEFAULT_MODEL = "facebook/dinov2-small"
 """The checkpoint that is taken when none is named."""
 
 NETWORK_PATCHES = 56
-"""Patches along the longer side of what a network sees: more would be finer, and slow on a CPU."""
+"""Patches along the longer side of a network's input: more would be finer, and slow on a CPU."""
 
 
 class PatchFeatures(ABC):
@@ -59,7 +59,7 @@ class ColourTexture(PatchFeatures):
     other photos. The vector is lifted to the unit sphere by one constant more, which turns Euclidean distances into
     angles instead of losing the lengths, as plain normalisation would.
 
-    What it does not see: mirroring the photo mirrors the features, but for the diagonal edges, which change places;
+    Invariances: mirroring the photo mirrors the features, but for the diagonal edges, which change places;
     inverting dark and bright keeps all but the lightness; and shifting the photo by a patch changes nothing but the
     position (away from the border).
     """
@@ -148,7 +148,7 @@ class SelfSupervised(PatchFeatures):
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-"""Of RGB in [0, 1]: what all of DINO's networks were trained with."""
+"""Mean and standard deviation of RGB in [0, 1] (ImageNet), with which all DINO networks normalise their input."""
 
 
 def _load(model: str, cached_only: bool) -> tuple[Any, int]:

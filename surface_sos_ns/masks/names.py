@@ -14,8 +14,8 @@ from surface_sos_ns.masks.provider import MaskError
 
 __all__ = ["Matches", "by_name", "by_order"]
 
-SAMPLE = 200
-"""Mask files whose names are compared with all photos' to see what they have in front and behind."""
+MAX_COMPARED = 200
+"""Mask files, at most, whose names are compared with those of all photos to find common prefixes and suffixes."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _renamed(photos: Sequence[str], rename: Callable[[str], str]) -> list[str]:
 def _around(photos: Sequence[str], masks: Sequence[str]) -> list[Rule]:
     """Rules of names that are the other name with a beginning and an end of its own; the most frequent few."""
     ours, theirs = [_bare(path) for path in photos], [_bare(path) for path in masks]
-    some = theirs[:: max(1, len(theirs) // SAMPLE)]
+    some = theirs[:: max(1, len(theirs) // MAX_COMPARED)]
     rules = []
     for longer_is_mask in (True, False):
         frames: Counter[tuple[str, str]] = Counter()

@@ -1,4 +1,4 @@
-"""What photos say together of where the object is: masks on patches vote a hull, and patches are fitted to it."""
+"""The vote on patches: masks of all photos vote a hull, and the patches are optimised with its projection as prior."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.patch_optimisation import optimise_patches
 from surface_sos_ns.masks.provider import Photos
 
-__all__ = ["HULL_PRIOR", "hull_prior", "near_place", "overlap", "refine_by_vote", "vote_patches"]
+__all__ = ["HULL_PRIOR", "hull_prior", "near_place", "refine_by_vote", "vote_patches"]
 
 HULL_PRIOR = 3.0
-"""Log-odds that the voted hull's projection gives a patch, at most."""
+"""Bound of the log-odds that a patch gets from the projection of the voted hull."""
 
 NEAR_PRIOR = 0.3
-"""Weight of the distance from the object's place once the photos have been voted."""
+"""Weight of `near_place` in the prior, next to the projection of the voted hull."""
 
 VOTE_SIDE = 320
 """Longer side of the masks that are voted, pixels."""
@@ -37,13 +37,13 @@ def near_place(distances: Sequence[np.ndarray]) -> list[np.ndarray]:
     """How near to the object's place patches lie, from 1 at its middle to -3; 0 at 0.7 radii.
 
     Args:
-        distances: N grids (h, w) of :func:`gaze.distance_from_object`.
+        distances: N grids (h, w) of :func:`centre_prior.distance_from_object`.
     """
     return [np.clip(1 - (grid / 0.7) ** 2, -3, 1).astype(np.float32) for grid in distances]
 
 
 def hull_prior(voted: Sequence[np.ndarray], near: Sequence[np.ndarray], trust: float = HULL_PRIOR) -> list[np.ndarray]:
-    """Log-odds of patches, before their looks are asked.
+    """Prior log-odds of patches, by place alone.
 
     Args:
         voted: N grids (h, w) in [0, 1] of :func:`vote_patches`.
@@ -122,9 +122,3 @@ def _fitting_sphere(photos: Photos, views: Views, masks: Sequence[np.ndarray], b
     if np.linalg.norm(found.centre - before.centre) > before.radius:
         return before
     return ObjectSphere(found.centre, min(found.radius, 1.3 * before.radius), found.source)
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """IoU of two bool arrays; 1 where both are empty."""
-    union = int(np.count_nonzero(first | second))
-    return int(np.count_nonzero(first & second)) / union if union else 1.0

@@ -1,4 +1,4 @@
-"""Where detectors should look for the object: its place in each photo, from geometry alone."""
+"""Where detectors look for the object: its place in each photo, from cameras and sparse points alone."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from nerfstudio.cameras.cameras import Cameras
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_arrays
 from surface_sos_ns.utils.image_io import resized
-from surface_sos_ns.utils.pictures import intersection_over_union
+from surface_sos_ns.utils.overlap import intersection_over_union
 
 if TYPE_CHECKING:
     from surface_sos_ns.plugin.dataset import PixelCache

@@ -31,7 +31,8 @@ from surface_sos_ns.utils.cutouts import cutout_of_photo
 from surface_sos_ns.utils.extras import missing_package
 from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.metrics import THRESHOLD
-from surface_sos_ns.utils.pictures import eight_bit, error_map, intersection_over_union, tinted
+from surface_sos_ns.utils.overlap import intersection_over_union
+from surface_sos_ns.utils.pictures import eight_bit, error_map, tinted
 from surface_sos_ns.utils.progress import Stage
 
 if TYPE_CHECKING:

@@ -45,12 +45,6 @@ def size_within(width: int, height: int, longest: int) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
-    """IoU of two (H, W) bool masks; 1 where both are empty."""
-    union = np.logical_or(a, b).sum()
-    return float(np.logical_and(a, b).sum() / union) if union else 1.0
-
-
 def checkerboard(height: int, width: int, cell: int = 8) -> np.ndarray:
     """(H, W, 3) float32 light grey checkerboard in 0..255."""
     y, x = np.mgrid[0:height, 0:width] // cell

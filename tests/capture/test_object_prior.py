@@ -16,7 +16,7 @@ from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.support_plane import SupportPlane, find_support_plane
 from surface_sos_ns.masks.geometry import _down_to, masks_from_geometry
-from surface_sos_ns.masks.mask_scoring import PointJudge
+from surface_sos_ns.masks.mask_scoring import PointScore
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.prior import refine_on_patches
 from surface_sos_ns.masks.provider import Photos
@@ -117,20 +117,20 @@ def test_refinement_brings_back_what_was_lost_in_all_photos():
     assert voted[0].shape == odds[0].shape
 
 
-def test_points_judge_masks():
+def test_points_score_masks():
     """Of true, shifted, full and no masks only the true ones cover points on the ball and nothing else."""
     views = cameras_above()
     images, truths, points = textured_ball(views)
     photos = Photos([Path(f"{i}.png") for i in range(len(views))], images, views, [(160, 120)] * len(views), points)
-    judge = PointJudge(photos)
-    true = judge.score([truth.astype(np.float32) for truth in truths])
-    shifted = judge.score([np.roll(truth, 25, axis=1).astype(np.float32) for truth in truths])
+    scoring = PointScore(photos)
+    true = scoring.score([truth.astype(np.float32) for truth in truths])
+    shifted = scoring.score([np.roll(truth, 25, axis=1).astype(np.float32) for truth in truths])
     assert true is not None and shifted is not None
     assert true > 0.9 and shifted < true - 0.2
-    assert judge.score([np.ones((60, 80), np.float32)] * len(views)) == 0
-    assert judge.score([None] * len(views)) == 0
+    assert scoring.score([np.ones((60, 80), np.float32)] * len(views)) == 0
+    assert scoring.score([None] * len(views)) == 0
     pointless = Photos(photos.files, images, views, photos.sizes)
-    assert PointJudge(pointless).score([truth.astype(np.float32) for truth in truths]) is None
+    assert PointScore(pointless).score([truth.astype(np.float32) for truth in truths]) is None
 
 
 def test_training_starts_from_one_body_unless_masks_were_given():
