@@ -24,8 +24,8 @@ from test_checks import orbit
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.plugin.cameras import has_good_ray
-from surface_sos_ns.plugin.datamanager import TabulatedRays
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
+from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
 
 COUNT, WIDTH, HEIGHT = 5, 64, 48
 MUTATIONS = int(os.environ.get("SURFACE_SOS_FUZZ", "0"))

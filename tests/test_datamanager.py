@@ -19,9 +19,9 @@ from surface_sos_ns.capture.hull import outline_band
 from surface_sos_ns.plugin.datamanager import (
     SurfaceSOSDataManager,
     SurfaceSOSDataManagerConfig,
-    TabulatedRays,
 )
 from surface_sos_ns.plugin.dataset import PixelCache
+from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
 
 CENTRE, RADIUS = np.array([0.5, -0.2, 0.0]), 0.6
 

@@ -45,10 +45,10 @@ from surface_sos_ns.plugin.compat.local_log import start_log_at
 from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.plugin.compat.viewer_address import why_no_viewer
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline, SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.prior_file import PRIOR_FILE
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
 from surface_sos_ns.plugin.self_training import MASK_FILES
 from surface_sos_ns.utils.errors import UserError
@@ -100,13 +100,13 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         show_explanations_alone()
         self._check_name_for_tensorboard()
         self._refuse_another_run()
-        self.take_folder()
-        self.settle_total_steps()
-        self.settle_times()
+        self.claim_folder()
+        self.set_total_steps()
+        self.request_times()
         path = self.get_base_dir() / "config.yml"
         CONSOLE.log(f"Saving config to: {path}")
         write_text(path, yaml.dump(with_absolute_paths(dataclasses.replace(self, load_step=None))))
-        self.settle_device()
+        self.choose_device()
 
     def setup(self, **kwargs: Any) -> SurfaceSOSTrainer:
         """Build the trainer (arguments as nerfstudio gives them).
@@ -118,12 +118,12 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         why_not = why_no_viewer(self.vis, self.viewer)
         if why_not is not None:
             raise UserError(why_not)
-        self.settle_total_steps()
-        self.settle_times()
-        self.settle_device()
+        self.set_total_steps()
+        self.request_times()
+        self.choose_device()
         return super().setup(**kwargs)
 
-    def take_folder(self) -> None:
+    def claim_folder(self) -> None:
         """Make the run's folder, keep other processes from writing to it, and clear away what killed ones left in it.
 
         Raises:
@@ -148,13 +148,13 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
                 "this run a folder of its own: --timestamp NAME."
             )
 
-    def settle_device(self) -> None:
+    def choose_device(self) -> None:
         """Replace the device "auto" by the one that is there."""
         if self.machine.device_type == "auto":
             device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
             self.machine = dataclasses.replace(self.machine, device_type=device)
 
-    def settle_times(self) -> None:
+    def request_times(self) -> None:
         """Have the parser give each photo its time where the model has a use for it."""
         model, data = self.pipeline.model, self.pipeline.datamanager
         if isinstance(model, SurfaceSOSModelConfig) and model.scene.deformation.bound > 0:
@@ -162,7 +162,7 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
             data = dataclasses.replace(data, dataparser=parser)  # type: ignore[call-arg]
             self.pipeline = dataclasses.replace(self.pipeline, datamanager=data)
 
-    def settle_total_steps(self) -> None:
+    def set_total_steps(self) -> None:
         """Tell the model and every learning-rate schedule how long the run is.
 
         A resumed run keeps the total that it was started with unless another one is asked for.
@@ -224,7 +224,7 @@ class SurfaceSOSTrainer(Trainer):
             SystemExit: stopped by a signal; the status is 128 + the signal's number, as shells have it.
         """
         if self.world_size == 1:  # else the process that started this one holds it
-            self.config.take_folder()
+            self.config.claim_folder()
         # The viewer answers browsers as soon as it is built. Under the lock they wait until the weights are loaded and
         # the callbacks are set up, and no second thread enters the kernels meanwhile.
         try:
