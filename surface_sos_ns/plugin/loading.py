@@ -28,12 +28,11 @@ def photos_gb(sizes: Sequence[tuple[int, int]], has_invalid: bool = False) -> fl
 
     Args:
         sizes: width and height of each in pixels, as they are used.
-        has_invalid: whether rays are drawn from a part of the pixels alone.
+        has_invalid: whether some pixels may not be sampled.
     """
     pixels = sum(width * height for width, height in sizes)
-    return pixels * (
-        PHOTO_BYTES + MASK_BYTES + OUTLINE_BYTES + (VALID_BYTES if has_invalid else 0)
-    ) / 1e9 + VIEW_GB * len(sizes)
+    bytes_per_pixel = PHOTO_BYTES + MASK_BYTES + OUTLINE_BYTES + (VALID_BYTES if has_invalid else 0)
+    return pixels * bytes_per_pixel / 1e9 + VIEW_GB * len(sizes)
 
 
 def fitting_factor(sizes: Sequence[tuple[int, int]], has_invalid: bool, free: float) -> int | None:
