@@ -45,8 +45,8 @@ if TYPE_CHECKING:  # these bring pydantic, which no command needs before trainin
 
 __all__ = ["ObjectHint", "SurfaceSOSDataParser", "SurfaceSOSDataParserConfig", "surface_sos_data"]
 
-MASKS_TO_LOOK_AT = 16
-MOST_MISSED = 0.05
+MASKS_CHECKED = 16
+MAX_MISSED_SHARE = 0.05
 """Part of a photo's pixels that may go without a ray because nerfstudio cannot undistort them."""
 
 
@@ -233,7 +233,7 @@ class SurfaceSOSDataParser(DataParser):
         if with_mask:
             valid = self._in_use(with_mask, "masks")
             checks.check_mask_sizes(valid, paths, [[size] for size in sizes], "mask (mask_path)")
-            _warn_if(checks.valid_mask_warning([_glance(valid[index]) for index in _sample(len(valid))]))
+            _warn_if(checks.valid_mask_warning([_small_mask(valid[index]) for index in _spread_indices(len(valid))]))
 
     def _sizes(self, factor: int = 1) -> list[tuple[int, int]]:
         """Width and height of each photo at 1/factor of its size."""
@@ -276,7 +276,7 @@ class SurfaceSOSDataParser(DataParser):
         except WriteError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-            _complain_read_only(error, capture.folder, factor, explicit is not None)
+            _report_read_only(error, capture.folder, factor, explicit is not None)
             return 1
         return factor
 
@@ -305,7 +305,7 @@ class SurfaceSOSDataParser(DataParser):
                 f"{Path(capture.file_paths[0]).stem}.png, found no image files."
             )
         if self.to_report:
-            _warn_if(_unused(folder, found))
+            _warn_if(_unused_warning(folder, found))
         return found if factor == 1 else [path and downscaled_copy(path, capture.folder, factor) for path in found]
 
     def _check_masks(self, masks: list[Path | None], truth: list[Path | None], plates: list[Path | None]) -> None:
@@ -314,7 +314,9 @@ class SurfaceSOSDataParser(DataParser):
         for kind, paths in (("coarse mask", masks), ("true mask", truth), ("clean plate", plates)):
             checks.check_mask_sizes(paths, originals, accepted, kind)
         there = [path for path in masks if path is not None]
-        for warning in checks.object_mask_warnings([_glance(there[index]) for index in _sample(len(there))]):
+        for warning in checks.object_mask_warnings(
+            [_small_mask(there[index]) for index in _spread_indices(len(there))]
+        ):
             warn(warning)
 
     def _object_hint(self, world: WorldFrame) -> ObjectHint | None:
@@ -343,7 +345,7 @@ def _check_undistortion(capture: Transforms) -> None:
         pixels = checks.pixel_grid(*capture.views.sizes()[index])
         pixels = pixels[capture.views.has_ray(index, pixels)]
         missed = float((~has_good_ray(cameras, index, pixels)).mean())
-        if missed > MOST_MISSED:
+        if missed > MAX_MISSED_SHARE:
             raise CaptureError(
                 f"{capture.source}: the lens of {capture.file_paths[index]} distorts too strongly for nerfstudio: "
                 f"{missed:.0%} of the rays are wrong. Undistort the photos with the program that calibrated the lens "
@@ -373,30 +375,28 @@ def _warn_if(message: str | None) -> None:
         warn(message)
 
 
-def _sample(count: int) -> list[int]:
+def _spread_indices(count: int) -> list[int]:
     """A few indices spread over ``range(count)``."""
     return (
-        sorted(set(np.linspace(0, count - 1, min(count, MASKS_TO_LOOK_AT)).round().astype(int).tolist()))
-        if count
-        else []
+        sorted(set(np.linspace(0, count - 1, min(count, MASKS_CHECKED)).round().astype(int).tolist())) if count else []
     )
 
 
-def _glance(path: Path) -> np.ndarray:
+def _small_mask(path: Path) -> np.ndarray:
     """A mask at 200 pixels or less: enough to judge its layout."""
     mask = read_mask(path)
     factor = min(1.0, 200 / max(mask.shape))
     return resized(mask, max(1, round(mask.shape[1] * factor)), max(1, round(mask.shape[0] * factor)))
 
 
-def _unused(folder: Path, found: Sequence[Path | None]) -> str | None:
+def _unused_warning(folder: Path, found: Sequence[Path | None]) -> str | None:
     """A warning about image files in a folder that are no photo's."""
     used = {path for path in found if path is not None}
     left = [file for file in image_files(folder) if folder / file not in used]
     return f"{len(left)} files in {folder} belong to no photo: {listed(left)}." if left else None
 
 
-def _complain_read_only(error: WriteError, data_dir: Path, factor: int, explicit: bool) -> None:
+def _report_read_only(error: WriteError, data_dir: Path, factor: int, explicit: bool) -> None:
     if explicit:
         raise CaptureError(
             f"The downscale factor {factor} needs the folder {data_dir / f'images_{factor}'}, which does not "

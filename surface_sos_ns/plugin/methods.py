@@ -40,7 +40,7 @@ def _optimiser(group: str) -> OptimizerConfig:
 
 
 def _schedule(group: str) -> WarmupDecaySchedulerConfig:
-    """Poses wait for the fields: what these do not show yet, poses would be led astray by."""
+    """Each group's schedule. Poses start late: before fields show the scene, its colours would move them wrongly."""
     schedule = WarmupDecaySchedulerConfig()
     if group != "camera_opt":
         return schedule

@@ -223,9 +223,9 @@ class SurfaceSOSModel(Model):
     def as_trained(self, camera: Cameras) -> Cameras:
         """One camera with the pose and the time that it is rendered with, where those are not its own; world frame."""
         if self.training_views is not None:
-            camera = self.training_views.refined(camera)
+            camera = self.training_views.with_refined_pose(camera)
             if self.scene.deformation is not None:
-                camera = self.training_views.timed(camera)
+                camera = self.training_views.with_time(camera)
         return camera
 
     def render_view(

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-__all__ = ["averages", "setting_aside"]
+__all__ = ["averages", "collected_separately"]
 
 
 @contextmanager
-def setting_aside(model: Any, prefixes: tuple[str, ...]) -> Iterator[dict[str, list[float]]]:
+def collected_separately(model: Any, prefixes: tuple[str, ...]) -> Iterator[dict[str, list[float]]]:
     """Inside, a model's `get_image_metrics_and_images` leaves some metrics out, and they are collected here instead.
 
     Args:

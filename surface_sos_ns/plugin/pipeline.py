@@ -18,7 +18,7 @@ from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
-from surface_sos_ns.plugin.partial_metrics import averages, setting_aside
+from surface_sos_ns.plugin.partial_metrics import averages, collected_separately
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.run_schedule import RunSchedule
 from surface_sos_ns.plugin.training_run import TrainingRun
@@ -111,6 +111,6 @@ class SurfaceSOSPipeline(VanillaPipeline):
         self, data_loader, image_prefix: str, step=None, output_path=None, get_std: bool = False
     ) -> dict[str, float]:
         """Each metric averaged over the photos that have it; otherwise see nerfstudio's pipeline."""
-        with setting_aside(self.model, METRICS_OF_SOME_PHOTOS) as of_some_photos:
+        with collected_separately(self.model, METRICS_OF_SOME_PHOTOS) as of_some_photos:
             of_all = super().get_average_image_metrics(data_loader, image_prefix, step, output_path, get_std)
         return {**of_all, **averages(of_some_photos, get_std)}

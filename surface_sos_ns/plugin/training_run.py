@@ -129,7 +129,7 @@ class TrainingRun:
         steps_done = step + 1
         self._average_weights(steps_done)
         if self.model.training_views is not None:
-            self.model.training_views.hold_frame()
+            self.model.training_views.remove_common_motion()
         if steps_done == self.schedule.total_steps:
             self.finish()
 

@@ -19,10 +19,9 @@ from nerfstudio.configs.method_configs import all_methods
 
 from surface_sos_ns.api import MeshError, Run, View, read_config
 from surface_sos_ns.capture.object_prior import ObjectPrior
-from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
-from surface_sos_ns.plugin.viewer.nearest_photo import kept_prior
+from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
 from surface_sos_ns.report.content import Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
 from surface_sos_ns.report.error import ReportError
@@ -88,7 +87,7 @@ def collect(
     beside = folder / "metrics.json"
     measured = _evaluated(metrics or beside, run) if metrics or beside.is_file() else []
     records = read_losses(folder / LOSS_FILE)
-    prior = kept_prior(folder / PRIOR_FILE)
+    prior = read_prior(folder / PRIOR_FILE)
     reports, masks = _views(run, prior, views)
     losses = curves_of([(record.step, _with_sum(record.losses)) for record in records], log=True)
     steps = trainer.max_num_iterations

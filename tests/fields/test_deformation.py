@@ -12,8 +12,8 @@ from torch import Tensor
 
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
-from surface_sos_ns.plugin.datamanager import TabulatedRays
 from surface_sos_ns.plugin.methods import surface_sos_lite
+from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.losses import deformation_loss
@@ -235,8 +235,8 @@ def test_a_view_has_its_own_time_or_that_of_the_nearest_training_view() -> None:
     every = Cameras(capture.poses, fx=50.0, fy=50.0, cx=20.0, cy=20.0, width=40, height=40, times=capture.times)
     views.set(every)
     near = capture.poses[3] + 0.02
-    assert views.timed(a_camera(near, 0.1)).times.item() == pytest.approx(0.1)
-    found = views.timed(a_camera(near, None))
+    assert views.with_time(a_camera(near, 0.1)).times.item() == pytest.approx(0.1)
+    found = views.with_time(a_camera(near, None))
     assert found.times.item() == pytest.approx(0.75)
     rays = found.generate_rays(camera_indices=0, keep_shape=True)
     assert rays.times is not None and (rays.times == 0.75).all()
@@ -247,11 +247,11 @@ def test_a_view_has_its_own_time_or_that_of_the_nearest_training_view() -> None:
 
 def test_the_trainer_asks_for_times_where_the_object_may_deform() -> None:
     config = surface_sos_lite.config
-    config.settle_times()
+    config.request_times()
     assert not config.pipeline.datamanager.dataparser.times
     scene = replace(config.pipeline.model.scene, deformation=DeformationConfig(bound=0.1))
     moving = replace(config, pipeline=replace(config.pipeline, model=replace(config.pipeline.model, scene=scene)))
-    moving.settle_times()
+    moving.request_times()
     assert moving.pipeline.datamanager.dataparser.times and not config.pipeline.datamanager.dataparser.times
 
 

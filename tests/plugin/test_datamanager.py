@@ -17,9 +17,9 @@ from surface_sos_ns.capture.hull_projection import outline_band
 from surface_sos_ns.plugin.datamanager import (
     SurfaceSOSDataManager,
     SurfaceSOSDataManagerConfig,
-    TabulatedRays,
 )
 from surface_sos_ns.plugin.dataset import PixelCache
+from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
 from tests.helpers.capture_files import CENTRE, RADIUS, ball_capture, manager
 
 

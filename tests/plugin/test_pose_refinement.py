@@ -178,7 +178,7 @@ def test_disturbed_poses_are_brought_back() -> None:
         optimisers.optimizer_step_all()
         for schedule in optimisers.schedulers.values():
             schedule.step()
-        views.hold_frame()
+        views.remove_common_motion()
     left = error + poses.pose_adjustment.detach()  # small: they add up
     before, after = beside_neighbours(error, disturbed), beside_neighbours(left, disturbed)
     assert after[0] < 0.9 * before[0] and after[1] < 0.9 * before[1], (before, after)
@@ -213,11 +213,11 @@ def test_corrections_that_all_views_share_are_taken_out_and_others_stay() -> Non
     shared = torch.cat([about + 2e-3 * centres + torch.tensor([0.01, 0.0, 0.02]), turn.expand_as(centres)], -1)
     with torch.no_grad():
         views.optimizer.pose_adjustment.copy_(shared)
-    views.hold_frame()
+    views.remove_common_motion()
     assert views.optimizer.pose_adjustment.abs().max() < 1e-6
     with torch.no_grad():
         views.optimizer.pose_adjustment.copy_(own + shared)
-    views.hold_frame()
+    views.remove_common_motion()
     assert views.optimizer.pose_adjustment[2, 4] > 0.008
     assert (views.optimizer.pose_adjustment - own).abs().max() < 0.003
 
@@ -225,13 +225,13 @@ def test_corrections_that_all_views_share_are_taken_out_and_others_stay() -> Non
 def test_a_training_view_is_known_by_its_pose_and_rendered_from_the_refined_one() -> None:
     capture = SwayingBall(frames=4)
     views = TrainingViews(3, CameraOptimizerConfig(mode="SO3xR3"))
-    assert views.same(cameras(capture.poses)[0:1]) is None  # nothing is known before training
+    assert views.index_of(cameras(capture.poses)[0:1]) is None  # nothing is known before training
     views.set(cameras(capture.poses[:3]))
     with torch.no_grad():
         views.optimizer.pose_adjustment[1] = torch.tensor([0.1, -0.2, 0.3, 0.0, 0.0, torch.pi / 2])
         # A quarter turn about the world's z: x becomes y, y becomes -x.
-        refined = views.refined(cameras(capture.poses)[1:2]).camera_to_worlds[0]
-        held_out = views.refined(cameras(capture.poses)[3:4]).camera_to_worlds[0]
+        refined = views.with_refined_pose(cameras(capture.poses)[1:2]).camera_to_worlds[0]
+        held_out = views.with_refined_pose(cameras(capture.poses)[3:4]).camera_to_worlds[0]
     truth = capture.poses[1]
     assert torch.allclose(refined[:, 3], truth[:, 3] + torch.tensor([0.1, -0.2, 0.3]))
     assert torch.allclose(refined[:, :3], torch.stack([-truth[1, :3], truth[0, :3], truth[2, :3]]), atol=1e-6)
@@ -239,4 +239,4 @@ def test_a_training_view_is_known_by_its_pose_and_rendered_from_the_refined_one(
     still = TrainingViews(3, CameraOptimizerConfig())
     still.load_state_dict({"poses": views.poses, "times": views.times})
     camera = cameras(capture.poses)[1:2]
-    assert still.refined(camera) is camera
+    assert still.with_refined_pose(camera) is camera

@@ -425,11 +425,11 @@ def test_the_total_of_the_first_run_is_kept_unless_another_is_asked_for(
     monkeypatch.setitem(all_methods, "tiny", preset)
     crashed = train_and_stop(config, 15, crash)
     resumed = dataclasses.replace(preset, load_dir=crashed.checkpoint_dir)
-    resumed.settle_total_steps()
+    resumed.set_total_steps()
     assert resumed.max_num_iterations == resumed.pipeline.model.total_steps == TOTAL
     monkeypatch.setattr(sys, "argv", ["ns-train", "tiny", "--max_num_iterations=500"])
     asked = dataclasses.replace(preset, load_dir=crashed.checkpoint_dir)
-    asked.settle_total_steps()
+    asked.set_total_steps()
     assert asked.max_num_iterations == 500
 
 
@@ -444,10 +444,10 @@ def test_the_device_is_what_is_there_unless_named(config: SurfaceSOSTrainerConfi
     for available, expected in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
         automatic = dataclasses.replace(config, machine=SurfaceSOSMachineConfig())
-        automatic.settle_device()
+        automatic.choose_device()
         assert automatic.machine.device_type == expected
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    config.settle_device()
+    config.choose_device()
     assert config.machine.device_type == "cpu"
 
 

@@ -23,7 +23,7 @@ from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
 
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
-from surface_sos_ns.plugin.viewer.controls import LARGEST, picture_size
+from surface_sos_ns.plugin.viewer.controls import MAX_SIDE, picture_size
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.web.guard import MAX_BROWSERS, port_of
 from tests.helpers.attacker import UPGRADE, Client, request, wait_until
@@ -155,9 +155,13 @@ def test_an_address_on_the_internet_is_only_what_the_user_asks_for(
 @pytest.mark.parametrize(
     ("height", "aspect", "expected"),
     [
-        *((720, 16 / 9, (720, 1280)), (1, 1.0, (16, 16)), (10**9, 1.0, (LARGEST, LARGEST))),
-        *((LARGEST, 2.0, (LARGEST // 2, LARGEST)), (LARGEST, 0.5, (LARGEST, LARGEST // 2)), (720, 10.0, (410, 4096))),
-        *((LARGEST, 3000.0, (1, LARGEST)), (720, 1 / 3000, (720, 1))),
+        *((720, 16 / 9, (720, 1280)), (1, 1.0, (16, 16)), (10**9, 1.0, (MAX_SIDE, MAX_SIDE))),
+        *(
+            (MAX_SIDE, 2.0, (MAX_SIDE // 2, MAX_SIDE)),
+            (MAX_SIDE, 0.5, (MAX_SIDE, MAX_SIDE // 2)),
+            (720, 10.0, (410, 4096)),
+        ),
+        *((MAX_SIDE, 3000.0, (1, MAX_SIDE)), (720, 1 / 3000, (720, 1))),
     ],
 )
 def test_exported_pictures_are_capped_on_both_sides(height: int, aspect: float, expected: tuple[int, int]) -> None:

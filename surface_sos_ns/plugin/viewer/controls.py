@@ -20,9 +20,9 @@ from nerfstudio.viewer.viewer_elements import (
 )
 
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.datamanager import PRIOR_FILE
+from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
 from surface_sos_ns.plugin.viewer.display_settings import DisplaySettings, Facing, Show, Slice
-from surface_sos_ns.plugin.viewer.nearest_photo import coarse_mask, kept_prior, mask_over_photo, nearest_view
+from surface_sos_ns.plugin.viewer.nearest_photo import coarse_mask, mask_over_photo, nearest_view
 from surface_sos_ns.utils.encoding import colour_picture, cutout_picture, mask_picture, matte_picture, write_new
 from surface_sos_ns.utils.image_io import ImageError
 from surface_sos_ns.utils.metrics import THRESHOLD
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from surface_sos_ns.plugin.viewer.viewed_model import ViewedModel
 
 SLICES: dict[str, Facing | None] = {"off": None, "facing you": "camera", "x": "x", "y": "y", "z": "z"}
-LARGEST = 4096  # pixels, longer side of an exported picture
-SMALLEST = 16  # the same
+MAX_SIDE = 4096  # pixels, longer side of an exported picture
+MIN_SIDE = 16  # the same
 SPHERE = "/object_sphere"
 SPHERE_COLOUR = (255, 190, 60)
 
@@ -66,7 +66,7 @@ def picture_size(height: float, aspect: float) -> tuple[int, int]:
     Args:
         aspect: of the window, width over height.
     """
-    height = min(max(round(height), SMALLEST), LARGEST, LARGEST / aspect)
+    height = min(max(round(height), MIN_SIDE), MAX_SIDE, MAX_SIDE / aspect)
     return max(1, round(height)), max(1, round(height * aspect))
 
 
@@ -307,7 +307,7 @@ class ViewerControls(ViewerControl):
         if not self._prior_read:
             self._prior_read = True
             try:
-                self._prior = kept_prior(self._run_folder() / PRIOR_FILE)
+                self._prior = read_prior(self._run_folder() / PRIOR_FILE)
             except ValueError as error:
                 say(f"The viewer shows no masks that were found before training: {error}")
         return self._prior
@@ -319,10 +319,10 @@ class ViewerControls(ViewerControl):
         self.export_height = gui.add_number(
             "Height",
             720,
-            min=SMALLEST,
-            max=LARGEST,
+            min=MIN_SIDE,
+            max=MAX_SIDE,
             step=1,
-            hint=f"Of the pictures, in pixels; their width follows from the window's. Neither is over {LARGEST}",
+            hint=f"Of the pictures, in pixels; their width follows from the window's. Neither is over {MAX_SIDE}",
         )
         self.export_button = gui.add_button(
             "Write the pictures",

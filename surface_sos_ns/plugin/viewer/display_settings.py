@@ -1,4 +1,4 @@
-"""How a viewer shows a view: which layer, where the mask ends, what is behind a cut-out, what is cut away.
+"""How a viewer shows a view: which layer, the mask's threshold, the colour behind a cut-out, a slicing plane.
 
 Pure functions on rendered images. Commands use the default settings.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,16 +53,3 @@ def coarse_mask(dataset: SurfaceSOSDataset, prior: ObjectPrior | None, index: in
     if given is not None or prior is None or len(prior.masks) != len(dataset):
         return given
     return prior.masks[index]
-
-
-def kept_prior(path: Path) -> ObjectPrior | None:
-    """What training started from, of a run that keeps it at `path`.
-
-    Raises:
-        CaptureError: the file is damaged.
-    """
-    if not path.is_file():
-        return None
-    from surface_sos_ns.capture.object_prior import ObjectPrior
-
-    return ObjectPrior.load(path)
