@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -274,18 +273,7 @@ def test_what_is_missing_is_said(content: Content) -> None:
 # ------------------------------------------------------------------ in a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install -e '.[dev]')")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no Chromium here (Debian, Ubuntu: apt-get install chromium)")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
+@pytest.mark.browser
 @pytest.mark.seconds(4)
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_in_a_browser(content: Content, browser: Any, tmp_path: Path, width: int) -> None:
