@@ -83,7 +83,6 @@ def test_curves_begin_where_a_loss_does() -> None:
 
 @pytest.mark.parametrize("elevation", [0.0, 18.0])
 def test_the_turntable_of_a_sphere_shows_a_disc(elevation: float) -> None:
-    pytest.importorskip("embreex")
     ball = trimesh.creation.icosphere(4, 0.7)
     ball.apply_translation([3.0, -2.0, 1.0])
     shown, pixel = silhouettes(ball, UP, 5, 200, elevation)
@@ -91,7 +90,6 @@ def test_the_turntable_of_a_sphere_shows_a_disc(elevation: float) -> None:
 
 
 def test_the_turntable_of_a_box_shows_its_faces_upright() -> None:
-    pytest.importorskip("embreex")
     box = trimesh.creation.box((1.0, 2.0, 4.0))
     # Turned by 0, 45, 90 and so on: the sides' widths, projected, times the height.
     wide = [abs(1.0 * np.sin(a)) + abs(2.0 * np.cos(a)) for a in np.arange(8) * np.pi / 4]
@@ -103,7 +101,6 @@ def test_the_turntable_of_a_box_shows_its_faces_upright() -> None:
 
 
 def test_the_turntable_keeps_the_colours_where_they_are() -> None:
-    pytest.importorskip("embreex")
     ball = trimesh.creation.icosphere(4)
     above = ball.vertices[:, 2] > 0
     ball.visual.vertex_colors = np.where(above[:, None], [255, 0, 0, 255], [0, 0, 255, 255]).astype(np.uint8)
