@@ -11,6 +11,7 @@ import pytest
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.lookup import FileFinder, files_by_name, image_files, smaller_copy, visible_files
 from surface_sos_ns.capture.names import clash, match_files
+from tests.helpers.permissions import open_folder, ordinary_user
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 LATIN_1 = os.fsdecode(b"caf\xe9")
@@ -129,15 +130,15 @@ def test_linked_folders_are_listed_and_loops_end(tmp_path: Path) -> None:
     assert image_files(tmp_path / "masks") == ["left/2.png", "right/1.png"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_folders_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    touch(tmp_path, "masks/left/1.png")
-    (tmp_path / "masks" / "left").chmod(0)
-    try:
-        with pytest.raises(CaptureError, match="masks/left cannot be read"):
-            image_files(tmp_path / "masks")
-    finally:
-        (tmp_path / "masks" / "left").chmod(0o700)
+def test_folders_that_cannot_be_read_are_named() -> None:
+    with open_folder() as folder:
+        touch(folder, "masks/left/1.png", "masks/right/1.png")
+        (folder / "masks" / "left").chmod(0)
+        try:
+            with ordinary_user(), pytest.raises(CaptureError, match="masks/left cannot be read"):
+                image_files(folder / "masks")
+        finally:
+            (folder / "masks" / "left").chmod(0o700)
 
 
 def test_files_of_a_folder(tmp_path: Path) -> None:
