@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -275,7 +276,7 @@ SCENE = ["--repeats", "1", "--fit-steps", "2", "--device", "cpu"]
 
 def check_header(result: dict[str, Any], name: str) -> None:
     assert result["benchmark"] == name and "T" in result["date"]
-    assert result["machine"]["torch"] == torch.__version__.split("+")[0] or result["machine"]["torch"]
+    assert result["machine"]["torch"] == metadata.version("torch")
     assert result["machine"]["cores"] == usable_cores() and result["machine"]["processor"]
 
 

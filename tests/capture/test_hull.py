@@ -1,16 +1,18 @@
-"""The voted hull against an analytic sphere, with perfect and with badly corrupted masks, and on the captures."""
+"""The voted hull against an analytic sphere, with perfect and with badly corrupted masks, and on the demo."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from surface_sos_ns.capture.bounds import find_object_sphere
 from surface_sos_ns.capture.hull import VisualHull, main_components, voxel_centres
 from surface_sos_ns.capture.hull_projection import project_hull
 from surface_sos_ns.capture.hull_voting import mask_agreement, vote_hull
 from surface_sos_ns.capture.sphere import ObjectSphere
 from tests.helpers.ball_views import CENTRE, RADIUS, corrupt, iou, ring, sphere_masks
-from tests.helpers.paths import shared_data
 from tests.helpers.truth import load_capture
 
 
@@ -107,18 +109,14 @@ def test_errors_say_what_is_wrong():
         VisualHull(np.zeros((8, 8, 8), np.float32), np.ones(1, np.float32), 0.0).signed_distance()
 
 
-@pytest.mark.parametrize(("name", "bar"), [("orbit", 0.845), ("blowtorch", 0.86)])
-def test_held_out_iou_on_captures(name, bar):
-    """Coarse masks of the training views in, sphere found from them, truth of the held-out views for scoring."""
-    from surface_sos_ns.capture.bounds import find_object_sphere
-
-    folder = shared_data(name)
-    train, coarse, _ = load_capture(folder, "train_filenames")
-    held_out, _, truth = load_capture(folder, "val_filenames")
+def test_the_hull_of_the_demo_is_nearer_to_the_truth_than_the_masks_it_comes_from(demo_capture: Path) -> None:
+    """Coarse masks of the training views in; truth of the held-out views for scoring."""
+    train, coarse, _ = load_capture(demo_capture, "train_filenames")
+    held_out, given, truth = load_capture(demo_capture, "val_filenames")
     sphere = find_object_sphere(train, coarse)
-    grid = vote_hull(train, coarse, sphere, resolution=128)
-    images = project_hull(grid, sphere, held_out)
-    assert np.mean([iou(image >= 0.5, mask) for image, mask in zip(images, truth, strict=True)]) > bar
+    images = project_hull(vote_hull(train, coarse, sphere, resolution=64), sphere, held_out)
+    found = np.mean([iou(image >= 0.5, mask) for image, mask in zip(images, truth, strict=True)])
+    assert found > max(0.73, 0.1 + np.mean([iou(mask, true) for mask, true in zip(given, truth, strict=True)]))
 
 
 def balls(*radii: float) -> VisualHull:

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -285,7 +286,6 @@ def test_error_map_and_contact_sheet() -> None:
 
 
 def test_the_video_shows_what_was_rendered(capture: Path, meta: dict, tmp_path: Path) -> None:
-    av = pytest.importorskip("av")
     for frame in meta["frames"]:
         split = "test" if frame["file_path"] in meta["test_filenames"] else "train"
         for kind in RENDERED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import socket
 import threading
 import time
@@ -187,19 +186,6 @@ def wait(condition, seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
-    with api.sync_playwright() as play:
-        instance = play.chromium.launch(executable_path=program, args=flags)
-        yield instance
-        instance.close()
-
-
 def _corners(page) -> tuple[float, float, float, float]:
     """Left, top, width, height of the photo on the screen: what is not of the page's white background."""
     import io
@@ -229,6 +215,7 @@ def _settled_corners(page) -> tuple[float, float, float, float]:
     raise AssertionError("the photo never came to rest")
 
 
+@pytest.mark.browser
 @pytest.mark.seconds(25)
 def test_clicking_in_a_browser(scene, browser, monkeypatch, tmp_path):
     photos, truth = scene

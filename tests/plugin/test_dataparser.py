@@ -579,7 +579,6 @@ def write_colmap(folder: Path, capture: Capture, to_colmap: np.ndarray, points: 
 @pytest.mark.parametrize("written", [True, False])
 def test_colmap_points_are_brought_into_the_world_frame(tmp_path: Path, written: bool) -> None:
     """With applied_transform in the file, and without any (a capture kept in COLMAP's own frame)."""
-    pytest.importorskip("pycolmap")
     capture = Capture(tmp_path, count=6)
     points = known_points()
     seen = np.random.default_rng(0).random((len(points), 6)) < 0.6

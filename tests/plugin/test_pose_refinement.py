@@ -102,7 +102,6 @@ def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeyp
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiled_code_gives_a_pose_the_gradient_of_its_torch_twin(kind: str) -> None:
-    pytest.importorskip("numba")
     compiled = started(replace(KINDS[kind], backend="numba")).eval()
     twin = SurfaceSOS(replace(KINDS[kind], backend="torch"), views=1).eval()
     twin.load_state_dict(compiled.state_dict())

@@ -588,7 +588,6 @@ def test_the_start_line_says_device_backend_and_sampler(config: SurfaceSOSTraine
 @pytest.mark.parametrize("backend", ["numba", "torch"])
 def test_the_start_line_counts_the_threads_that_run(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where kernels are compiled, torch keeps off their cores."""
-    pytest.importorskip("numba")
     small = GridLayout(levels=2, log2_entries=4, base_resolution=2, max_resolution=4)
     scene = SceneConfig(small, small, small, backend, cache_resolution=4, probability_resolution=4)  # type: ignore[arg-type]
     box = SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]))

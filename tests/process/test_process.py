@@ -26,7 +26,6 @@ from surface_sos_ns.process.video import count_frames, extract_frames
 from surface_sos_ns.utils.files import PREFIX, SUFFIX
 from surface_sos_ns.utils.locks import unlock_folder
 from tests.helpers import textured_corner
-from tests.helpers.paths import shared_data
 
 VIEWS = 10
 RNG = np.random.default_rng(0)
@@ -434,9 +433,12 @@ def test_photos_whose_names_are_of_masks(tmp_path: Path) -> None:
 @pytest.mark.seconds(10)
 def test_names_that_lists_take_for_something_else(tmp_path: Path) -> None:
     """A comment sign, a suffix that is not said to be a JPEG's; in a folder whose name is no UTF-8."""
-    source = shared_data("cases", "process_names", "p1s")
     folder = tmp_path / os.fsdecode(b"caf\xe9 [b] 100%")
-    shutil.copytree(source, folder / "photos")
+    names = ["#1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jfif", "6.jpg", "7.jpg"]
+    for written, name in zip(textured_corner.write_photos(tmp_path / "drawn", len(names)), names, strict=True):
+        (folder / "photos").mkdir(parents=True, exist_ok=True)
+        with Image.open(tmp_path / "drawn" / written) as drawn:
+            drawn.save(folder / "photos" / name, format="JPEG", quality=95)
     assert main(["process", "--images", str(folder / "photos"), "--output", str(folder / "scene")]) == 0
     frames = json.loads((folder / "scene" / "transforms.json").read_text())["frames"]
     assert len(frames) == 7 and all((folder / "scene" / frame["file_path"]).is_file() for frame in frames)

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,6 @@ def shares(mesh: trimesh.Trimesh, frames: int, side: int, elevation: float) -> t
 
 @pytest.mark.parametrize("elevation", [0.0, 18.0])
 def test_the_turntable_of_a_sphere_shows_a_disc(elevation: float) -> None:
-    pytest.importorskip("embreex")
     ball = trimesh.creation.icosphere(4, 0.7)
     ball.apply_translation([3.0, -2.0, 1.0])
     shown, pixel = shares(ball, 5, 200, elevation)
@@ -101,7 +99,6 @@ def test_the_turntable_of_a_sphere_shows_a_disc(elevation: float) -> None:
 
 
 def test_the_turntable_of_a_box_shows_its_faces_upright() -> None:
-    pytest.importorskip("embreex")
     box = trimesh.creation.box((1.0, 2.0, 4.0))
     # Turned by 0, 45, 90 and so on: the sides' widths, projected, times the height.
     wide = [abs(1.0 * np.sin(a)) + abs(2.0 * np.cos(a)) for a in np.arange(8) * np.pi / 4]
@@ -113,7 +110,6 @@ def test_the_turntable_of_a_box_shows_its_faces_upright() -> None:
 
 
 def test_the_turntable_keeps_the_colours_where_they_are() -> None:
-    pytest.importorskip("embreex")
     ball = trimesh.creation.icosphere(4)
     above = ball.vertices[:, 2] > 0
     ball.visual.vertex_colors = np.where(above[:, None], [255, 0, 0, 255], [0, 0, 255, 255]).astype(np.uint8)
@@ -283,18 +279,7 @@ def test_what_is_missing_is_said(content: Content) -> None:
 # ------------------------------------------------------------------ in a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install -e '.[dev]')")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no Chromium here (Debian, Ubuntu: apt-get install chromium)")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
+@pytest.mark.browser
 @pytest.mark.seconds(4)
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_in_a_browser(content: Content, browser: Any, tmp_path: Path, width: int) -> None:
@@ -420,12 +405,13 @@ def test_the_report_of_a_run_says_what_the_files_say(
         assert mask is not None
         return mask > 127
 
+    assert any(view.given == "given" for view in shown)
     for view in shown:
         found = run.mask(view.name)
         coarse = on_file(view.name, "coarse_mask_path")
         assert view.found == pytest.approx(found.mean())
         assert (view.given == "given") == bool(coarse.any())
-        if view.agreement is not None:
+        if view.given == "given":
             assert view.agreement == pytest.approx(jaccard_score(coarse.ravel(), found.ravel()), abs=1e-6)
             assert view.added == pytest.approx((found & ~coarse).mean())
     (held,) = (view for view in shown if view.held_out)

@@ -26,6 +26,7 @@ from surface_sos_ns.utils.image_io import (
     read_picture,
     write_image,
 )
+from tests.helpers.permissions import open_folder, ordinary_user
 
 WIDTH, HEIGHT = 9, 6
 RNG = np.random.default_rng(0)
@@ -266,12 +267,13 @@ def test_what_is_no_image_file(tmp_path: Path) -> None:
                 read(tmp_path / name)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.png", Image.fromarray(COLOURS))
-    path.chmod(0)
-    with pytest.raises(ImageError, match=r"a\.png cannot be read as an image \(Permission denied\)"):
-        read_image(path)
+def test_a_file_without_permission() -> None:
+    with open_folder() as folder:
+        path = saved(folder / "a.png", Image.fromarray(COLOURS))
+        path.chmod(0)
+        match = r"a\.png cannot be read as an image \(Permission denied\)"
+        with ordinary_user(), pytest.raises(ImageError, match=match):
+            read_image(path)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

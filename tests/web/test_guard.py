@@ -27,8 +27,8 @@ from surface_sos_ns.plugin.viewer.controls import MAX_SIDE, picture_size
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.web.guard import MAX_BROWSERS, port_of
 from tests.helpers.attacker import UPGRADE, Client, request, wait_until
+from tests.helpers.browser import chromium
 
-pytest.importorskip("numba")
 Build = Callable[..., Viewer]
 
 
@@ -137,7 +137,7 @@ def test_an_address_on_the_internet_is_only_what_the_user_asks_for(
     client.send({"type": "ShareUrlRequest"})
     client.wait_for_picture()
     assert not asked and request(port, b"/", host=name)[0] == 403
-    assert all(m["show_share_button"] is False for m in client.said if m["type"] == "ThemeConfigurationMessage")
+    assert {m["show_share_button"] for m in client.said if m["type"] == "ThemeConfigurationMessage"} == {False}
     client.close()
     monkeypatch.setattr("surface_sos_ns.web.guard._allowed_hosts", set())
     capsys.readouterr()
@@ -226,21 +226,15 @@ def test_typed_names_are_shown_as_what_became_of_them(port: int) -> None:
 
 
 @pytest.fixture
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = Path("/usr/bin/chromium")
-    if not program.exists():
-        pytest.skip(f"no browser: {program} does not exist (Debian: apt-get install chromium)")
-    names = "MAP evil.example 127.0.0.1, MAP rebound.example 127.0.0.1"
-    flags = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=str(program), args=[*flags, f"--host-resolver-rules={names}"])
-        yield browser
-        browser.close()
+def browser() -> Iterator[Any]:
+    """One that takes the names of other sites for this machine's."""
+    with chromium("--host-resolver-rules=MAP evil.example 127.0.0.1, MAP rebound.example 127.0.0.1") as started:
+        yield started
 
 
+@pytest.mark.browser
 @pytest.mark.seconds(15)
-def test_other_sites_do_not_get_at_the_panel_through_a_browser(port: int, chromium: Any) -> None:
+def test_other_sites_do_not_get_at_the_panel_through_a_browser(port: int, browser: Any) -> None:
     """A page that opens a websocket, one that shows ours inside itself, a name that was rebound, and addresses of our
     own page that tell it to take its orders from elsewhere."""
     visitors: list[str] = []
@@ -274,7 +268,7 @@ def test_other_sites_do_not_get_at_the_panel_through_a_browser(port: int, chromi
         for server in (site, orders):
             threading.Thread(target=server.serve_forever, daemon=True).start()
         elsewhere = orders.socket.getsockname()[1]
-        page = chromium.new_page(viewport={"width": 900, "height": 700})
+        page = browser.new_page(viewport={"width": 900, "height": 700})
         page.goto(f"http://evil.example:{site.server_port}/")
         page.wait_for_function("document.title === 'refused'")
         assert page.frames[1].url.startswith("chrome-error:"), "our page is not shown inside another"

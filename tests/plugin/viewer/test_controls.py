@@ -418,51 +418,42 @@ def render_area(page: Any) -> np.ndarray:
         return np.array(picture.convert("RGB"))[100:560, 40:600]
 
 
+@pytest.mark.browser
 @pytest.mark.seconds(15)
-def test_in_a_browser(model, tmp_path, monkeypatch):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = Path("/usr/bin/chromium")
-    if not chromium.exists():
-        pytest.skip(f"no browser: {chromium} does not exist (Debian: apt-get install chromium)")
+def test_in_a_browser(model, browser, tmp_path, monkeypatch):
     monkeypatch.setattr("nerfstudio.viewer.viewer.RenderStateMachine", Machine)
     pipeline: Any = SimpleNamespace(model=model, datamanager=SimpleNamespace(includes_time=False))
     config = ViewerConfig(websocket_host="127.0.0.1", websocket_port_default=7301)
     model.train()
     viewer = Viewer(config, tmp_path / "viewer.log", tmp_path, pipeline, train_lock=threading.RLock())  # type: ignore[arg-type]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=str(chromium),
-            args=["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-        )
-        try:
-            page = browser.new_page(viewport={"width": 960, "height": 900})
-            page.goto(f"http://127.0.0.1:{viewer.viser_server.get_port()}")
-            page.get_by_text("Mask threshold").wait_for(timeout=1e3 * WAIT)
-            wait_until(lambda: viewer.control_panel.output_render == "rgb")
-            (client,) = viewer.viser_server.get_clients().values()
-            client.camera.position, client.camera.look_at = (0.0, -20.0, 0.0), (0.0, 0.0, 0.0)
-            page.get_by_role("textbox", name="Output type").click()
-            page.get_by_role("option", name="mask", exact=True).click()
-            wait_until(lambda: viewer.control_panel.output_render == "mask")
+    try:
+        page = browser.new_page(viewport={"width": 960, "height": 900})
+        page.goto(f"http://127.0.0.1:{viewer.viser_server.get_port()}")
+        page.get_by_text("Mask threshold").wait_for(timeout=1e3 * WAIT)
+        wait_until(lambda: viewer.control_panel.output_render == "rgb")
+        (client,) = viewer.viser_server.get_clients().values()
+        client.camera.position, client.camera.look_at = (0.0, -20.0, 0.0), (0.0, 0.0, 0.0)
+        page.get_by_role("textbox", name="Output type").click()
+        page.get_by_role("option", name="mask", exact=True).click()
+        wait_until(lambda: viewer.control_panel.output_render == "mask")
 
-            def shows(share: Callable[[float], bool]) -> bool:
-                page.wait_for_timeout(200)
-                picture = render_area(page)
-                return share(float((picture > 200).all(-1).mean())) and bool((picture < 20).all(-1).any())
+        def shows(share: Callable[[float], bool]) -> bool:
+            page.wait_for_timeout(200)
+            picture = render_area(page)
+            return share(float((picture > 200).all(-1).mean())) and bool((picture < 20).all(-1).any())
 
-            wait_until(lambda: shows(lambda white: 0.02 < white < 0.9))
-            slider = page.get_by_role("slider").first
-            slider.focus()
-            slider.press("End")
-            wait_until(lambda: model.viewer_controls.threshold.value == 1.0)
-            wait_until(lambda: shows(lambda white: white < 1e-3))  # no alpha is over 1
-            slider.press("Home")
-            slider.press("ArrowRight")
-            wait_until(lambda: 0 < model.viewer_controls.threshold.value < 0.1)
-            wait_until(lambda: shows(lambda white: 0.02 < white < 0.9))
-            assert all(machine.is_alive() for machine in viewer.render_statemachines.values())
-            with viewer.train_lock:
-                assert model.training
-        finally:
-            browser.close()
-            viewer.viser_server.stop()
+        wait_until(lambda: shows(lambda white: 0.02 < white < 0.9))
+        slider = page.get_by_role("slider").first
+        slider.focus()
+        slider.press("End")
+        wait_until(lambda: model.viewer_controls.threshold.value == 1.0)
+        wait_until(lambda: shows(lambda white: white < 1e-3))  # no alpha is over 1
+        slider.press("Home")
+        slider.press("ArrowRight")
+        wait_until(lambda: 0 < model.viewer_controls.threshold.value < 0.1)
+        wait_until(lambda: shows(lambda white: 0.02 < white < 0.9))
+        assert all(machine.is_alive() for machine in viewer.render_statemachines.values())
+        with viewer.train_lock:
+            assert model.training
+    finally:
+        viewer.viser_server.stop()
