@@ -9,7 +9,7 @@ import numpy as np
 
 from surface_sos_ns.capture.views import Views
 
-__all__ = ["Keypoints", "camera_from_world", "essential_matrix", "find_keypoints", "pixel_size"]
+__all__ = ["Keypoints", "camera_from_world", "essential_matrix", "find_keypoints", "match_descriptors", "pixel_size"]
 
 LONGEST_SIDE = 960
 """Longer side in pixels to which photos are downscaled before detection."""
@@ -61,6 +61,27 @@ def find_keypoints(image: np.ndarray, views: Views, index: int) -> Keypoints:
     root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))[usable]
     plane = np.stack([local[:, 0], -local[:, 1]], axis=-1) / -local[:, 2:]
     return Keypoints(plane, root.astype(np.float32), small[rows, columns][usable])
+
+
+def match_descriptors(cosine: np.ndarray, max_ratio: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matches unit descriptors of two photos: mutual nearest neighbours that pass the ratio test (Lowe 2004).
+
+    Args:
+        cosine: (F, G) products of the descriptors; -1 excludes a pair. It is overwritten.
+        max_ratio: largest ratio of the distances to the nearest and to the second nearest descriptor.
+
+    Returns:
+        Indices (M,) into the first and (M,) into the second photo's descriptors, and the matches' cosines (M,).
+    """
+    nearest = cosine.argmax(axis=1)
+    rows = np.arange(len(nearest))
+    best = cosine[rows, nearest]
+    mutual = cosine.argmax(axis=0)[nearest] == rows
+    cosine[rows, nearest] = -1.0
+    second_best = np.maximum(cosine.max(axis=1), 0)
+    distance, second_distance = (np.sqrt(np.maximum(2 - 2 * value, 0)) for value in (best, second_best))
+    good = mutual & (distance < max_ratio * second_distance)
+    return rows[good], nearest[good], best[good]
 
 
 def pixel_size(views: Views, index: int) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from surface_sos_ns.capture.keypoints import Keypoints, essential_matrix, find_keypoints
+from surface_sos_ns.capture.keypoints import Keypoints, essential_matrix, find_keypoints, match_descriptors
 from surface_sos_ns.capture.views import Views
 
 __all__ = ["CAUSES", "PoseFit", "pose_fit"]
@@ -107,7 +107,9 @@ def pose_fit(images: Sequence[np.ndarray], views: Views) -> PoseFit | None:
             shrunk = cv2.resize(images[index], size, interpolation=cv2.INTER_AREA)
             keypoints[index] = find_keypoints(shrunk, small, index)
         first, second = (keypoints[index] for index in pair)
-        rows, columns = _mutual_matches(first.descriptors, second.descriptors)
+        if min(len(first.descriptors), len(second.descriptors)) < 2:
+            continue
+        rows, columns, _ = match_descriptors(first.descriptors @ second.descriptors.T, 0.8)
         matched[pair] = (first.normalised[rows], second.normalised[columns])
     count = sum(len(points) for points, _ in matched.values())
     if count < MIN_MATCHES:
@@ -141,21 +143,6 @@ def _pairs(views: Views) -> list[tuple[int, int]]:
         near = np.argsort(cost[reference], kind="stable")[:2].tolist()
         pairs |= {(min(reference, other), max(reference, other)) for other in (reference + 1, reference + 2, *near)}
     return sorted(pairs)
-
-
-def _mutual_matches(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (M,), (M,) of matching unit descriptors (F, 128) and (G, 128): mutual nearest neighbours, ratio test."""
-    if len(first) < 2 or len(second) < 2:
-        return np.zeros(0, int), np.zeros(0, int)
-    similarity = first @ second.T
-    best = similarity.argmax(axis=1)
-    rows = np.arange(len(best))
-    value = similarity[rows, best]
-    mutual = similarity.argmax(axis=0)[best] == rows
-    similarity[rows, best] = -1.0
-    distance, second_distance = (np.sqrt(np.maximum(2 - 2 * one, 0)) for one in (value, similarity.max(axis=1)))
-    good = mutual & (distance < 0.8 * second_distance)
-    return rows[good], best[good]
 
 
 def _inlier_ratio(

@@ -15,6 +15,7 @@ from surface_sos_ns.capture.keypoints import (
     camera_from_world,
     essential_matrix,
     find_keypoints,
+    match_descriptors,
     pixel_size,
 )
 from surface_sos_ns.capture.points import SparsePoints
@@ -110,8 +111,7 @@ def _neighbour_pairs(views: Views) -> list[tuple[int, int]]:
 def _match(first: Keypoints, second: Keypoints, views: Views, a: int, b: int) -> np.ndarray:
     """(M, 2) uint32 indices of matching keypoints of the views a and b.
 
-    Matches are mutual nearest neighbours in descriptor space among the pairs with a Sampson distance of at most 2
-    pixels, and pass a ratio test.
+    Matches are looked for among the pairs with a Sampson distance of at most 2 pixels.
     """
     if not len(first.normalised) or not len(second.normalised):
         return np.zeros((0, 2), np.uint32)
@@ -125,17 +125,8 @@ def _match(first: Keypoints, second: Keypoints, views: Views, a: int, b: int) ->
     near = error**2 <= (2.0 * pixel) ** 2 * scale  # Sampson distance
     similarity = first.descriptors @ second.descriptors.T
     similarity[~near] = -1.0
-    best = similarity.argmax(axis=1)
-    rows = np.arange(len(best))
-    value = similarity[rows, best]
-    mutual = similarity.argmax(axis=0)[best] == rows
-    # Ratio test (Lowe 2004): against the second-nearest neighbour within the same Sampson distance.
-    similarity[rows, best] = -1.0
-    second_best = similarity.max(axis=1)
-    distance = np.sqrt(np.maximum(2 - 2 * value, 0))
-    second_distance = np.sqrt(np.maximum(2 - 2 * np.maximum(second_best, 0), 0))
-    good = mutual & (value > 0.75) & (distance < 0.85 * second_distance)
-    return np.stack([rows[good], best[good]], axis=-1).astype(np.uint32)
+    rows, columns, cosine = match_descriptors(similarity, 0.85)
+    return np.stack([rows, columns], axis=-1)[cosine > 0.75].astype(np.uint32)
 
 
 def _triangulate(
