@@ -81,8 +81,9 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
             "number, or scene.backend torch."
         )
     points = x.shape[0]
-    if points == 0:
-        return x.new_zeros(0, layout.width), (x.new_zeros(0, layout.width, 3) if jacobian else None)
+    if points == 0:  # a launch of no points is an error
+        nothing = table[:0, :1]  # with a gradient, as with other back-ends: of zeros
+        return nothing.expand(0, layout.width), (nothing[..., None].expand(0, layout.width, 3) if jacobian else None)
     x = x.clamp(0.0, 1.0)
     own_axis = torch.eye(3, dtype=torch.bool, device=x.device)
     features, jacobians = [], []
