@@ -14,6 +14,7 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
 
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
@@ -80,7 +81,7 @@ def small_model() -> SurfaceSOSModel:
     model: SurfaceSOSModel = config.setup(scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2)
     axis = torch.linspace(-1, 1, 24)
     distance = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0) - 0.5
-    model.scene.initialise(torch.zeros(3), 1.0, 4.0, (distance < 0).float(), distance, steps=60)
+    model.scene.initialise(ObjectFrame(), 4.0, (distance < 0).float(), distance, steps=60)
     return model
 
 
