@@ -10,8 +10,8 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.tabulated_rays import TabulatedRays

@@ -13,9 +13,9 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.engine.optimizers import Optimizers
 from torch import Tensor, nn
 
-from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.heads import LabelHead
 from surface_sos_ns.models.surface_sos.renderer import State
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.sampling.contraction import contract, contracted_cell
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.sampling.contraction import contract, contracted_cell
 from surface_sos_ns.sampling.field_cache import look_up
 
 if TYPE_CHECKING:  # capture/ brings scipy
