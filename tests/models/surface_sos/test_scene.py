@@ -359,6 +359,7 @@ def test_it_says_what_runs():
 # ------------------------------------------------------------------ what it needs
 
 
+@pytest.mark.seconds(2.5)
 def test_the_core_needs_torch_and_numpy_alone():
     """Everything else is behind a backend; the plugin's host is nowhere in the core."""
     program = """

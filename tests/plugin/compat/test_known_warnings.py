@@ -17,6 +17,7 @@ exec(compile("import torch; float(torch.ones(1, requires_grad=True))", "program"
 """
 
 
+@pytest.mark.seconds(2.5)
 @pytest.mark.parametrize("module, quiet", [("nerfstudio.utils.writer", True), ("mine", False)])
 def test_a_figure_with_a_gradient_in_nerfstudios_log(module: str, quiet: bool) -> None:
     """The second is the canary: when it fails, torch no longer warns of that."""
