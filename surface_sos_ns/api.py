@@ -36,10 +36,10 @@ from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.model import SurfaceSOSModel
+from surface_sos_ns.plugin.outputs import NEEDS
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
-from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.image_io import read_image, resized
 

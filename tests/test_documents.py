@@ -248,7 +248,7 @@ def test_output_table_is_complete() -> None:
     from nerfstudio.data.scene_box import SceneBox
 
     config = METHODS["surface-sos-lite"].pipeline.model
-    scene = dataclasses.replace(config.scene, grid_backend="torch")  # type: ignore[attr-defined]
+    scene = dataclasses.replace(config.scene, backend="torch")  # type: ignore[attr-defined]
     model = dataclasses.replace(config, scene=scene).setup(  # type: ignore[call-arg]
         scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2, metadata={}
     )

@@ -22,9 +22,9 @@ from surface_sos_ns.bench.ours import Workload
 from surface_sos_ns.bench.protocol import seconds
 from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.density import DensityField
-from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
+from surface_sos_ns.ops.layout import GridLayout
 
 FLOAT = 4  # bytes
 LOCATE = 6  # operations per level: multiplying three coordinates, and what is left of them in the cell

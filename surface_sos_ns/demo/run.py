@@ -20,6 +20,7 @@ import numpy as np
 from surface_sos_ns.demo.capture import capture_settings, is_complete, write_demo_capture
 from surface_sos_ns.report.content import Figure
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.extras import require_package
 from surface_sos_ns.utils.files import write_text
 from surface_sos_ns.utils.image_io import read_image
 from surface_sos_ns.utils.pictures import over_checkerboard
@@ -189,7 +190,9 @@ def run_demo(
     Raises:
         CommandFailed: a step failed; the message names its log.
         DemoError: there is no room for another run in the folder.
+        MissingPackageError: embreex or pymatting is not installed.
     """
+    require_package("pymatting", "surface-sos demo")
     output = Path(output)
     started = time.monotonic()
     settings = capture_settings(views, width, height, seed, 1.0)

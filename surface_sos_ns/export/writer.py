@@ -16,8 +16,9 @@ from surface_sos_ns.export.note import COMMON, Identity, Note
 from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Pictures, Product, products
 from surface_sos_ns.export.settings import ExportSettings
 from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
-from surface_sos_ns.utils.files import WriteError, held, remove_leftovers, write_bytes, write_json, writing
+from surface_sos_ns.utils.files import remove_leftovers, resumable, write_bytes, write_json, writing
 from surface_sos_ns.utils.image_io import ImageError, read_picture
+from surface_sos_ns.utils.locks import locked_folder
 from surface_sos_ns.utils.metrics import THRESHOLD
 from surface_sos_ns.utils.progress import Stage
 
@@ -41,7 +42,9 @@ def write_export(run: Run, settings: ExportSettings) -> list[str]:
         Lines about what there is now.
 
     Raises:
-        ExportError: files of something else are in the way, or something that was asked for cannot be made or written.
+        ExportError: files of something else are in the way, or something that was asked for cannot be made.
+        WriteError: a file cannot be written; the same export goes on from there.
+        InUseError: another process writes to the same folder.
     """
     output = settings.output_dir
     if output.resolve() == run.capture.resolve():
@@ -49,13 +52,11 @@ def write_export(run: Run, settings: ExportSettings) -> list[str]:
     frames = chosen_frames(run, settings)
     made = products(run, settings)
     videos = _videos(frames, settings)
-    try:
+    with resumable():
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
-        with held(output, "Wait until it is done, or choose another --output-dir."):
+        with locked_folder(output, "Wait until it is done, or choose another --output-dir."):
             return _write(run, settings, frames, made, videos)
-    except WriteError as error:
-        raise ExportError(f"{error} Make room, then give the same command again: it goes on from there.") from error
 
 
 def _write(

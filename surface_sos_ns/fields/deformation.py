@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,10 @@ class DeformationConfig:
 
 
 STILL = DeformationConfig()
+LEAST_DISPLACEMENT = 0.1
+"""Part of the bound that the object may move before it has been seen to move."""
+GROWTH = 1.2
+"""Of the displacement seen, for what the next steps may add."""
 
 
 class Displacement(NamedTuple):
@@ -61,9 +65,14 @@ def spline_weights(time: Tensor, knots: int) -> Tensor:
 class Deformation(nn.Module):
     """Observed points and times -> canonical points and the exact Jacobian.
 
+    Attributes:
+        max_displacement: how far the object moves by now, object radii, at most; see `measure`.
+
     Raises:
         UserError: fewer control points than a cubic spline has.
     """
+
+    displacement: Tensor
 
     def __init__(self, config: DeformationConfig):
         super().__init__()
@@ -80,6 +89,21 @@ class Deformation(nn.Module):
         # Cosines of rising frequency, as in trajectory bases: whatever moves slowly is in their span from the start.
         place = torch.linspace(0, 1, config.knots)[:, None] * torch.arange(1, config.modes + 1)
         self.control = nn.Parameter(torch.cos(math.pi * place))  # (knots, modes)
+        self.register_buffer("displacement", torch.zeros((), dtype=torch.float64))
+        self.max_displacement = 0.0  # the buffer's value: reading it from a GPU in every call would stall
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.max_displacement = float(self.displacement)
+
+    @torch.no_grad()
+    def measure(self, points: Tensor, draws: int = 4096) -> None:
+        """Take over how far some of the points (P, 3) move over the clip, with room for what the next steps may add."""
+        chosen = points[torch.randint(len(points), (draws,), device=points.device)]
+        moved = self(chosen, torch.rand(draws, device=points.device)).points - chosen
+        seen = GROWTH * float(moved.norm(dim=-1).max()) + LEAST_DISPLACEMENT * self.config.bound
+        self.max_displacement = min(self.config.bound, seen)
+        self.displacement.fill_(self.max_displacement)
 
     def forward(self, points: Tensor, time: Tensor) -> Displacement:
         """Args: points (P, 3) of the object frame, time (P,) in [0, 1]."""

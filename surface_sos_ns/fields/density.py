@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.encoded import encoded_network, relu_layer
-from surface_sos_ns.fields.hash_grid import Backend, GridLayout, HashGrid
+from surface_sos_ns.fields.hash_grid import HashGrid
+from surface_sos_ns.fields.layers import relu_layer
+from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 
 
 class _TruncatedExp(torch.autograd.Function):
@@ -30,6 +32,8 @@ class DensityField(nn.Module):
         geometry_width: length of the geometry feature.
         extent: half the side of the cube covered.
         bias: added to the logarithm of the density; negative starts the field nearly empty.
+        hidden: width of the hidden layer.
+        ops: numeric operations.
     """
 
     def __init__(
@@ -39,16 +43,17 @@ class DensityField(nn.Module):
         extent: float = 2.0,
         bias: float = -1.0,
         hidden: int = 64,
-        backend: Backend = "auto",
+        ops: TorchOps = TORCH,
     ):
         super().__init__()
-        self.grid = HashGrid(layout, backend)
-        self.extent, self.bias = extent, bias
+        self.grid = HashGrid(layout, ops)
+        self.extent, self.bias, self.ops = extent, bias, ops
         self.geometry_width = geometry_width
         self.hidden = relu_layer(layout.width, hidden)
         self.out = nn.Linear(hidden, 1 + geometry_width)
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Args: points (P, 3) in the field's frame. Returns: density (P,) per unit length, geometry (P, G)."""
-        value = encoded_network(self.grid, (points / self.extent + 1) * 0.5, self.hidden, self.out)
+        layers = (self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias)
+        value = self.ops.relu_network((points / self.extent + 1) * 0.5, self.grid.table, self.grid.layout, *layers)
         return _TruncatedExp.apply(value[:, 0] + self.bias), value[:, 1:]

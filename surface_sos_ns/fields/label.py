@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.encoded import encoded_network
-from surface_sos_ns.fields.hash_grid import Backend, GridLayout, HashGrid
+from surface_sos_ns.fields.hash_grid import HashGrid
+from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 
 LABEL_LAYOUT = GridLayout(levels=8, features=2, log2_entries=16, base_resolution=8, max_resolution=128)
 
@@ -17,12 +18,14 @@ LABEL_LAYOUT = GridLayout(levels=8, features=2, log2_entries=16, base_resolution
 class LabelField(nn.Module):
     """Logit of 'is object' over the cube [-1, 1]^3 of the object frame."""
 
-    def __init__(self, layout: GridLayout = LABEL_LAYOUT, hidden: int = 32, backend: Backend = "auto"):
+    def __init__(self, layout: GridLayout = LABEL_LAYOUT, hidden: int = 32, ops: TorchOps = TORCH):
         super().__init__()
-        self.grid = HashGrid(layout, backend)
+        self.grid = HashGrid(layout, ops)
+        self.ops = ops
         self.hidden = nn.Linear(layout.width, hidden)
         self.out = nn.Linear(hidden, 1)
 
     def forward(self, points: Tensor) -> Tensor:
         """Args: points (P, 3) in the object frame. Returns: logits (P,)."""
-        return encoded_network(self.grid, (points + 1) * 0.5, self.hidden, self.out)[:, 0]
+        layers = (self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias)
+        return self.ops.relu_network((points + 1) * 0.5, self.grid.table, self.grid.layout, *layers)[:, 0]

@@ -6,12 +6,11 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.hash_grid import Backend, GridLayout, HashGrid
-
-SOFTPLUS_BETA = 100.0
+from surface_sos_ns.fields.hash_grid import HashGrid
+from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 
 
 class SurfaceSample(NamedTuple):
@@ -44,6 +43,7 @@ class SDFField(nn.Module):
         extent: half the side of the cube covered.
         radius: of the initial sphere; negative turns it inside out (a room seen from within).
         hidden: width of the hidden layer.
+        ops: numeric operations.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class SDFField(nn.Module):
         extent: float = 1.0,
         radius: float = 0.5,
         hidden: int = 64,
-        backend: Backend = "auto",
+        ops: TorchOps = TORCH,
     ):
         super().__init__()
-        self.grid = HashGrid(layout, backend)
-        self.extent = extent
+        self.grid = HashGrid(layout, ops)
+        self.extent, self.ops = extent, ops
         self.geometry_width = geometry_width
         self.hidden = nn.Linear(3 + layout.width, hidden)
         self.out = nn.Linear(hidden, 1 + geometry_width)
@@ -72,33 +72,13 @@ class SDFField(nn.Module):
             # a small pull from the grid, or its first gradient would be zero
             self.hidden.weight[:, 3:].normal_(0.0, 0.3 / math.sqrt(layout.width))
 
-    def _unit_cube(self, points: Tensor) -> Tensor:
-        return (points / self.extent + 1) * 0.5
-
     def forward(self, points: Tensor, normals: bool = True) -> SurfaceSample:
         """Evaluate at points.
-
-        The normal is `W1_p^T g + J^T W1_h^T g` with `g = sigmoid(beta z) w2`: plain first-order operations, so one
-        backward pass trains through it (eikonal loss, cosines, colour inputs).
 
         Args:
             points: (P, 3) in the field's frame.
             normals: whether to compute the gradient.
         """
-        if self.grid.backend == "numba":
-            from surface_sos_ns.compiled.sdf import sdf_and_normal
-
-            value, normal = sdf_and_normal(
-                points, self.grid.table, self.hidden, self.out, self.grid.layout, self.extent, SOFTPLUS_BETA, normals
-            )
-            return SurfaceSample(value[:, 0], normal, value[:, 1:])
-        features, jacobian = self.grid(self._unit_cube(points), jacobian=normals)
-        z = F.linear(torch.cat([points, features], -1), self.hidden.weight, self.hidden.bias)
-        value = self.out(F.softplus(z, beta=SOFTPLUS_BETA))
-        normal = None
-        if jacobian is not None:
-            g = torch.sigmoid(SOFTPLUS_BETA * z) * self.out.weight[0]
-            to_inputs = g @ self.hidden.weight  # (P, 3 + L*F)
-            through_grid = torch.bmm(to_inputs[:, None, 3:], jacobian)[:, 0] / (2 * self.extent)
-            normal = to_inputs[:, :3] + through_grid
+        layers = (self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias)
+        value, normal = self.ops.sdf_network(points, self.grid.table, self.grid.layout, self.extent, normals, *layers)
         return SurfaceSample(value[:, 0], normal, value[:, 1:])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from nerfstudio.engine.optimizers import OptimizerConfig
 from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
-from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
 
 from surface_sos_ns.training.optimizer import SparseAdam
@@ -28,13 +25,6 @@ class GridAdamConfig(OptimizerConfig):
     """The epsilon value to use."""
     betas: tuple[float, float] = (0.9, 0.99)
     """decay rates of the gradient's first and second moments"""
-
-    def setup(self, params: Iterable[Parameter]) -> torch.optim.Optimizer:
-        """The optimiser of these parameters; its pass over a table is compiled where numba is installed."""
-        optimizer = super().setup(params)
-        assert isinstance(optimizer, SparseAdam)
-        optimizer.compiled = importlib.util.find_spec("numba") is not None
-        return optimizer
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.pairs import blocks
-from surface_sos_ns.utils.files import require_space, scratch, written_whole
+from surface_sos_ns.utils.files import atomic_file, require_space, temporary_folder
 
 __all__ = ["CameraModel", "Structure", "compare", "copy_features", "find_features", "map_photos", "require_pycolmap"]
 
@@ -124,7 +124,7 @@ def copy_features(database: Path, target: Path) -> None:
     """A database with the same cameras, photos and features and no matches; one that is there stays as it is."""
     if target.exists():
         return
-    with written_whole(target) as partial:
+    with atomic_file(target) as partial:
         shutil.copyfile(database, partial)
         with _opened(partial) as opened:
             opened.clear_matches()
@@ -214,7 +214,7 @@ def map_photos(
         placed += 1
         reach(placed)
 
-    with scratch(database.parent) as folder:
+    with temporary_folder(database.parent) as folder:
         require_space(folder, ROOM)
         models = pycolmap.incremental_mapping(
             database,

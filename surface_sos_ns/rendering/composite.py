@@ -1,8 +1,9 @@
-"""From opacities to what a ray sees: three steps in plain torch, each with a compiled twin for the CPU.
+"""From opacities to what a ray sees, in plain torch.
 
 `section_opacity` (or `density_section_opacity`) says how much light each evaluated sample stops, `composite_weights`
-how much each of them contributes, `composite_colours` adds up what was evaluated where that matters. Samples are listed
-by their position `ray * S + sample`; those that no list names are empty.
+how much each of them contributes, `composite_colours` adds up what was evaluated where that matters, and
+`accumulate_detached` anything else that surfaces carry. Fields are evaluated at some of the samples: their values are
+packed together with the samples' positions `ray * S + sample`, and are zero at all others.
 
 Shapes: R rays, S samples ordered from near to far. Everything is in the object frame, lengths in object radii.
 """
@@ -22,8 +23,8 @@ LEAST_COVERED = 0.05
 """Rays on which the background stops less light than this have its colour scaled as if it stopped this much."""
 
 
-class Listed(NamedTuple):
-    """Values at some of the samples of R rays; all others are zero."""
+class PackedValues(NamedTuple):
+    """Values at some of the samples of R rays; at all others they are zero."""
 
     values: Tensor  # (N,) or (N, C)
     positions: Tensor  # (N,) int64, ray * S + sample, ascending
@@ -34,9 +35,9 @@ class Listed(NamedTuple):
         return flat.index_put((self.positions,), self.values).reshape(rays, samples, *self.values.shape[1:])
 
 
-def nothing(like: Tensor, *width: int) -> Listed:
-    """No samples at all, with (0, *width) values of the kind of `like`."""
-    return Listed(like.new_zeros(0, *width), torch.zeros(0, dtype=torch.int64, device=like.device))
+def no_values(like: Tensor, *width: int) -> PackedValues:
+    """Values at no sample at all, (0, *width) of the dtype and device of `like`."""
+    return PackedValues(like.new_zeros(0, *width), torch.zeros(0, dtype=torch.int64, device=like.device))
 
 
 class RayWeights(NamedTuple):
@@ -49,8 +50,12 @@ class RayWeights(NamedTuple):
     alpha: Tensor  # (R,) the object's matte, sum of `foreground`
     accumulation: Tensor  # (R,) light stopped by anything
     depth: Tensor  # (R,) expected distance along the ray; the last sample's where nothing stops the light
-    vote: Tensor  # (R,) label seen along the ray with the geometry detached
     distortion: Tensor  # (R,) spread of the light stopped by the background alone, 0 for one surface
+
+    @property
+    def stopped(self) -> Tensor:
+        """(R, S) light that either layer stops at each sample."""
+        return self.foreground + self.background
 
 
 class RayColours(NamedTuple):
@@ -111,8 +116,6 @@ def section_opacity(
     sharpness: Tensor,
     anneal: float,
     index: Tensor | None = None,
-    *,
-    compiled: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Opacity of sections of rays through a signed distance field (eq. 6, `neus_opacity`).
 
@@ -124,7 +127,6 @@ def section_opacity(
         sharpness: () b of eq. 6.
         anneal: 0 softens the cosine as at the start of NeuS training, 1 leaves it as it is.
         index: (N,) which of the rays' samples these are: ray * S + sample, ascending.
-        compiled: run compiled on the CPU (needs numba).
 
     Returns:
         opacity (N,) in [0, 1] and unit normals (N, 3). Gradients go to `sdf`, `normal`, `sharpness` and `directions`.
@@ -132,26 +134,20 @@ def section_opacity(
     Raises:
         ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
     """
-    if compiled and not directions.requires_grad:  # compiled code has no gradient to directions: few runs want one
-        from surface_sos_ns.compiled import composite
-
-        return composite.section_opacity(sdf, normal, directions, interval, sharpness, anneal, index)
     if index is not None:
         directions, interval = directions[index // interval.shape[1]], interval.reshape(-1)[index]
     cosine = (normal * directions).sum(-1)
     return neus_opacity(sdf, cosine, interval, sharpness, anneal), F.normalize(normal, dim=-1)
 
 
-def density_section_opacity(
-    density: Tensor, crop: Tensor, interval: Tensor, index: Tensor | None = None, *, compiled: bool = False
-) -> Tensor:
+def density_section_opacity(density: Tensor, crop: Tensor, interval: Tensor, index: Tensor | None = None) -> Tensor:
     """Opacity `1 - exp(-density (1 - crop) interval)` of sections of rays through a cropped density (eq. 4).
 
     Args:
         density: (N,) per object radius, at least 0.
         crop, interval: m^P in [0, 1] and lengths of the sections, (N,), one a sample; with `index` of all of the rays'
             samples, (R, S) or (R * S,).
-        index, compiled: as for `section_opacity`.
+        index: as for `section_opacity`.
 
     Returns:
         (N,) in [0, 1]. Gradients go to `density`.
@@ -159,25 +155,18 @@ def density_section_opacity(
     Raises:
         ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
     """
-    if compiled:
-        from surface_sos_ns.compiled import composite
-
-        return composite.density_section_opacity(density, crop, interval, index)
     if index is not None:
         crop, interval = crop.reshape(-1)[index], interval.reshape(-1)[index]
     return density_opacity(density * (1.0 - crop), interval)
 
 
 def composite_weights(
-    foreground: Listed,
-    background: Listed,
-    gate: Listed,
-    vote: Tensor,
+    foreground: PackedValues,
+    background: PackedValues,
+    gate: PackedValues,
     edges: Tensor,
     to_object: Tensor,
     crop: Tensor,
-    *,
-    compiled: bool = False,
 ) -> RayWeights:
     """Blend both layers front to back (eq. 3, 5 and 7) and add up along the rays what needs no colour.
 
@@ -185,23 +174,17 @@ def composite_weights(
         foreground: opacity of the foreground surface at N samples, before the label has split it.
         background: opacity of the background at B samples. Its gradient passes `thin_or_trust`.
         gate: (I,) the alpha of eq. 3 that splits the layers, in [0, 1]; with a gradient where it has one.
-        vote: (I,) the label at the same samples, whose sum along a ray is compared with masks.
         edges: (R, S + 1) distances along the rays where their samples' sections begin and end, increasing.
         to_object: (R,) distance to the object, at least 1.
         crop: (R,) highest m^P along the ray.
-        compiled: run compiled on the CPU (needs numba).
 
     Returns:
-        See `RayWeights`. Gradients go to both opacities, gate and vote; from `vote` to the vote alone. Distortion
-        is that of distances t as fractions t / (t + to_object): half way to the object 1/3, the object 1/2.
+        See `RayWeights`. Gradients go to both opacities and the gate. Distortion is that of distances t as fractions
+        t / (t + to_object): half way to the object 1/3, the object 1/2.
 
     Raises:
         ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
     """
-    if compiled:
-        from surface_sos_ns.compiled import composite
-
-        return RayWeights(*composite.composite_weights(*foreground, *background, *gate, vote, edges, to_object, crop))
     rays, samples = edges.shape[0], edges.shape[1] - 1
     middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
     trust = background_trust(middle, to_object, crop)
@@ -217,20 +200,18 @@ def composite_weights(
         alpha=weights.foreground.sum(-1),
         accumulation=union.sum(-1),
         depth=(union * middle).sum(-1) + weights.transmittance * middle[:, -1],
-        vote=(union.detach() * Listed(vote, gate.positions).spread(rays, samples)).sum(-1),
         distortion=ray_distortion(alone, edges / (edges + to_object[:, None])),
     )
 
 
 def seen_samples(
-    index: Tensor, threshold: float, weights: Tensor, others: Tensor | None = None, *, compiled: bool = False
+    index: Tensor, threshold: float, weights: Tensor, others: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Which of the listed samples weigh more than `threshold`, in `weights` or in `others`. No gradient.
 
     Args:
         index: (N,) int64, ray * S + sample, ascending.
         weights, others: (R, S).
-        compiled: run compiled on the CPU (needs numba).
 
     Returns:
         (K,) places in the list, ascending, and (K,) the positions `index` has there.
@@ -238,17 +219,13 @@ def seen_samples(
     Raises:
         ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
     """
-    if compiled:
-        from surface_sos_ns.compiled import composite
-
-        return composite.seen_samples(index, threshold, weights, others)
     largest = weights.detach() if others is None else torch.maximum(weights.detach(), others.detach())
     places = (largest.reshape(-1)[index] > threshold).nonzero()[:, 0]
     return places, index[places]
 
 
 def composite_colours(
-    weights: RayWeights, foreground: Listed, background: Listed, normal: Listed, *, compiled: bool = False
+    weights: RayWeights, foreground: PackedValues, background: PackedValues, normal: PackedValues
 ) -> RayColours:
     """Add up along the rays the colours (eq. 7) and normals of samples.
 
@@ -257,7 +234,6 @@ def composite_colours(
         foreground: colours (F, 3) of the foreground at samples that can be seen.
         background: colours (G, 3) of the background. Gradients into them are scaled by `weights.trust`.
         normal: unit normals (N, 3) of the foreground.
-        compiled: run compiled on the CPU (needs numba).
 
     Returns:
         See `RayColours`. Gradients go to the weights, both colours and the normals.
@@ -265,10 +241,6 @@ def composite_colours(
     Raises:
         ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
     """
-    if compiled:
-        from surface_sos_ns.compiled import composite
-
-        return RayColours(*composite.composite_colours(*weights[:4], *foreground, *background, *normal, LEAST_COVERED))
     shape = weights.alone.shape
     rgb_b = scale_gradient(background.spread(*shape), weights.trust[..., None])
     rgb_f = accumulate(weights.foreground, foreground.spread(*shape))
@@ -279,3 +251,21 @@ def composite_colours(
         rgb=rgb_f + accumulate(weights.background, rgb_b),
         normal=accumulate(weights.foreground, normal.spread(*shape)),
     )
+
+
+def accumulate_detached(weights: Tensor, values: PackedValues) -> Tensor:
+    """What surfaces carry, summed along rays: `sum_i w_i v_i`, with the geometry detached.
+
+    Args:
+        weights: (R, S). No gradient goes to them: what is painted on surfaces must not move them.
+        values: (N,) or (N, C).
+
+    Returns:
+        (R,) or (R, C). Gradients go to the values.
+
+    Raises:
+        ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
+    """
+    spread = values.spread(*weights.shape)
+    fixed = weights.detach()
+    return (fixed.reshape(*fixed.shape, *[1] * (spread.ndim - 2)) * spread).sum(1)

@@ -37,3 +37,8 @@ def neus_opacity(
 def density_opacity(density: Tensor, interval: Tensor) -> Tensor:
     """`1 - exp(-density * interval)`, the opacity of a homogeneous section of a ray; shapes broadcast."""
     return 1.0 - torch.exp(-density * interval)
+
+
+def soft_density(sdf: Tensor, sharpness: Tensor) -> Tensor:
+    """The density (P,), per unit of distance, that eq. 6 gives a surface at distances (P,), seen along the normal."""
+    return sharpness * torch.sigmoid(-sdf * sharpness)

@@ -19,18 +19,19 @@ from nerfstudio.configs.method_configs import all_methods
 
 from surface_sos_ns.api import MeshError, Run, View, read_config
 from surface_sos_ns.capture.object_prior import ObjectPrior
-from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
-from surface_sos_ns.plugin.viewer.nearest_photo import kept_prior
+from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
 from surface_sos_ns.report.content import Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
 from surface_sos_ns.report.error import ReportError
 from surface_sos_ns.report.turntable import Turntable, turntable
 from surface_sos_ns.utils.cutouts import cutout_of_photo
+from surface_sos_ns.utils.extras import missing_package
 from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.metrics import THRESHOLD
-from surface_sos_ns.utils.pictures import eight_bit, error_map, intersection_over_union, tinted
+from surface_sos_ns.utils.overlap import intersection_over_union
+from surface_sos_ns.utils.pictures import eight_bit, error_map, tinted
 from surface_sos_ns.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def collect(
     beside = folder / "metrics.json"
     measured = _evaluated(metrics or beside, run) if metrics or beside.is_file() else []
     records = read_losses(folder / LOSS_FILE)
-    prior = kept_prior(folder / PRIOR_FILE)
+    prior = read_prior(folder / PRIOR_FILE)
     reports, masks = _views(run, prior, views)
     losses = curves_of([(record.step, _with_sum(record.losses)) for record in records], log=True)
     steps = trainer.max_num_iterations
@@ -310,13 +311,14 @@ def _with_sum(losses: dict[str, float]) -> dict[str, float]:
 
 
 def _mesh(run: Run) -> Turntable | str:
+    problem = missing_package("embreex", "A report with pictures of the mesh")
+    if problem is not None:
+        return problem
     try:
         with Stage("Taking the mesh, and turning it", 1.0):
             return turntable(run.mesh(MESH_CELLS), np.linalg.inv(run.capture_to_world)[:3, 2])
     except MeshError as error:
         return f"No mesh: {error}."
-    except ImportError:
-        return "No pictures of the mesh: they need the package embreex, which is not installed here."
 
 
 def settings_of(config: Any, default: Any) -> list[Setting]:

@@ -12,7 +12,7 @@ import numpy as np
 from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, Setting, ViewReport
 from surface_sos_ns.report.curves import Curve, curve_svg
 from surface_sos_ns.report.turntable import COLUMNS, Turntable
-from surface_sos_ns.utils.encoding import data_address
+from surface_sos_ns.utils.encoding import data_uri
 from surface_sos_ns.utils.pictures import embedded
 from surface_sos_ns.utils.text import printable
 
@@ -101,7 +101,7 @@ def _video(video: bytes | None) -> str:
     return _section(
         "video",
         "Every photo in turn",
-        f'<video src="{data_address("video/mp4", video)}" controls autoplay loop muted playsinline></video>\n'
+        f'<video src="{data_uri("video/mp4", video)}" controls autoplay loop muted playsinline></video>\n'
         '<p class="soft">Photo and mask above, the object cut out and the clean plate below.</p>\n',
     )
 

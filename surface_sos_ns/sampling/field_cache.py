@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.contraction import contract
 from surface_sos_ns.rendering.blend import transmittance
 from surface_sos_ns.rendering.neus import density_opacity
+from surface_sos_ns.sampling.contraction import contract
 
 LEAST_LIGHT = 1e-4
 """Share of a ray's light below which the cached fields are not followed any farther."""
@@ -25,32 +25,27 @@ def grid_centres(resolution: int, extent: float, device: torch.device | str = "c
     return cell_centres(torch.arange(resolution**3, device=device), resolution, extent)
 
 
-def look_up(grid: Tensor, points: Tensor, extent: float, compiled: bool = False) -> Tensor:
+def look_up(grid: Tensor, points: Tensor, extent: float) -> Tensor:
     """Trilinear values of a grid; beyond the outermost cell centres they stay what they are there.
 
     Args:
         grid: (N, N, N) indexed [x, y, z] over [-extent, extent]^3.
         points: (..., 3) in the grid's frame.
         extent: half the side of the grid's cube, in the units of the points.
-        compiled: on a CPU, use compiled code, which has no gradient.
 
     Returns:
-        (...).
+        (...). Gradients go to grid and points.
 
     Raises:
-        ValueError: a gradient is asked of compiled code.
+        ValueError: compiled for the CPU, where a gradient is asked for: there is none.
     """
-    if compiled and points.device.type == "cpu":
-        from surface_sos_ns.compiled import sampler  # numba takes a second to import
-
-        return sampler.look_up(grid, points, extent)
     at = (points / extent).flip(-1).reshape(1, 1, 1, -1, 3)  # grid_sample wants (depth, height, width) as (z, y, x)
     return F.grid_sample(grid[None, None], at, align_corners=False, padding_mode="border").reshape(points.shape[:-1])
 
 
-def look_up_in_cube(grid: Tensor, points: Tensor, compiled: bool = False) -> Tensor:
+def look_up_in_cube(grid: Tensor, points: Tensor) -> Tensor:
     """`look_up` in the object cube [-1, 1]^3, and 0 outside it."""
-    return look_up(grid, points, 1.0, compiled) * (points.abs() <= 1.0).all(-1)
+    return look_up(grid, points, 1.0) * (points.abs() <= 1.0).all(-1)
 
 
 def look_up_nearest(grid: Tensor, points: Tensor, extent: float) -> Tensor:
@@ -93,7 +88,7 @@ class FieldCache(nn.Module):
         directions: Tensor,
         edges: Tensor,
         sharpness: float,
-        reach: float = 1.0,
+        contraction_radius: float = 1.0,
         background_only: bool = False,
     ) -> Tensor:
         """Estimated share of a ray's light that stops in each coarse interval, 0 once `LEAST_LIGHT` is left.
@@ -102,7 +97,7 @@ class FieldCache(nn.Module):
             origins, directions: (R, 3), object frame.
             edges: (R, E + 1) distances.
             sharpness: b of the foreground; limited to what the cache resolves.
-            reach: radius within which the background's space is not contracted, object-frame units.
+            contraction_radius: radius within which the background's space is not contracted, object-frame units.
             background_only: leave the foreground out (clean plate).
 
         Returns:
@@ -110,7 +105,7 @@ class FieldCache(nn.Module):
         """
         middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
         points = origins[:, None] + directions[:, None] * middle[..., None]
-        density = look_up_nearest(self.density, contract(points / reach), 2.0)
+        density = look_up_nearest(self.density, contract(points / contraction_radius), 2.0)
         opacity = density_opacity(density, edges[:, 1:] - edges[:, :-1])
         if not background_only:
             at_edges = origins[:, None] + directions[:, None] * edges[..., None]

@@ -1,20 +1,17 @@
-"""The samples of rays, and which field has to be evaluated at which of them: in torch, or compiled on a CPU."""
+"""The samples of rays, and which field has to be evaluated at which of them, in plain torch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from surface_sos_ns.sampling.candidates import candidate_edges
-from surface_sos_ns.sampling.field_cache import LEAST_LIGHT, FieldCache, look_up, look_up_in_cube, look_up_nearest
-from surface_sos_ns.sampling.importance import FLOOR, draw_edges
-
-if TYPE_CHECKING:
-    from surface_sos_ns.compiled.sampler import RayCall
+from surface_sos_ns.sampling.field_cache import FieldCache, look_up, look_up_in_cube, look_up_nearest
+from surface_sos_ns.sampling.importance import Draw, draw_edges, stratified_draws
 
 FULLY_CROPPED = 1e-3
 """Where m^P leaves less than this of the background, the background is empty."""
@@ -32,8 +29,8 @@ class Samples(NamedTuple):
     interval: Tensor  # (L, S) lengths of the intervals around them
     points: Tensor  # (L * S, 3)
     crop: Tensor  # (L * S,) m^P, 0 outside the object cube
-    near: Tensor  # (N,) int64, where FoCoR can be other than empty
-    inside: Tensor  # (I,) int64, where the label can say object
+    near_surface: Tensor  # (N,) int64, where FoCoR can be other than empty
+    in_hull: Tensor  # (I,) int64, where the label can say object
     background: Tensor  # (B,) int64, where BaCo can be other than empty
 
     def on_rays(self, origins: Tensor, directions: Tensor) -> Samples:
@@ -56,47 +53,22 @@ class SamplePlan:
     """Samples a ray."""
     sharpness: float
     """b of the foreground, in 1 / object-frame units."""
-    reach: float = 1.0
+    contraction_radius: float = 1.0
     """Radius within which the background's space is not contracted, object-frame units."""
     margin: float = 0.0
     """Cached distance, object-frame units, from which on the foreground is taken as empty."""
-    support: float = 0.0
-    """Probability of the hull up to which nothing is labelled object."""
+    least_hull: float = 0.0
+    """Probability of the voted hull up to which nothing is labelled object."""
     background_only: bool = False
-    """Draw where the background is, as if there were no foreground (clean plate); `near` and `inside` stay empty."""
+    """Draw where the background is, as if there were no foreground (clean plate); only `background` is filled."""
     foreground_only: bool = False
     """Only what the object's alpha needs: rays that come near the object (`live_rays`), and in the lists only samples
-    that can be seen in alpha: `near` where the label is evaluated too, `inside` up to the last of these on a ray, and
-    `background` in front of it."""
+    that can be seen in alpha: `near_surface` where the label is evaluated too, `in_hull` up to the last of these on a
+    ray, and `background` in front of it."""
 
     def __post_init__(self) -> None:
         if self.background_only and self.foreground_only:
             raise ValueError("samples are for the background alone or for the foreground alone, not for both")
-
-
-def _call(
-    cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan, stratified: bool, jitter: Tensor | None
-) -> RayCall:
-    from surface_sos_ns.compiled.sampler import RayCall  # numba takes a second to import
-
-    if jitter is None and stratified:
-        jitter = torch.rand(origins.shape[0], plan.samples + 1)
-    return RayCall(
-        origins,
-        directions,
-        (cache.density, cache.sdf, cache.gate),
-        plan.candidates,
-        plan.near_fraction,
-        plan.far,
-        plan.sharpness,
-        plan.reach,
-        cache.splits,
-        plan.background_only,
-        LEAST_LIGHT,
-        plan.samples,
-        FLOOR,
-        jitter,
-    )
 
 
 @torch.no_grad()
@@ -107,22 +79,23 @@ def sample_edges(
     plan: SamplePlan,
     stratified: bool,
     jitter: Tensor | None = None,
-    compiled: bool = True,
+    draw: Draw = stratified_draws,
 ) -> Tensor:
     """Edges (R, S + 1) of the intervals that samples are the middles of; see `sample_rays` for the arguments."""
-    if compiled and origins.device.type == "cpu":
-        from surface_sos_ns.compiled import sampler
-
-        return sampler.sample_edges(_call(cache, origins, directions, plan, stratified, jitter))
     edges = candidate_edges(origins, directions, plan.candidates, plan.near_fraction, plan.far)
-    weights = cache.interval_weights(origins, directions, edges, plan.sharpness, plan.reach, plan.background_only)
-    return draw_edges(edges, weights, plan.samples, stratified, jitter=jitter)
+    weights = cache.interval_weights(
+        origins, directions, edges, plan.sharpness, plan.contraction_radius, plan.background_only
+    )
+    return draw_edges(edges, weights, plan.samples, stratified, jitter=jitter, draw=draw)
+
+
+def live_margin(cache: FieldCache, plan: SamplePlan) -> float:
+    """What `live_rays` adds to half an interval, object-frame units."""
+    return plan.margin + 0.5 * math.sqrt(3.0) * cache.cell
 
 
 @torch.no_grad()
-def live_rays(
-    cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan, compiled: bool = True
-) -> Tensor:
+def live_rays(cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Tensor:
     """(L,) int64: rays that come near the object; on all others its alpha is zero.
 
     A ray does where one of its coarse intervals that touch the object sphere has, at one of its ends, a cached distance
@@ -130,11 +103,7 @@ def live_rays(
     to the centre of its cell. So no sample of a ray that is left out has a cached distance below the margin, as long as
     the distance changes no faster than that between two points.
     """
-    margin = plan.margin + 0.5 * math.sqrt(3.0) * cache.cell
-    if compiled and origins.device.type == "cpu":
-        from surface_sos_ns.compiled import sampler
-
-        return sampler.live_rays(cache.sdf, origins, directions, plan.candidates, plan.near_fraction, plan.far, margin)
+    margin = live_margin(cache, plan)
     closest = origins - (origins * directions).sum(-1, keepdim=True) * directions
     passing = (closest.square().sum(-1) < 1.0).nonzero()[:, 0]
     origins, directions = origins[passing], directions[passing]
@@ -157,19 +126,19 @@ def sample_rays(
     plan: SamplePlan,
     stratified: bool,
     jitter: Tensor | None = None,
-    compiled: bool = True,
+    draw: Draw = stratified_draws,
 ) -> Samples:
     """Draw the samples of rays where the cached fields stop light, and say what to evaluate at them.
 
     Args:
         cache: of the fields.
         probability: (M, M, M) object probability m^P over the object cube.
-        hull: (M, M, M) the hull that training started from; None where no label is learned, `inside` is then empty.
+        hull: (M, M, M) the hull that training started from; None where no label is learned, `in_hull` is then empty.
         origins, directions: (R, 3), object frame, directions unit.
         plan: how.
         stratified: draw at random in each stratum (training) instead of at its middle.
         jitter: (R, S + 1) in [0, 1), place of each draw in its stratum, instead of random ones.
-        compiled: on a CPU, use compiled code.
+        draw: the draws of a cumulative share.
 
     Returns:
         Samples of all rays, or of the live ones for `plan.foreground_only`.
@@ -178,19 +147,12 @@ def sample_rays(
         ValueError: shapes that do not fit (compiled code only; torch raises its own errors).
     """
     if plan.foreground_only:
-        rays = live_rays(cache, origins, directions, plan, compiled)
+        rays = live_rays(cache, origins, directions, plan)
         origins, directions = origins[rays], directions[rays]
         jitter = None if jitter is None else jitter[rays]
     else:
         rays = torch.arange(origins.shape[0], device=origins.device)
-    if compiled and origins.device.type == "cpu":
-        from surface_sos_ns.compiled import sampler
-
-        call = _call(cache, origins, directions, plan, stratified, jitter)
-        limits = (plan.margin, plan.support, 1.0 - FULLY_CROPPED, plan.foreground_only)
-        return Samples(rays, *sampler.sample_rays(call, probability, hull, *limits))
-
-    edges = sample_edges(cache, origins, directions, plan, stratified, jitter, compiled=False)
+    edges = sample_edges(cache, origins, directions, plan, stratified, jitter, draw)
     middle, interval = 0.5 * (edges[:, 1:] + edges[:, :-1]), edges[:, 1:] - edges[:, :-1]
     points = origins[:, None] + directions[:, None] * middle[..., None]
     crop = look_up_in_cube(probability, points)
@@ -199,7 +161,7 @@ def sample_rays(
         near = inside = nowhere
     else:
         near = (look_up_nearest(cache.sdf, points, 1.0) < plan.margin) & (points.square().sum(-1) < 1.0)
-        inside = nowhere if hull is None else look_up_in_cube(hull, points) > plan.support
+        inside = nowhere if hull is None else look_up_in_cube(hull, points) > plan.least_hull
     background = crop < 1.0 - FULLY_CROPPED
     if plan.foreground_only:
         near = near if hull is None else near & inside

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from surface_sos_ns.models.surface_sos.scene import Probes, Rendering, SurfaceSOS
+from surface_sos_ns.models.surface_sos.heads import LabelObjective, Targets
+from surface_sos_ns.models.surface_sos.rendering import RegulariserPoints, Rendering
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.training.losses import (
     colour_cost,
     colour_loss,
@@ -21,7 +22,6 @@ from surface_sos_ns.training.losses import (
     mask_loss,
     sparsity_loss,
     surface_point_loss,
-    vote_loss,
 )
 from surface_sos_ns.training.schedules import fade_out, ramp
 
@@ -30,8 +30,8 @@ LATER = 0.05
 
 
 @dataclass(frozen=True)
-class ObjectiveConfig:
-    """Weights and schedules of the losses; schedules are fractions of the run."""
+class ObjectiveConfig(LabelObjective):
+    """Weights and schedules of the losses, those of the heads among them; schedules are fractions of the run."""
 
     learned_noise: bool = True
     """Measure differences of colours (eq. 9) by the covariance that they are found to have, not all alike."""
@@ -49,10 +49,6 @@ class ObjectiveConfig:
     """The mask loss keeps its full weight until this fraction of the run ..."""
     mask_end: float = 0.3
     """... and has faded out at this one."""
-    votes: float = 0.3
-    """Weight of the label's mask votes, taken with the geometry detached, to the end of the run (default preset)."""
-    vote_robustness: tuple[float, float] = (0.1, 0.7)
-    """q of the votes' generalised cross entropy, first and last: from a mean of the masks to their majority."""
     learned_reliability: bool = True
     """Weigh each vote by what its mask's errors are found to be (Dawid & Skene 1979), not all alike."""
     plate: float = 1.0
@@ -64,8 +60,6 @@ class ObjectiveConfig:
     parsimony: float = 1e-3
     """Weight of the mean matte, rising to this in the first half: where object and background can paint a ray equally
     well, as on a thin shell in the colour of what is behind it, it is background."""
-    label_prior: float = 0.05
-    """Weight that keeps the label near the voted hull where no surface is seen (free space, insides)."""
     outside: float = 1.0
     """Weight that keeps FoCoR empty where nearly no mask puts the object."""
     points: float = 0.01
@@ -101,7 +95,7 @@ def training_losses(
 
     Args:
         scene: the model, for the regularisers and its progress.
-        rendering: of R rays, in training mode, with the probes that `draw_probes` chose.
+        rendering: of R rays, in training mode, with the points that `draw_regulariser_points` chose.
         photo: (R, 3) colours.
         mask, mask_weight: (R,) coarse mask and how far its view is trusted.
         view: (R,) int64, training view of each ray.
@@ -111,30 +105,29 @@ def training_losses(
         Loss name -> scalar; their sum is eq. 8.
     """
     progress = scene.done
-    votes = scene.config.split == "votes"
     precision = None
     if config.learned_noise:
-        scene.colour_noise.observe(rendering.rgb.detach() - photo)
-        precision = scene.colour_noise.precision
+        scene.residual_metric.observe(rendering.rgb.detach() - photo)
+        precision = scene.residual_metric.precision
     losses = {"colour": colour_loss(rendering.rgb, photo, precision)}
-    fade = fade_out(progress, config.mask_hold, config.mask_end)
     weight = mask_weight
-    if votes and config.learned_reliability:
-        asked = rendering.votes_asked & (mask_weight > 0)
-        scene.reliability.observe(view[asked], mask[asked], rendering.vote.detach()[asked].clamp(0, 1))
+    label = rendering.carried.get("label")
+    if label is not None and config.learned_reliability:
+        asked = rendering.crosses_hull & (mask_weight > 0)
+        scene.reliability.observe(view[asked], mask[asked], label.detach()[asked].clamp(0, 1))
         weight = mask_weight * scene.reliability.vote_weight(view, mask)
+    fade = fade_out(progress, config.mask_hold, config.mask_end)
     if fade > 0:
         losses["mask"] = config.mask * fade * mask_loss(rendering.alpha, mask, weight)
-    if votes:
-        first, last = config.vote_robustness
-        robustness = first + (last - first) * progress
-        losses["votes"] = config.votes * vote_loss(rendering.vote, mask, weight, robustness)
+    uniform, sdf, normals, _ = (field[: config.uniform_points] for field in rendering.regularisers)
+    hull = scene.object_grid.hull_probability(uniform)
+    for head in scene.learned_heads:
+        losses |= head.losses(rendering, Targets(mask, weight, hull), config, progress)
     if config.plate > 0:
         # Rays through the object must not teach the background the object's colours: gate by the rendered matte.
         misses = (1.0 - rendering.alpha.detach()).clamp(0, 1).square() * (rendering.crop < 0.5)
         losses["plate"] = config.plate * (colour_cost(rendering.background, photo, precision) * misses).mean()
 
-    uniform, sdf, normals, label = (field[: config.uniform_points] for field in rendering.probes)
     eikonal = eikonal_loss(torch.cat([rendering.sdf_normals, normals]))
     if rendering.background_normals.shape[0]:
         eikonal = eikonal + eikonal_loss(rendering.background_normals)
@@ -142,36 +135,33 @@ def training_losses(
     if config.sparsity > 0:
         sparsity = sparsity_loss(rendering.sdf, config.sparsity_tau) + sparsity_loss(sdf, config.sparsity_tau)
         losses["sparsity"] = config.sparsity * sparsity
-    hull = scene.hull_probability(uniform)
     if config.outside > 0:
         losses["outside"] = config.outside * (torch.relu(0.03 - sdf) * (hull < 0.1)).mean()
-    if votes:
-        anchor = F.binary_cross_entropy_with_logits(label, hull.clamp(0.02, 0.98))
-        losses["label_prior"] = config.label_prior * anchor
     if config.distortion > 0:
         losses["distortion"] = config.distortion * rendering.distortion.mean()
     if config.entropy > 0 and progress > 0.5:
         losses["entropy"] = config.entropy * ramp(progress, 0.5, 1.0) * entropy_loss(rendering.alpha)
     if config.parsimony > 0:
         losses["parsimony"] = config.parsimony * ramp(progress, 0.0, 0.5) * rendering.alpha.mean()
-    if config.points > 0 and rendering.probes.points.shape[0] > config.uniform_points:
-        losses["points"] = config.points * _point_pull(scene, rendering.probes, config.uniform_points)
+    if config.points > 0 and rendering.regularisers.points.shape[0] > config.uniform_points:
+        losses["points"] = config.points * _point_pull(scene, rendering.regularisers, config.uniform_points)
     held = fade_out(progress, config.surfaces_hold, config.surfaces_end)
-    if config.surfaces > 0 and held > 0 and points is not None and not scene.background_is_sdf:
+    if config.surfaces > 0 and held > 0 and points is not None:
         chosen = _some(points, config.sparse_points)
-        chosen = chosen[scene.beside_hull(chosen)]
-        if len(chosen):
-            losses["surfaces"] = config.surfaces * held * scene.background_thinness(chosen).mean()
+        chosen = chosen[scene.object_grid.beside_hull(chosen)]
+        shortfall = scene.background.density_shortfall(chosen) if len(chosen) else None
+        if shortfall is not None:
+            losses["surfaces"] = config.surfaces * held * shortfall.mean()
     if scene.deformation is not None and config.deformation > 0:
         time = torch.rand(len(uniform), device=uniform.device)
         now, later = scene.deformation(uniform, time), scene.deformation(uniform, time + LATER)
         moved = (now.points - uniform, later.points - uniform, now.jacobian, scene.deformation.config.bound)
         losses["deformation"] = config.deformation * deformation_loss(*moved)
-    losses["appearance"] = config.appearance * scene.appearance.square().mean()
+    losses["appearance"] = config.appearance * scene.exposure.codes.square().mean()
     return losses
 
 
-def draw_probes(config: ObjectiveConfig, points: Tensor | None, device: torch.device) -> Tensor:
+def draw_regulariser_points(config: ObjectiveConfig, points: Tensor | None, device: torch.device) -> Tensor:
     """Points of the object frame at which the losses of one step want the foreground.
 
     Args:
@@ -191,11 +181,10 @@ def _some(points: Tensor, most: int) -> Tensor:
     return points[torch.randint(max(len(points), 1), (min(most, len(points)),), device=points.device)]
 
 
-def _point_pull(scene: SurfaceSOS, probes: Probes, first: int) -> Tensor:
+def _point_pull(scene: SurfaceSOS, regularisers: RegulariserPoints, first: int) -> Tensor:
     """Pull the SDF that m^P assigns each sparse point to towards zero there."""
-    points = probes.points[first:]
-    is_object = scene.object_probability(points) > 0.5
-    pull = surface_point_loss(probes.sdf[first:][is_object])
-    if scene.background_is_sdf:
-        pull = pull + surface_point_loss(scene.background_sdf(points[~is_object]))
-    return pull
+    points = regularisers.points[first:]
+    is_object = scene.object_grid.crop(points) > 0.5
+    pull = surface_point_loss(regularisers.sdf[first:][is_object])
+    distance = scene.background.signed_distance(points[~is_object])
+    return pull if distance is None else pull + surface_point_loss(distance)

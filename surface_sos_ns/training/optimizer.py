@@ -9,17 +9,19 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
+
 
 class SparseAdam(Optimizer):
     """Adam (Kingma & Ba 2015) that leaves an element and its averages alone where its gradient is exactly 0.
 
     Dense Adam goes on moving entries that no ray touched, on the strength of old gradients, and reads and writes all
-    of a table to do so. On a CPU this is one compiled pass that reads the gradient and writes what it touched.
+    of a table to do so.
 
     Args:
         params: as for torch's optimisers.
         lr, betas, eps: of Adam.
-        compiled: run the compiled pass for tensors on a CPU; else torch operations, which do the same.
+        ops: numeric operations.
     """
 
     def __init__(
@@ -28,10 +30,10 @@ class SparseAdam(Optimizer):
         lr: float = 1e-2,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-15,
-        compiled: bool = True,
+        ops: TorchOps = TORCH,
     ):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
-        self.compiled = compiled
+        self.ops = ops
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -52,16 +54,13 @@ class SparseAdam(Optimizer):
             state["step"] = torch.zeros(())
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         state["step"] += 1
-        step, (beta1, beta2) = int(state["step"]), group["betas"]
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
-        if self.compiled and parameter.device.type == "cpu" and parameter.is_contiguous():
-            from surface_sos_ns.compiled.adam import sparse_adam_step
-
-            gradient = gradient.contiguous()
-            sparse_adam_step(parameter, gradient, mean, square, group["lr"], group["betas"], group["eps"], step)
-            return
-        touched = gradient != 0
-        mean.copy_(torch.where(touched, mean.lerp(gradient, 1 - beta1), mean))
-        square.copy_(torch.where(touched, square.lerp(gradient.square(), 1 - beta2), square))
-        spread = (square / (1 - beta2**step)).sqrt() + group["eps"]
-        parameter.sub_(torch.where(touched, group["lr"] / (1 - beta1**step) * mean / spread, 0.0))
+        self.ops.sparse_adam_step(
+            parameter,
+            gradient,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            group["lr"],
+            group["betas"],
+            group["eps"],
+            int(state["step"]),
+        )

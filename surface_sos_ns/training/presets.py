@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from torch.nn import Parameter
 
-from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
+from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.training.objective import ObjectiveConfig
 
 
@@ -121,16 +122,19 @@ def parameter_groups(scene: SurfaceSOS) -> dict[str, list[Parameter]]:
     """FoCoR's surface, the other hash tables, the other networks, sharpness and appearance codes."""
     groups: dict[str, list[Parameter]] = defaultdict(list)
     for name, parameter in scene.named_parameters():
-        if name.startswith("focor."):
-            groups["surface"].append(parameter)
-        elif name.startswith("deformation."):
-            groups["deformation"].append(parameter)
-        elif name.endswith("table"):
-            groups["grids"].append(parameter)
-        elif "log_sharpness" in name:
-            groups["sharpness"].append(parameter)
-        elif name == "appearance":
-            groups["appearance"].append(parameter)
-        else:
-            groups["nets"].append(parameter)
+        groups[_group(name)].append(parameter)
     return dict(groups)
+
+
+def _group(name: str) -> str:
+    """The group of a scene's parameter."""
+    part = name.split(".")[0]
+    if "log_sharpness" in name:
+        return "sharpness"
+    if name.startswith("foreground.field."):
+        return "surface"
+    if part == "deformation":
+        return "deformation"
+    if part == "exposure":
+        return "appearance"
+    return "grids" if name.endswith("table") else "nets"

@@ -1,8 +1,8 @@
-"""What colours are wrong by, and how much a difference of colour therefore says.
+"""A metric for differences of colours: the Mahalanobis distance under the running covariance of the residuals.
 
-A rendering is wrong by far more in brightness (grain of wood, exposure, highlights) than in hue. Were both to count
-alike, as in a plain mean of squares, a green rim on brown wood of the same brightness would hardly count. With
-differences measured by the covariance that they are found to have (Mahalanobis 1936), it counts for what it is: rare.
+Residuals are far larger in brightness (grain of wood, exposure, highlights) than in hue. MSE weights both equally, so
+that a green rim on brown wood of the same brightness hardly counts. Under the covariance of the residuals (Mahalanobis
+1936) it counts for what it is: rare.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-MEMORY = 100.0
+AVERAGED_STEPS = 100.0
 """Steps over which the covariance is averaged."""
-FLOOR = 0.1
-"""Of the mean variance, what is added to that of all directions: JPEG files have less hue than their sizes promise."""
+VARIANCE_FLOOR = 0.1
+"""Share of the mean variance that is added along all directions: JPEG files store less hue than brightness."""
 
 
-class ColourNoise(nn.Module):
+class ResidualMetric(nn.Module):
     """Covariance of the differences between rendered and photographed colours, and the metric that follows from it.
 
     Attributes:
@@ -40,7 +40,7 @@ class ColourNoise(nn.Module):
         difference = difference.float()  # and no matrix product, which mixed precision would take as half
         here = (difference[:, :, None] * difference[:, None, :]).mean(0)
         first = (self.covariance.diagonal().sum() == 0).to(here)  # no branch: on a GPU that would wait for it
-        self.covariance.lerp_(here, torch.clamp(first, min=1.0 / MEMORY))
+        self.covariance.lerp_(here, torch.clamp(first, min=1.0 / AVERAGED_STEPS))
 
     @torch.no_grad()
     def update(self) -> None:
@@ -48,5 +48,5 @@ class ColourNoise(nn.Module):
         covariance = self.covariance.cpu()  # so small, and not all devices can
         size = covariance.diagonal().mean()
         if size > 0:
-            variance, directions = torch.linalg.eigh(covariance / size + FLOOR * torch.eye(3))
+            variance, directions = torch.linalg.eigh(covariance / size + VARIANCE_FLOOR * torch.eye(3))
             self.precision.copy_(directions @ torch.diag(variance[-1] / variance) @ directions.T)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from surface_sos_ns.utils.overlap import intersection_over_union
+
 if TYPE_CHECKING:
     import trimesh
 
@@ -35,16 +37,15 @@ def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
         ValueError: the shapes differ.
     """
     from sklearn.metrics import adjusted_rand_score
-    from torchmetrics.functional.classification import binary_accuracy, binary_jaccard_index
+    from torchmetrics.functional.classification import binary_accuracy
 
     if matte.shape != truth.shape:
         raise ValueError(f"matte and truth must have one shape, got {tuple(matte.shape)} and {tuple(truth.shape)}")
     found, true = matte > THRESHOLD, truth > THRESHOLD
 
-    def iou(a: Tensor, b: Tensor) -> float:
-        return float(binary_jaccard_index(a.int(), b.int())) if bool((a | b).any()) else 1.0
-
-    foreground, background = iou(found, true), iou(~found, ~true)
+    pixels, true_pixels = found.cpu().numpy(), true.cpu().numpy()
+    foreground = intersection_over_union(pixels, true_pixels)
+    background = intersection_over_union(~pixels, ~true_pixels)
     difference = matte.double() - truth.double()
     at_edge = difference[edge_band(true)]
     return {
@@ -56,7 +57,7 @@ def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
         "mask_mse": float(difference.square().mean()),
         "mask_edge_sad": float(at_edge.abs().sum() / 1000) if at_edge.numel() else float("nan"),
         "mask_edge_mse": float(at_edge.square().mean()),
-        "mask_ari": float(adjusted_rand_score(true.flatten().cpu().numpy(), found.flatten().cpu().numpy())),
+        "mask_ari": float(adjusted_rand_score(true_pixels.ravel(), pixels.ravel())),
     }
 
 

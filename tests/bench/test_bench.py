@@ -19,19 +19,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from surface_sos_ns.bench import baselines, floor, ours
-from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TwinGrid
+from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TorchGrid
 from surface_sos_ns.bench.kernels import TASKS, TOLERANCE, Problem, Task, ray_points
 from surface_sos_ns.bench.protocol import OURS, Side, comparison, take_turns
 from surface_sos_ns.bench.scene_data import SceneData, load_scene
 from surface_sos_ns.bench.settings import BenchError
 from surface_sos_ns.cli import main
-from surface_sos_ns.compiled import threads as compiled_threads
 from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.density import DensityField
-from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.models.surface_sos import scene as scene_model
+from surface_sos_ns.ops.cpu import threads as compiled_threads
+from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.ops.torch_ops import TORCH
 from surface_sos_ns.training import presets
 from surface_sos_ns.utils import files
 from surface_sos_ns.utils.cores import usable_cores
@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> int:
 @pytest.fixture(scope="module")
 def problem() -> Problem:
     points = ray_points(8, 8, 3, LAYOUT)
-    return Problem(LAYOUT, points, {NERFSTUDIO_GRID: NerfstudioGrid, TWIN_GRID: TwinGrid}, 3)
+    return Problem(LAYOUT, points, {NERFSTUDIO_GRID: NerfstudioGrid, TWIN_GRID: TorchGrid}, 3)
 
 
 @pytest.mark.parametrize("other", [NERFSTUDIO_GRID, TWIN_GRID])
@@ -189,7 +189,7 @@ def test_our_threads_are_those_of_compiled_kernels(monkeypatch: pytest.MonkeyPat
     assert (torch.get_num_threads(), compiled_threads.thread_count()) == (1, 2)
     ours.use_threads(1)
     assert (torch.get_num_threads(), compiled_threads.thread_count()) == (1, 1)
-    monkeypatch.setattr(ours, "choose_backend", lambda *_: "torch")  # numba is missing
+    monkeypatch.setattr(ours, "choose_ops", lambda *_: TORCH)  # numba is missing
     ours.use_threads(2)
     assert torch.get_num_threads() == 2
 
@@ -231,12 +231,12 @@ def flops(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
 
 def test_operations_of_networks_are_those_that_torch_counts() -> None:
     points = torch.rand(5, 3)
-    density = DensityField(LAYOUT, 7, hidden=24, backend="torch")
+    density = DensityField(LAYOUT, 7, hidden=24)
     in_grid = LAYOUT.levels * (12 + 2 * 43)
     assert floor.operations(density) == in_grid + flops(density, points) / 5
-    colours = ColourNet(9, 24, backend="torch")
+    colours = ColourNet(9, 24)
     assert floor.operations(colours) == 50 + 3 * 40 + flops(colours, torch.rand(5, 9, requires_grad=True), points) / 5
-    sdf = SDFField(LAYOUT, 4, hidden=24, backend="torch")
+    sdf = SDFField(LAYOUT, 4, hidden=24)
     # Of the field's matrix products some are the grid's, and one is the gradient to the Jacobian, a product per number.
     grid = torch.nn.Module()
     grid.forward = lambda x: sdf.grid(x, jacobian=True)  # type: ignore[method-assign]
@@ -247,7 +247,7 @@ def test_operations_of_networks_are_those_that_torch_counts() -> None:
 
 
 def test_floor_is_the_longest_part_at_the_speed_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    label, colours = LabelField(SMALL, backend="torch"), ColourNet(9, 24, backend="torch")
+    label, colours = LabelField(SMALL), ColourNet(9, 24)
     work = ours.Workload({label: 10, colours: 3}, entries=1000, touched=100)
     monkeypatch.setattr(floor, "machine_rates", lambda device: {"arithmetic": 1e6, "lookups": 1e3, "tables": 1e4})
     found = floor.step_floor(work, CPU)
@@ -519,17 +519,18 @@ def test_our_step_trains_and_its_clocks_are_taken_off_again(data: SceneData) -> 
     old = {name: value.detach().clone() for name, value in run.scene.named_parameters()}
     attributes = set(vars(run.scene))
     parts = run.phases([batch, batch])
-    assert set(vars(run.scene)) == attributes and "forward" not in vars(run.scene.focor)
-    assert scene_model.composite_weights.__name__ == "composite_weights"
+    assert set(vars(run.scene)) == attributes and "forward" not in vars(run.scene.foreground.field)
+    assert "composite_weights" not in vars(run.scene.ops)
     fields = {"FoCoR", "BaCo", "label", "colours"}
     others = {"sampling", "compositing", "rest of rendering", "losses", "backward", "optimiser"}
     assert len(parts) == 2 and set(parts[0]) == fields | others | {f"backward: {name}" for name in fields}
     assert all(value > 0 for value in parts[0].values())
-    moved = {name.split(".")[0] for name, value in run.scene.named_parameters() if not torch.equal(value, old[name])}
-    assert {"focor", "baco", "label", "focor_colour", "baco_colour"} <= moved
+    moved = {name for name, value in run.scene.named_parameters() if not torch.equal(value, old[name])}
+    evaluated = ("foreground.field", "background.field", "label.field", "foreground.colour", "background.colour")
+    assert all(any(name.startswith(part) for name in moved) for part in evaluated)
     sampled: list[int] = []
-    sample = run.scene._sample
-    vars(run.scene)["_sample"] = lambda *a: (found := sample(*a), sampled.append(found.interval.shape[1]))[0]
+    sample = run.scene.renderer.sample
+    vars(run.scene.renderer)["sample"] = lambda *a: (found := sample(*a), sampled.append(found.interval.shape[1]))[0]
     run.use_samples(9)
     run.step(batch)
     assert sampled == [9]
@@ -550,17 +551,14 @@ def test_workload_is_what_a_step_evaluates(data: SceneData) -> None:
     torch.manual_seed(0)
     run = ours.Run(TINY, data, CPU)
     seen: list[torch.Tensor] = []
-    hook = run.scene.focor.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    hook = run.scene.foreground.field.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     work = run.workload(next(data.batches(64, 0)))
     hook.remove()
-    assert work.points[run.scene.focor] == sum(len(points) for points in seen) > TINY.objective.uniform_points
-    asked = set(run.scene.children()) - {
-        run.scene.cache,
-        run.scene.evidence,
-        run.scene.support_map,
-        run.scene.reliability,
-        run.scene.colour_noise,
-    }
+    assert (
+        work.points[run.scene.foreground.field] == sum(len(points) for points in seen) > TINY.objective.uniform_points
+    )
+    scene = run.scene
+    asked = {module for part in (scene.foreground, scene.background, scene.label) for module in part.children()}
     assert set(work.points) == asked
     assert 0 < work.touched < work.entries == 3 * 2 * int(SMALL.entries.sum())
 
@@ -600,5 +598,5 @@ def test_nerfstudio_that_does_not_load_is_a_reason(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "nerfstudio.field_components.encodings", None)
     problem = baselines.nerfstudio_problem()
     assert problem is not None and "does not load" in problem
-    grids, missing = baselines.other_grids(CPU)
+    grids, missing = baselines.baseline_grids(CPU)
     assert list(grids) == [TWIN_GRID] and missing[NERFSTUDIO_GRID] == problem

@@ -103,7 +103,7 @@ def test_named_point_wins():
             sphere_masks(views, CENTRE, 0.3), sphere_masks(views, CENTRE + np.array([0, 0.9, 0]), 0.3), strict=True
         )
     ]
-    sphere = find_object_sphere(views, masks, near=CENTRE + np.array([0, 0.9, 0]))
+    sphere = find_object_sphere(views, masks, object_point=CENTRE + np.array([0, 0.9, 0]))
     assert np.linalg.norm(sphere.centre - (CENTRE + np.array([0, 0.9, 0]))) < 0.3
 
 

@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.lookup import FileFinder, files_by_name, image_files, smaller_copy, visible_files
-from surface_sos_ns.capture.names import clash, match_files
+from surface_sos_ns.capture.lookup import (
+    FileFinder,
+    downscaled_copy,
+    files_by_name,
+    image_files,
+    visible_files,
+)
+from surface_sos_ns.capture.names import match_files, match_problem
 from tests.helpers.permissions import open_folder, ordinary_user
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
@@ -163,8 +169,8 @@ def test_smaller_copies(tmp_path: Path) -> None:
         ("masks/left/1.png", 2, "masks/left/1.png"),
         ("m/1.png", 2, "m_2/1.png"),
     ):
-        assert smaller_copy(tmp_path / name, tmp_path, factor) == tmp_path / copy
-        assert smaller_copy(tmp_path / "m" / "1.png", tmp_path / "elsewhere", 2) == tmp_path / "m_2/1.png"
+        assert downscaled_copy(tmp_path / name, tmp_path, factor) == tmp_path / copy
+        assert downscaled_copy(tmp_path / "m" / "1.png", tmp_path / "elsewhere", 2) == tmp_path / "m_2/1.png"
 
 
 # -------------------------------------------------------------------------------------------------- accents, copies
@@ -189,7 +195,7 @@ def test_one_mask_for_two_photos(tmp_path: Path) -> None:
     photos = [f"images/{clip}/00000{number}.jpg" for clip in ("clip_a", "clip_b") for number in range(3)]
     folder = touch(tmp_path, *(f"masks/00000{number}.png" for number in range(3))) / "masks"
     masks = image_files(folder)
-    said = clash(match_files(photos, masks), photos, masks, folder)
+    said = match_problem(match_files(photos, masks), photos, masks, folder)
     assert said is not None and said.startswith(
         f"{folder}/000000.png has the name of 2 photos: images/clip_a/000000.jpg, images/clip_b/000000.jpg."
     )

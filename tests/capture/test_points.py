@@ -10,14 +10,10 @@ import pycolmap
 import pytest
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.points import (
-    PointsFile,
-    SparsePoints,
-    first_fitting_points,
-    read_colmap_points,
-    read_ply_points,
-    triangulate_points,
-)
+from surface_sos_ns.capture.colmap_points import read_colmap_points
+from surface_sos_ns.capture.ply import read_ply_points
+from surface_sos_ns.capture.points_file import PointsFile, first_fitting_points
+from surface_sos_ns.capture.triangulation import triangulate_points
 from surface_sos_ns.capture.views import Views
 from tests.helpers.ball_views import ring
 
@@ -86,13 +82,6 @@ def test_damaged_ply_is_named(tmp_path):
             read_ply_points(path)
 
 
-def test_transformed_points():
-    points = SparsePoints(np.array([[1.0, 2, 3]]), np.zeros((1, 3)), [4], np.array([[True, False]]))
-    moved = points.transformed(np.array([[0, 0, 1, 1.0], [1, 0, 0, 0], [0, 1, 0, 0]]), scale=2.0)
-    np.testing.assert_allclose(moved.xyz, [[8, 2, 4]])
-    np.testing.assert_array_equal(moved.visibility, points.visibility)
-
-
 def test_colmap_model(tmp_path):
     model = pycolmap.Reconstruction()
     camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=100, height=80, params=[90, 50, 40], camera_id=1)
@@ -106,9 +95,9 @@ def test_colmap_model(tmp_path):
     track.add_element(3, 1)
     model.add_point3D(np.array([1.0, 2, 3]), track, np.array([9, 8, 7], np.uint8))
     model.write(str(tmp_path))
-    turn = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]])
-    points = read_colmap_points(tmp_path, ["3.jpg", "2.jpg", "1.jpg"], turn)
-    np.testing.assert_allclose(points.xyz, [[1, 3, -2]])
+    points, centres = read_colmap_points(tmp_path, ["3.jpg", "2.jpg", "1.jpg"])
+    np.testing.assert_allclose(points.xyz, [[1, 2, 3]])
+    np.testing.assert_allclose(centres, [[0, 0, -3], [0, 0, -2], [0, 0, -1]])
     np.testing.assert_array_equal(points.rgb, [[9, 8, 7]])
     np.testing.assert_array_equal(points.visibility, [[True, False, True]])
     assert points.track_length.tolist() == [2]
@@ -127,7 +116,7 @@ def test_photos_of_one_name_in_two_folders_have_their_own_points(tmp_path, in_b)
     _colmap_model(tmp_path / "model", ring(6), names, np.random.default_rng(0).normal(size=(12, 3)), seen_by=seen_by)
     in_a = np.array([photo.startswith("images/a/") for photo in photos])
     for order in (np.arange(6), np.arange(6)[::-1]):
-        points = read_colmap_points(tmp_path / "model", [photos[index] for index in order])
+        points, _ = read_colmap_points(tmp_path / "model", [photos[index] for index in order])
         seen_from_a, seen_from_b = (points.visibility[:, in_a[order] == side] for side in (True, False))
         assert (len(points), seen_from_a.all(1).sum(), seen_from_b.all(1).sum()) == (12, 5, 7)
         assert not (seen_from_a.any(1) & seen_from_b.any(1)).any()

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from surface_sos_ns.clean_plate.inpainting import complete
-from surface_sos_ns.clean_plate.observation_grid import Evidence
+from surface_sos_ns.clean_plate.observation_grid import ObservationGrid
 
 
 def test_confidence_follows_the_light_that_ended_in_a_cell() -> None:
-    evidence = Evidence(16, enough=2.0, share=1.0)
+    evidence = ObservationGrid(16, enough=2.0, share=1.0)
     seen, never = torch.tensor([[0.125, 0.125, 0.125]]), torch.tensor([[-0.625, -0.625, -0.625]])
     evidence.add(seen.expand(8, 3), torch.full((8,), 0.5))  # four rays' light in one cell of side 1/4
     at_centre = float(evidence.confidence(seen))
@@ -25,7 +25,7 @@ def test_a_short_run_knows_what_a_long_one_knows() -> None:
     bright, dim, never = torch.tensor([[0.125] * 3]), torch.tensor([[-0.375, 0.125, 0.125]]), torch.full((1, 3), -0.625)
     said = {}
     for rays in (0.03, 0.3, 300.0):
-        evidence = Evidence(16)
+        evidence = ObservationGrid(16)
         evidence.add(torch.cat([bright, dim]), torch.tensor([rays, rays / 30]))
         said[rays] = evidence.confidence(torch.cat([bright, dim, never])).tolist()
         # The average ray ends where 0.97 of the brightest cell's light is; a tenth of that is enough.
@@ -37,7 +37,7 @@ def test_a_short_run_knows_what_a_long_one_knows() -> None:
 
 
 def test_far_space_is_counted_where_contraction_puts_it() -> None:
-    evidence = Evidence(32, share=1.0)
+    evidence = ObservationGrid(32, share=1.0)
     contracted = torch.tensor([[0.0625, 0.0625, -1.8125]])  # the centre of a cell
     norm = float(contracted.norm())
     wall = contracted / norm / (2 - norm)  # contract, turned round: beyond the unit ball |c| = 2 - 1 / |p|
@@ -50,7 +50,7 @@ def test_far_space_is_counted_where_contraction_puts_it() -> None:
 
 def test_light_that_cannot_have_been_seen_is_taken_back() -> None:
     """A wall behind the object and one beside it, far off as well."""
-    evidence = Evidence(32, enough=2.0, share=1.0)
+    evidence = ObservationGrid(32, enough=2.0, share=1.0)
     places = torch.tensor([[0.0625, 0.0625, -0.9375], [0.9375, 0.0625, 0.0625], [7.0, 7.0, 0.0]])
     evidence.add(places.repeat(4, 1), torch.ones(12))
     asked = []
@@ -60,7 +60,7 @@ def test_light_that_cannot_have_been_seen_is_taken_back() -> None:
         return torch.where(points[:, 2] < -0.5, 0.0, torch.where(points[:, 0] > 2.0, 0.5, 1.0))
 
     before = evidence.light.sum()
-    evidence.doubt(credible)
+    evidence.discount(credible)
     assert len(asked) == 1 and len(asked[0]) == 3, "only where light was counted"
     # In the object frame: in the cell's middle where it is not contracted, and as far off as the far one.
     asked_at = asked[0][torch.cdist(asked[0], places).argmin(0)]
@@ -76,15 +76,15 @@ def test_what_was_seen_fades_with_the_run_and_not_with_the_calls() -> None:
     point = torch.zeros(1, 3)
     light = {}
     for calls in (1, 5):
-        evidence = Evidence(4, memory=0.1)
+        evidence = ObservationGrid(4, half_life=0.1)
         evidence.add(point, torch.ones(1))
         for call in range(calls):
-            evidence.forget(0.3 * (call + 1) / calls)
+            evidence.fade(0.3 * (call + 1) / calls)
         light[calls] = float(evidence.light.sum())
     assert light[1] == pytest.approx(0.5**3) and light[5] == pytest.approx(0.5**3)
-    resumed = Evidence(4, memory=0.1)
+    resumed = ObservationGrid(4, half_life=0.1)
     resumed.load_state_dict(evidence.state_dict())
-    resumed.forget(0.3)  # nothing has passed since
+    resumed.fade(0.3)  # nothing has passed since
     assert torch.equal(resumed.light, evidence.light)
 
 

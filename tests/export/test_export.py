@@ -23,9 +23,9 @@ from pycocotools import mask as rle
 from surface_sos_ns.capture.lens import pinhole, undistorted
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.cli import main
+from surface_sos_ns.cli.export import Export
 from surface_sos_ns.export.clean_plates import completed_photo
 from surface_sos_ns.export.coco import coco
-from surface_sos_ns.export.command import Export
 from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.frames import file_names, read_path
 from surface_sos_ns.export.mesh import write_mesh, write_points

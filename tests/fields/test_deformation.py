@@ -11,15 +11,15 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
-from surface_sos_ns.models.surface_sos.scene import Rendering, SurfaceSOS
-from surface_sos_ns.plugin.datamanager import TabulatedRays
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.methods import surface_sos_lite
+from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.losses import deformation_loss
-from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from surface_sos_ns.training.presets import RATES, parameter_groups
-from tests.helpers.small_scene import TINY, rays_at, start
+from tests.helpers.small_scene import TINY, rays_at, start, tensors
 from tests.helpers.swaying_ball import RADIUS, SMALL, SwayingBall
 
 CPU = torch.device("cpu")
@@ -81,17 +81,17 @@ def test_the_jacobian_is_that_of_finite_differences() -> None:
 @pytest.mark.seconds(2)
 def test_the_normal_is_the_slope_of_the_distance_that_is_seen() -> None:
     """FoCoR's SDF at displaced points, differentiated in the observed frame."""
-    scene = start(replace(TINY, grid_backend="torch"), steps=60).double()
+    scene = start(replace(TINY, backend="torch"), steps=60).double()
     field, (points, time), step = moving(), some_points(), 1e-7
     with torch.no_grad():
         displaced = field(points * 0.6, time)
-        normal = scene.focor(displaced.points).normal
+        normal = scene.foreground.field(displaced.points).normal
         assert normal is not None
         seen = displaced.observed_normal(normal)
         for axis in range(3):
             offset = torch.zeros(3, dtype=points.dtype)
             offset[axis] = step
-            ends = [scene.focor(field(points * 0.6 + way, time).points).sdf for way in (offset, -offset)]
+            ends = [scene.foreground.field(field(points * 0.6 + way, time).points).sdf for way in (offset, -offset)]
             assert torch.allclose(seen[:, axis], (ends[0] - ends[1]) / (2 * step), atol=1e-4)
     assert (seen - normal).abs().max() > 0.05
 
@@ -108,34 +108,37 @@ def test_the_cost_of_motion() -> None:
 def test_switched_off_it_changes_nothing_and_switched_on_it_starts_as_nothing() -> None:
     off = start(TINY, steps=30).eval()
     on = SurfaceSOS(replace(TINY, deformation=DeformationConfig(bound=0.1)), views=3).eval()
-    assert not any("deformation" in name or name in {"support", "sway"} for name in off.state_dict())
+    assert not any("deformation" in name or "grown" in name for name in off.state_dict())
     assert "deformation" not in parameter_groups(off) and "deformation" in parameter_groups(on)
     on.load_state_dict({**on.state_dict(), **off.state_dict()})
-    on.support.copy_(on.hull)
+    on.object_grid.grown.copy_(on.object_grid.hull)
     points = torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) - 0.5
     with torch.no_grad():
-        drawn = off._sample(*rays_at(points), off._plan())
-        off._sample = on._sample = lambda *_: drawn  # type: ignore[method-assign]
+        drawn = off.renderer.sample(*rays_at(points), off.renderer.plan(off._state()), off._state())
+        off.renderer.sample = on.renderer.sample = lambda *_: drawn  # type: ignore[method-assign]
         expected, found = (scene.render(*rays_at(points), plate=False, time=torch.rand(40)) for scene in (off, on))
-    for name, one, two in zip(Rendering._fields[:-1], expected[:-1], found[:-1], strict=True):
+    for (name, one), (_, two) in zip(tensors(expected), tensors(found), strict=True):
         assert torch.allclose(one, two, atol=1e-5), name
 
 
 def test_sampling_looks_as_far_as_the_object_moves() -> None:
     scene = start(replace(TINY, deformation=DeformationConfig(bound=0.2)), steps=30)
-    still = scene._plan()
+    still = scene.renderer.plan(scene._state())
     assert scene.deformation is not None
     with torch.no_grad():
         scene.deformation.out.bias += 0.3
     scene.update_cache()
     points, time = some_points(2000, torch.float32)
     moved = (scene.deformation(points * 0.5, time).points - points * 0.5).norm(dim=-1).max().item()
-    plan = scene._plan()
+    plan = scene.renderer.plan(scene._state())
     assert moved < plan.margin - still.margin + scene.config.deformation.bound * 0.11 < 0.2
-    assert plan.sharpness == pytest.approx(1 / scene.sway.item()) and moved < scene.sway < 0.2 + 1e-6
+    assert (
+        plan.sharpness == pytest.approx(1 / scene.deformation.displacement.item())
+        and moved < scene.deformation.displacement < 0.2 + 1e-6
+    )
     twin = SurfaceSOS(scene.config, views=3)
     twin.load_state_dict(scene.state_dict())
-    assert twin._plan() == plan
+    assert twin.renderer.plan(twin._state()) == plan
 
 
 def test_what_it_cannot_do_is_said() -> None:
@@ -157,10 +160,10 @@ def test_the_object_probability_is_what_the_object_sweeps() -> None:
     with torch.no_grad():
         deformation.control[:, 0] = torch.linspace(0, 1, 12)
         deformation.out.bias.reshape(3, -1)[2, 0] = 3.0  # from a quarter of it to nearly all
-    scene.refresh_probability(0.0)
+    scene.object_grid.refresh_probability(0.0)
     centres, push = grid_centres(32, 1.0), bound / 3**0.5
     swept = (centres - torch.tensor([0.0, 0.0, 1.0]) * centres[:, 2:].clamp(-push, 0)).norm(dim=-1) - RADIUS
-    found = scene.probability.reshape(-1)
+    found = scene.object_grid.probability.reshape(-1)
     assert (found[swept < -0.12] > 0.5).all() and (found[swept > 0.12] < 0.1).all()
     below = (centres - torch.tensor([0.0, 0.0, -RADIUS - 0.3 * push])).norm(dim=-1) < 0.06
     assert below.any() and (found[below] > 0.5).all()  # not in the ball at rest
@@ -187,14 +190,19 @@ def masks_of_a_swaying_ball(bound: float) -> tuple[Tensor, Tensor]:
     for step in range(steps):
         scene.set_progress(step / steps)
         if step in (steps // 4, steps // 2):
-            scene.refresh_probability(0.02)
+            scene.object_grid.refresh_probability(0.02)
         if step % 25 == 0:
             scene.update_cache(0.5)
         frame = train[torch.randint(len(train), (rays,))]
         pixel = torch.randint(capture.size**2, (rays,))
         photo, mask = capture.look(frame, pixel)
         times = {"time": capture.times[frame]} if bound > 0 else {}
-        rendering = scene.render(*capture.rays(frame, pixel), frame, probes=draw_probes(objective, None, CPU), **times)
+        rendering = scene.render(
+            *capture.rays(frame, pixel),
+            frame,
+            regulariser_points=draw_regulariser_points(objective, None, CPU),
+            **times,
+        )
         losses = training_losses(scene, objective, rendering, photo, mask, torch.ones(rays), frame)
         torch.stack(list(losses.values())).sum().backward()
         for optimiser in optimisers:
@@ -229,8 +237,8 @@ def test_a_view_has_its_own_time_or_that_of_the_nearest_training_view() -> None:
     every = Cameras(capture.poses, fx=50.0, fy=50.0, cx=20.0, cy=20.0, width=40, height=40, times=capture.times)
     views.set(every)
     near = capture.poses[3] + 0.02
-    assert views.timed(a_camera(near, 0.1)).times.item() == pytest.approx(0.1)
-    found = views.timed(a_camera(near, None))
+    assert views.with_time(a_camera(near, 0.1)).times.item() == pytest.approx(0.1)
+    found = views.with_time(a_camera(near, None))
     assert found.times.item() == pytest.approx(0.75)
     rays = found.generate_rays(camera_indices=0, keep_shape=True)
     assert rays.times is not None and (rays.times == 0.75).all()
@@ -241,11 +249,11 @@ def test_a_view_has_its_own_time_or_that_of_the_nearest_training_view() -> None:
 
 def test_the_trainer_asks_for_times_where_the_object_may_deform() -> None:
     config = surface_sos_lite.config
-    config.settle_times()
+    config.request_times()
     assert not config.pipeline.datamanager.dataparser.times
     scene = replace(config.pipeline.model.scene, deformation=DeformationConfig(bound=0.1))
     moving = replace(config, pipeline=replace(config.pipeline, model=replace(config.pipeline.model, scene=scene)))
-    moving.settle_times()
+    moving.request_times()
     assert moving.pipeline.datamanager.dataparser.times and not config.pipeline.datamanager.dataparser.times
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.models.surface_sos.scene import SceneConfig
+from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.ops.layout import GridLayout
 
 RADIUS = 0.5
 ROOM = 5.0

@@ -19,10 +19,10 @@ from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMach
 from nerfstudio.viewer.viewer import Viewer
 from viser._icons import svg_from_icon
 
-from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
-from surface_sos_ns.plugin.viewer.requested_outputs import Need
+from surface_sos_ns.plugin.outputs import Need
 
 WAIT = 30.0  # seconds; a render takes a fraction of one, but kernels may have to be compiled first
 
@@ -89,7 +89,7 @@ def small_model() -> SurfaceSOSModel:
         samples=8,
         cache_resolution=16,
         probability_resolution=16,
-        grid_backend="numba",
+        backend="numba",
     )
     config = SurfaceSOSModelConfig(scene=scene, eval_num_rays_per_chunk=512)
     model: SurfaceSOSModel = config.setup(scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2)

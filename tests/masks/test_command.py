@@ -111,7 +111,7 @@ def test_auto_takes_the_best_and_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     names = {id(masks): name for name, masks in marked.items()}
     monkeypatch.setattr(auto, "vote", lambda photos, masks: SimpleNamespace(mean=agreement[names[id(masks)]]))
     monkeypatch.setattr(
-        auto, "PointJudge", lambda photos: SimpleNamespace(score=lambda masks: verdict[names[id(masks)]])
+        auto, "PointScore", lambda photos: SimpleNamespace(score=lambda masks: verdict[names[id(masks)]])
     )
     monkeypatch.setattr(auto, "with_points", lambda photos, progress: photos)
     monkeypatch.setattr(Method, "load", lambda self: loaded[id(self)])

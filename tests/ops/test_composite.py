@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from surface_sos_ns.compiled import threads
+from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.rendering.composite import (
     LEAST_COVERED,
     Listed,

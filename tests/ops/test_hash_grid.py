@@ -124,7 +124,7 @@ def test_the_torch_twin_differentiates_to_points_and_table():
 @pytest.mark.parametrize("jacobian", [False, True])
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 600])
 def test_numba_equals_its_torch_twin(layout, jacobian, count):
-    from surface_sos_ns.compiled import grid as grid_numba
+    from surface_sos_ns.ops.cpu import grid as grid_numba
 
     points = awkward_points(600)[-count:]
     outputs, gradients = [], []
@@ -150,7 +150,7 @@ def test_numba_equals_its_torch_twin(layout, jacobian, count):
 
 
 def test_numba_trains_through_the_jacobian_alone():
-    from surface_sos_ns.compiled import grid as grid_numba
+    from surface_sos_ns.ops.cpu import grid as grid_numba
 
     layout, gradients = LAYOUTS["dense and hashed"], []
     for encode in (grid_torch.encode, grid_numba.encode):
@@ -177,7 +177,7 @@ def test_numba_takes_no_points_and_refuses_nan():
 
 @pytest.mark.parametrize("jacobian", [False, True])
 def test_numbas_gradient_to_points_equals_the_twins(layout, jacobian):
-    from surface_sos_ns.compiled import grid as grid_numba
+    from surface_sos_ns.ops.cpu import grid as grid_numba
 
     generator, gradients = torch.Generator().manual_seed(6), []
     weigh_features = torch.randn(311, layout.width, generator=generator)
@@ -200,7 +200,7 @@ def test_numbas_gradient_to_points_equals_the_twins(layout, jacobian):
 
 
 def test_numba_gives_the_same_for_any_number_of_threads():
-    from surface_sos_ns.compiled import threads
+    from surface_sos_ns.ops.cpu import threads
 
     layout, results, before = LAYOUTS["dense and hashed"], [], threads.thread_count()
     try:
@@ -272,7 +272,7 @@ def test_a_triton_that_does_not_work_is_named(monkeypatch):
 
     package = types.ModuleType("grid_triton")
     package.probe = probe  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "surface_sos_ns.fields.grid_triton", package)
+    monkeypatch.setitem(sys.modules, "surface_sos_ns.ops.cuda.grid_triton", package)
     found = [object()]
     monkeypatch.setattr(hash_grid.importlib.util, "find_spec", lambda name: found[0])
     triton_problem.cache_clear()

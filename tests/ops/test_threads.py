@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from surface_sos_ns.bench.ours import optimisers
-from surface_sos_ns.compiled import adam, composite, grid, mlp, sampler, sdf, threads
 from surface_sos_ns.models.surface_sos.scene import SceneConfig
+from surface_sos_ns.ops.cpu import adam, composite, grid, mlp, sampler, sdf, threads
 from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
 from tests.helpers.paths import ROOT
 from tests.helpers.small_scene import PAPER, TINY, a_batch, start
@@ -136,7 +136,7 @@ def test_adam_rounds_alike_at_every_thread_count() -> None:
 
 GRADIENTS = """
 import hashlib, torch
-from surface_sos_ns.compiled.mlp import network
+from surface_sos_ns.ops.cpu.mlp import network
 torch.manual_seed(0)
 shapes = [(32, 16), (32,), (1, 32), (1,)]
 parameters = [torch.randn(shape, requires_grad=True) for shape in shapes]

@@ -23,8 +23,8 @@ from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.plugin.cameras import has_good_ray
-from surface_sos_ns.plugin.datamanager import TabulatedRays
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
+from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
 from tests.helpers.poses import orbit
 
 COUNT, WIDTH, HEIGHT = 5, 64, 48

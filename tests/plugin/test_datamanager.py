@@ -13,13 +13,13 @@ from nerfstudio.model_components.ray_generators import RayGenerator
 from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import outline_band
+from surface_sos_ns.capture.hull_projection import outline_band
 from surface_sos_ns.plugin.datamanager import (
     SurfaceSOSDataManager,
     SurfaceSOSDataManagerConfig,
-    TabulatedRays,
 )
 from surface_sos_ns.plugin.dataset import PixelCache
+from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
 from tests.helpers.capture_files import CENTRE, RADIUS, ball_capture, manager
 
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.mask_files import read_mask
-from surface_sos_ns.capture.points import SparsePoints, first_fitting_points
+from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.points_file import first_fitting_points
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig

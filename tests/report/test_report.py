@@ -21,7 +21,7 @@ from surface_sos_ns.report.collect import settings_of
 from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import Curve, curve_points, curve_svg, curves_of
 from surface_sos_ns.report.page import page
-from surface_sos_ns.report.turntable import COLUMNS, Turntable, silhouettes, turntable
+from surface_sos_ns.report.turntable import COLUMNS, MARGIN, Turntable, turntable
 from surface_sos_ns.utils.pictures import size_within, tinted
 
 UP = np.array([0.0, 0.0, 1.0])
@@ -81,11 +81,20 @@ def test_curves_begin_where_a_loss_does() -> None:
     ]
 
 
+def shares(mesh: trimesh.Trimesh, frames: int, side: int, elevation: float) -> tuple[np.ndarray, float]:
+    """How much of each pixel shows the mesh, (frames, side, side), and the side of a pixel in the mesh's units."""
+    turned = turntable(mesh, UP, frames, side, elevation)
+    rows = np.split(turned.coloured[..., 3] / 255, len(turned.coloured) // side)
+    pictures = [picture for row in rows for picture in np.split(row, COLUMNS, axis=1)]
+    radius = np.linalg.norm(mesh.vertices - mesh.bounds.mean(axis=0), axis=1).max()
+    return np.stack(pictures[:frames]), 2 * MARGIN * radius / side
+
+
 @pytest.mark.parametrize("elevation", [0.0, 18.0])
 def test_the_turntable_of_a_sphere_shows_a_disc(elevation: float) -> None:
     ball = trimesh.creation.icosphere(4, 0.7)
     ball.apply_translation([3.0, -2.0, 1.0])
-    shown, pixel = silhouettes(ball, UP, 5, 200, elevation)
+    shown, pixel = shares(ball, 5, 200, elevation)
     assert shown.sum(axis=(1, 2)) * pixel**2 == pytest.approx(np.full(5, np.pi * 0.7**2), rel=0.01)
 
 
@@ -93,8 +102,8 @@ def test_the_turntable_of_a_box_shows_its_faces_upright() -> None:
     box = trimesh.creation.box((1.0, 2.0, 4.0))
     # Turned by 0, 45, 90 and so on: the sides' widths, projected, times the height.
     wide = [abs(1.0 * np.sin(a)) + abs(2.0 * np.cos(a)) for a in np.arange(8) * np.pi / 4]
-    shown, pixel = silhouettes(box, UP, 8, 240, elevation=0.0)
-    widths, heights = shown.any(axis=1).sum(axis=1) * pixel, shown.any(axis=2).sum(axis=1) * pixel
+    shown, pixel = shares(box, 8, 240, elevation=0.0)
+    widths, heights = shown.max(axis=1).sum(axis=1) * pixel, shown.max(axis=2).sum(axis=1) * pixel
     assert heights == pytest.approx(np.full(8, 4.0), abs=2 * pixel)
     assert sorted(widths) == pytest.approx(sorted(wide), abs=2 * pixel)
     assert shown.sum(axis=(1, 2)) * pixel**2 == pytest.approx(4.0 * widths, rel=0.03)

@@ -11,14 +11,14 @@ import torch
 from surface_sos_ns.training.losses import colour_loss
 from surface_sos_ns.training.objective import ObjectiveConfig
 from surface_sos_ns.training.presets import PAPER, paper_objective
-from surface_sos_ns.training.residual_metric import FLOOR, MEMORY, ColourNoise
+from surface_sos_ns.training.residual_metric import AVERAGED_STEPS, VARIANCE_FLOOR, ResidualMetric
 
 DEVIATIONS = torch.tensor([0.01, 0.02, 0.05])  # along the rows of AXES
 AXES = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
 
 
-def observed(steps: int = 50) -> ColourNoise:
-    generator, noise = torch.Generator().manual_seed(0), ColourNoise()
+def observed(steps: int = 50) -> ResidualMetric:
+    generator, noise = torch.Generator().manual_seed(0), ResidualMetric()
     for _ in range(steps):
         noise.observe(torch.randn(2000, 3, generator=generator) * DEVIATIONS @ AXES)
     noise.update()
@@ -32,7 +32,7 @@ def test_the_covariance_is_that_the_differences_were_made_with() -> None:
 
 def test_a_difference_costs_the_more_the_rarer_it_is() -> None:
     precision = observed().precision
-    variance = DEVIATIONS.square() + FLOOR * DEVIATIONS.square().mean()
+    variance = DEVIATIONS.square() + VARIANCE_FLOOR * DEVIATIONS.square().mean()
     costs = [float(axis @ precision @ axis) for axis in AXES]
     assert costs == pytest.approx((variance[-1] / variance).tolist(), rel=0.03)
     assert costs[2] == pytest.approx(1.0, rel=1e-3)  # nothing costs less than in the mean of squares
@@ -40,7 +40,7 @@ def test_a_difference_costs_the_more_the_rarer_it_is() -> None:
 
 def test_colours_of_equal_brightness_differ_where_only_brightness_is_noisy() -> None:
     """A green of the brightness of a brown: the metric sees more between them than between two browns further apart."""
-    noise, generator = ColourNoise(), torch.Generator().manual_seed(0)
+    noise, generator = ResidualMetric(), torch.Generator().manual_seed(0)
     brightness = 0.08 * torch.randn(5000, 1, generator=generator)
     noise.observe(brightness + 0.01 * torch.randn(5000, 3, generator=generator))
     noise.update()
@@ -50,7 +50,7 @@ def test_colours_of_equal_brightness_differ_where_only_brightness_is_noisy() -> 
 
 
 def test_before_anything_is_known_it_is_the_mean_of_squares() -> None:
-    noise, generator = ColourNoise(), torch.Generator().manual_seed(0)
+    noise, generator = ResidualMetric(), torch.Generator().manual_seed(0)
     noise.update()
     predicted, target = torch.rand(2, 10, 3, generator=generator)
     torch.testing.assert_close(colour_loss(predicted, target, noise.precision), (predicted - target).square().mean())
@@ -60,15 +60,15 @@ def test_before_anything_is_known_it_is_the_mean_of_squares() -> None:
 
 
 def test_what_was_wrong_at_first_fades() -> None:
-    noise = ColourNoise()
+    noise = ResidualMetric()
     noise.observe(torch.eye(3))
-    for _ in range(int(MEMORY)):
+    for _ in range(int(AVERAGED_STEPS)):
         noise.observe(torch.zeros(4, 3))
     assert float(noise.covariance.trace()) == pytest.approx(math.exp(-1), rel=0.01)
 
 
 def test_a_checkpoint_brings_it_back() -> None:
-    known, new = observed(1), ColourNoise()
+    known, new = observed(1), ResidualMetric()
     new.load_state_dict(known.state_dict())
     assert torch.equal(new.precision, known.precision) and torch.equal(new.covariance, known.covariance)
 

@@ -23,9 +23,9 @@ from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
 
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
-from surface_sos_ns.plugin.viewer.controls import LARGEST, picture_size
+from surface_sos_ns.plugin.viewer.controls import MAX_SIDE, picture_size
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.web.guard import MOST_BROWSERS, port_of
+from surface_sos_ns.web.guard import MAX_BROWSERS, port_of
 from tests.helpers.attacker import UPGRADE, Client, request, wait_until
 from tests.helpers.browser import chromium
 
@@ -143,7 +143,7 @@ def test_an_address_on_the_internet_is_only_what_the_user_asks_for(
     assert not asked and request(port, b"/", host=name)[0] == 403
     assert {m["show_share_button"] for m in client.said if m["type"] == "ThemeConfigurationMessage"} == {False}
     client.close()
-    monkeypatch.setattr("surface_sos_ns.web.guard._invited", set())
+    monkeypatch.setattr("surface_sos_ns.web.guard._allowed_hosts", set())
     capsys.readouterr()
     shared = build(share=True)
     assert len(asked) == 1 and address in shared.viewer_info[0]
@@ -159,9 +159,13 @@ def test_an_address_on_the_internet_is_only_what_the_user_asks_for(
 @pytest.mark.parametrize(
     ("height", "aspect", "expected"),
     [
-        *((720, 16 / 9, (720, 1280)), (1, 1.0, (16, 16)), (10**9, 1.0, (LARGEST, LARGEST))),
-        *((LARGEST, 2.0, (LARGEST // 2, LARGEST)), (LARGEST, 0.5, (LARGEST, LARGEST // 2)), (720, 10.0, (410, 4096))),
-        *((LARGEST, 3000.0, (1, LARGEST)), (720, 1 / 3000, (720, 1))),
+        *((720, 16 / 9, (720, 1280)), (1, 1.0, (16, 16)), (10**9, 1.0, (MAX_SIDE, MAX_SIDE))),
+        *(
+            (MAX_SIDE, 2.0, (MAX_SIDE // 2, MAX_SIDE)),
+            (MAX_SIDE, 0.5, (MAX_SIDE, MAX_SIDE // 2)),
+            (720, 10.0, (410, 4096)),
+        ),
+        *((MAX_SIDE, 3000.0, (1, MAX_SIDE)), (720, 1 / 3000, (720, 1))),
     ],
 )
 def test_exported_pictures_are_capped_on_both_sides(height: int, aspect: float, expected: tuple[int, int]) -> None:
@@ -200,9 +204,9 @@ def test_a_browser_that_has_gone_keeps_nobody_waiting() -> None:
 
 
 def test_only_so_many_browsers_at_a_time(port: int) -> None:
-    clients = [Client(port, camera=None) for _ in range(MOST_BROWSERS)]
+    clients = [Client(port, camera=None) for _ in range(MAX_BROWSERS)]
     status, content = request(port, b"/", *UPGRADE)
-    assert status == 503 and f"{MOST_BROWSERS} browsers".encode() in content
+    assert status == 503 and f"{MAX_BROWSERS} browsers".encode() in content
     clients.pop().close()
     wait_until(lambda: request(port, b"/", *UPGRADE)[0] == 101, "a free place")
     for client in clients:

@@ -6,16 +6,17 @@ background explains it away, and the background's surfaces before fog in front o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from surface_sos_ns.fields.contraction import contract, contracted_cell
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
+from surface_sos_ns.sampling.contraction import contract, contracted_cell
 from surface_sos_ns.sampling.field_cache import look_up
 
 if TYPE_CHECKING:  # capture/ brings scipy
@@ -88,19 +89,19 @@ def fit_to_hull(focor: SDFField, label: LabelField, probability: Tensor, signed_
     optimiser.zero_grad(set_to_none=True)
 
 
-def surface_density(contracted: Tensor, reach: float, resolution: int) -> Tensor:
+def surface_density(contracted: Tensor, contraction_radius: float, resolution: int) -> Tensor:
     """Logarithm of the density (P,), per object radius, with which a surface is found where the background is sampled.
 
     Args:
         contracted: (P, 3) points of contracted space.
-        reach: radius within which the background's space is not contracted, object-frame units.
+        contraction_radius: radius within which the background's space is not contracted, object-frame units.
         resolution: cells per axis of the cached background: one of them stops the light of `SURFACE_DEPTH`.
     """
-    return (SURFACE_DEPTH / contracted_cell(contracted, reach, resolution)).log()
+    return (SURFACE_DEPTH / contracted_cell(contracted, contraction_radius, resolution)).log()
 
 
 class _Draw(NamedTuple):
-    """Places in contracted space at which a step of `fit_to_points` knows something."""
+    """Places in contracted space at which a step of the fits to sparse points knows something."""
 
     surfaces: Tensor  # (S, 3) about at sparse points
     dense: Tensor  # (S,) logarithm of the density that is enough there
@@ -108,63 +109,79 @@ class _Draw(NamedTuple):
     gaps: Tensor  # (E,) distance to that point, in contracted space
 
 
-def _draw(lines: SightLines, sights: Tensor, reach: float, resolution: int) -> _Draw:
+def _draw(lines: SightLines, sights: Tensor, contraction_radius: float, resolution: int) -> _Draw:
     """Some of the points and, of the sights (P', 2) of points and cameras that see them, places along some."""
     points, device = lines.points, lines.points.device
-    surfaces = contract(points[torch.randint(len(points), (1024,), device=device)] / reach)
-    dense = surface_density(surfaces, reach, resolution)
+    surfaces = contract(points[torch.randint(len(points), (1024,), device=device)] / contraction_radius)
+    dense = surface_density(surfaces, contraction_radius, resolution)
     surfaces = surfaces + torch.randn_like(surfaces) / resolution
     if len(sights) == 0:
         return _Draw(surfaces, dense, surfaces[:0], dense[:0])
     point, camera = sights[torch.randint(len(sights), (2048,), device=device)].unbind(-1)
     end, eye = points[point], lines.cameras[camera]
-    goal = contract(end / reach)
-    known = 1.0 - NEAR_END * contracted_cell(goal, reach, resolution) / (end - eye).norm(dim=-1)
+    goal = contract(end / contraction_radius)
+    known = 1.0 - NEAR_END * contracted_cell(goal, contraction_radius, resolution) / (end - eye).norm(dim=-1)
     share = torch.rand(len(end), 1, device=device) * known.clamp(min=0.1)[:, None]
-    empty = contract((eye + (end - eye) * share) / reach)
+    empty = contract((eye + (end - eye) * share) / contraction_radius)
     return _Draw(surfaces, dense, empty, (empty - goal).norm(dim=-1))
 
 
-def fit_to_points(baco: DensityField | SDFField, lines: SightLines, reach: float, resolution: int, steps: int) -> None:
-    """Fit the background to sparse points: dense (or at distance 0) there, empty in front of them.
-
-    Elsewhere a density is kept as thin as it starts.
+def fit_density_to_points(
+    field: DensityField, lines: SightLines, contraction_radius: float, resolution: int, steps: int
+) -> None:
+    """Fit a background's density to sparse points: dense there, empty in front of them, elsewhere as it starts.
 
     Args:
-        baco: over contracted space.
+        field: over contracted space.
         lines: what is known.
-        reach: radius within which the background's space is not contracted, object-frame units.
+        contraction_radius: radius within which the background's space is not contracted, object-frame units.
         resolution: cells per axis of the cached background, which says how thick a surface must be to be found.
         steps: a few milliseconds each.
     """
+    _fit(field, lambda draw: _density_errors(field, draw), lines, contraction_radius, resolution, steps)
+
+
+def fit_distance_to_points(
+    field: SDFField, lines: SightLines, contraction_radius: float, resolution: int, steps: int
+) -> None:
+    """Fit a background's signed distance: 0 at sparse points, positive in front of them; arguments as above."""
+    _fit(field, lambda draw: _distance_errors(field, draw), lines, contraction_radius, resolution, steps)
+
+
+def _fit(
+    field: nn.Module,
+    errors: Callable[[_Draw], Tensor],
+    lines: SightLines,
+    contraction_radius: float,
+    resolution: int,
+    steps: int,
+) -> None:
     if len(lines.points) == 0:
         return
     sights = torch.zeros(0, 2, dtype=torch.long) if lines.seen is None else lines.seen.nonzero()
-    optimiser = torch.optim.Adam(baco.parameters(), lr=RATE, eps=1e-15)
+    optimiser = torch.optim.Adam(field.parameters(), lr=RATE, eps=1e-15)
     for _ in range(steps):
         optimiser.zero_grad(set_to_none=True)
-        draw = _draw(lines, sights, reach, resolution)
-        loss = _distance_errors(baco, draw) if isinstance(baco, SDFField) else _density_errors(baco, draw)
-        loss.backward()
+        errors(_draw(lines, sights, contraction_radius, resolution)).backward()
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)
 
 
-def _density_errors(baco: DensityField, draw: _Draw) -> Tensor:
+def _density_errors(field: DensityField, draw: _Draw) -> Tensor:
     """Squared errors of the logarithm of the density."""
     elsewhere = (torch.rand(1024, 3, device=draw.dense.device) * 2 - 1) * 2
-    density, _ = baco(torch.cat([draw.surfaces, draw.empty, elsewhere]))
+    density, _ = field(torch.cat([draw.surfaces, draw.empty, elsewhere]))
     at_surfaces, in_front, anywhere = (
         density.clamp(min=1e-9).log().split([len(draw.surfaces), len(draw.empty), len(elsewhere)])
     )
     loss = (at_surfaces - draw.dense).square().sum()
-    loss = loss + 0.5 * (in_front - EMPTY).square().sum() + 0.1 * (anywhere - baco.bias).square().sum()
+    loss = loss + 0.5 * (in_front - EMPTY).square().sum() + 0.1 * (anywhere - field.bias).square().sum()
     return loss / len(density)
 
 
-def _distance_errors(baco: SDFField, draw: _Draw) -> Tensor:
+def _distance_errors(field: SDFField, draw: _Draw) -> Tensor:
     """Zero at surfaces; in front of them positive, and no farther away than the line of sight is long."""
-    surface = baco(torch.cat([draw.surfaces, draw.empty]))
+    surface = field(torch.cat([draw.surfaces, draw.empty]))
     at_surfaces, in_front = surface.sdf.split([len(draw.surfaces), len(draw.empty)])
     loss = at_surfaces.abs().sum() + (torch.relu(-in_front) + torch.relu(in_front - draw.gaps)).sum()
     return loss / len(surface.sdf) + 0.1 * (surface.normal.norm(dim=-1) - 1).square().mean()

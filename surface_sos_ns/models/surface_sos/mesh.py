@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from surface_sos_ns.models.surface_sos.scene import LABEL_SUPPORT, SurfaceSOS
+from surface_sos_ns.models.surface_sos.object_grid import LEAST_HULL, Membership, ObjectGrid
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.sampling.field_cache import cell_centres, grid_centres
 from surface_sos_ns.utils.errors import UserError
 
@@ -40,13 +40,14 @@ def object_mesh(
     """
     if scene.config.foreground == "density":
         raise MeshError("the foreground is a density in this configuration: it has no surface")
-    distance, split, votes = _grids(scene, resolution, chunk)
-    cell = 2.0 / resolution
-    sphere = grid_centres(resolution, 1.0).norm(dim=-1).reshape(distance.shape).numpy() - 1.0
+    found = _on_grid(scene.object_grid, resolution, chunk)
+    cell, shape = 2.0 / resolution, [resolution] * 3
+    distance, split = (values.reshape(shape).numpy() for values in (found.distance, found.split))
+    sphere = grid_centres(resolution, 1.0).norm(dim=-1).reshape(shape).numpy() - 1.0
     field = np.maximum.reduce([distance, _distance_to_zero(-split, cell), sphere])
-    if scene.config.split == "votes":
-        field = np.maximum(field, _distance_to_zero(LABEL_SUPPORT - votes, cell))
-    mesh = surface_mesh(field, scene.centre.cpu().numpy(), float(scene.radius))
+    if found.hull is not None:
+        field = np.maximum(field, _distance_to_zero(LEAST_HULL - found.hull.reshape(shape).numpy(), cell))
+    mesh = surface_mesh(field, scene.frame.centre.cpu().numpy(), float(scene.frame.radius))
     if colours:
         import trimesh
 
@@ -61,12 +62,8 @@ def surface_colours(scene: SurfaceSOS, points: np.ndarray, chunk: int = 1 << 16)
 
     Exposure and white balance are the mean over the training photos.
     """
-    positions = torch.as_tensor(points, dtype=torch.float32, device=scene.centre.device)
-    gain, offset = scene.mean_appearance()
-    seen = []
-    for part in ((positions - scene.centre) / scene.radius).split(chunk):
-        _, rgb, _ = _seen_from_outside(scene, part)
-        seen.append((rgb * gain + offset).clamp(0, 1).cpu())
+    positions = scene.frame.points(torch.as_tensor(points, dtype=torch.float32))
+    seen = [scene.foreground.seen_from_outside(part).rgb.clamp(0, 1).cpu() for part in positions.split(chunk)]
     return torch.cat(seen).numpy()
 
 
@@ -97,34 +94,14 @@ def surface_mesh(field: np.ndarray, centre: np.ndarray, radius: float) -> trimes
 
 
 @torch.no_grad()
-def _grids(scene: SurfaceSOS, resolution: int, chunk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """FoCoR's distance, what splits the layers (positive: object) and the votes training started from; (R, R, R)."""
-    values = []
-    for index in torch.arange(resolution**3, device=scene.centre.device).split(chunk):
-        points = cell_centres(index, resolution, 1.0)
-        if scene.config.split == "votes":
-            sdf, split = scene.focor(points, normals=False).sdf, scene.label(points)
-        else:
-            sdf, split = _predicted(scene, points)
-        values.append(torch.stack([sdf, split, scene.hull_probability(points)]).cpu())
-    distance, split, votes = torch.cat(values, dim=1).reshape(3, *[resolution] * 3).numpy()
-    return distance, split, votes
-
-
-def _predicted(scene: SurfaceSOS, points: Tensor) -> tuple[Tensor, Tensor]:
-    """FoCoR's distance and the logit of the alpha of eq. 3 at points (P, 3), seen straight from the outside."""
-    sdf, _, alpha = _seen_from_outside(scene, points)
-    assert alpha is not None
-    return sdf, torch.logit(alpha, eps=1e-6)
-
-
-def _seen_from_outside(scene: SurfaceSOS, points: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """FoCoR's distance (P,), colours (P, 3) and predicted alpha at points (P, 3), looking against the normal."""
-    surface = scene.focor(points)
-    assert surface.normal is not None
-    unit = torch.nn.functional.normalize(surface.normal, dim=-1)
-    rgb, alpha = scene.focor_colour(torch.cat([points, unit, surface.sdf[:, None], surface.geometry], -1), -unit)
-    return surface.sdf, rgb, alpha
+def _on_grid(grid: ObjectGrid, resolution: int, chunk: int) -> Membership:
+    """What bounds the object at the (resolution^3,) cell centres of the object cube, x slowest, on the CPU."""
+    found = []
+    for index in torch.arange(resolution**3, device=grid.hull.device).split(chunk):
+        part = grid.canonical_membership(cell_centres(index, resolution, 1.0))
+        found.append([None if values is None else values.cpu() for values in part])
+    distance, split, hull = zip(*found, strict=True)
+    return Membership(torch.cat(distance), torch.cat(split), None if hull[0] is None else torch.cat(hull))
 
 
 def _distance_to_zero(values: np.ndarray, cell: float) -> np.ndarray:

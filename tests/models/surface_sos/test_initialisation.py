@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from surface_sos_ns.fields.contraction import contract, contracted_cell
 from surface_sos_ns.fields.density import DensityField
-from surface_sos_ns.fields.hash_grid import GridLayout
 from surface_sos_ns.fields.sdf import SDFField
-from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_points
+from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_density_to_points, fit_distance_to_points
+from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.sampling.contraction import contract, contracted_cell
 
 GRID = GridLayout(levels=5, features=2, log2_entries=14, base_resolution=8, max_resolution=64)
 REACH, RESOLUTION = 3.0, 48
@@ -29,8 +29,8 @@ def wall_seen_from_two_places() -> SightLines:
 @pytest.mark.seconds(3)
 def test_a_density_is_where_the_points_are_and_not_in_front_of_them() -> None:
     torch.manual_seed(0)
-    baco = DensityField(GRID, 3, 2.0, -3.5, 16, "torch")
-    fit_to_points(baco, wall_seen_from_two_places(), REACH, RESOLUTION, 200)
+    baco = DensityField(GRID, 3, 2.0, -3.5, 16)
+    fit_density_to_points(baco, wall_seen_from_two_places(), REACH, RESOLUTION, 200)
     between = torch.tensor([[-1.5, 0.7, -4.0], [0.4, -1.1, -4.0], [2.2, 1.9, -4.0]])  # not among the points
     eye = torch.tensor([0.0, 0.0, 3.0])
     with torch.no_grad():
@@ -46,8 +46,8 @@ def test_a_density_is_where_the_points_are_and_not_in_front_of_them() -> None:
 @pytest.mark.seconds(6)
 def test_a_distance_is_zero_at_the_points_and_positive_in_front_of_them() -> None:
     torch.manual_seed(0)
-    baco = SDFField(GRID, 3, 2.0, -1.5, 16, "torch")
-    fit_to_points(baco, wall_seen_from_two_places(), REACH, RESOLUTION, 300)
+    baco = SDFField(GRID, 3, 2.0, -1.5, 16)
+    fit_distance_to_points(baco, wall_seen_from_two_places(), REACH, RESOLUTION, 300)
     between = torch.tensor([[-1.5, 0.7, -4.0], [0.4, -1.1, -4.0], [2.2, 1.9, -4.0]])
     eye = torch.tensor([0.0, 0.0, 3.0])
     with torch.no_grad():
@@ -58,16 +58,16 @@ def test_a_distance_is_zero_at_the_points_and_positive_in_front_of_them() -> Non
 
 
 def test_without_points_nothing_changes() -> None:
-    baco = DensityField(GRID, 3, 2.0, -3.5, 16, "torch")
+    baco = DensityField(GRID, 3, 2.0, -3.5, 16)
     before = [parameter.clone() for parameter in baco.parameters()]
-    fit_to_points(baco, SightLines(torch.zeros(0, 3), torch.zeros(1, 3), None), REACH, RESOLUTION, 5)
+    fit_density_to_points(baco, SightLines(torch.zeros(0, 3), torch.zeros(1, 3), None), REACH, RESOLUTION, 5)
     assert all(torch.equal(a, b) for a, b in zip(before, baco.parameters(), strict=True))
 
 
 def test_points_without_viewers_still_make_a_surface() -> None:
     torch.manual_seed(0)
-    baco = DensityField(GRID, 3, 2.0, -3.5, 16, "torch")
-    fit_to_points(baco, wall_seen_from_two_places()._replace(seen=None), REACH, RESOLUTION, 100)
+    baco = DensityField(GRID, 3, 2.0, -3.5, 16)
+    fit_density_to_points(baco, wall_seen_from_two_places()._replace(seen=None), REACH, RESOLUTION, 100)
     with torch.no_grad():
         assert float(baco(contract(torch.tensor([[0.4, -1.1, -4.0]]) / REACH))[0]) > 3
 

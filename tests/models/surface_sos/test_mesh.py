@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.hash_grid import GridLayout
+from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh, surface_mesh
-from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.sampling.field_cache import grid_centres
 
 GRID = GridLayout(levels=2, features=2, log2_entries=8, base_resolution=4, max_resolution=8)
@@ -30,15 +31,14 @@ def ball(points: Tensor) -> Tensor:
 def scene(monkeypatch: pytest.MonkeyPatch, split: str = "votes") -> SurfaceSOS:
     """A ball of radius 0.5 in the object frame; its label is object below the plane z = 0.1, by a steep curve."""
     found = SurfaceSOS(SceneConfig(**{**vars(CONFIG), "split": split}), views=1)
-    found.centre.copy_(torch.tensor(CENTRE))
-    found.radius.fill_(RADIUS)
-    found.hull.fill_(1.0)
+    found.frame.set(torch.tensor(CENTRE), RADIUS)
+    found.object_grid.hull.fill_(1.0)
 
     def surface(points: Tensor, normals: bool = True) -> SimpleNamespace:
         normal = nn.functional.normalize(points, dim=-1) if normals else None
         return SimpleNamespace(sdf=ball(points), normal=normal, geometry=points.new_zeros(len(points), 12))
 
-    monkeypatch.setattr(found.focor, "forward", surface)
+    monkeypatch.setattr(found.foreground.field, "forward", surface)
     monkeypatch.setattr(found.label, "forward", lambda points: 40.0 * (0.1 - points[:, 2]))
     return found
 
@@ -69,7 +69,7 @@ def test_a_predicted_alpha_cuts_as_well(monkeypatch: pytest.MonkeyPatch) -> None
         assert torch.allclose(directions, -normals), "seen straight from the outside"
         return points, torch.sigmoid(40.0 * (0.1 - points[:, 2]))
 
-    monkeypatch.setattr(found.focor_colour, "forward", colour)
+    monkeypatch.setattr(found.foreground.colour, "forward", colour)
     mesh = object_mesh(found, resolution=80)
     assert mesh.is_watertight
     assert mesh.volume == pytest.approx((WHOLE - cap(0.1)) * RADIUS**3, rel=5e-3)
@@ -77,7 +77,7 @@ def test_a_predicted_alpha_cuts_as_well(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_nothing_is_object_beyond_the_reach_of_the_votes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = scene(monkeypatch)
-    found.hull[:4] = 0.0  # x < 0
+    found.object_grid.hull[:4] = 0.0  # x < 0
     mesh = object_mesh(found, resolution=80)
     assert (mesh.bounds[0, 0] - CENTRE[0]) / RADIUS == pytest.approx(0.0, abs=0.25)  # between two cells of the hull
 

@@ -12,17 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from surface_sos_ns.fields.density import DensityField
-from surface_sos_ns.models.surface_sos.scene import Rendering, SurfaceSOS
+from surface_sos_ns.models.surface_sos.heads import Head
+from surface_sos_ns.models.surface_sos.mesh import object_mesh
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.ops.torch_ops import TORCH
 from surface_sos_ns.sampling.field_cache import grid_centres
-from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
-from tests.helpers.small_scene import BALL, DIRECTIONAL, PAPER, TINY, a_batch, rays_at, start
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
+from tests.helpers.small_scene import BALL, DIRECTIONAL, PAPER, TINY, a_batch, rays_at, start, tensors
 
 
 def copy_of(scene: SurfaceSOS) -> SurfaceSOS:
     twin = SurfaceSOS(scene.config, views=3)
     twin.load_state_dict(scene.state_dict())
-    if isinstance(scene.baco, DensityField) and isinstance(twin.baco, DensityField):
-        twin.baco.bias = scene.baco.bias  # not a part of the state: only these tests change it
+    if isinstance(scene.background.field, DensityField) and isinstance(twin.background.field, DensityField):
+        twin.background.field.bias = scene.background.field.bias  # not a part of the state: only these tests change it
     return twin
 
 
@@ -30,15 +33,15 @@ def copy_of(scene: SurfaceSOS) -> SurfaceSOS:
 def started() -> SurfaceSOS:
     scene = start(TINY)
     scene.set_progress(1.0)
-    assert isinstance(scene.baco, DensityField)
-    scene.baco.bias = -20.0  # empty space around the ball
+    assert isinstance(scene.background.field, DensityField)
+    scene.background.field.bias = -20.0  # empty space around the ball
     scene.cache.density.zero_()
     scene.update_cache()
     return scene.eval()
 
 
 def probes() -> Tensor:
-    return draw_probes(ObjectiveConfig(), None, torch.device("cpu"))
+    return draw_regulariser_points(ObjectiveConfig(), None, torch.device("cpu"))
 
 
 def state(scene: SurfaceSOS) -> dict[str, Tensor]:
@@ -55,14 +58,14 @@ def test_it_starts_as_the_hull(started):
     points = torch.rand(500, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
     distance = points.norm(dim=-1) - BALL
     with torch.no_grad():
-        sdf = started.focor(points, normals=False).sdf
+        sdf = started.foreground.field(points, normals=False).sdf
         label = torch.sigmoid(started.label(points))
     assert (sdf - distance)[distance.abs() < 0.2].abs().max() < 0.05
     assert (label[distance < -0.15] > 0.8).all() and (label[distance > 0.15] < 0.2).all()
     assert bool(started.ready)
-    assert (started.object_probability(points)[distance < -0.1] > 0.9).all()
-    assert (started.object_probability(points)[distance > 0.1] < 0.1).all()
-    assert not started.object_probability(points + 3.0).any()
+    assert (started.object_grid.crop(points)[distance < -0.1] > 0.9).all()
+    assert (started.object_grid.crop(points)[distance > 0.1] < 0.1).all()
+    assert not started.object_grid.crop(points + 3.0).any()
 
 
 @torch.no_grad()
@@ -105,7 +108,7 @@ def test_the_matte_alone_is_that_of_the_whole_rendering(config):
 
 
 def test_world_rays_become_object_rays(started):
-    origins, directions = started.to_object_frame(torch.tensor([[1.0, 2.0, 7.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
+    origins, directions = started.frame.rays(torch.tensor([[1.0, 2.0, 7.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
     assert torch.allclose(origins, torch.tensor([[0.0, 0.0, 2.0]]))
     assert torch.equal(directions, torch.tensor([[0.0, 0.0, -1.0]]))
 
@@ -113,27 +116,27 @@ def test_world_rays_become_object_rays(started):
 @pytest.mark.parametrize("dilation", [0.0, 0.15])
 def test_the_object_probability_follows_the_foreground(started, dilation):
     scene = copy_of(started)
-    scene.probability.zero_()
-    scene.refresh_probability(dilation)
+    scene.object_grid.probability.zero_()
+    scene.object_grid.refresh_probability(dilation)
     centres = grid_centres(32, 1.0)
     distance = centres.norm(dim=-1) - BALL
-    found = scene.probability.reshape(-1)
+    found = scene.object_grid.probability.reshape(-1)
     assert (found[distance < -0.15] > 0.5).all()
     assert (found[distance > dilation + 0.1] < 0.1).all()
-    assert torch.equal(scene.hull, started.hull)  # the votes stay
+    assert torch.equal(scene.object_grid.hull, started.object_grid.hull)  # the votes stay
 
 
 # ------------------------------------------------------------------ rendering leaves no trace
 
 
 def test_the_box_holds_the_ball_and_little_more(started):
-    low, high = started.object_bounds()
+    low, high = started.object_grid.bounds()
     cell = 2.0 / TINY.cache_resolution
     assert bool((low < -BALL + cell).all()) and bool((high > BALL - cell).all())
     assert bool((low > -BALL - 3 * cell).all()) and bool((high < BALL + 3 * cell).all())
     nothing = copy_of(started)
     nothing.cache.sdf.fill_(1.0)
-    assert nothing.object_bounds().tolist() == [[-1.0] * 3, [1.0] * 3]
+    assert nothing.object_grid.bounds().tolist() == [[-1.0] * 3, [1.0] * 3]
 
 
 @torch.no_grad()
@@ -141,7 +144,7 @@ def test_rendering_is_repeatable_and_changes_nothing(started):
     rays = rays_at(torch.rand(60, 2, generator=torch.Generator().manual_seed(2)) * 2 - 1)
     before = state(started)
     first, second = started.render(*rays), started.render(*rays)
-    for name, one, two in zip(Rendering._fields[:-1], first[:-1], second[:-1], strict=True):
+    for (name, one), (_, two) in zip(tensors(first), tensors(second), strict=True):
         assert torch.equal(one, two), name
     assert all(torch.equal(value, before[name]) for name, value in started.state_dict().items())
 
@@ -150,14 +153,14 @@ def test_rendering_is_repeatable_and_changes_nothing(started):
 def test_a_loaded_model_renders_the_same(config):
     scene = start(config, steps=10)
     scene.set_progress(0.625)
-    nn.init.normal_(scene.appearance)
+    nn.init.normal_(scene.exposure.codes)
     scene.update_cache()
     rays = rays_at(torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * 2 - 1)
     loaded = copy_of(scene)
     assert loaded.sharpness.item() == scene.sharpness.item()
     with torch.no_grad():
         expected, found = scene.eval().render(*rays), loaded.eval().render(*rays)
-    for name, one, two in zip(Rendering._fields[:-1], expected[:-1], found[:-1], strict=True):
+    for (name, one), (_, two) in zip(tensors(expected), tensors(found), strict=True):
         assert torch.equal(one, two), name
         assert one.isfinite().all(), name
 
@@ -186,7 +189,11 @@ class Paint(nn.Module):
 @torch.no_grad()
 def test_the_clean_plate_leaves_the_object_out(started):
     scene = copy_of(started).eval()
-    scene.baco, scene.focor_colour, scene.baco_colour = Wall(), Paint([1.0, 0.0, 0.0]), Paint([0.0, 1.0, 0.0])
+    scene.background.field, scene.foreground.colour, scene.background.colour = (
+        Wall(),
+        Paint([1.0, 0.0, 0.0]),
+        Paint([0.0, 1.0, 0.0]),
+    )
     scene.update_cache()
     # cameras within the wall, at 1.9 radii
     seen = scene.render(*rays_at(torch.tensor([[0.0, 0.0], [0.2, 0.1], [0.75, 0.0]]), 1.9))
@@ -217,7 +224,7 @@ def test_outlines_mix_what_the_setting_says(blending):
     scene.update_cache()
     scene.eval()
     bright, dark = 0.9, 0.2
-    scene.focor_colour, scene.baco_colour = OneColour(bright), OneColour(dark)
+    scene.foreground.colour, scene.background.colour = OneColour(bright), OneColour(dark)
     across = torch.stack([torch.linspace(0.3, 0.7, 81), torch.zeros(81)], -1)
     with torch.no_grad():
         shown = scene.render(*rays_at(across))
@@ -228,9 +235,7 @@ def test_outlines_mix_what_the_setting_says(blending):
     else:  # (c^2 + c / 10) / 1.1 is the light of c
         light = (0.9 * object_ + 0.06 * rest) / 1.1
         expected = (1.1 * light + 0.0025).sqrt() - 0.05
-    gain, offset = scene.mean_appearance()
-    expected = expected[:, None] * gain + offset * shown.accumulation[:, None]
-    torch.testing.assert_close(shown.rgb, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(shown.rgb, expected[:, None].expand(-1, 3), atol=1e-5, rtol=0)
     alone = (shown.foreground / object_[:, None].clamp(min=1e-3))[object_ > 0.1]
     torch.testing.assert_close(alone, torch.full_like(alone, bright), atol=1e-4, rtol=0)
 
@@ -240,7 +245,7 @@ def test_a_view_without_a_code_gets_the_mean(started):
     rays = rays_at(torch.zeros(2, 2))
     with torch.no_grad():
         plain = scene.render(*rays)
-        scene.appearance[0, :3] = 0.3  # one of three views is brighter by exp(0.3) than the others
+        scene.exposure.codes[0, :3] = 0.3  # one of three views is brighter by exp(0.3) than the others
         mean = scene.render(*rays)
         bright = scene.render(*rays, view=torch.tensor([0, 1]))
     assert torch.allclose(mean.foreground, plain.foreground, atol=1e-5)
@@ -262,7 +267,11 @@ def test_every_preset_trains(config, progress):
     colours = []
     for _ in range(12):
         view = torch.randint(3, (len(mask),))
-        rendering = scene.render(*rays, view=view, probes=draw_probes(ObjectiveConfig(), surface, torch.device("cpu")))
+        rendering = scene.render(
+            *rays,
+            view=view,
+            regulariser_points=draw_regulariser_points(ObjectiveConfig(), surface, torch.device("cpu")),
+        )
         losses = training_losses(scene, ObjectiveConfig(), rendering, photo, mask, weight, view)
         total = torch.stack(list(losses.values())).sum()
         optimiser.zero_grad()
@@ -282,7 +291,7 @@ def test_votes_move_the_label_and_not_the_geometry():
     scene.set_progress(0.5)
     rays, photo, mask, weight = a_batch()
     losses = training_losses(
-        scene, ObjectiveConfig(), scene.render(*rays, probes=probes()), photo, 1 - mask, weight, VIEWS
+        scene, ObjectiveConfig(), scene.render(*rays, regulariser_points=probes()), photo, 1 - mask, weight, VIEWS
     )
     losses["votes"].backward()
     moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
@@ -292,10 +301,12 @@ def test_votes_move_the_label_and_not_the_geometry():
 def test_the_clean_plates_loss_does_not_move_the_object():
     scene = start(TINY, steps=30).train()
     rays, photo, mask, weight = a_batch()
-    losses = training_losses(scene, ObjectiveConfig(), scene.render(*rays, probes=probes()), photo, mask, weight, VIEWS)
+    losses = training_losses(
+        scene, ObjectiveConfig(), scene.render(*rays, regulariser_points=probes()), photo, mask, weight, VIEWS
+    )
     losses["plate"].backward()
     moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert moved and not any(name.startswith(("focor", "label")) for name in moved)
+    assert moved and not any(name.startswith(("foreground", "label")) for name in moved)
 
 
 def test_sparse_points_hold_the_background_until_half_of_the_run():
@@ -303,14 +314,19 @@ def test_sparse_points_hold_the_background_until_half_of_the_run():
     scene = start(TINY, steps=5).train()
     rays, photo, mask, weight = a_batch()
     points = torch.tensor([[0.2, 0.9, 0.1], [-0.8, 0.5, 0.2]])
-    cell = float(scene.reach) * 4.0 / TINY.background_cache_resolution
+    cell = float(scene.background.radius) * 4.0 / TINY.background_cache_resolution
     with torch.no_grad():
-        scene.baco.out.weight[0], scene.baco.out.bias[0] = 0.0, 0.5 - scene.baco.bias
-    assert scene.background_thinness(points).tolist() == pytest.approx([math.log(2.0 / cell) - 0.5] * 2, abs=1e-5)
+        scene.background.field.out.weight[0], scene.background.field.out.bias[0] = (
+            0.0,
+            0.5 - scene.background.field.bias,
+        )
+    assert scene.background.density_shortfall(points).tolist() == pytest.approx(
+        [math.log(2.0 / cell) - 0.5] * 2, abs=1e-5
+    )
 
     def loss(progress: float, points: torch.Tensor | None) -> torch.Tensor | None:
         scene.set_progress(progress)
-        rendering = scene.render(*rays, probes=probes())
+        rendering = scene.render(*rays, regulariser_points=probes())
         return training_losses(scene, ObjectiveConfig(surfaces=1.0), rendering, photo, mask, weight, VIEWS, points).get(
             "surfaces"
         )
@@ -321,10 +337,12 @@ def test_sparse_points_hold_the_background_until_half_of_the_run():
     assert loss(0.5, points) is None and loss(0.1, None) is None and loss(0.1, points[:0]) is None
     early.backward()
     moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert moved and all(name.startswith("baco.") for name in moved)
+    assert moved and all(name.startswith("background.field.") for name in moved)
     with torch.no_grad():
-        scene.baco.out.bias[0] = math.log(5.0 / cell) - scene.baco.bias  # denser than it must be
-    assert scene.background_thinness(points).tolist() == [0.0, 0.0]
+        scene.background.field.out.bias[0] = (
+            math.log(5.0 / cell) - scene.background.field.bias
+        )  # denser than it must be
+    assert scene.background.density_shortfall(points).tolist() == [0.0, 0.0]
 
 
 def test_the_object_probability_is_never_trained():
@@ -332,14 +350,16 @@ def test_the_object_probability_is_never_trained():
     trained = {name for name, _ in scene.named_parameters()}
     assert not any("probability" in name or "hull" in name or "cache" in name for name in trained)
     points = torch.zeros(3, 3, requires_grad=True)
-    scene.probability.fill_(1.0)
-    assert not scene.probability.requires_grad and (scene.object_probability(points) > 0.99).all()
+    scene.object_grid.probability.fill_(1.0)
+    assert not scene.object_grid.probability.requires_grad and (scene.object_grid.crop(points) > 0.99).all()
 
 
-def test_a_density_has_no_signed_distance():
-    with pytest.raises(TypeError, match="density"):
-        SurfaceSOS(TINY, views=1).background_sdf(torch.zeros(1, 3))
-    assert SurfaceSOS(PAPER, views=1).background_sdf(torch.zeros(4, 3)).shape == (4,)
+def test_a_density_has_no_signed_distance_and_the_reverse():
+    points = torch.zeros(4, 3)
+    default, paper = (SurfaceSOS(config, views=1).background for config in (TINY, PAPER))
+    assert default.signed_distance(points) is None and paper.density_shortfall(points) is None
+    distance = paper.signed_distance(points)
+    assert distance is not None and distance.tolist() == pytest.approx([1.5] * 4, abs=0.2)  # within the first sphere
 
 
 def test_sharpness_has_a_floor_that_rises_over_the_run():
@@ -352,8 +372,78 @@ def test_sharpness_has_a_floor_that_rises_over_the_run():
 
 
 def test_it_says_what_runs():
-    line = SurfaceSOS(replace(TINY, grid_backend="torch"), views=1).describe()
-    assert "hash grid: torch" in line and "sampler: torch" in line
+    line = SurfaceSOS(replace(TINY, backend="torch"), views=1).describe()
+    assert line.startswith("operations: torch |")
+
+
+@pytest.mark.parametrize("config", [TINY, PAPER, DIRECTIONAL], ids=["default", "paper", "directional"])
+def test_all_answers_to_where_the_object_is_agree(config):
+    """A ball of which what splits the layers takes the upper half away: grid, points, box and mesh say the same."""
+    scene = start(config, steps=60).eval()
+    scene.set_progress(1.0)
+
+    class LowerHalf(nn.Module):
+        def forward(self, points: Tensor, directions: Tensor | None = None) -> object:
+            below = -20.0 * points[:, 2]
+            if directions is None:
+                return below
+            return torch.full_like(points[:, :3], 0.5), torch.sigmoid(below)  # colour and predicted alpha
+
+    scene.label.field = LowerHalf()
+    if config.split == "predicted":
+        scene.foreground.colour = LowerHalf()
+    scene.update_cache()
+    points = torch.rand(4000, 3, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    distance = points.norm(dim=-1) - BALL
+    sure = (distance.abs() > 0.1) & (points[:, 2].abs() > 0.1)
+    truth = (distance < 0) & (points[:, 2] < 0)
+    assert int(truth[sure].sum()) > 30
+    assert torch.equal(scene.object_grid.inside(points)[sure], truth[sure])
+    mesh = object_mesh(scene, resolution=48)
+    closed = scene.frame.points(torch.as_tensor(mesh.vertices, dtype=torch.float32))
+    assert closed[:, 2].max() < 0.06 and closed[:, 2].min() < 0.1 - BALL
+    low, high = scene.object_grid.bounds()
+    cell = 2.0 / config.cache_resolution
+    assert float(high[2]) <= 3 * cell and float(low[2]) < 0.1 - BALL
+    solid, around = scene.object_grid.solid_cells()
+    heights = grid_centres(config.cache_resolution, 1.0)[:, 2].reshape(solid.shape)
+    assert solid.any() and float(heights[solid].max()) < cell and (around | ~solid).all()
+
+
+# ------------------------------------------------------------------ heads
+
+
+class Position(Head):
+    """Carries where a surface is, times a number that can be learned, and a fourth channel of ones."""
+
+    name = "position"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops, self.scale = TORCH, nn.Parameter(torch.ones(()))
+
+    def forward(self, points: Tensor) -> Tensor:
+        return torch.cat([points * self.scale, torch.ones_like(points[:, :1])], -1)
+
+
+@pytest.mark.parametrize("config", [TINY, PAPER], ids=["default", "paper"])
+def test_what_a_head_carries_is_seen_along_rays_and_moves_no_geometry(config):
+    """A head that is added to the list and nothing else: seen where the object is, taught without moving it."""
+    scene = start(config, steps=60).eval()
+    scene.set_progress(1.0)
+    scene.heads.append(Position())
+    rays = rays_at(torch.tensor([[0.0, 0.0], [0.1, -0.2], [0.0, 0.9]]))
+    seen = scene.render(*rays)
+    carried = seen.carried["position"]
+    assert carried.shape == (3, 4)
+    assert torch.allclose(carried[:, 3], seen.alpha, atol=64 * config.colour_threshold)  # what is not seen is left out
+    where = rays[0] + rays[1] * seen.object_depth[:, None]
+    hit = seen.alpha > 0.8
+    assert hit[:2].all() and not hit[2]
+    assert torch.allclose(carried[hit, :3] / carried[hit, 3:], where[hit], atol=0.05)
+    carried.square().sum().backward()
+    moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert moved == {"heads.0.scale"}
 
 
 # ------------------------------------------------------------------ what it needs
@@ -372,10 +462,11 @@ class Refuse:
             raise ImportError("the core must not import " + name)
 sys.meta_path.insert(0, Refuse())
 import surface_sos_ns.utils.metrics, surface_sos_ns.training.objective
-from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.models.surface_sos.scene import SceneConfig, SurfaceSOS
+from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 grid = GridLayout(levels=2, log2_entries=8, base_resolution=4, max_resolution=8)
-config = SceneConfig(grid, grid, grid, grid_backend="torch", cache_resolution=8, probability_resolution=8)
+config = SceneConfig(grid, grid, grid, backend="torch", cache_resolution=8, probability_resolution=8)
 scene = SurfaceSOS(config, 1).eval()
 with torch.no_grad():
     seen = scene.render(torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]]))

@@ -11,6 +11,7 @@ import torch
 from nerfstudio.exporter.tsdf_utils import TSDF
 
 from surface_sos_ns.plugin.compat.ns_export import fill_unseen_space
+from surface_sos_ns.plugin.compat.patching import unpatched
 
 CENTRE, RADIUS = torch.tensor([0.2, -0.1, 0.3]), 0.5  # of the object sphere; the ball has half of its size
 
@@ -32,17 +33,15 @@ def half_seen(size: int = 40) -> TSDF:
 
 def test_what_no_photo_sees_is_the_object_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # An earlier test of this process may have loaded a run, and so have wrapped it.
-    nerfstudios_own = getattr(TSDF.get_mesh, "__wrapped__", TSDF.get_mesh)
-    monkeypatch.setattr(TSDF, "get_mesh", nerfstudios_own)
+    monkeypatch.setattr(TSDF, "get_mesh", unpatched(TSDF.get_mesh))
     walls = TSDF.get_mesh(half_seen()).vertices
     assert float((walls - CENTRE).norm(dim=-1).max()) > 0.4, "without it there are walls"
 
-    def inside(points: torch.Tensor, time: torch.Tensor | None = None) -> torch.Tensor:
-        return points.norm(dim=-1) < 0.5  # of the object sphere's radius
+    def inside_object(points: torch.Tensor) -> torch.Tensor:
+        return (points - CENTRE).norm(dim=-1) < 0.5 * RADIUS
 
-    scene: Any = SimpleNamespace(centre=CENTRE, radius=torch.tensor(RADIUS), deformation=None, inside=inside)
     for _ in range(2):  # a second run that is loaded does not wrap the first one's
-        fill_unseen_space(SimpleNamespace(scene=scene))  # type: ignore[arg-type]
+        fill_unseen_space(SimpleNamespace(inside_object=inside_object))  # type: ignore[arg-type]
     mesh = TSDF.get_mesh(half_seen())
     away = (mesh.vertices - CENTRE).norm(dim=-1)
     voxel = 2 * RADIUS / 40
@@ -51,11 +50,11 @@ def test_what_no_photo_sees_is_the_object_or_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_a_box_beside_the_object_is_told_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TSDF, "get_mesh", getattr(TSDF.get_mesh, "__wrapped__", TSDF.get_mesh))
-    nowhere = SimpleNamespace(
-        centre=CENTRE, radius=torch.tensor(RADIUS), deformation=None, inside=lambda points, time: points[:, 0] > 1e6
+    monkeypatch.setattr(TSDF, "get_mesh", unpatched(TSDF.get_mesh))
+    model: Any = SimpleNamespace(
+        inside_object=lambda points: points[:, 0] > 1e6,
+        object_box=lambda: torch.tensor([[1.0, 2.0, 3.0], [1.5, 2.5, 3.5]]),
     )
-    model: Any = SimpleNamespace(scene=nowhere, object_box=lambda: torch.tensor([[1.0, 2.0, 3.0], [1.5, 2.5, 3.5]]))
     fill_unseen_space(model)
     volume = half_seen()
     volume.values[volume.values < 0] = 1.0

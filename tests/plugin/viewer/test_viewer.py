@@ -15,9 +15,9 @@ from nerfstudio.viewer.render_state_machine import RenderAction
 from nerfstudio.viewer.utils import get_camera
 from nerfstudio.viewer.viewer import Viewer
 
-from surface_sos_ns.compiled import threads
+from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model
-from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need
+from surface_sos_ns.plugin.outputs import NEEDS, Need
 from surface_sos_ns.rendering.antialiasing import edge_pixels
 from tests.helpers.viewer_session import WAIT, Browser, Machine, Session
 

@@ -1,0 +1,16 @@
+"""Heads: what surfaces carry besides their colour. A new one is a file here and a line in `make_heads`."""
+
+from __future__ import annotations
+
+from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.heads.head import Head, Targets
+from surface_sos_ns.models.surface_sos.heads.label import LabelHead, LabelObjective
+from surface_sos_ns.ops.torch_ops import TorchOps
+
+__all__ = ["Head", "LabelHead", "LabelObjective", "Targets", "make_heads"]
+
+
+def make_heads(config: SceneConfig, ops: TorchOps) -> list[Head]:
+    """The heads that a config asks for, but for the label, which also splits the layers: the scene makes it itself."""
+    del config, ops
+    return []

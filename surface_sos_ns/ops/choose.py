@@ -1,0 +1,106 @@
+"""Which back-end computes the numeric operations on a device."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from typing import Literal
+
+import torch
+
+from surface_sos_ns.ops.cuda.nerfacc_draws import nerfacc_problem
+from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
+from surface_sos_ns.utils.errors import UserError
+
+Backend = Literal["auto", "torch", "numba", "triton", "tcnn"]
+
+
+@functools.cache
+def numba_problem() -> str | None:
+    """Why the compiled operations cannot be used on a CPU, or None where they can."""
+    return None if importlib.util.find_spec("numba") is not None else "the package numba is not installed"
+
+
+@functools.cache
+def triton_problem(device: torch.device) -> str | None:
+    """Why Triton cannot be used on a CUDA device, or None where it can.
+
+    Tries the kernels, since Triton may be installed without the C compiler or the GPU that it needs. So ask only on a
+    machine with CUDA, and not while a graph is captured; the answer is kept.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    try:
+        importlib.import_module("surface_sos_ns.ops.cuda.grid_triton").probe(device)
+    except Exception as error:  # of many kinds: import, compiler, driver
+        reason = " ".join(str(error).split())
+        return f"the package triton is installed but does not work here: {type(error).__name__}: {reason}"
+    return None
+
+
+@functools.cache
+def tcnn_problem() -> str | None:
+    """Why tiny-cuda-nn cannot be used here, or None where it can. Imports it, so ask only on a machine with CUDA."""
+    if importlib.util.find_spec("tinycudann") is None:
+        return "the package tinycudann is not installed"
+    try:
+        importlib.import_module("tinycudann")
+    except (ImportError, OSError) as error:  # built for another GPU or against another torch
+        return f"the package tinycudann does not load: {error}"
+    return None
+
+
+def choose_ops(requested: Backend, device: torch.device) -> TorchOps:
+    """The operations that a model on `device` is to use.
+
+    'auto' takes numba on a CPU; on CUDA the hash grid in Triton, or in tiny-cuda-nn where Triton does not work; and
+    plain torch where none of them is there, and on other devices.
+
+    Raises:
+        UserError: a back-end was asked for by name that cannot run here; nothing is replaced silently.
+    """
+    if requested == "torch":
+        return TORCH
+    if requested == "auto":
+        return _best(device)
+    if requested == "numba":
+        problem = numba_problem() if device.type == "cpu" else "the device is not the CPU"
+        _refuse(requested, "the CPU and the package numba", device, problem)
+        return _numba()
+    if requested == "triton":
+        problem = triton_problem(device) if device.type == "cuda" else "the device is not CUDA"
+        _refuse(requested, "CUDA and the package triton", device, problem)
+        return _cuda("triton")
+    problem = tcnn_problem() if device.type == "cuda" else "the device is not CUDA"
+    _refuse(requested, "CUDA and the package tinycudann", device, problem)
+    return _cuda("tcnn")
+
+
+def _best(device: torch.device) -> TorchOps:
+    if device.type == "cpu" and numba_problem() is None:
+        return _numba()
+    if device.type != "cuda":
+        return TORCH
+    problem = triton_problem(device)
+    if problem is None:
+        return _cuda("triton")
+    return _cuda("tcnn" if tcnn_problem() is None else "torch", problem)
+
+
+def _refuse(requested: str, needs: str, device: torch.device, problem: str | None) -> None:
+    if problem is not None:
+        raise UserError(f"scene.backend {requested} needs {needs} (device: {device}): {problem}.")
+
+
+@functools.cache
+def _numba() -> TorchOps:
+    from surface_sos_ns.ops.cpu.numba_ops import NumbaOps  # numba takes a second to import
+
+    return NumbaOps()
+
+
+def _cuda(grid: Literal["triton", "tcnn", "torch"], remark: str | None = None) -> TorchOps:
+    from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+
+    return CudaOps(grid, nerfacc_problem(), remark)

@@ -1,0 +1,185 @@
+"""The operations that are compiled for a CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from surface_sos_ns.ops.cpu import adam, composite, encoded, grid, mlp, sampler, sdf, threads
+from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.ops.networks import SOFTPLUS_BETA, spherical_harmonics
+from surface_sos_ns.ops.torch_ops import TorchOps
+from surface_sos_ns.rendering.composite import LEAST_COVERED, PackedValues, RayColours, RayWeights
+from surface_sos_ns.sampling.field_cache import LEAST_LIGHT, FieldCache
+from surface_sos_ns.sampling.importance import FLOOR
+from surface_sos_ns.sampling.ray_samples import FULLY_CROPPED, SamplePlan, Samples, live_margin
+
+
+class NumbaOps(TorchOps):
+    """Kernels of numba for tensors on the CPU, mostly float32. Contracts are those of `TorchOps`."""
+
+    name = "numba"
+    fused_networks = True
+
+    def claim_threads(self) -> None:
+        threads.claim_cores()
+
+    def threads(self) -> int:
+        return threads.thread_count()
+
+    def set_threads(self, count: int) -> None:
+        threads.claim_cores()
+        if threads.thread_count() != count:
+            threads.set_thread_count(count)
+
+    # ------------------------------------------------------------------ fields
+
+    def hash_grid(
+        self, x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        return grid.encode(x, table, layout, jacobian)
+
+    def relu_network(self, points: Tensor, table: Tensor, layout: GridLayout, *parameters: Tensor) -> Tensor:
+        return encoded.encoded_network(points, table, layout, *parameters).t()
+
+    def sdf_network(
+        self, points: Tensor, table: Tensor, layout: GridLayout, extent: float, normals: bool, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        return sdf.sdf_and_normal(points, table, layout, extent, SOFTPLUS_BETA, normals, *parameters)
+
+    def colour_network(self, inputs: Tensor, directions: Tensor, *parameters: Tensor) -> Tensor:
+        if directions.requires_grad:  # compiled harmonics have no gradient: take torch's, as inputs like others
+            inputs, directions = torch.cat([inputs, spherical_harmonics(directions)], -1), directions[:0]
+        return mlp.network(inputs.t(), directions.t(), True, *parameters).t()
+
+    # ------------------------------------------------------------------ sampling
+
+    def look_up(self, grid: Tensor, points: Tensor, extent: float) -> Tensor:
+        return sampler.look_up(grid, points, extent)
+
+    @torch.no_grad()
+    def sample_edges(
+        self,
+        cache: FieldCache,
+        origins: Tensor,
+        directions: Tensor,
+        plan: SamplePlan,
+        stratified: bool,
+        jitter: Tensor | None = None,
+    ) -> Tensor:
+        return sampler.sample_edges(_call(cache, origins, directions, plan, stratified, jitter))
+
+    @torch.no_grad()
+    def live_rays(self, cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Tensor:
+        margin = live_margin(cache, plan)
+        return sampler.live_rays(cache.sdf, origins, directions, plan.candidates, plan.near_fraction, plan.far, margin)
+
+    @torch.no_grad()
+    def sample_rays(
+        self,
+        cache: FieldCache,
+        probability: Tensor,
+        hull: Tensor | None,
+        origins: Tensor,
+        directions: Tensor,
+        plan: SamplePlan,
+        stratified: bool,
+        jitter: Tensor | None = None,
+    ) -> Samples:
+        rays = torch.arange(origins.shape[0])
+        if plan.foreground_only:
+            rays = self.live_rays(cache, origins, directions, plan)
+            origins, directions = origins[rays], directions[rays]
+            jitter = None if jitter is None else jitter[rays]
+        call = _call(cache, origins, directions, plan, stratified, jitter)
+        limits = (plan.margin, plan.least_hull, 1.0 - FULLY_CROPPED, plan.foreground_only)
+        return Samples(rays, *sampler.sample_rays(call, probability, hull, *limits))
+
+    # ------------------------------------------------------------------ rendering
+
+    def section_opacity(
+        self,
+        sdf: Tensor,
+        normal: Tensor,
+        directions: Tensor,
+        interval: Tensor,
+        sharpness: Tensor,
+        anneal: float,
+        index: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        given = (sdf, normal, directions, interval, sharpness, anneal, index)
+        if directions.requires_grad:  # compiled code has no gradient to directions: few runs want one
+            return super().section_opacity(*given)
+        return composite.section_opacity(*given)
+
+    def density_section_opacity(
+        self, density: Tensor, crop: Tensor, interval: Tensor, index: Tensor | None = None
+    ) -> Tensor:
+        return composite.density_section_opacity(density, crop, interval, index)
+
+    def composite_weights(
+        self,
+        foreground: PackedValues,
+        background: PackedValues,
+        gate: PackedValues,
+        edges: Tensor,
+        to_object: Tensor,
+        crop: Tensor,
+    ) -> RayWeights:
+        return RayWeights(*composite.composite_weights(*foreground, *background, *gate, edges, to_object, crop))
+
+    def seen_samples(
+        self, index: Tensor, threshold: float, weights: Tensor, others: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return composite.seen_samples(index, threshold, weights, others)
+
+    def composite_colours(
+        self, weights: RayWeights, foreground: PackedValues, background: PackedValues, normal: PackedValues
+    ) -> RayColours:
+        return RayColours(*composite.composite_colours(*weights[:4], *foreground, *background, *normal, LEAST_COVERED))
+
+    def accumulate_detached(self, weights: Tensor, values: PackedValues) -> Tensor:
+        return composite.accumulate_detached(weights, *values)
+
+    # ------------------------------------------------------------------ optimiser
+
+    def sparse_adam_step(
+        self,
+        value: Tensor,
+        gradient: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        rate: float,
+        betas: tuple[float, float],
+        epsilon: float,
+        step: int,
+    ) -> None:
+        given = (value, gradient.contiguous(), mean, square, rate, betas, epsilon, step)
+        if value.is_contiguous():
+            adam.sparse_adam_step(*given)
+        else:
+            super().sparse_adam_step(*given)
+
+
+def _call(
+    cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan, stratified: bool, jitter: Tensor | None
+) -> sampler.RayCall:
+    """The arguments of both compiled samplers."""
+    if jitter is None and stratified:
+        jitter = torch.rand(origins.shape[0], plan.samples + 1)
+    return sampler.RayCall(
+        origins,
+        directions,
+        (cache.density, cache.sdf, cache.gate),
+        plan.candidates,
+        plan.near_fraction,
+        plan.far,
+        plan.sharpness,
+        plan.contraction_radius,
+        cache.splits,
+        plan.background_only,
+        LEAST_LIGHT,
+        plan.samples,
+        FLOOR,
+        jitter,
+    )

@@ -1,0 +1,53 @@
+"""The operations on a CUDA device: the hash grid in Triton or tiny-cuda-nn, draws by nerfacc, the rest in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+
+from surface_sos_ns.ops.cuda import grid_tcnn, nerfacc_draws
+from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.ops.torch_ops import TorchOps
+
+Encode = Callable[[Tensor, Tensor, GridLayout, bool], "tuple[Tensor, Tensor | None]"]
+
+
+class CudaOps(TorchOps):
+    """Kernels for CUDA. Contracts are those of `TorchOps`.
+
+    Args:
+        grid: what computes the hash grid.
+        nerfacc_problem: why nerfacc cannot draw the samples; None where it can.
+        remark: what else the line at the start should say, such as why the grid is not another one.
+    """
+
+    name = "cuda"
+
+    def __init__(
+        self, grid: Literal["triton", "tcnn", "torch"], nerfacc_problem: str | None = None, remark: str | None = None
+    ):
+        self.grid, self.nerfacc_problem, self.remark = grid, nerfacc_problem, remark
+        self._encode: Encode = super().hash_grid
+        if grid == "triton":
+            from surface_sos_ns.ops.cuda import grid_triton  # its import needs the package
+
+            self._encode = grid_triton.encode
+        elif grid == "tcnn":
+            self._encode = grid_tcnn.encode
+
+    def describe(self) -> str:
+        grid = self.grid if self.remark is None else f"{self.grid} ({self.remark})"
+        draws = "nerfacc" if self.nerfacc_problem is None else f"torch ({self.nerfacc_problem})"
+        return f"CUDA, hash grid: {grid}, draws: {draws}, else torch"
+
+    def hash_grid(
+        self, x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        return self._encode(x, table, layout, jacobian)
+
+    def stratified_draws(self, edges: Tensor, cdf: Tensor, draws: int, stratified: bool) -> Tensor:
+        if self.nerfacc_problem is not None or edges.shape[0] == 0:  # a CUDA launch of no rays is an error
+            return super().stratified_draws(edges, cdf, draws, stratified)
+        return nerfacc_draws.stratified_draws(edges, cdf, draws, stratified)

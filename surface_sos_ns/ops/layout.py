@@ -1,0 +1,62 @@
+"""Sizes of a multi-resolution hash grid, and where each of its levels lives in one flat table.
+
+Source: the paper's Fig. 3 (16 levels, 16 -> 2048) and Mueller et al. 2022. Levels whose vertices fit into the table are
+indexed densely (no collisions); only finer ones are hashed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from surface_sos_ns.utils.errors import UserError
+
+PRIMES = (1, 2654435761, 805459861)
+"""Of the hash: the exclusive or of a vertex' coordinates times these, modulo the level's entries."""
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """Sizes of a hash grid and where each level lives in the flat table."""
+
+    levels: int = 16
+    features: int = 2
+    log2_entries: int = 19
+    base_resolution: int = 16
+    max_resolution: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.levels < 1 or self.features < 1 or self.base_resolution < 2:
+            raise UserError(f"A hash grid needs levels and features >= 1 and base_resolution >= 2; got {self}.")
+        if self.max_resolution < self.base_resolution:
+            raise UserError(f"A hash grid's max_resolution must be >= base_resolution; got {self}.")
+
+    @property
+    def width(self) -> int:
+        """Length of a feature vector, all levels concatenated."""
+        return self.levels * self.features
+
+    @property
+    def resolutions(self) -> np.ndarray:
+        """(L,) cells per axis of each level, growing geometrically."""
+        if self.levels == 1:
+            return np.array([self.base_resolution], dtype=np.int64)
+        growth = math.log(self.max_resolution / self.base_resolution) / (self.levels - 1)
+        return np.floor(self.base_resolution * np.exp(growth * np.arange(self.levels)) + 1e-6).astype(np.int64)
+
+    @property
+    def entries(self) -> np.ndarray:
+        """(L,) table entries of each level: all its vertices if they fit, else 2**log2_entries hashed ones."""
+        return np.minimum((self.resolutions + 1) ** 3, 2**self.log2_entries)
+
+    @property
+    def hashed(self) -> np.ndarray:
+        """(L,) bool, whether a level shares entries by hashing."""
+        return (self.resolutions + 1) ** 3 > 2**self.log2_entries
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """(L,) first entry of each level in the flat table."""
+        return np.concatenate([[0], np.cumsum(self.entries)[:-1]]).astype(np.int64)

@@ -1,0 +1,229 @@
+"""The interface of the numeric operations, and their implementation in plain torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from surface_sos_ns.ops import adam, hash_grid, networks
+from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.rendering import composite
+from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights
+from surface_sos_ns.sampling import field_cache, importance, ray_samples
+from surface_sos_ns.sampling.field_cache import FieldCache
+from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
+
+
+class TorchOps:
+    """All numeric operations in plain torch, on any device; other back-ends inherit those that they do not replace.
+
+    A back-end may raise ValueError or TypeError for shapes, dtypes and positions that do not fit, where torch raises
+    errors of its own, and refuse second derivatives. Otherwise all give the same results, to rounding.
+    """
+
+    name = "torch"
+    fused_networks = False
+    """Whether a network with its hash grid is one node of autograd's graph."""
+
+    def describe(self) -> str:
+        """What runs, in a few words for the line that is printed at the start."""
+        return self.name
+
+    def claim_threads(self) -> None:
+        """Set this process up for the operations; once is enough, more does no harm."""
+
+    def threads(self) -> int:
+        """Threads of the CPU that the operations use."""
+        return torch.get_num_threads()
+
+    def set_threads(self, count: int) -> None:
+        """Have the operations use this many threads of the CPU."""
+        torch.set_num_threads(count)
+
+    # ------------------------------------------------------------------ fields
+
+    def hash_grid(
+        self, x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `ops.hash_grid.encode`."""
+        return hash_grid.encode(x, table, layout, jacobian)
+
+    def relu_network(self, points: Tensor, table: Tensor, layout: GridLayout, *parameters: Tensor) -> Tensor:
+        """A network with ReLUs on a hash grid's features: the density and the label.
+
+        Args:
+            points: (P, 3) in the grid's unit cube.
+            table, layout: of the hash grid.
+            parameters: weight (N, K) and bias (N,) of each of two or three layers in turn.
+
+        Returns:
+            (P, O). Gradients go to points, table and parameters.
+
+        Raises:
+            ValueError: compiled for the CPU, where a point is NaN.
+            UserError: compiled for the CPU, where hidden widths are unequal or no multiple of 4.
+        """
+        features, _ = self.hash_grid(points, table, layout)
+        return networks.relu_layers(features, *parameters)
+
+    def sdf_network(
+        self, points: Tensor, table: Tensor, layout: GridLayout, extent: float, normals: bool, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Signed distance, geometry feature and exact normal (eq. 1); see `networks.sdf_and_normal`.
+
+        Args:
+            points: (P, 3) in the cube [-extent, extent]^3, which the hash grid covers.
+            table, layout: of the hash grid.
+            extent: half the side of that cube.
+            normals: whether to compute the gradient of the distance.
+            parameters: weight and bias of the hidden layer and of the last one.
+
+        Returns:
+            (P, 1 + G) distance and geometry feature, (P, 3) gradient of the distance by the points or None. Gradients
+            go to points, table and parameters.
+
+        Raises:
+            ValueError: compiled for the CPU, where a point is NaN.
+            UserError: compiled for the CPU, where the hidden width is no multiple of 4.
+        """
+        features, jacobian = self.hash_grid((points / extent + 1) * 0.5, table, layout, normals)
+        return networks.sdf_and_normal(points, features, jacobian, extent, *parameters)
+
+    def colour_network(self, inputs: Tensor, directions: Tensor, *parameters: Tensor) -> Tensor:
+        """`M_C`: ReLU layers on inputs and the viewing direction's harmonics, ending in a sigmoid (eq. 2-4).
+
+        Args:
+            inputs: (P, I).
+            directions: (P, 3) unit vectors.
+            parameters: weight (N, K) and bias (N,) of each of two or three layers; the first one takes I + 16 numbers.
+
+        Returns:
+            (P, O) in (0, 1). Gradients go to inputs, directions and parameters.
+
+        Raises:
+            UserError: compiled for the CPU, where hidden widths are unequal or no multiple of 4.
+        """
+        harmonics = networks.spherical_harmonics(directions)
+        return torch.sigmoid(networks.relu_layers(torch.cat([inputs, harmonics], -1), *parameters))
+
+    # ------------------------------------------------------------------ sampling
+
+    def look_up(self, grid: Tensor, points: Tensor, extent: float) -> Tensor:
+        """See `sampling.field_cache.look_up`."""
+        return field_cache.look_up(grid, points, extent)
+
+    def look_up_in_cube(self, grid: Tensor, points: Tensor) -> Tensor:
+        """`look_up` in the object cube [-1, 1]^3, and 0 outside it."""
+        return self.look_up(grid, points, 1.0) * (points.abs() <= 1.0).all(-1)
+
+    def sample_edges(
+        self,
+        cache: FieldCache,
+        origins: Tensor,
+        directions: Tensor,
+        plan: SamplePlan,
+        stratified: bool,
+        jitter: Tensor | None = None,
+    ) -> Tensor:
+        """See `sampling.ray_samples.sample_edges`."""
+        return ray_samples.sample_edges(cache, origins, directions, plan, stratified, jitter, self.stratified_draws)
+
+    def live_rays(self, cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Tensor:
+        """See `sampling.ray_samples.live_rays`."""
+        return ray_samples.live_rays(cache, origins, directions, plan)
+
+    def sample_rays(
+        self,
+        cache: FieldCache,
+        probability: Tensor,
+        hull: Tensor | None,
+        origins: Tensor,
+        directions: Tensor,
+        plan: SamplePlan,
+        stratified: bool,
+        jitter: Tensor | None = None,
+    ) -> Samples:
+        """See `sampling.ray_samples.sample_rays`."""
+        return ray_samples.sample_rays(
+            cache, probability, hull, origins, directions, plan, stratified, jitter, self.stratified_draws
+        )
+
+    def stratified_draws(self, edges: Tensor, cdf: Tensor, draws: int, stratified: bool) -> Tensor:
+        """See `sampling.importance.stratified_draws`."""
+        return importance.stratified_draws(edges, cdf, draws, stratified)
+
+    # ------------------------------------------------------------------ rendering
+
+    def section_opacity(
+        self,
+        sdf: Tensor,
+        normal: Tensor,
+        directions: Tensor,
+        interval: Tensor,
+        sharpness: Tensor,
+        anneal: float,
+        index: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """See `rendering.composite.section_opacity`."""
+        return composite.section_opacity(sdf, normal, directions, interval, sharpness, anneal, index)
+
+    def density_section_opacity(
+        self, density: Tensor, crop: Tensor, interval: Tensor, index: Tensor | None = None
+    ) -> Tensor:
+        """See `rendering.composite.density_section_opacity`."""
+        return composite.density_section_opacity(density, crop, interval, index)
+
+    def composite_weights(
+        self,
+        foreground: PackedValues,
+        background: PackedValues,
+        gate: PackedValues,
+        edges: Tensor,
+        to_object: Tensor,
+        crop: Tensor,
+    ) -> RayWeights:
+        """See `rendering.composite.composite_weights`."""
+        return composite.composite_weights(foreground, background, gate, edges, to_object, crop)
+
+    def seen_samples(
+        self, index: Tensor, threshold: float, weights: Tensor, others: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `rendering.composite.seen_samples`."""
+        return composite.seen_samples(index, threshold, weights, others)
+
+    def composite_colours(
+        self, weights: RayWeights, foreground: PackedValues, background: PackedValues, normal: PackedValues
+    ) -> RayColours:
+        """See `rendering.composite.composite_colours`."""
+        return composite.composite_colours(weights, foreground, background, normal)
+
+    def accumulate_detached(self, weights: Tensor, values: PackedValues) -> Tensor:
+        """See `rendering.composite.accumulate_detached`."""
+        return composite.accumulate_detached(weights, values)
+
+    # ------------------------------------------------------------------ optimiser
+
+    def sparse_adam_step(
+        self,
+        value: Tensor,
+        gradient: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        rate: float,
+        betas: tuple[float, float],
+        epsilon: float,
+        step: int,
+    ) -> None:
+        """See `ops.adam.sparse_adam_step`."""
+        adam.sparse_adam_step(value, gradient, mean, square, rate, betas, epsilon, step)
+
+
+TORCH = TorchOps()
+"""What fields compute with until their owner hands them others."""
+
+
+def use_ops(module: nn.Module, ops: TorchOps) -> None:
+    """Hand operations to a module and to those of its parts that compute with some."""
+    for part in module.modules():
+        if isinstance(getattr(part, "ops", None), TorchOps):
+            part.ops = ops  # type: ignore[assignment]
