@@ -116,6 +116,7 @@ def program(name: str) -> list[Command]:
     return [command for command in in_blocks() if command.words[0] == name]
 
 
+@pytest.mark.seconds(2)
 def test_training_commands_parse() -> None:
     commands = [command.words for command in program("ns-train") if command.words[-1] != "--help"]
     assert len(commands) >= 5
@@ -229,6 +230,7 @@ def names_in_table(section: str) -> set[str]:
     return set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE))))
 
 
+@pytest.mark.seconds(2)
 def test_metric_table_is_complete() -> None:
     import torch
 

@@ -79,6 +79,7 @@ def test_the_jacobian_is_that_of_finite_differences() -> None:
     assert (found - torch.eye(3)).abs().max() > 0.05
 
 
+@pytest.mark.seconds(2)
 def test_the_normal_is_the_slope_of_the_distance_that_is_seen() -> None:
     """FoCoR's SDF at displaced points, differentiated in the observed frame."""
     scene = start(replace(TINY, backend="torch"), steps=60).double()
@@ -150,6 +151,7 @@ def test_what_it_cannot_do_is_said() -> None:
         scene.render(*rays_at(torch.zeros(2, 2)))
 
 
+@pytest.mark.seconds(3)
 def test_the_object_probability_is_what_the_object_sweeps() -> None:
     """A ball that is pushed along z by up to the bound, to one side, over the clip."""
     bound = 0.2

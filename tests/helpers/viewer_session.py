@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import queue
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import viser._gui_api
+import viser._gui_handles
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
+from viser._icons import svg_from_icon
 
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
@@ -21,6 +26,16 @@ from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.plugin.outputs import Need
 
 WAIT = 30.0  # seconds; a render takes a fraction of one, but kernels may have to be compiled first
+
+
+@contextmanager
+def remembered_icons() -> Iterator[None]:
+    """viser reads its archive of all icons, a second's work, for each icon of each viewer; here once for each."""
+    remembering = cache(svg_from_icon)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (viser._gui_api, viser._gui_handles):
+            patch.setattr(module, "svg_from_icon", remembering)
+        yield
 
 
 class Browser:

@@ -69,6 +69,7 @@ def loss_of(scene: SurfaceSOS, origins: Tensor, directions: Tensor) -> Tensor:
     return ((seen.rgb - target).square().mean(-1) + seen.alpha * 0.3 + seen.depth * 0.01 + seen.background[:, 0]).mean()
 
 
+@pytest.mark.seconds(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = started(replace(KINDS[kind], backend="torch")).double().eval()

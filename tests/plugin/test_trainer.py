@@ -604,6 +604,7 @@ def test_the_start_line_counts_the_threads_that_run(backend: str, monkeypatch: p
     assert backend in line and line.endswith(" | 3 threads" if backend == "numba" else " | 2 threads")
 
 
+@pytest.mark.seconds(2)
 def test_training_ends_with_the_viewer(config: SurfaceSOSTrainerConfig) -> None:
     config.viewer.quit_on_train_completion = True
     config.viewer.websocket_host = "127.0.0.1"

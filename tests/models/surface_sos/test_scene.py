@@ -449,6 +449,7 @@ def test_what_a_head_carries_is_seen_along_rays_and_moves_no_geometry(config):
 # ------------------------------------------------------------------ what it needs
 
 
+@pytest.mark.seconds(2.5)
 def test_the_core_needs_torch_and_numpy_alone():
     """Everything else is behind a backend; the plugin's host is nowhere in the core."""
     program = """

@@ -184,6 +184,7 @@ def test_a_slice_through_a_ball_takes_its_near_half_away(session):
 # ------------------------------------------------------------------ the render thread
 
 
+@pytest.mark.seconds(6)
 def test_no_setting_ends_the_render_thread_of_any_browser(session):
     browser = Browser()
     browser.camera.position = np.array([30.0, 1.0, -4.0])
