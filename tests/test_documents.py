@@ -180,6 +180,14 @@ def check_part(command: Command) -> None:
         assert option in options(program, level), command
 
 
+def test_commands_of_make_exist() -> None:
+    rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named_rules = {
+        rule for document in DOCUMENTS for rule in re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(), re.M)
+    }
+    assert {"demo", "test", "test-fast", "test-all"} <= named_rules <= rules
+
+
 def test_parts_of_commands_in_sentences_exist() -> None:
     commands = in_sentences()
     assert len({command.words[0] for command in commands}) >= 4 and len(commands) > 20
