@@ -21,7 +21,8 @@ from surface_sos_ns.demo.shapes import blob, facing, sheet
 from surface_sos_ns.demo.workbench import Light, Material
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.image_io import ImageError
-from surface_sos_ns.utils.pictures import ViewPictures, contact_sheet, error_map, intersection_over_union
+from surface_sos_ns.utils.overlap import intersection_over_union
+from surface_sos_ns.utils.pictures import ViewPictures, contact_sheet, error_map
 
 VIEWS, WIDTH, HEIGHT = 24, 100, 75
 

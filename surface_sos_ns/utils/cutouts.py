@@ -10,10 +10,10 @@ from surface_sos_ns.utils.extras import require_package
 __all__ = ["cutout_of_photo", "cutout_of_rendering"]
 
 RIM = 8
-"""Pixels beyond the matte that keep a colour, so that a picture that is scaled later has none mixed in at its rim."""
+"""Pixels around the matte that keep a colour, so that scaling the picture later mixes no black into its outline."""
 
-MOSTLY = 0.8
-"""Where alpha is larger than this, colours go over from those estimated to the photo's own, less what is behind."""
+NEARLY_OPAQUE = 0.8
+"""Alpha from which colours change from the estimated ones to the photo's own, minus the background's share."""
 
 
 def cutout_of_photo(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def cutout_of_photo(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     own = np.array(photo, dtype=np.float64)
     rows, columns = np.nonzero(alpha > 0)
     if len(rows) > 0 and ((alpha > 0) & (alpha < 1)).any():
-        # Far from the object there is nothing to find.
+        # Far from the object nothing is to be estimated.
         top, left = max(0, rows.min() - 2 * RIM), max(0, columns.min() - 2 * RIM)
         here = np.s_[top : rows.max() + 1 + 2 * RIM, left : columns.max() + 1 + 2 * RIM]
         own[here] = _unmixed(own[here].copy(), np.ascontiguousarray(alpha[here], np.float64))
@@ -48,9 +48,9 @@ def _unmixed(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     from pymatting import estimate_foreground_ml
 
     smooth, behind = estimate_foreground_ml(photo, alpha, return_background=True)
-    mostly = alpha[..., None].clip(MOSTLY, 1)
-    exact = (photo - (1 - mostly) * behind) / mostly
-    return smooth + (mostly - MOSTLY) / (1 - MOSTLY) * (exact - smooth)
+    opaque = alpha[..., None].clip(NEARLY_OPAQUE, 1)
+    exact = (photo - (1 - opaque) * behind) / opaque
+    return smooth + (opaque - NEARLY_OPAQUE) / (1 - NEARLY_OPAQUE) * (exact - smooth)
 
 
 def cutout_of_rendering(foreground: np.ndarray, alpha: np.ndarray) -> np.ndarray:
