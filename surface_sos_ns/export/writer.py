@@ -20,6 +20,7 @@ from surface_sos_ns.utils.files import remove_leftovers, resumable, write_bytes,
 from surface_sos_ns.utils.image_io import ImageError, read_picture
 from surface_sos_ns.utils.locks import locked_folder
 from surface_sos_ns.utils.metrics import THRESHOLD
+from surface_sos_ns.utils.pictures import size_within
 from surface_sos_ns.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -233,11 +234,9 @@ def _write_videos(
 
 
 def _small(image: np.ndarray) -> np.ndarray:
-    factor = min(1.0, MAX_TILE / max(image.shape[:2]))
-    if factor == 1.0:
-        return image
-    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    height, width = image.shape[:2]
+    size = size_within(width, height, MAX_TILE)
+    return image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _summary(
