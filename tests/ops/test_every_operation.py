@@ -1,9 +1,10 @@
 """Every operation of every back-end against plain torch in double precision, forward and backward.
 
-`BACKENDS` and `CALLS` are the two tables. A new back-end is a line in the first one. A new operation is a function under
-`@calls`, which makes the inputs of one call; a test fails as long as there is none. Inputs are random and awkward: none,
-one and as many as fill a block of a kernel, or one more or less; points on the faces and corners of cells, outside, and
-far away; rays without samples; opacities of exactly 0 and 1. They are float32 numbers, given to torch as doubles.
+`BACKENDS` and `CALLS` are the two tables. A new back-end is a line in the first one. A new operation is a function
+under `@calls`, which makes the inputs of one call; a test fails as long as there is none. Inputs are random and
+awkward: none, one and as many as fill a block of a kernel, or one more or less; points on the faces and corners of
+cells, outside, and far away; rays without samples; opacities of exactly 0 and 1. They are float32 numbers, given to
+torch as doubles.
 
 A back-end on a CUDA device runs where there is one. Triton's kernels also run on the CPU, in its interpreter: see
 `test_triton_grid.py`, which starts a process for that.
@@ -66,20 +67,28 @@ def _cuda(grid: Literal["triton", "tcnn", "torch"]) -> TorchOps:
 
 NO_LOOK_UP = {"look_up": ("grid", "points"), "look_up_in_cube": ("grid", "points")}
 ON_THE_GRID = ("hash_grid", "relu_network", "sdf_network")
-NO_POINTS = {name: ("points",) for name in ON_THE_GRID}
+NO_POINTS = dict.fromkeys(ON_THE_GRID, ("points",))
 ODD_FEATURES = ("three features",)
 GPU = torch.device("cuda")
 
 BACKENDS = {
     "torch": Backend(TorchOps),
     "numba": Backend(_numba, "cpu", choose.numba_problem, NO_LOOK_UP),
-    "tcnn, emulated": Backend(partial(_cuda, "tcnn"), "cpu", fixed=NO_POINTS, lacks=ODD_FEATURES, only=ON_THE_GRID, emulated=True),
+    "tcnn, emulated": Backend(
+        partial(_cuda, "tcnn"), "cpu", fixed=NO_POINTS, lacks=ODD_FEATURES, only=ON_THE_GRID, emulated=True
+    ),
     "CUDA": Backend(partial(_cuda, "torch"), "cuda"),
     "triton": Backend(partial(_cuda, "triton"), "cuda", partial(choose.triton_problem, GPU)),
     "tcnn": Backend(partial(_cuda, "tcnn"), "cuda", choose.tcnn_problem, NO_POINTS, ODD_FEATURES),
 }
 if INTERPRETED:
-    BACKENDS = {"triton, interpreted": Backend(partial(_cuda, "triton"), lacks=("jacobian False", "points 127", "points 128", "points 2100"), only=["hash_grid"])}
+    BACKENDS = {
+        "triton, interpreted": Backend(
+            partial(_cuda, "triton"),
+            lacks=("jacobian False", "points 127", "points 128", "points 2100"),
+            only=["hash_grid"],
+        )
+    }
 
 
 @pytest.fixture
@@ -578,6 +587,7 @@ def _(entries: int, step: int, columns: int) -> Call:
 
 # ------------------------------------------------------------------ the tests
 
+
 def on_every_backend(words_of: Callable[[str], Sequence[str]]) -> Any:
     """Parametrise a test by back-end, operation and words of a call."""
     return pytest.mark.parametrize(
@@ -613,7 +623,9 @@ def tensors_in(result: Any) -> Iterator[Tensor]:
             yield from tensors_in(part)
 
 
-def evaluate(ops: TorchOps, call: Call, without: Sequence[str], dtype: torch.dtype, device: str, strew: bool) -> Results:
+def evaluate(
+    ops: TorchOps, call: Call, without: Sequence[str], dtype: torch.dtype, device: str, strew: bool
+) -> Results:
     """Outputs of a call, and gradients of random sums of them."""
 
     def given(tensor: Tensor) -> Tensor:
