@@ -1,7 +1,9 @@
-# make demo    the whole way on a capture that is rendered on the spot; ends with the path of a report
-# make test    the tests
-# make lint    style and types       make format   mend the style
-# make clean   remove what these commands made
+# make demo        the whole way on a capture that is rendered on the spot; ends with the path of a report
+# make test        the tests: what must pass before a change lands
+# make test-fast   those of them that are quick, for an answer in between
+# make test-all    all tests: the slow ones, those on a GPU and those in a browser as well
+# make lint        style and types           make format   mend the style
+# make clean       remove what these commands made
 #
 # Everything is installed once, into .venv. Another Python: make PYTHON=python3.11 demo
 
@@ -12,13 +14,20 @@ INSTALLED := $(VENV)/.installed
 # Threads that wait by spinning take the cores away from those that work, several times over on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint format clean ffmpeg
+.PHONY: demo test test-fast test-all lint format clean ffmpeg
 
 demo: $(INSTALLED) ffmpeg
 	@$(VENV)/bin/surface-sos demo
 
 test: $(INSTALLED) ffmpeg
 	@$(VENV)/bin/python -m pytest --durations=15
+
+# What is listed at the end is not quick: it lacks a marker `seconds`.
+test-fast: $(INSTALLED)
+	@$(VENV)/bin/python -m pytest --fast --durations=15 --durations-min=2
+
+test-all: $(INSTALLED) ffmpeg
+	@$(VENV)/bin/python -m pytest -m '' --durations=30
 
 lint: $(INSTALLED)
 	@$(VENV)/bin/ruff check .

@@ -39,7 +39,6 @@ from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
-from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.image_io import read_image, resized
 
@@ -235,9 +234,10 @@ class Run:
             RunError: an output that there is not.
         """
         names = list(outputs)
-        unknown = [name for name in names if name not in NEEDS]
+        known = self.model.output_needs()
+        unknown = [name for name in names if name not in known]
         if unknown:
-            raise RunError(f"There is no output {', '.join(unknown)}; there are {', '.join(NEEDS)}.")
+            raise RunError(f"There is no output {', '.join(unknown)}; there are {', '.join(known)}.")
         images = self.model.images(self._one(camera), names)
         return {name: image.cpu().numpy() for name, image in images.items()}
 

@@ -1,21 +1,25 @@
-"""Shared by the tests: the demo's capture, small, a run trained on it, and a word now and then about the time left."""
+"""Shared by the tests: the demo's capture, small, a run trained on it, a browser; and which tests run."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from surface_sos_ns.demo.capture import write_demo_capture
+from tests.helpers.browser import chromium
 from tests.helpers.terminal import NO_NETWORK, STARTED, Terminal
+from tests.helpers.time_left import TimeLeft, stated_seconds
 
-# What a test takes on one core unless its marker `seconds` says otherwise, its fixtures included. Only the proportions
-# matter: they are scaled by how fast the tests run here.
-TYPICAL_SECONDS = 0.3
-SILENCE = 20.0  # seconds after which a file that is still running says how far it is
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+WHOLE_RUNS = {"demo_capture", "terminal", "trained", "corner"}
+"""Fixtures that render, find poses, train or start a command of the user's: nothing that uses one is quick."""
 
 
 @pytest.fixture(scope="session")
@@ -46,48 +50,38 @@ def trained(terminal: Terminal, demo_capture: Path) -> Path:
     return run
 
 
-class TimeLeft:
-    """Says how much of the tests is done and how long the rest will take, after each file and in long ones."""
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """For tests that are marked `browser`."""
+    with chromium() as started:
+        yield started
 
-    def __init__(self, reporter: pytest.TerminalReporter) -> None:
-        self.reporter = reporter
-        self.started = self.last_word = time.monotonic()
-        self.done = self.total = 0.0
-        self.weights: dict[str, float] = {}
-        self.left_in_file: Counter[str] = Counter()
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self.left_in_file = Counter(item.location[0] for item in session.items)
-        for item in session.items:
-            marker = item.get_closest_marker("seconds")
-            self.weights[item.nodeid] = TYPICAL_SECONDS if marker is None else float(marker.args[0])
-        self.total = sum(self.weights.values())
-        self.started = self.last_word = time.monotonic()
+# ------------------------------------------------------------------ which tests run, and what is said meanwhile
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logfinish(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
-        self.done += self.weights.get(nodeid, 0.0)
-        name = location[0]
-        self.left_in_file[name] -= 1
-        now = time.monotonic()
-        if self.done >= self.total or (self.left_in_file[name] > 0 and now - self.last_word < SILENCE):
-            return
-        self.last_word = now
-        left = (now - self.started) * (self.total - self.done) / self.done
-        words = f"{100 * self.done / self.total:.0f} % done, " + (
-            f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
-        )
-        if self.reporter.verbosity > 0:
-            self.reporter.ensure_newline()
-            self.reporter.write_line(f"    {words}")
-        else:  # among the dots
-            self.reporter.write(f" ({words}) ")
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out what says that it takes long, and all whole runs")
+
+
+def takes_long(item: pytest.Function) -> bool:
+    """By what a test says of itself and by what it uses, so that there is no list to be kept."""
+    return stated_seconds(item) > 1 or not WHOLE_RUNS.isdisjoint(item.fixturenames)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu") is not None:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    if config.getoption("fast"):
+        config.hook.pytest_deselected(items=[item for item in items if takes_long(item)])
+        items[:] = [item for item in items if not takes_long(item)]
 
 
 @pytest.hookimpl(trylast=True)  # after pytest has set up its own reporter
 def pytest_configure(config: pytest.Config) -> None:
     """Add the words about the time left, but not to quiet output and not in a worker of pytest-xdist."""
-    config.addinivalue_line("markers", "seconds(n): about how long a slow test takes, to estimate the time left")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and config.get_verbosity() >= 0 and config.option.collectonly is False:
         config.pluginmanager.register(TimeLeft(reporter), "time-left")

@@ -1,12 +1,12 @@
-"""Another commit beside this tree: are losses and pictures the same, bit for bit, and does either take longer?
+"""Compares another commit with this working tree: losses and rendered outputs bit for bit, time and memory.
 
     python tools/compare_commits.py 18e2105 --data SCENE [SCENE ...]
 
-checks the commit out into a temporary worktree and trains with both, in turns of a few steps, on the same machine, with
-the same seed and number of threads: each preset, on each capture. At the end both render a view with all of its
-outputs. Compared are every loss of every step, the outputs, and the CPU time of a step and of the view.
+checks the commit out into a temporary worktree, and trains with both for each preset on each capture, in turns of a few
+steps, on the same machine with the same seed and number of threads. At the end both render a view with all outputs. It
+compares every loss of every step, the outputs, and the CPU time of a step and of the view.
 
-Both sides run in the environment of the Python that runs this; it needs nothing but git besides.
+Both run in the environment of the Python that runs this script. It also needs git.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from typing import Any
 HERE = Path(__file__).resolve().parent.parent
 PRESETS = ("surface-sos", "surface-sos-lite", "surface-sos-paper")
 TURN = 20
-"""Steps that one side takes while the other waits."""
+"""Steps of a turn, while the other process waits."""
 WARM_UP = 20
-"""First steps whose time does not count: kernels are loaded in them."""
+"""First steps, in which kernels are loaded; their time does not count."""
 SIZES = {
     "pipeline.datamanager.train_num_rays_per_batch": 256,
     "pipeline.model.eval_num_rays_per_chunk": 8192,
 }
-"""Small sizes: a step of the full preset takes too long on a CPU."""
+"""Config values that make a step of the full preset fast enough on a CPU."""
 VIEW_SIDE = 64
 """Longer side of the rendered view, pixels."""
 MARK = "@@"
-"""Begins the lines that the two processes say to this one."""
+"""Prefix of the messages of the two processes in their output."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """What one commit did.
+    """The results of a commit.
 
     Attributes:
-        losses: of each step each loss, as hexadecimal floats.
-        outputs: of the rendered view, digests by name.
+        losses: of each step, by name, as hexadecimal floats.
+        outputs: of the rendered view: digests, by name.
         step: CPU seconds of each step.
         view: CPU seconds of the view.
-        peak_gb: most main memory.
+        peak_gb: peak main memory, GB.
     """
 
     losses: list[dict[str, str]]
@@ -65,7 +65,7 @@ class Side:
 
 
 def work(method: str, data: Path, steps: int, output: Path) -> None:
-    """Trains and renders; waits for a line on standard input before each turn."""
+    """Trains and renders. Waits for a line on standard input before each turn."""
     import hashlib
     import resource
 
@@ -121,14 +121,14 @@ def work(method: str, data: Path, steps: int, output: Path) -> None:
 
 
 def wait() -> None:
-    """Until it is this process's turn."""
+    """Waits for this process's turn."""
     tell({"waiting": True})
     if not sys.stdin.readline():
         raise SystemExit("the comparison was stopped")
 
 
 def tell(what: dict[str, Any]) -> None:
-    """Says a line to the process that compares."""
+    """Sends a message to the comparing process."""
     print(f"{MARK}{json.dumps(what)}", flush=True)
 
 
@@ -136,7 +136,7 @@ def tell(what: dict[str, Any]) -> None:
 
 
 class Worker:
-    """One side's process."""
+    """The process of a commit."""
 
     def __init__(self, tree: Path, method: str, data: Path, steps: int, output: Path, threads: int) -> None:
         output.mkdir(parents=True)
@@ -154,7 +154,7 @@ class Worker:
         self.said: list[dict[str, Any]] = []
 
     def turn(self) -> bool:
-        """Lets it work until its turn is over; whether there is more to do."""
+        """Runs the process for a turn; returns whether there is more to do."""
         assert self._process.stdin is not None and self._process.stdout is not None
         for line in self._process.stdout:
             if not line.startswith(MARK):
@@ -174,7 +174,7 @@ class Worker:
         raise SystemExit(f"{self.output / 'log'}: ended with status {self._process.returncode}\n" + "\n".join(tail))
 
     def result(self) -> Side:
-        """What it did; ends it."""
+        """Waits for the end of the process; returns its results."""
         self._process.communicate()
         self._log.close()
         steps, view = [one for one in self.said if "step" in one], self.said[-1]
@@ -189,7 +189,7 @@ class Worker:
 
 @contextmanager
 def checked_out(revision: str) -> Iterator[Path]:
-    """A worktree of another commit."""
+    """Context manager: a temporary worktree of a commit."""
     with tempfile.TemporaryDirectory(prefix="compared-") as folder:
         tree = Path(folder) / "tree"
         git = ["git", "-C", str(HERE), "worktree"]
@@ -201,7 +201,7 @@ def checked_out(revision: str) -> Iterator[Path]:
 
 
 def both(other: Path, method: str, data: Path, steps: int, threads: int, scratch: Path) -> tuple[Side, Side]:
-    """The other commit and this tree, in turns."""
+    """Runs the other commit and this tree in turns; returns their results."""
     workers = [
         Worker(tree, method, data, steps, scratch / name, threads) for name, tree in (("other", other), ("this", HERE))
     ]
@@ -213,7 +213,7 @@ def both(other: Path, method: str, data: Path, steps: int, threads: int, scratch
 
 
 def differences(before: Side, after: Side) -> list[str]:
-    """In what two sides differ, as sentences."""
+    """The differences of two results, as text."""
     found = []
     for step, (old, new) in enumerate(zip(before.losses, after.losses, strict=True)):
         names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
@@ -221,8 +221,10 @@ def differences(before: Side, after: Side) -> list[str]:
             values = [
                 (float.fromhex(old[name]), float.fromhex(new[name])) for name in names if name in old and name in new
             ]
-            most = max((abs(a - b) / max(abs(a), abs(b)) for a, b in values if a != b), default=1.0)
-            found.append(f"losses differ from step {step} on ({', '.join(sorted(names))}; there by {most:.2g} at most)")
+            largest = max((abs(a - b) / max(abs(a), abs(b)) for a, b in values if a != b), default=1.0)
+            found.append(
+                f"losses differ from step {step} on ({', '.join(sorted(names))}; there by {largest:.2g} at most)"
+            )
             break
     old_view, new_view = before.outputs, after.outputs
     names = [name for name in {**old_view, **new_view} if old_view.get(name) != new_view.get(name)]
@@ -232,13 +234,13 @@ def differences(before: Side, after: Side) -> list[str]:
 
 
 def compare(revision: str, captures: Sequence[Path], methods: Sequence[str], steps: int, threads: int) -> bool:
-    """Prints a table; whether all is the same."""
+    """Prints a table of all comparisons; returns whether all results are the same."""
     same = True
     print(f"{'capture':16} {'method':18} {'losses, outputs':16} {'step':>16} {'view':>16} {'memory':>14}")
     with checked_out(revision) as other:
         for data in captures:
             for method in methods:
-                # Kernels are compiled into each tree's own cache first; that must not be part of what is compared.
+                # A first short run, which is not compared, compiles the kernels into each tree's cache.
                 with tempfile.TemporaryDirectory(prefix="compared-") as scratch:
                     both(other, method, data.resolve(), TURN, threads, Path(scratch))
                 with tempfile.TemporaryDirectory(prefix="compared-") as scratch:

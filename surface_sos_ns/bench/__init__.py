@@ -1,1 +1,1 @@
-"""`surface-sos bench`: how fast this package is, against others, on the machine at hand."""
+"""`surface-sos bench`: speed of this package against other packages, on the same machine; quality of its results."""

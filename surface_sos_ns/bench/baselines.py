@@ -1,7 +1,6 @@
-"""The other sides: grids whose Jacobian comes from autograd's double backward, and nerfstudio's neus-facto.
+"""Baselines: hash grids differentiated by autograd (double backward), and nerfstudio's neus-facto.
 
-None of this is ours to make fast, and none of it is made slower than its authors left it. Where another package lacks
-something that is needed to run it here, that is said at the place.
+They run as their authors wrote them. Where a package has to be patched to run here, a comment says so.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ NEUS_FACTO_OUR_SIZES = "neus-facto with our sizes"
 
 
 def nerfstudio_problem() -> str | None:
-    """Why nerfstudio cannot be measured here, or None where it can."""
+    """Why nerfstudio cannot be measured here; None if it can."""
     if importlib.util.find_spec("nerfstudio") is None:
         return "the package nerfstudio is not installed"
     try:
@@ -50,15 +49,15 @@ def nerfstudio_problem() -> str | None:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the advice and the deprecation warnings of other packages, which would stand among the figures."""
+    """Context manager: suppresses warnings and output of other packages, which would mix with the tables."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
 # --- grids -------------------------------------------------------------------------------------------------------
-class OtherGrid(nn.Module):
-    """A hash grid that gives features, and leaves derivatives by the points to autograd."""
+class BaselineGrid(nn.Module):
+    """A hash grid whose derivatives with respect to the points come from autograd."""
 
     table: nn.Parameter
 
@@ -67,19 +66,23 @@ class OtherGrid(nn.Module):
         raise NotImplementedError
 
     def share_entries(self, grid: HashGrid) -> None:
-        """Make our grid and this one hold the same entries, so that both compute the same numbers.
+        """Gives our grid and this one the same entries, so that their results can be compared.
 
         Raises:
-            NotImplementedError: the two are laid out differently.
+            NotImplementedError: the layouts of the two grids differ.
         """
         raise NotImplementedError("the entries of this grid cannot be compared with ours one by one")
 
-    def our_gradient(self, gradient: Tensor, layout: GridLayout) -> Tensor:
-        """A gradient to our table, as one to this grid's table."""
+    def converted_gradient(self, gradient: Tensor, layout: GridLayout) -> Tensor:
+        """The gradient of our table, converted to the layout of this grid's table.
+
+        Raises:
+            NotImplementedError: the layouts of the two grids differ.
+        """
         raise NotImplementedError("the entries of this grid cannot be compared with ours one by one")
 
 
-class TwinGrid(OtherGrid):
+class TorchGrid(BaselineGrid):
     """Our own torch implementation on the same table, differentiated by autograd."""
 
     def __init__(self, layout: GridLayout):
@@ -88,25 +91,25 @@ class TwinGrid(OtherGrid):
         self.table = nn.Parameter(torch.empty(int(layout.entries.sum()), layout.features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `OtherGrid.forward`."""
+        """See `BaselineGrid.forward`."""
         return hash_grid.encode(x, self.table, self.layout)[0]
 
     def share_entries(self, grid: HashGrid) -> None:
-        """See `OtherGrid.share_entries`."""
+        """See `BaselineGrid.share_entries`."""
         with torch.no_grad():
             self.table.copy_(grid.table)
 
-    def our_gradient(self, gradient: Tensor, layout: GridLayout) -> Tensor:
-        """See `OtherGrid.our_gradient`."""
+    def converted_gradient(self, gradient: Tensor, layout: GridLayout) -> Tensor:
+        """See `BaselineGrid.converted_gradient`."""
         return gradient
 
 
-class NerfstudioGrid(OtherGrid):
+class NerfstudioGrid(BaselineGrid):
     """nerfstudio's `HashEncoding(implementation="torch")`.
 
-    It hashes every level, also those whose vertices would fit into the table, with the same primes as ours. Our dense
-    entries are therefore read from its table where it looks for them: where several vertices share an entry of its
-    table, ours hold the same number.
+    It hashes all levels, even those whose vertices fit into the table, with the same primes as ours. To share entries,
+    the dense levels of our table get the entries that it hashes their vertices to; vertices that collide in its table
+    get equal entries in ours.
     """
 
     def __init__(self, layout: GridLayout):
@@ -122,26 +125,26 @@ class NerfstudioGrid(OtherGrid):
                 features_per_level=layout.features,
                 implementation="torch",
             )
-        # Its own rounding makes the last level 2047 cells wide instead of 2048. Equal work, equal cells.
+        # It rounds the resolution of the last level to 2047 instead of 2048; use our resolutions.
         self.encoding.scalings = torch.as_tensor(layout.resolutions, dtype=torch.float32)
         self.table = self.encoding.hash_table  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `OtherGrid.forward`."""
+        """See `BaselineGrid.forward`."""
         return self.encoding(x)
 
     def share_entries(self, grid: HashGrid) -> None:
-        """See `OtherGrid.share_entries`: ours takes over this one's."""
+        """See `BaselineGrid.share_entries`: copies this grid's entries to ours."""
         with torch.no_grad():
-            grid.table.copy_(self.table[self._places(grid.layout).to(self.table.device)])
+            grid.table.copy_(self.table[self._entry_indices(grid.layout).to(self.table.device)])
 
-    def our_gradient(self, gradient: Tensor, layout: GridLayout) -> Tensor:
-        """See `OtherGrid.our_gradient`: entries that share a place add up."""
-        return torch.zeros_like(self.table).index_add_(0, self._places(layout).to(gradient.device), gradient)
+    def converted_gradient(self, gradient: Tensor, layout: GridLayout) -> Tensor:
+        """See `BaselineGrid.converted_gradient`: gradients of colliding entries add up."""
+        return torch.zeros_like(self.table).index_add_(0, self._entry_indices(layout).to(gradient.device), gradient)
 
     @staticmethod
-    def _places(layout: GridLayout) -> Tensor:
-        """(E,) the entry of its flat table that stands for each entry of ours."""
+    def _entry_indices(layout: GridLayout) -> Tensor:
+        """(E,) index in its flat table of each of our E entries."""
         size = 2**layout.log2_entries
         places = []
         for level, (resolution, entries, hashed) in enumerate(
@@ -156,11 +159,10 @@ class NerfstudioGrid(OtherGrid):
         return torch.as_tensor(np.concatenate(places))
 
 
-class TcnnGrid(OtherGrid):
-    """tiny-cuda-nn's own multi-resolution hash grid in single precision, for CUDA.
+class TcnnGrid(BaselineGrid):
+    """tiny-cuda-nn's multi-resolution hash grid in single precision, for CUDA.
 
-    Its levels are sized and padded a little differently, so the work is of the same kind and amount, and the numbers
-    are not ours.
+    The sizes of its levels differ slightly from ours: the amount of work is the same, the results are not.
     """
 
     def __init__(self, layout: GridLayout):
@@ -182,20 +184,20 @@ class TcnnGrid(OtherGrid):
         self.table = self.encoding.params
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `OtherGrid.forward`."""
+        """See `BaselineGrid.forward`."""
         return self.encoding(x)
 
 
-def other_grids(device: torch.device) -> tuple[dict[str, Callable[[GridLayout], OtherGrid]], dict[str, str]]:
-    """Grids to measure against on this device by name, best known first, and why others are missing."""
-    grids: dict[str, Callable[[GridLayout], OtherGrid]] = {}
+def baseline_grids(device: torch.device) -> tuple[dict[str, Callable[[GridLayout], BaselineGrid]], dict[str, str]]:
+    """Baseline grids that run on this device, by name, and for the others why they do not."""
+    grids: dict[str, Callable[[GridLayout], BaselineGrid]] = {}
     missing = {}
     problem = nerfstudio_problem()
     if problem is None:
         grids[NERFSTUDIO_GRID] = NerfstudioGrid
     else:
         missing[NERFSTUDIO_GRID] = problem
-        grids[TWIN_GRID] = TwinGrid
+        grids[TWIN_GRID] = TorchGrid
     problem = "it needs CUDA" if device.type != "cuda" else tcnn_problem()
     if problem is None:
         grids[TCNN_GRID] = TcnnGrid
@@ -204,10 +206,16 @@ def other_grids(device: torch.device) -> tuple[dict[str, Callable[[GridLayout], 
     return grids, missing
 
 
-def grid_slope(grid: OtherGrid, x: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
-    """Features (P, C) at x (P, 3) of the unit cube, and the derivative (P, 3) of their sum weighted by along (P, C).
+def features_and_gradient(grid: BaselineGrid, x: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+    """Features, and the gradient of their weighted sum with respect to the points, by autograd with a graph.
 
-    That derivative is autograd's, with a graph to train through.
+    Args:
+        grid: the grid.
+        x: (P, 3) points in the unit cube.
+        along: (P, C) weights of the features.
+
+    Returns:
+        features (P, C) and gradient (P, 3).
     """
     x = x.detach().requires_grad_()
     features = grid(x)
@@ -215,10 +223,10 @@ def grid_slope(grid: OtherGrid, x: Tensor, along: Tensor) -> tuple[Tensor, Tenso
     return features, slope
 
 
-class OtherSDF(nn.Module):
-    """The same net as our `SDFField` on another grid, its normal by autograd."""
+class BaselineSDF(nn.Module):
+    """The network of our `SDFField` on a baseline grid, with normals by autograd."""
 
-    def __init__(self, grid: OtherGrid, field: SDFField):
+    def __init__(self, grid: BaselineGrid, field: SDFField):
         super().__init__()
         self.grid, self.extent = grid, field.extent
         self.hidden = nn.Linear(field.hidden.in_features, field.hidden.out_features)
@@ -238,9 +246,9 @@ class OtherSDF(nn.Module):
 
 # --- neus-facto --------------------------------------------------------------------------------------------------
 class _TorchEncoding(nn.Module):
-    """Stands in for `tinycudann.Encoding` in nerfstudio's SDF field, which knows no other: its own torch grid.
+    """Replaces `tinycudann.Encoding`, which nerfstudio's SDF field requires, by nerfstudio's torch grid.
 
-    That one interpolates linearly only, which is the cheaper way.
+    The torch grid only has linear interpolation, which is cheaper than smoothstep.
     """
 
     def __init__(self, n_input_dims: int, encoding_config: dict[str, Any]):
@@ -263,10 +271,10 @@ class _TorchEncoding(nn.Module):
 
 
 @contextlib.contextmanager
-def _without_extras(torch_grids: bool) -> Iterator[None]:
-    """nerfstudio built with its torch grids where asked for, and without LPIPS.
+def _patched_nerfstudio(torch_grids: bool) -> Iterator[None]:
+    """Context manager: nerfstudio models are built without LPIPS, and with torch grids if ``torch_grids``.
 
-    LPIPS is a metric of evaluation whose weights would be downloaded; a training step does not use it.
+    LPIPS is an evaluation metric that a training step does not use, and its weights would be downloaded.
     """
     import nerfstudio.fields.sdf_field as sdf_field
     import torchmetrics.image.lpip as lpip
@@ -286,16 +294,16 @@ def _without_extras(torch_grids: bool) -> Iterator[None]:
 
 
 class NeusFacto:
-    """nerfstudio's neus-facto with its own model, loss and optimisers, fed with rays.
+    """nerfstudio's neus-facto with its own model, losses and optimisers.
 
-    Its method as nerfstudio defines it: two proposal networks (256 and 96 samples a ray), then the SDF field at
-    `samples`, no background. Learning-rate schedules and logging are left out.
+    As configured in nerfstudio: two proposal networks (256 and 96 samples per ray), then ``samples`` samples of the SDF
+    field, no background. Without learning-rate schedules and logging.
 
     Args:
-        samples: final samples a ray.
+        samples: final samples per ray.
         views: number of training views.
-        device: where it trains. Its grids are tiny-cuda-nn's where that can run, else torch's.
-        sizes: grid and width of our foreground for its SDF field; None keeps its own.
+        device: to train on. The grids are tiny-cuda-nn's if it can run, else torch's.
+        sizes: grid layout and hidden width of our foreground, for its SDF field; None keeps its own.
     """
 
     def __init__(self, samples: int, views: int, device: torch.device, sizes: tuple[GridLayout, int] | None = None):
@@ -326,7 +334,7 @@ class NeusFacto:
                 geo_feat_dim=12,
             )
         box = SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
-        with _quietly(), _without_extras(torch_grids):
+        with _quietly(), _patched_nerfstudio(torch_grids):
             self.model: Any = config.setup(scene_box=box, num_train_data=views, metadata={}).to(device)
         self.optimisers = Optimizers(
             {name: {"optimizer": entry["optimizer"], "scheduler": None} for name, entry in method.optimizers.items()},
@@ -334,11 +342,11 @@ class NeusFacto:
         )
 
     def use_samples(self, samples: int) -> None:
-        """Draw this many final samples a ray from now on."""
+        """Sets the number of final samples per ray."""
         self.model.proposal_sampler.num_nerf_samples_per_ray = samples
 
     def step(self, batch: Batch) -> Tensor:
-        """One training step; returns its loss."""
+        """Does a training step; returns its loss."""
         from nerfstudio.cameras.rays import RayBundle
 
         self.model.train()
@@ -360,5 +368,5 @@ class NeusFacto:
 
 
 def _copied(config: Any, **changes: Any) -> Any:
-    """`dataclasses.replace` on a deep copy: nerfstudio's configs hold lists that must stay as they are."""
+    """`dataclasses.replace` on a deep copy, since nerfstudio's configs share mutable lists."""
     return dataclasses.replace(copy.deepcopy(config), **changes)

@@ -1,4 +1,4 @@
-"""A short run on the demo scene, which gives the benchmarks a model to measure on."""
+"""Trains briefly on the demo scene, so that benchmarks measure a fitted model."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from surface_sos_ns.bench.settings import Render, SceneSettings, Train
 from surface_sos_ns.training.presets import PRESETS, Preset
 from surface_sos_ns.utils.progress import Stage
 
-LOADING, INITIAL_STEP = 20.0, 0.3  # what they take, in training steps; for the time left only
+LOADING_STEPS, INITIALISATION_STEPS = 20.0, 0.3
+"""Time of loading, and of a step of the initialisation, in training steps; for the progress bar."""
 
 
-class Start(NamedTuple):
-    """What a benchmark on a fitted scene begins with."""
+class FittedScene(NamedTuple):
+    """A scene after a short training, and the settings to measure it with."""
 
     device: torch.device
     preset: Preset
     counts: list[int]
-    """Numbers of threads to measure with."""
+    """Thread counts to measure with."""
     result: dict[str, Any]
-    """The first entries of the JSON file."""
+    """The header of the JSON file."""
     data: SceneData
     run: ours.Run
 
 
-def start(kind: str, settings: Train | Render, rays: int | None, until: float) -> Start:
-    """Checks the settings and fits a scene, with the last of the numbers of threads.
+def fit_scene(kind: str, settings: Train | Render, rays: int | None, until: float) -> FittedScene:
+    """Checks the settings and trains on the demo scene, with the largest thread count.
 
     Args:
-        kind: of benchmark, for the JSON file.
-        settings: the user's.
-        rays, until: see `fitted_run`; None: as many as the preset has.
+        kind: name of the benchmark.
+        settings: of the user.
+        rays: per step; None takes the preset's.
+        until: see `fitted_run`.
 
     Raises:
         BenchError: a setting that cannot work here.
@@ -48,27 +50,27 @@ def start(kind: str, settings: Train | Render, rays: int | None, until: float) -
     result = header(kind, settings, device)
     ours.use_threads(counts[-1])
     data, run = fitted_run(settings, preset, rays or preset.rays, until, device)
-    return Start(device, preset, counts, result, data, run)
+    return FittedScene(device, preset, counts, result, data, run)
 
 
 def fitted_run(
     settings: SceneSettings, preset: Preset, rays: int, until: float, device: torch.device
 ) -> tuple[SceneData, ours.Run]:
-    """Read (or render) the demo capture and train on it for `settings.fit_steps`.
+    """Reads (or renders) the demo capture, and trains on it for `settings.fit_steps` steps.
 
     Args:
-        settings: which capture, how many steps, the seed.
-        preset: whose sizes.
+        settings: capture, number of steps, seed.
+        preset: sizes, losses and learning rates.
         rays: per step.
-        until: how far the schedules run, as a fraction of a whole run.
-        device: where to train.
+        until: progress of the schedules at the end, as a fraction of a whole run.
+        device: to train on.
     """
     folder = find_capture(settings.capture)
     torch.manual_seed(settings.seed)
-    initial = INITIAL_STEP * preset.initial_fit_steps
-    with Stage("Fitting a scene to measure on", LOADING + initial + settings.fit_steps) as stage:
+    initial = INITIALISATION_STEPS * preset.initial_fit_steps
+    with Stage("Fitting a scene to measure on", LOADING_STEPS + initial + settings.fit_steps) as stage:
         data = load_scene(folder, preset.hull_slack, device)
-        stage.advance(LOADING)
+        stage.advance(LOADING_STEPS)
         run = ours.Run(preset, data, device)
         stage.advance(initial)
         run.fit(data.batches(rays, settings.seed), settings.fit_steps, until, lambda: stage.advance(1))

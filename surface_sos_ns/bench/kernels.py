@@ -39,10 +39,10 @@ from surface_sos_ns.bench.baselines import (
     NERFSTUDIO_GRID,
     TCNN_GRID,
     TWIN_GRID,
-    OtherGrid,
-    OtherSDF,
-    grid_slope,
-    other_grids,
+    BaselineGrid,
+    BaselineSDF,
+    baseline_grids,
+    features_and_gradient,
 )
 from surface_sos_ns.bench.protocol import (
     OURS,
@@ -115,7 +115,7 @@ class Problem:
     """
 
     def __init__(
-        self, layout: GridLayout, points: Tensor, baselines: dict[str, Callable[[GridLayout], OtherGrid]], seed: int
+        self, layout: GridLayout, points: Tensor, baselines: dict[str, Callable[[GridLayout], BaselineGrid]], seed: int
     ):
         device = points.device
         torch.manual_seed(seed)
@@ -131,7 +131,7 @@ class Problem:
         self.others = {name: make(layout).to(device) for name, make in baselines.items()}
         for other in self.others.values():
             torch.nn.init.uniform_(other.table, -1e-2, 1e-2)
-        self.nets = {name: OtherSDF(other, self.field).to(device) for name, other in self.others.items()}
+        self.nets = {name: BaselineSDF(other, self.field).to(device) for name, other in self.others.items()}
 
     def share_entries(self, name: str) -> None:
         """Our grid and the named one hold the same entries from now on."""
@@ -161,7 +161,7 @@ class Problem:
             table = other.table
 
             def outputs() -> tuple[Tensor, ...]:
-                return grid_slope(other, self.points, self.along)
+                return features_and_gradient(other, self.points, self.along)
 
             def compared(found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
                 return found
@@ -194,7 +194,7 @@ class Problem:
         mine, theirs = self.task(name, OURS), self.task(name, other)
         pairs = list(zip(mine.compared(mine.outputs()), theirs.compared(theirs.outputs()), strict=True))
         gradients = mine.run()
-        table = self.others[other].our_gradient(gradients[0], self.layout)
+        table = self.others[other].converted_gradient(gradients[0], self.layout)
         pairs += zip([table, *gradients[1:]], theirs.run(), strict=True)
         return max(float(((a - b).norm() / b.norm()).detach()) for a, b in pairs)
 
@@ -223,7 +223,7 @@ def run_kernels(settings: Kernels) -> dict[str, Any]:
     device = choose_device(settings.device)
     flush_denormals()
     result = header("kernels", settings, device)
-    baselines, result["missing"] = other_grids(device)
+    baselines, result["missing"] = baseline_grids(device)
     counts = thread_counts(settings, device)
     comparable = [name for name in baselines if name != TCNN_GRID]
     layouts = [GridLayout(levels=settings.levels, log2_entries=size) for size in settings.log2_entries]

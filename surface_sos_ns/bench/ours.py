@@ -1,4 +1,4 @@
-"""Our side: the only file here that calls the model. A change of its interfaces ends here."""
+"""This package's side of the benchmarks; of the benchmarks, only this module calls the model."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def sdf_field(layout: GridLayout, device: torch.device) -> SDFField:
 
 
 def sdf_normal(field: SDFField, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distance (P,), its gradient (P, 3) and geometry features (P, G) at points (P, 3)."""
+    """SDF values (P,), their gradients (P, 3) and geometry features (P, G) at points (P, 3)."""
     surface = field(points)
     assert surface.normal is not None
     return surface.sdf, surface.normal, surface.geometry
@@ -60,7 +60,7 @@ def sdf_normal(field: SDFField, points: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 # --- the whole model ---------------------------------------------------------------------------------------------
 def optimisers(scene: SurfaceSOS) -> list[torch.optim.Optimizer]:
-    """One optimiser a parameter group, as in a run: the sparse one for those with hash tables."""
+    """An optimiser for each parameter group, as in a run; a sparse one for hash tables."""
     found: list[torch.optim.Optimizer] = []
     for name, parameters in parameter_groups(scene).items():
         rate = RATES[name]
@@ -72,7 +72,7 @@ def optimisers(scene: SurfaceSOS) -> list[torch.optim.Optimizer]:
 
 
 class Clock:
-    """Seconds spent in named parts of the work; a part that lies inside another counts for itself only."""
+    """A profiler: seconds spent in named parts. The time of a nested part does not count for the outer one."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -81,12 +81,12 @@ class Clock:
         self._last = 0.0
 
     def enter(self, name: str) -> None:
-        """Count for this part from now on."""
+        """Starts a part."""
         self._count()
         self._open.append(name)
 
     def leave(self) -> None:
-        """Count for the part around this one again."""
+        """Ends the current part, and resumes the outer one."""
         self._count()
         self._open.pop()
 
@@ -99,7 +99,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count what runs inside for this part."""
+        """Context manager: a part."""
         self.enter(name)
         try:
             yield
@@ -108,9 +108,9 @@ class Clock:
 
     @contextmanager
     def watch(self, owner: Any, name: str, part: str) -> Iterator[None]:
-        """Count all calls of a function of a module, or of an object's method, for a part."""
+        """Context manager: all calls of a function of a module, or of a method of an object, are a part."""
         original, attributes = getattr(owner, name), vars(owner)
-        own = name in attributes  # else it is the class's, and is found again when ours is gone
+        own = name in attributes  # else it is an attribute of the class, visible again once ours is deleted
 
         def timed(*arguments: Any, **options: Any) -> Any:
             with self.part(part):
@@ -132,20 +132,23 @@ LOSSES, BACKWARD, OPTIMISER = "losses", "backward", "optimiser"
 
 
 class Workload(NamedTuple):
-    """What one training step evaluated."""
+    """Numbers of evaluations in a training step."""
 
-    points: dict[nn.Module, int]  # by field or colour net
-    entries: int  # numbers in all hash tables
-    touched: int  # of these, how many had a gradient
+    points: dict[nn.Module, int]
+    """Points evaluated, by field or colour network."""
+    entries: int
+    """Parameters in all hash tables."""
+    touched: int
+    """Of these, the number with a gradient other than 0."""
 
 
 class Run:
-    """A training run on the demo scene, without the host.
+    """A training run on the demo scene, without nerfstudio.
 
     Args:
-        preset: whose sizes, losses and learning rates.
-        data: the scene's rays and what training starts from.
-        device: where to train.
+        preset: sizes, losses and learning rates.
+        data: rays, and the initial state of training.
+        device: to train on.
     """
 
     def __init__(self, preset: Preset, data: SceneData, device: torch.device):
@@ -153,12 +156,12 @@ class Run:
         self.scene = SurfaceSOS(preset.scene, data.view_count).to(device)
         self.points = data.lines.points
         self.points_inside = self.points[self.points.norm(dim=-1) < 1]
-        start = (data.centre, data.radius, data.reach, data.hull, data.signed_distance, data.lines)
+        start = (data.frame, data.contraction_radius, data.hull, data.signed_distance, data.lines)
         self.scene.initialise(*start, preset.initial_fit_steps)
         self.optimisers = optimisers(self.scene)
 
     def fit(self, batches: Iterator[Batch], steps: int, until: float, advance: Callable[[], None]) -> None:
-        """Train for some steps whose schedules run as far as a whole run's fraction `until`."""
+        """Trains for some steps, with schedules from 0 to ``until``, a fraction of a whole run."""
         full = [optimiser.param_groups[0]["lr"] for optimiser in self.optimisers]
         for index in range(steps):
             self.scene.set_progress(until * index / steps)
@@ -178,7 +181,13 @@ class Run:
         part: Callable[[str], AbstractContextManager[Any]] = nullcontext,
         before_backward: Callable[[Tensor], None] = lambda loss: None,
     ) -> None:
-        """One training step; `part` is entered with the name of each of its parts, and left at its end."""
+        """Does a training step.
+
+        Args:
+            batch: rays.
+            part: makes the context manager of a named part of the step, see `Clock.part`.
+            before_backward: called with the loss.
+        """
         scene, objective = self.scene.train(), self.preset.objective
         with part(OPTIMISER):
             for optimiser in self.optimisers:
@@ -206,17 +215,17 @@ class Run:
                 optimiser.step()
 
     def refresh_cache(self) -> None:
-        """What a run does every `cache_interval` steps."""
+        """Updates the sampling caches, as a run does every `cache_interval` steps."""
         self.scene.update_cache(self.preset.cache_share)
 
     def use_samples(self, samples: int) -> None:
-        """Draw this many samples a ray from now on."""
+        """Sets the number of samples per ray."""
         self.scene.renderer.config = replace(self.scene.renderer.config, samples=samples)
 
     def phases(self, batches: list[Batch]) -> list[dict[str, float]]:
-        """Seconds of each part of a step, for each batch.
+        """Seconds of each part of a training step, for each batch.
 
-        Rendering is divided into its own parts, and compiled fields and colour nets are told apart in the backward.
+        Parts of rendering are separate; so are, in the backward pass, compiled fields and colour networks.
         """
         scene, found = self.scene, []
         watched = [
@@ -241,7 +250,10 @@ class Run:
         return found
 
     def _watch_backward(self, clock: Clock, loss: Tensor) -> None:
-        """Count those nodes of the graph for a field that give the gradient to its parameters: compiled, it is one."""
+        """Makes the backward pass of each field a part: the graph node that computes its parameters' gradient.
+
+        A compiled field is one such node.
+        """
         scene = self.scene
         if not scene.ops.fused_networks:
             return
@@ -258,7 +270,7 @@ class Run:
             seen.add(node)
             following = [node for node, _ in node.next_functions if node is not None]
             left += following
-            # Leaves of the graph have the parameter they add to as `variable`.
+            # Leaf nodes (AccumulateGrad) have their parameter as `variable`.
             leaves = (getattr(node, "variable", None) for node in following)
             part = next((parts[leaf] for leaf in leaves if leaf in parts), None)
             if part is not None:
@@ -266,7 +278,7 @@ class Run:
                 node.register_hook(lambda *_: clock.leave())
 
     def workload(self, batch: Batch) -> Workload:
-        """Take one step and count what it evaluates."""
+        """Does a training step and counts its evaluations."""
         scene = self.scene
         points: defaultdict[nn.Module, int] = defaultdict(int)
 
@@ -289,7 +301,7 @@ class Run:
 # --- pictures ----------------------------------------------------------------------------------------------------
 @torch.no_grad()
 def alpha(scene: SurfaceSOS, origins: Tensor, directions: Tensor, chunk: int) -> Tensor:
-    """(R,) the matte alone, for rays of the object frame."""
+    """(R,) alpha alone, of R rays in the object frame."""
     scene.eval()
     parts = zip(origins.split(chunk), directions.split(chunk), strict=True)
     return torch.cat([scene.matte(o, d) for o, d in parts])
@@ -297,7 +309,7 @@ def alpha(scene: SurfaceSOS, origins: Tensor, directions: Tensor, chunk: int) ->
 
 @torch.no_grad()
 def all_outputs(scene: SurfaceSOS, origins: Tensor, directions: Tensor, chunk: int) -> list[Rendering]:
-    """Everything a host can show, for rays of the object frame, chunk by chunk."""
+    """All outputs of R rays in the object frame, one `Rendering` per chunk."""
     scene.eval()
     parts = zip(origins.split(chunk), directions.split(chunk), strict=True)
     return [scene.render(o, d) for o, d in parts]

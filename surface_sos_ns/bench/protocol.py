@@ -1,8 +1,7 @@
-"""How times are taken: sides in turns, medians, equal thread counts; and what the machine is.
+"""Timing protocol: interleaved runs, medians, equal thread counts; and a description of the machine.
 
-A machine's speed drifts (other work, clock rates), so figures of two runs do not compare. Here all sides of a
-comparison run in turns, once each, over and over: what slows one of them slows the others too, and the ratio of the
-medians stays.
+The speed of a machine drifts (other load, clock rates), so that times of separate runs are not comparable. All sides of
+a comparison are therefore run in turns. A slow phase affects all of them, and hardly changes the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -25,25 +24,24 @@ from surface_sos_ns.bench.settings import BenchError, BenchSettings, ResultFile
 from surface_sos_ns.utils.cores import usable_cores
 
 PAUSE = 0.02
-"""Seconds before each run: idle workers of OpenMP, which runs torch's operations, spin for a few milliseconds on cores
-that the next side then lacks."""
+"""Seconds before each run. Idle OpenMP threads of torch spin for some milliseconds on cores the next side needs."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One contender."""
+    """One side of a comparison."""
 
     run: Callable[[], Any]
     """The work that is timed."""
     use_threads: Callable[[int], None] = torch.set_num_threads
-    """Makes the work use this many threads; called before each run, not timed."""
+    """Sets the number of threads of the work; called before each run, not timed."""
 
 
 def choose_device(requested: str) -> torch.device:
     """The device to measure on.
 
     Raises:
-        BenchError: CUDA was asked for and is not there.
+        BenchError: CUDA was requested and is not available.
     """
     if requested == "cuda" and not torch.cuda.is_available():
         raise BenchError("--device cuda: torch finds no CUDA device here.")
@@ -51,14 +49,14 @@ def choose_device(requested: str) -> torch.device:
 
 
 def flush_denormals() -> None:
-    """Treat denormal numbers as zero, as training does: Adam's moments of rare entries decay into them."""
+    """Flushes denormal numbers to zero, as training does: Adam's moments of rare entries decay to them."""
     for kind in (np.float32, np.float64):
-        np.finfo(kind)  # numpy looks for the smallest denormal once, and warns if it then finds none
+        np.finfo(kind)  # numpy computes and caches the smallest denormal; it would warn if they were flushed already
     torch.set_flush_denormal(True)
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for what runs on a GPU; a CPU's work is done when its call returns."""
+    """Waits for the kernels of a GPU; does nothing on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -75,14 +73,14 @@ def seconds(run: Callable[[], Any], device: torch.device) -> float:
 def take_turns(
     sides: dict[str, Side], threads: int, repeats: int, device: torch.device, warm_up: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of every run of every side, at one thread count.
+    """Seconds of each run of each side, run in turns.
 
     Args:
-        sides: contenders by name; each runs once per round.
-        threads: thread count of all of them.
+        sides: by name; each runs once per round.
+        threads: number of threads of each side.
         repeats: timed rounds.
-        device: what to wait for.
-        warm_up: untimed rounds before (compilation, allocation, threads).
+        device: that the sides run on.
+        warm_up: untimed rounds before (compilation, allocation, thread pools).
     """
     runs: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(warm_up + repeats):
@@ -96,7 +94,7 @@ def take_turns(
 
 
 def thread_counts(settings: BenchSettings, device: torch.device) -> list[int]:
-    """Thread counts to measure with; on a GPU one entry, as many as torch has."""
+    """Thread counts to measure with; on a GPU only torch's present one."""
     return settings.thread_counts() if device.type == "cpu" else [torch.get_num_threads()]
 
 
@@ -104,14 +102,14 @@ OURS = "ours"
 
 
 def comparison(by_threads: dict[int, dict[str, list[float]]], baseline: str | None) -> dict[str, Any]:
-    """Ratio and medians of our side against one baseline (None: there is none, the ratio is null).
+    """Medians of our side and a baseline, and their ratio.
 
     Args:
         by_threads: thread count -> side -> seconds of its runs, from `take_turns`; our side is named `OURS`.
-        baseline: name of the other side.
+        baseline: name of the other side; None gives a ratio of None.
 
     Returns:
-        The figures of the largest thread count, and under "by_threads" those of each with their single runs.
+        The figures at the largest thread count; under "by_threads" those of all thread counts, with single runs.
     """
     rows = []
     for threads, runs in sorted(by_threads.items()):
@@ -146,7 +144,7 @@ def _version(package: str) -> str | None:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Description of the machine and the versions of packages."""
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
     return {
         "processor": _processor(),
@@ -162,7 +160,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def machine_line(found: dict[str, Any]) -> str:
-    """The machine in one line."""
+    """The description of a machine as one line of text."""
     load = "" if found["load"] is None else f", load {found['load'][0]}"
     gpu = "" if found["gpu"] is None else f" | {found['gpu']}"
     versions = ", ".join(f"{name} {found[name] or 'absent'}" for name in ("python", "torch", "numba", "nerfstudio"))
@@ -171,7 +169,7 @@ def machine_line(found: dict[str, Any]) -> str:
 
 
 def header(name: str, settings: ResultFile, device: torch.device) -> dict[str, Any]:
-    """What every result starts with."""
+    """The first entries of every result."""
     return {
         "benchmark": name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

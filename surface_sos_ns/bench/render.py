@@ -1,7 +1,7 @@
-"""`bench render`: one view of the demo scene after a short run: the matte alone, and everything there is to see.
+"""`bench render`: time to render a view of the demo scene after a short training: alpha alone, and all outputs.
 
-The view is a held-out one of the demo capture, resized. The run is short, its schedules run to their end, and how well
-the matte fits is reported too, so that a fast picture of nothing shows.
+The view is a resized held-out view of the demo capture. The schedules of the training run to their end. The IoU of the
+rendered mask is reported as well, to show that the object was rendered.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from surface_sos_ns.bench import ours
-from surface_sos_ns.bench.fit import start
+from surface_sos_ns.bench.fit import fit_scene
 from surface_sos_ns.bench.protocol import Side, take_turns
 from surface_sos_ns.bench.settings import Render
+from surface_sos_ns.utils.overlap import intersection_over_union
 from surface_sos_ns.utils.progress import Stage
 
 OUTPUTS: dict[str, Callable[..., Any]] = {"alpha": ours.alpha, "all_outputs": ours.all_outputs}
@@ -29,7 +30,7 @@ def run_render(settings: Render) -> dict[str, Any]:
     Raises:
         BenchError: a setting that cannot work here.
     """
-    device, preset, counts, result, data, run = start("render", settings, None, 1.0)
+    device, preset, counts, result, data, run = fit_scene("render", settings, None, 1.0)
 
     def sides(width: int, height: int) -> dict[str, Side]:
         rays = data.view_rays(0, width, height)
@@ -70,6 +71,6 @@ def _mask_iou(
     """IoU of the rendered mask with the true one (H, W), at the rendered size (width, height)."""
     import cv2
 
-    seen = ours.alpha(run.scene, *rays, run.preset.rays_per_chunk).reshape(size[1], size[0]).cpu().numpy() > 0.5
+    rendered = ours.alpha(run.scene, *rays, run.preset.rays_per_chunk).reshape(size[1], size[0]).cpu().numpy() > 0.5
     true = cv2.resize(truth.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
-    return float((seen & true).sum() / max((seen | true).sum(), 1))
+    return intersection_over_union(rendered, true)

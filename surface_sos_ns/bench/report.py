@@ -1,4 +1,4 @@
-"""The results as tables on the terminal."""
+"""Prints benchmark results as tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _growth(result: dict[str, Any], console: Console) -> None:
-    """How cost grows: one table an axis."""
+    """Prints the time against each varied size, a table for each."""
     for axis, rows in result["scaling"].items():
         if not rows:
             continue
@@ -83,7 +83,6 @@ def _train(result: dict[str, Any], console: Console) -> None:
         for name, value in sorted(phases["seconds"].items(), key=lambda item: -item[1]):
             table.add_row(name, _time(value), f"{100 * value / total:.0f} %")
         console.print(table)
-    floor = result["floor"]
     floor, where = result["floor"], "one thread" if result["machine"]["device"] == "cpu" else "the GPU"
     table = _table(f"What our step needs at least, {where}", "part", "amount", "machine", "time")
     for name, part in floor["parts"].items():
@@ -111,7 +110,7 @@ def _render(result: dict[str, Any], console: Console) -> None:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print the machine, the tables and what could not be measured."""
+    """Prints machine, tables, and what could not be measured."""
     console = Console(highlight=False, markup=False)
     console.print(f"{result['date']} | {machine_line(result['machine'])}", soft_wrap=True)
     {"kernels": _kernels, "train": _train, "render": _render}[result["benchmark"]](result, console)

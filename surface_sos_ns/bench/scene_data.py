@@ -1,9 +1,8 @@
-"""The demo scene as training sees it: rays, photos, masks, and what is known of the object before the first step."""
+"""The demo scene as training data: rays, colours, masks, and the object prior."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Iterator
@@ -16,39 +15,42 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.bench.settings import BenchError
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, camera_distance, sight_lines
+from surface_sos_ns.utils.extras import missing_package
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.object_prior import ObjectPrior
     from surface_sos_ns.capture.views import Views
 
 CAPTURE: dict[str, Any] = {"views": 32, "width": 128, "height": 96, "quality": 0.3}
-"""The small capture that is rendered when none is named."""
-BAND_FRACTION = 0.5  # of the rays are drawn in and around the projected hull, as in training
-BAND_WIDTH = 0.03  # of the longer side of a photo
+"""Settings of the small capture that is rendered if none is given."""
+BAND_FRACTION = 0.5
+"""Fraction of the rays that are drawn in and around the hull's silhouettes, as in training."""
+BAND_WIDTH = 0.03
+"""Width of the band around a silhouette, as a fraction of the photo's longer side."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """R rays of a training step, object frame."""
+    """R rays with their training targets, object frame."""
 
     origins: Tensor  # (R, 3)
     directions: Tensor  # (R, 3) unit
     view: Tensor  # (R,) index of the training view
     photo: Tensor  # (R, 3) in [0, 1]
     mask: Tensor  # (R,) coarse mask, 0 or 1
-    mask_weight: Tensor  # (R,) how far the view's mask is trusted
+    mask_weight: Tensor  # (R,) weight of the view's mask in [0, 1]
 
 
 @dataclass(frozen=True)
 class SceneData:
-    """All pixels of the N training views as rays, and the start of training; object frame unless said otherwise."""
+    """All pixels of the N training views as rays, and the object prior; object frame unless stated otherwise."""
 
     pixels: Batch  # of all views
-    band: Tensor  # (B,) pixels in and around the projected hull
-    centre: Tensor  # (3,) of the object, world frame
-    radius: float  # world units
-    reach: float  # typical distance of the cameras from the centre, in radii
+    band: Tensor  # (B,) indices of pixels in and around the hull's silhouettes
+    frame: ObjectFrame  # of the object
+    contraction_radius: float  # distance of the cameras from the centre, object radii, see `camera_distance`
     hull: Tensor  # (V, V, V) probability
     signed_distance: Tensor  # (V, V, V) to the hull
     lines: SightLines  # sparse points
@@ -57,7 +59,7 @@ class SceneData:
     held_out_masks: list[np.ndarray]  # (H, W) bool, true masks
 
     def batches(self, rays: int, seed: int) -> Iterator[Batch]:
-        """Random batches without end: half of the rays around the object's outline, half from everywhere."""
+        """Endless random batches: half of the rays in the band around the object, half from all pixels."""
         device = self.pixels.origins.device
         generator = torch.Generator().manual_seed(seed)
         near = round(rays * BAND_FRACTION) if len(self.band) else 0
@@ -69,18 +71,18 @@ class SceneData:
             yield Batch(*(values[chosen] for values in vars(self.pixels).values()))
 
     def view_rays(self, index: int, width: int, height: int) -> tuple[Tensor, Tensor]:
-        """Origins and directions (H * W, 3), object frame, of a held-out view resized to width x height."""
+        """Origins and directions (H * W, 3) of the rays of a held-out view resized to width x height, object frame."""
         view = self.held_out.subset([index])
         scale = np.array([view.width[0] / width, view.height[0] / height])
         directions = view.rays(0, _pixel_centres(width, height) * scale)
         device = self.pixels.origins.device
-        origin = (torch.as_tensor(view.centres()[0], dtype=torch.float32) - self.centre.cpu()) / self.radius
+        origin = self.frame.points(torch.as_tensor(view.centres()[0], dtype=torch.float32))
         rays = torch.as_tensor(directions, dtype=torch.float32, device=device)
         return origin.to(device).expand_as(rays).contiguous(), rays
 
 
 def capture_folder() -> Path:
-    """Where the small capture is kept, by its contents."""
+    """The cache folder of the small capture; its name has a digest of the capture's settings."""
     from surface_sos_ns.demo.capture import capture_settings
 
     cache = os.environ.get("XDG_CACHE_HOME", "")
@@ -96,35 +98,29 @@ def find_capture(folder: Path | None) -> Path:
         folder: one that `surface-sos capture` wrote, or where to render; None: the user's cache folder.
 
     Raises:
-        BenchError: packages that reading or rendering needs are missing.
+        BenchError: there is none to read, and embreex, which renders it, is not installed.
     """
-    _need("cv2", "PIL", "scipy")
     if folder is None:
         folder = capture_folder()
     if not (folder / "transforms.json").is_file():
-        _need("embreex", "trimesh")
+        problem = missing_package("embreex", "Rendering the demo capture")
+        if problem is not None:
+            raise BenchError(
+                f"{problem} Or name a capture that `surface-sos capture` rendered elsewhere: --capture FOLDER."
+            )
         from surface_sos_ns.demo.capture import write_demo_capture
 
         write_demo_capture(folder, seed=0, **CAPTURE)
     return folder
 
 
-def _need(*packages: str) -> None:
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BenchError(
-            f"the demo capture needs the package(s) {', '.join(missing)}, not installed here. A capture rendered "
-            "elsewhere by `surface-sos capture` can be named with --capture; reading it needs cv2, PIL and scipy only."
-        )
-
-
 def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneData:
-    """Read a demo capture and find its object.
+    """Reads a demo capture and makes its object prior.
 
     Args:
         folder: a capture as `surface-sos capture` writes it.
         hull_slack: see `Preset.hull_slack`.
-        device: where the rays are kept.
+        device: of the tensors.
 
     Raises:
         BenchError: the folder holds another kind of capture.
@@ -132,7 +128,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     """
     from surface_sos_ns.capture.mask_files import read_mask
     from surface_sos_ns.capture.object_prior import build_object_prior
-    from surface_sos_ns.capture.points import read_ply_points
+    from surface_sos_ns.capture.ply import read_ply_points
     from surface_sos_ns.utils.image_io import read_image
 
     description = json.loads((folder / "transforms.json").read_text())
@@ -151,8 +147,8 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     masks = [mask(frame["coarse_mask_path"]) for frame in training]
     prior = build_object_prior(views, masks, read_ply_points(folder / description["ply_file_path"]))
     assert prior.points is not None
-    hull = prior.first_hull(hull_slack)
-    centre, radius = torch.as_tensor(prior.sphere.centre, dtype=torch.float32), float(prior.sphere.radius)
+    hull = prior.initial_hull(hull_slack)
+    frame = ObjectFrame(prior.sphere.centre, prior.sphere.radius)
     width, height = description["w"], description["h"]
     coords = _pixel_centres(width, height)
     count = len(coords)
@@ -160,9 +156,9 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     def tensor(values: Any) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
 
-    eyes = (views.centres() - prior.sphere.centre) / radius
+    cameras = frame.points(torch.as_tensor(views.centres(), dtype=torch.float32))
     pixels = Batch(
-        origins=tensor(np.repeat(eyes, count, axis=0)),
+        origins=cameras.repeat_interleave(count, 0).to(device),
         directions=tensor(np.concatenate([views.rays(index, coords) for index in range(len(views))])),
         view=torch.arange(len(views), device=device).repeat_interleave(count),
         photo=tensor(np.stack(images).reshape(-1, 3) / 255.0),
@@ -172,12 +168,11 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     return SceneData(
         pixels=pixels,
         band=torch.as_tensor(_band(prior, views, width, height), device=device),
-        centre=centre,
-        radius=radius,
-        reach=camera_distance(tensor(eyes)),
+        frame=frame,
+        contraction_radius=camera_distance(cameras),
         hull=torch.as_tensor(hull.probability),
         signed_distance=torch.as_tensor(hull.signed_distance()),
-        lines=sight_lines(prior.points, tensor(eyes), centre, radius, device),
+        lines=sight_lines(prior.points, cameras, frame, device),
         view_count=len(views),
         held_out=_views(description, held_out),
         held_out_masks=[mask(frame["gt_mask_path"]) for frame in held_out],
@@ -198,14 +193,14 @@ def _views(description: dict[str, Any], frames: list[dict[str, Any]]) -> Views:
 
 
 def _pixel_centres(width: int, height: int) -> np.ndarray:
-    """(W * H, 2) pixel centres x, y, row by row."""
+    """(W * H, 2) pixel centres (x, y), row by row."""
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
 def _band(prior: ObjectPrior, views: Views, width: int, height: int) -> np.ndarray:
-    """(B,) pixels, counted through all views, in the projected hull or near its outline."""
-    from surface_sos_ns.capture.hull import outline_band, project_hull
+    """(B,) indices, over the pixels of all views, of those in the hull's silhouettes or within `BAND_WIDTH`."""
+    from surface_sos_ns.capture.hull_projection import outline_band, project_hull
 
     shown = project_hull(prior.hull, prior.sphere, views, (height, width))
     bands = [outline_band(np.asarray(view) > 0.5, BAND_WIDTH * max(width, height)) for view in shown]

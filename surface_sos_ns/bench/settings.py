@@ -1,4 +1,4 @@
-"""What can be asked of `surface-sos bench`. Imports nothing heavy: the command line reads it for its help."""
+"""Options of `surface-sos bench`. Imports no heavy packages, since the command line reads it for its help."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from surface_sos_ns.utils.files import WriteError, check_writable
 
 
 class BenchError(UserError):
-    """The benchmark cannot run or be trusted; the message says why and what to do."""
+    """The benchmark cannot run, or its result would be wrong; the message says why and what to do."""
 
 
 @dataclass
@@ -26,16 +26,16 @@ class ResultFile:
     """Replace that file if it exists."""
 
     def check(self) -> None:
-        """Find what would fail later before anything long starts.
+        """Checks the settings before any long work.
 
         Raises:
-            BenchError: a setting is out of range, or the file for the results exists already or cannot be written.
+            BenchError: a setting is out of range, or the result file exists or cannot be written.
         """
         if self.json is not None:
             check_result_file(self.json, self.overwrite)
 
     def plain(self) -> dict[str, Any]:
-        """The settings as JSON has them."""
+        """The settings as JSON values."""
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
 
@@ -56,7 +56,7 @@ class BenchSettings(ResultFile):
     """Of all random numbers."""
 
     def thread_counts(self) -> list[int]:
-        """Thread counts to measure with, growing."""
+        """Thread counts to measure with, increasing."""
         return sorted(set(self.threads)) if self.threads else sorted({1, usable_cores()})
 
     def check(self) -> None:

@@ -1,17 +1,17 @@
-"""`bench train`: a whole training step on the demo scene, against nerfstudio's neus-facto.
+"""`bench train`: time of a training step on the demo scene, against nerfstudio's neus-facto.
 
-Both sides get the same rays (half of them around the object, as our training draws them), the same number of final
-samples per ray, their own losses and their own optimisers. Reading photos and drawing rays is left out on both. A step
-is rendering, losses, backward and optimiser; ours also bears its share of the refresh of the sampling caches, which a
-run does every so many steps. Ours is measured half way through a short run, since what it computes depends on what is
-known of the scene by then. With n threads our compiled kernels get n of them and torch's operations one, as training
-does on a CPU; neus-facto consists of torch's operations and gets n threads there.
+Both methods get the same rays (half of them around the object, as in our training), the same number of final samples
+per ray, their own losses and their own optimisers. A step is rendering, losses, backward pass and optimiser; reading
+photos and drawing rays is not measured. Our step includes its share of the update of the sampling caches, which happens
+every few steps. It is measured with the schedules half way through, since its cost depends on the state of the scene.
+With n threads, our compiled kernels get n and torch's operations one, as in our training on a CPU; neus-facto uses
+torch's operations only, and gets n threads there.
 
-The two methods are not the same size, and the figures say so: neus-facto keeps its own tables (16 levels, 2^19) and
-widths (256), its two proposal networks (256 and 96 samples a ray) and has no background. A second row gives its SDF
-field our foreground's table and width. Ours renders object, background and label, without proposal networks.
+The methods differ in size: neus-facto keeps its own tables (16 levels, 2^19 entries) and width (256), its two proposal
+networks (256 and 96 samples per ray), and has no background. A second row gives its SDF field the table and width of
+our foreground. Ours renders object, background and label, without proposal networks.
 
-Beside the ratio stand the parts of our step (`Run.phases`), and what a step needs at least on this machine (`floor`).
+The result also has the parts of our step (`Run.phases`), and a lower bound of its time on this machine (`floor`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 
 from surface_sos_ns.bench import ours
 from surface_sos_ns.bench.baselines import NEUS_FACTO, NEUS_FACTO_OUR_SIZES, NeusFacto, nerfstudio_problem
-from surface_sos_ns.bench.fit import start
+from surface_sos_ns.bench.fit import fit_scene
 from surface_sos_ns.bench.floor import step_floor
 from surface_sos_ns.bench.protocol import (
     OURS,
@@ -41,12 +41,14 @@ from surface_sos_ns.bench.settings import Train
 from surface_sos_ns.utils.memory import peak_gb
 from surface_sos_ns.utils.progress import Stage
 
-BATCHES = 8  # drawn before, used in turns
+BATCHES = 8
+"""Batches that are drawn before the measurement, and used in turns."""
 CACHE_SHARE = "cache refresh (share)"
+"""Name of the part of a step that updates the sampling caches: its time over the interval in steps."""
 
 
 class _Cycle:
-    """A step with the next of a few batches, over and over."""
+    """Calls a training step with a few batches, in turns."""
 
     def __init__(self, step: Any, batches: list[Batch]):
         self.step, self.batches = step, itertools.cycle(batches)
@@ -65,10 +67,10 @@ def run_train(settings: Train) -> dict[str, Any]:
     Raises:
         BenchError: a setting that cannot work here.
     """
-    device, preset, counts, result, data, run = start("train", settings, settings.rays, 0.5)
+    device, preset, counts, result, data, run = fit_scene("train", settings, settings.rays, 0.5)
     rays, samples = settings.rays or preset.rays, preset.scene.samples
     batches = _batches(data, rays, settings.seed + 1)
-    result["peak_memory_gb"] = peak_gb()  # of our side: the other is not loaded yet
+    result["peak_memory_gb"] = peak_gb()  # of our side, since the other one is not loaded yet
     if device.type == "cuda":
         result["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
 
@@ -115,7 +117,7 @@ def run_train(settings: Train) -> dict[str, Any]:
                 other.use_samples(count)
             some = _batches(data, value if axis == "rays" else rays, settings.seed + 2)
             steps = sides(some, [NEUS_FACTO] if others else [])
-            # Once is enough for what takes seconds a step and grows by factors of two.
+            # One run of the baselines is enough: a step takes seconds, and the sizes differ by factors of two.
             runs = take_turns({OURS: steps.pop(OURS)}, counts[-1], 3, device)
             runs |= take_turns(steps, counts[-1], 1, device, warm_up=0)
             row = {axis: value, "threads": counts[-1], OURS: statistics.median(runs[OURS]) + share}
@@ -126,7 +128,7 @@ def run_train(settings: Train) -> dict[str, Any]:
 
 
 def _floor(run: ours.Run, batches: list[Batch], device: torch.device) -> dict[str, Any]:
-    """The least time of a step, and beside it that of the fastest of a few, on one thread, without cache refresh."""
+    """The lower bound of a step's time, and the fastest of a few steps on one thread, without cache update."""
     ours.use_threads(1)
     time.sleep(PAUSE)
     taken = min(seconds(partial(run.step, batch), device) for batch in batches)
@@ -135,7 +137,7 @@ def _floor(run: ours.Run, batches: list[Batch], device: torch.device) -> dict[st
 
 
 def _grown(rays: int, samples: int) -> list[tuple[str, int]]:
-    """What is varied, and its values."""
+    """The sizes that are varied, with their values."""
     some_rays = sorted({max(2, rays // 4), max(2, rays // 2), rays, 2 * rays})
     some_samples = sorted({max(2, samples // 2), samples, 2 * samples})
     return [("rays", value) for value in some_rays] + [("samples", value) for value in some_samples]

@@ -1,1 +1,1 @@
-"""What photos, masks and sparse points say about the object before training: numpy only, no nerfstudio."""
+"""A capture on disk (photos, poses, masks, points) and the object prior made from it. No torch, no nerfstudio."""

@@ -1,8 +1,7 @@
-"""Where the object is and how large it is: the sphere whose inside becomes the object frame.
+"""The object's bounding sphere, which defines the object frame. All lengths are in world units.
 
-The cameras of a capture are normalised by nerfstudio's data parser, the object is not, so it has to be found: from
-coarse masks where there are any, else from the sparse points near the point closest to all optical axes, else from the
-optical axes alone. All lengths are in world units.
+nerfstudio's data parser normalises the cameras of a capture, not the object. So the object is located from coarse masks
+if there are any, else from the sparse points around the point closest to all optical axes, else from the axes alone.
 """
 
 from __future__ import annotations
@@ -15,78 +14,91 @@ import numpy as np
 from scipy import ndimage
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import _checked_masks, vote_hull, voxel_centres
+from surface_sos_ns.capture.hull import voxel_centres
+from surface_sos_ns.capture.hull_voting import binary_masks, vote_hull
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.points import SparsePoints
 
-__all__ = ["closest_point_to_axes", "find_object_sphere"]
+__all__ = ["RADIUS_MARGIN", "closest_point_to_axes", "find_object_sphere"]
 
-MARGIN = 1.2
-"""Radius of the sphere over the farthest voxel of the generous hull."""
+RADIUS_MARGIN = 1.2
+"""Radius of the bounding sphere over the distance of the object's farthest part from its centre."""
 
-PARALLEL = 0.01
-"""Mean squared sine between viewing directions under which a capture counts as forward-facing (about 6 degrees)."""
+FORWARD_FACING_SPREAD = 0.01
+"""Captures whose optical axes spread less are forward-facing; mean squared sine, about 6 degrees (`_spread`)."""
 
-NARROW = 0.1
-"""Mean squared sine between the lines of sight under which outlines alone leave the hull too long in depth."""
+NARROW_SPREAD = 0.1
+"""If the rays from the cameras to the object spread less, silhouettes alone leave the hull too long in depth
+(`_spread`)."""
+
+MIN_OBJECT_POINTS = 20
+"""Fewer sparse points on the object are ignored."""
+
+MIN_SCENE_POINTS = 30
+"""Fewer sparse points in the whole scene are ignored."""
+
+MAX_RAY_PAIRS = 6000
+"""Pairs of rays that are intersected; of more, random ones are drawn."""
 
 
 def find_object_sphere(
     views: Views,
     masks: Sequence[np.ndarray | None] | None = None,
     points: SparsePoints | None = None,
-    near: np.ndarray | None = None,
+    object_point: np.ndarray | None = None,
 ) -> ObjectSphere:
-    """Finds the sphere around the object.
+    """The bounding sphere of the object.
 
-    With masks: rays through the masks' components are intersected pair by pair, the place that most masks cover is the
-    core, and a generous hull voted around it gives the extent. Without: the dense cluster of sparse points near the
-    point closest to all optical axes (forward-facing captures: the near cluster of the central points); without
-    points what the axes and the field of view say.
+    With masks, rays through the centroids of the masks' components are intersected in pairs, the intersection that most
+    masks cover is the object's core, and a visual hull voted around it gives the extent. Without masks, the sphere is
+    the dense cluster of sparse points around the point closest to all optical axes; in forward-facing captures, the
+    nearest cluster of the points that are central in the photos. Without points, the optical axes and the field of view
+    decide.
 
     Args:
         views: N views, world frame.
         masks: N masks (H, W), bool or 0..1, None where a view has none; or None without masks.
         points: sparse points, world frame, or None.
-        near: (3,) a point on or in the object that the user named, or None.
+        object_point: (3,) a point on or in the object that the user gave, world frame, or None.
 
     Raises:
-        CaptureError: fewer than two views; cameras that look away from each other; masks that share no place in space.
+        CaptureError: fewer than two views; cameras that see nothing in common; masks that agree on no point in space.
+        ValueError: masks and views do not match in number or size.
     """
     if len(views) < 2:
         raise CaptureError(
             f"The capture has {len(views)} view(s); finding an object needs at least two with different poses."
         )
     if masks is not None and any(mask is not None and np.any(mask >= 0.5) for mask in masks):
-        return _sphere_from_masks(views, _checked_masks(views, masks), points, near)
-    return _sphere_from_geometry(views, points, near)
+        return _sphere_from_masks(views, binary_masks(views, masks), points, object_point)
+    return _sphere_from_geometry(views, points, object_point)
 
 
 def closest_point_to_axes(views: Views) -> tuple[np.ndarray, float]:
-    """The point closest to all optical axes, robustly, and how much the axes differ in direction.
+    """The point closest to all optical axes, and the spread of their directions.
 
-    Least squares over the distances to the axes, reweighted so that stray views count less.
+    Iteratively reweighted least squares over the distances to the axes, with Cauchy weights against outlier views.
 
     Returns:
-        point: (3,) world frame; for (nearly) parallel axes it is badly defined in depth.
+        point: (3,) world frame; ill-conditioned in depth where the axes are nearly parallel.
         spread: mean squared sine of the angle between the axes and their principal direction, 0 (parallel) to 2/3.
     """
     axes, centres = views.axes(), views.centres()
-    spread = float(1 - np.linalg.eigvalsh(axes.T @ axes / len(axes))[-1])
+    spread = _spread(axes)
     weights = np.ones(len(views))
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # A slight pull towards the cameras' mean keeps the system solvable for parallel axes.
-    prior = 1e-9 * np.eye(3)
+    perpendicular = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    # Tikhonov regularisation towards the mean of the centres: parallel axes make the system singular.
+    ridge = 1e-9 * np.eye(3)
     point = centres.mean(axis=0)
     for _ in range(10):
-        weighted = across * weights[:, None, None]
+        weighted = perpendicular * weights[:, None, None]
         point = np.linalg.solve(
-            weighted.sum(0) + prior, np.einsum("nij,nj->i", weighted, centres) + prior @ centres.mean(axis=0)
+            weighted.sum(0) + ridge, np.einsum("nij,nj->i", weighted, centres) + ridge @ centres.mean(axis=0)
         )
-        distance = np.linalg.norm(np.einsum("nij,nj->ni", across, point - centres), axis=1)
+        distance = np.linalg.norm(np.einsum("nij,nj->ni", perpendicular, point - centres), axis=1)
         scale = max(float(np.median(distance)), 1e-12)
         weights = 1 / (1 + (distance / (2 * scale)) ** 2)
     return point, spread
@@ -96,8 +108,9 @@ def closest_point_to_axes(views: Views) -> tuple[np.ndarray, float]:
 
 
 def _sphere_from_masks(
-    views: Views, masks: list[np.ndarray | None], points: SparsePoints | None, near: np.ndarray | None
+    views: Views, masks: list[np.ndarray | None], points: SparsePoints | None, object_point: np.ndarray | None
 ) -> ObjectSphere:
+    """The bounding sphere of a visual hull that is voted in spheres which shrink to it or grow with it."""
     usable = [index for index, mask in enumerate(masks) if mask is not None and mask.any()]
     if len(usable) < 2:
         raise CaptureError(
@@ -106,26 +119,27 @@ def _sphere_from_masks(
         )
     chosen = views.subset(usable)
     kept = [masks[index] for index in usable]
-    core = np.asarray(near, dtype=np.float64) if near is not None else _core_of_masks(chosen, kept)
-    reach = _silhouette_radius(chosen, kept, core)
+    core = np.asarray(object_point, dtype=np.float64) if object_point is not None else _core_of_masks(chosen, kept)
+    outline_radius = _silhouette_radius(chosen, kept, core)
     source = "coarse masks"
-    cluster = _points_in_masks(chosen, kept, points, core, reach)
+    cluster = _points_in_masks(chosen, kept, points, core, outline_radius)
     if cluster is not None:
         source = "coarse masks and sparse points"
-        if near is None:
+        if object_point is None:
             core = np.median(cluster, axis=0)
-            reach = _silhouette_radius(chosen, kept, core)
-    narrow = _direction_spread(chosen, core) < NARROW
-    sphere = ObjectSphere(core, 1.6 * reach, source)
+            outline_radius = _silhouette_radius(chosen, kept, core)
+    sight = core - chosen.centres()
+    narrow = _spread(sight / np.linalg.norm(sight, axis=1, keepdims=True)) < NARROW_SPREAD
+    sphere = ObjectSphere(core, 1.6 * outline_radius, source)
     resolution = 64
     for _ in range(4):
-        grid = vote_hull(chosen, kept, sphere, resolution)
-        inside = grid.probability >= 0.12  # a tenth of the votes below the decision level: moderately generous
-        inside = _component_near(inside, grid.probability, (core - sphere.centre) / sphere.radius)
-        where = np.argwhere(inside)
-        voxels = voxel_centres(resolution)[where] * sphere.radius + sphere.centre
-        # Nothing real is much deeper than its outline is wide.
-        voxels = voxels[np.linalg.norm(voxels - core, axis=1) <= (1.4 if narrow else 2.0) * reach]
+        hull = vote_hull(chosen, kept, sphere, resolution)
+        inside = hull.probability >= 0.12  # as a level lowered by a tenth of the votes: more than the hull
+        inside = _dominant_component(inside, hull.probability, (core - sphere.centre) / sphere.radius)
+        indices = np.argwhere(inside)
+        voxels = voxel_centres(resolution)[indices] * sphere.radius + sphere.centre
+        # An object is not much deeper than its silhouettes are wide.
+        voxels = voxels[np.linalg.norm(voxels - core, axis=1) <= (1.4 if narrow else 2.0) * outline_radius]
         if narrow and cluster is not None:
             low, high = np.percentile(cluster, [2, 98], axis=0)
             slack = 0.25 * float((high - low).max())
@@ -135,27 +149,27 @@ def _sphere_from_masks(
         low, high = np.percentile(voxels, [0.2, 99.8], axis=0)
         centre = (low + high) / 2
         extent = float(np.percentile(np.linalg.norm(voxels - centre, axis=1), 99.5)) + sphere.radius / resolution
-        extent = max(extent, 0.3 * reach)
-        clipped = (where == 0).any() or (where == resolution - 1).any()
-        settled = np.linalg.norm(centre - sphere.centre) < 0.05 * extent and abs(sphere.radius / extent - MARGIN) < 0.1
-        if clipped and extent * MARGIN > 0.85 * sphere.radius and sphere.radius < 2.0 * reach:
+        extent = max(extent, 0.3 * outline_radius)
+        clipped = (indices == 0).any() or (indices == resolution - 1).any()
+        settled = (
+            np.linalg.norm(centre - sphere.centre) < 0.05 * extent and abs(sphere.radius / extent - RADIUS_MARGIN) < 0.1
+        )
+        if clipped and extent * RADIUS_MARGIN > 0.85 * sphere.radius and sphere.radius < 2.0 * outline_radius:
             sphere = ObjectSphere(centre, 1.4 * sphere.radius, source)
             continue
-        sphere = ObjectSphere(centre, MARGIN * extent, source)
+        sphere = ObjectSphere(centre, RADIUS_MARGIN * extent, source)
         if settled:
             break
     return sphere
 
 
-def _direction_spread(views: Views, place: np.ndarray) -> float:
-    """Mean squared sine of the angle between the lines of sight to a place and their principal direction."""
-    sight = place - views.centres()
-    sight = sight / np.linalg.norm(sight, axis=1, keepdims=True)
-    return float(1 - np.linalg.eigvalsh(sight.T @ sight / len(sight))[-1])
+def _spread(directions: np.ndarray) -> float:
+    """Mean squared sine of the angle between unit directions (N, 3) and their principal direction, 0 to 2/3."""
+    return float(1 - np.linalg.eigvalsh(directions.T @ directions / len(directions))[-1])
 
 
 def _core_of_masks(views: Views, masks: Sequence[np.ndarray | None]) -> np.ndarray:
-    """(3,) the place in space that the most masks cover, out of the crossings of rays through their components."""
+    """(3,) the point that the most masks cover, among the intersections of rays through their components' centroids."""
     origins, directions, owners = [], [], []
     for index, mask in enumerate(masks):
         assert mask is not None
@@ -171,11 +185,11 @@ def _core_of_masks(views: Views, masks: Sequence[np.ndarray | None]) -> np.ndarr
     first, second = np.triu_indices(len(owner), 1)
     apart = owner[first] != owner[second]
     first, second = first[apart], second[apart]
-    if len(first) > 6000:
-        drawn = np.sort(np.random.default_rng(0).choice(len(first), 6000, replace=False))
+    if len(first) > MAX_RAY_PAIRS:
+        drawn = np.sort(np.random.default_rng(0).choice(len(first), MAX_RAY_PAIRS, replace=False))
         first, second = first[drawn], second[drawn]
-    crossing, angle = _ray_crossings(origin[first], direction[first], origin[second], direction[second])
-    finite = np.isfinite(crossing).all(axis=1)
+    midpoint, angle = _ray_midpoints(origin[first], direction[first], origin[second], direction[second])
+    finite = np.isfinite(midpoint).all(axis=1)
     if not finite.any():
         raise CaptureError(
             "No two views' masks point at a common place in front of both cameras: either the cameras look away from "
@@ -183,9 +197,9 @@ def _core_of_masks(views: Views, masks: Sequence[np.ndarray | None]) -> np.ndarr
             "photos were taken from one place."
         )
     wide = finite & (angle > np.deg2rad(3))
-    candidates = crossing[wide if wide.sum() >= min(10, len(masks) - 1) else finite]
-    covered, seen = _mask_support(views, masks, candidates)
-    score = covered / np.maximum(seen, 0.3 * len(views))
+    candidates = midpoint[wide if wide.sum() >= min(10, len(masks) - 1) else finite]
+    covered, visible = _mask_coverage(views, masks, candidates)
+    score = covered / np.maximum(visible, 0.3 * len(views))
     best = float(score.max())
     if best < 0.35:
         raise CaptureError(
@@ -194,17 +208,25 @@ def _core_of_masks(views: Views, masks: Sequence[np.ndarray | None]) -> np.ndarr
         )
     top = candidates[score >= best - 0.02]
     centre = np.median(top, axis=0)
-    covered, seen = _mask_support(views, masks, centre[None])
-    # The median of several good places may fall between them (a ring, two legs); then one of them is better.
-    if covered[0] / max(seen[0], 0.3 * len(views)) < best - 0.1:
+    covered, visible = _mask_coverage(views, masks, centre[None])
+    # The median of several modes may lie between them, in free space (a ring, two legs): then take the nearest one.
+    if covered[0] / max(visible[0], 0.3 * len(views)) < best - 0.1:
         centre = top[np.argmin(np.linalg.norm(top - centre, axis=1))]
     return centre
 
 
-def _ray_crossings(
+def _ray_midpoints(
     origin_a: np.ndarray, direction_a: np.ndarray, origin_b: np.ndarray, direction_b: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Midpoints (P, 3) where pairs of rays come closest (nan behind a camera or when parallel), and angles (P,)."""
+    """Intersects P pairs of rays by the midpoint method.
+
+    Args:
+        origin_a, direction_a, origin_b, direction_b: (P, 3), unit directions.
+
+    Returns:
+        Midpoints (P, 3) of the shortest segments between the rays, nan behind a camera or where the rays are parallel;
+        and the angles (P,) between the rays, radians.
+    """
     cosine = np.einsum("pi,pi->p", direction_a, direction_b)
     between = origin_b - origin_a
     along_a, along_b = np.einsum("pi,pi->p", between, direction_a), np.einsum("pi,pi->p", between, direction_b)
@@ -218,34 +240,37 @@ def _ray_crossings(
     return middle, np.arccos(np.clip(cosine, -1, 1))
 
 
-def _mask_support(
+def _mask_coverage(
     views: Views, masks: Sequence[np.ndarray | None], points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Per point (P,): how many masks cover its projection, and how many of the masks' views see it."""
-    covered, seen = np.zeros(len(points)), np.zeros(len(points))
+    """Per point (P,): how many masks cover its projection, and into how many of the masks' images it projects."""
+    covered, visible = np.zeros(len(points)), np.zeros(len(points))
     for index, mask in enumerate(masks):
         if mask is None:
             continue
-        value, visible = _lookup(views, index, mask, points)
+        value, inside = _sample_nearest(views, index, mask, points)
         covered += value
-        seen += visible
-    return covered, seen
+        visible += inside
+    return covered, visible
 
 
-def _lookup(views: Views, index: int, image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(P,) nearest values of an image where points project (0 outside), and (P,) bool whether they project into it."""
+def _sample_nearest(views: Views, index: int, image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values (P,) of an image where points project, nearest neighbour, 0 outside; and whether (P,) they are inside."""
     uv, _ = views.project_one(index, points)
     height, width = image.shape[:2]
     with np.errstate(invalid="ignore"):
-        visible = (uv[:, 0] >= 0) & (uv[:, 1] >= 0) & (uv[:, 0] < width) & (uv[:, 1] < height)
+        inside = (uv[:, 0] >= 0) & (uv[:, 1] >= 0) & (uv[:, 0] < width) & (uv[:, 1] < height)
     values = np.zeros((len(points), *image.shape[2:]), np.float32)
-    where = np.floor(uv[visible]).astype(np.int64)
-    values[visible] = image[where[:, 1], where[:, 0]]
-    return values, visible
+    columns, rows = np.floor(uv[inside]).astype(np.int64).T
+    values[inside] = image[rows, columns]
+    return values, inside
 
 
 def _silhouette_radius(views: Views, masks: Sequence[np.ndarray | None], core: np.ndarray) -> float:
-    """World radius around ``core`` that the masks' outlines suggest: the median over the views whose mask covers it."""
+    """Radius of the silhouettes around ``core``, world units: the median over the views whose mask covers it.
+
+    Of one view: the 97th percentile of the pixels' distances from the core's projection, times depth over focal length.
+    """
     radii = []
     for index, mask in enumerate(masks):
         if mask is None:
@@ -269,29 +294,39 @@ def _silhouette_radius(views: Views, masks: Sequence[np.ndarray | None], core: n
 
 
 def _points_in_masks(
-    views: Views, masks: Sequence[np.ndarray | None], points: SparsePoints | None, core: np.ndarray, reach: float
+    views: Views,
+    masks: Sequence[np.ndarray | None],
+    points: SparsePoints | None,
+    core: np.ndarray,
+    outline_radius: float,
 ) -> np.ndarray | None:
-    """(P, 3) sparse points that project into most masks and lie near the core; None when there are too few to trust."""
-    if points is None or len(points.xyz) < 20:
+    """(P, 3) sparse points that project into 3 of 4 masks and lie within 3 radii of the core, without outliers.
+
+    None if they are fewer than `MIN_OBJECT_POINTS`.
+    """
+    if points is None or len(points.xyz) < MIN_OBJECT_POINTS:
         return None
-    covered, seen = _mask_support(views, masks, points.xyz)
-    belongs = (covered >= 0.75 * np.maximum(seen, 0.3 * len(views))) & (
-        np.linalg.norm(points.xyz - core, axis=1) < 3 * reach
+    covered, visible = _mask_coverage(views, masks, points.xyz)
+    belongs = (covered >= 0.75 * np.maximum(visible, 0.3 * len(views))) & (
+        np.linalg.norm(points.xyz - core, axis=1) < 3 * outline_radius
     )
-    if belongs.sum() < 20:
+    if belongs.sum() < MIN_OBJECT_POINTS:
         return None
     cluster = points.xyz[belongs]
     distance = np.linalg.norm(cluster - np.median(cluster, axis=0), axis=1)
     return cluster[distance <= 4 * np.median(distance) + 1e-12]
 
 
-def _component_near(inside: np.ndarray, values: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """The connected part of ``inside`` that weighs most, counting values near ``place`` (object frame) more."""
+def _dominant_component(inside: np.ndarray, values: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The connected component of ``inside`` (R, R, R) with the largest sum of ``values``.
+
+    Values are weighted by a Gaussian around ``centre`` (3,), object frame, with a standard deviation of 0.3.
+    """
     labels, count = ndimage.label(inside)
     if count <= 1:
         return inside
     axis = voxel_centres(inside.shape[0])
-    squared = sum(((axis - place[i]) ** 2).reshape([-1 if j == i else 1 for j in range(3)]) for i in range(3))
+    squared = sum(((axis - centre[i]) ** 2).reshape([-1 if j == i else 1 for j in range(3)]) for i in range(3))
     weight = ndimage.sum_labels(values * np.exp(-squared / 0.18), labels, np.arange(1, count + 1))
     return labels == 1 + int(np.argmax(weight))
 
@@ -299,71 +334,81 @@ def _component_near(inside: np.ndarray, values: np.ndarray, place: np.ndarray) -
 # ------------------------------------------------------------------------------------------------ without masks
 
 
-def _sphere_from_geometry(views: Views, points: SparsePoints | None, near: np.ndarray | None) -> ObjectSphere:
+def _sphere_from_geometry(views: Views, points: SparsePoints | None, object_point: np.ndarray | None) -> ObjectSphere:
+    """The bounding sphere from optical axes and sparse points."""
     point, spread = closest_point_to_axes(views)
-    if near is not None:
-        point = np.asarray(near, dtype=np.float64)
+    if object_point is not None:
+        point = np.asarray(object_point, dtype=np.float64)
     depth = np.einsum("ni,ni->n", point - views.centres(), views.axes())
-    forward_facing = spread < PARALLEL and near is None
-    if points is not None and len(points.xyz) < 30:
+    forward_facing = spread < FORWARD_FACING_SPREAD and object_point is None
+    if points is not None and len(points.xyz) < MIN_SCENE_POINTS:
         points = None
     if forward_facing and points is not None:
-        return _near_cluster(views, points)
-    if (depth > 0).mean() < 0.6 or (forward_facing and _baseline(views) < 1e-9):
+        return _nearest_cluster(views, points)
+    if (depth > 0).mean() < 0.6 or (forward_facing and _camera_extent(views) < 1e-9):
         raise CaptureError(
             f"The cameras do not look at anything in common: the point closest to all optical axes lies behind "
             f"{int((depth <= 0).sum())} of {len(views)} cameras. Check the poses (OpenGL convention: x right, y up, "
             "looking along -z), or name a point on the object."
         )
-    seen = views.inside(views.project(point[None])[0])[:, 0]
-    if seen.mean() < 0.3:
+    visible = views.inside(views.project(point[None])[0])[:, 0]
+    if visible.mean() < 0.3:
         raise CaptureError(
-            f"Only {int(seen.sum())} of {len(views)} photos show the place the cameras turn around "
+            f"Only {int(visible.sum())} of {len(views)} photos show the place the cameras turn around "
             f"({np.round(point, 3).tolist()}). Name a point on the object, or give coarse masks."
         )
-    distance = float(np.median(depth[seen & (depth > 0)]))
-    half_view = float(np.median(np.minimum(views.width / views.fx, views.height / views.fy))) / 2
+    distance = float(np.median(depth[visible & (depth > 0)]))
+    half_field = float(np.median(np.minimum(views.width / views.fx, views.height / views.fy))) / 2
     if points is None:
-        source = "optical axes" if near is None else "named point"
-        return ObjectSphere(point, 0.6 * half_view * distance, source)
-    return _dense_cluster(views, points, point, distance, half_view, fixed=near is not None)
+        source = "optical axes" if object_point is None else "named point"
+        return ObjectSphere(point, 0.6 * half_field * distance, source)
+    return _densest_cluster(views, points, point, half_field * distance, fixed=object_point is not None)
 
 
-def _baseline(views: Views) -> float:
+def _camera_extent(views: Views) -> float:
+    """Largest distance of a camera centre from the mean of all."""
     return float(np.linalg.norm(views.centres() - views.centres().mean(axis=0), axis=1).max())
 
 
-def _dense_cluster(
-    views: Views, points: SparsePoints, start: np.ndarray, distance: float, half_view: float, fixed: bool
+def _densest_cluster(
+    views: Views, points: SparsePoints, start: np.ndarray, view_radius: float, fixed: bool
 ) -> ObjectSphere:
-    """Mean shift over the sparse points from the place the cameras turn around, points seen by many views first."""
+    """Mean shift over the sparse points, weighted by the number of views that can see them and by track length.
+
+    Args:
+        views: world frame.
+        points: world frame.
+        start: (3,) where mean shift starts, world frame.
+        view_radius: half the field of view at the start's distance, world units.
+        fixed: keep the centre at the start.
+    """
     uv, _ = views.project(points.xyz)
     weight = views.inside(uv).mean(axis=0) ** 2 * np.log1p(np.maximum(points.track_length, 1))
-    bandwidth = 0.5 * half_view * distance
+    bandwidth = 0.5 * view_radius
     centre = start.copy()
     for _ in range(30):
         squared = ((points.xyz - centre) ** 2).sum(axis=1)
         kernel = weight * np.exp(-squared / (2 * bandwidth**2))
-        # The axes keep a say, so that a busy background at the side cannot pull the cluster away.
+        # A weight at the start keeps a textured background at the side from pulling the centre away.
         total = float(kernel.sum())
         pull = 0.25 * float(weight.sum()) * np.exp(-((centre - start) ** 2).sum() / (2 * bandwidth**2)) * 0.1
         moved = (kernel @ points.xyz + pull * start) / max(total + pull, 1e-12)
         if fixed or np.linalg.norm(moved - centre) < 1e-4 * bandwidth:
             break
         centre = moved
-    away = np.linalg.norm(points.xyz - centre, axis=1)
-    close = away < 2 * bandwidth
+    distance = np.linalg.norm(points.xyz - centre, axis=1)
+    close = distance < 2 * bandwidth
     if close.sum() < 10:
         return ObjectSphere(centre, 1.2 * bandwidth, "optical axes")
-    order = np.argsort(away[close])
+    order = np.argsort(distance[close])
     cumulative = np.cumsum(weight[close][order])
-    radius = away[close][order][int(np.searchsorted(cumulative, 0.8 * cumulative[-1]))]
+    radius = distance[close][order][int(np.searchsorted(cumulative, 0.8 * cumulative[-1]))]
     source = "sparse points near the optical axes" if not fixed else "named point and sparse points"
     return ObjectSphere(centre, float(np.clip(1.2 * radius, 0.6 * bandwidth, 2 * bandwidth)), source)
 
 
-def _near_cluster(views: Views, points: SparsePoints) -> ObjectSphere:
-    """Forward-facing captures: of the points central in many photos the near ones, split off by Otsu's threshold."""
+def _nearest_cluster(views: Views, points: SparsePoints) -> ObjectSphere:
+    """For forward-facing captures: the points central in the photos, nearer than Otsu's threshold of log depth."""
     uv, depth = views.project(points.xyz)
     size = np.stack([views.width, views.height], axis=-1)[:, None]
     with np.errstate(invalid="ignore", over="ignore"):
@@ -378,17 +423,17 @@ def _near_cluster(views: Views, points: SparsePoints) -> ObjectSphere:
             "cannot be found. Name a point on it, or give coarse masks."
         )
     xyz = points.xyz[candidates]
-    logarithm = np.log(np.median(np.maximum(depth[:, candidates], 1e-6), axis=0))
+    log_depth = np.log(np.median(np.maximum(depth[:, candidates], 1e-6), axis=0))
     from skimage.filters import threshold_otsu
 
-    threshold = threshold_otsu(logarithm) if np.ptp(logarithm) > 1e-3 else np.inf
-    cluster = xyz[logarithm <= threshold]
+    threshold = threshold_otsu(log_depth) if np.ptp(log_depth) > 1e-3 else np.inf
+    cluster = xyz[log_depth <= threshold]
     centre = np.median(cluster, axis=0)
-    radius = float(np.percentile(np.linalg.norm(cluster - centre, axis=1), 85)) * MARGIN
-    # The object's own points off the middle of the photos: as near as the cluster, and next to it.
+    radius = float(np.percentile(np.linalg.norm(cluster - centre, axis=1), 85)) * RADIUS_MARGIN
+    # Add the object's points that are not central in the photos: in front of the threshold, and next to the cluster.
     in_front = np.log(np.median(np.maximum(depth, 1e-6), axis=0)) <= threshold
     cluster = points.xyz[in_front & (np.linalg.norm(points.xyz - centre, axis=1) < 1.25 * radius)]
     low, high = np.percentile(cluster, [3, 97], axis=0)
     centre = (low + high) / 2
-    radius = float(np.percentile(np.linalg.norm(cluster - centre, axis=1), 90)) * MARGIN
+    radius = float(np.percentile(np.linalg.norm(cluster - centre, axis=1), 90)) * RADIUS_MARGIN
     return ObjectSphere(centre, max(radius, 1e-6), "near cluster of sparse points")

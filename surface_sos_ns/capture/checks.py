@@ -1,7 +1,6 @@
-"""Checks on a capture before any long work: pure functions on paths, sizes, poses and masks.
+"""Checks of a capture before any long work: poses, lenses, image sizes, masks.
 
-Each check either raises :class:`CaptureError`, whose message names the file, what was expected and what to do, or
-returns warnings as single lines of text. Nothing is printed here.
+A check raises a `CaptureError`, or returns warnings, each a line of text. Nothing is printed here.
 """
 
 from __future__ import annotations
@@ -34,35 +33,33 @@ __all__ = [
     "valid_mask_warning",
 ]
 
-FARTHEST = 1e12
-"""Largest coordinate of a camera, units of the capture."""
-ROUNDING = 1e-5
-"""How far a rotation's columns may be from orthonormal without being mended."""
-STRAY = 1000.0
-"""Distance of a camera from the others' middle, over the median distance, from which on its pose must be wrong."""
-SHORTEST, LONGEST = 0.05, 500.0
-"""Range of focal lengths, as multiples of the photo's longer side (a fisheye of 220 degrees has 0.26)."""
-MOST_OBLONG = 4.0
-"""How often the larger of fl_x and fl_y may be the other: anamorphic lenses, unsqueezed, have 2."""
-
-
-NEARLY_BLACK = 0.2
-"""Part of white under which the brightest pixel of all masks is more likely a label than a shade."""
+MAX_COORDINATE = 1e12
+"""Largest absolute coordinate of a camera centre, units of the capture."""
+ROTATION_TOLERANCE = 1e-5
+"""Largest entry of |R^T R - I| at which a rotation R is used as it is; above, the nearest rotation replaces it."""
+OUTLIER_DISTANCE = 1000.0
+"""Distance of a camera centre from the median of all, over the median distance, above which its pose is wrong."""
+MIN_FOCAL, MAX_FOCAL = 0.05, 500.0
+"""Range of focal lengths, in multiples of the photo's longer side. A fisheye lens of 220 degrees has 0.26."""
+MAX_FOCAL_RATIO = 4.0
+"""Largest ratio of fl_x and fl_y. Anamorphic lenses, not desqueezed, have 2."""
+MIN_BRIGHTNESS = 0.2
+"""Brightest pixel of all masks, as a fraction of white, below which the values are probably labels (1, 2, ...)."""
 
 
 class CaptureError(UserError):
-    """The capture cannot be used as it is; the message names the file, what was expected and what to do."""
+    """The capture cannot be used as it is. The message names the file, what was expected and what to do."""
 
 
 def check_frames(names: Sequence[str], source: Path) -> None:
-    """A capture needs at least two frames, and no file twice.
+    """Checks that there are at least two frames, and no file twice.
 
     Args:
         names: file_path of each frame.
         source: the file they come from, for messages.
 
     Raises:
-        CaptureError: no frames, one frame, or a repeated file.
+        CaptureError: there are fewer than two frames, or a file is repeated.
     """
     if len(names) == 0:
         raise CaptureError(f"{source} lists no frames; expected at least two photos. Run ns-process-data again.")
@@ -79,7 +76,7 @@ def check_frames(names: Sequence[str], source: Path) -> None:
 
 
 def matrix_of(rows: Sequence[Sequence[float]]) -> np.ndarray | None:
-    """(4, 4) float64 of a 4 x 4 or 3 x 4 matrix; None where it is not one, or its last row is not 0 0 0 1."""
+    """(4, 4) float64 of a 4 x 4 or 3 x 4 matrix; None for other shapes, or a last row that is not 0 0 0 1."""
     if len(rows) not in (3, 4) or any(len(row) != 4 for row in rows):
         return None
     values = np.array(rows, dtype=np.float64)
@@ -87,7 +84,7 @@ def matrix_of(rows: Sequence[Sequence[float]]) -> np.ndarray | None:
 
 
 def check_poses(matrices: Sequence, names: Sequence[str], source: Path) -> np.ndarray:
-    """Poses as one array, after making sure that each is a finite rotation and translation.
+    """Checks poses, and returns them as one array.
 
     Args:
         matrices: per frame a 4 x 4 or 3 x 4 camera-to-world matrix (nested lists).
@@ -95,12 +92,12 @@ def check_poses(matrices: Sequence, names: Sequence[str], source: Path) -> np.nd
         source: the file they come from, for messages.
 
     Returns:
-        (N, 4, 4) float64; what is a rotation but for rounding to a few digits is replaced by the nearest rotation.
+        (N, 4, 4) float64. Rotations that were rounded to a few digits are replaced by the nearest rotation.
 
     Raises:
         CaptureError: a matrix of another shape or with another last row, one with NaN or infinite entries, one whose
-            3 x 3 part is not a rotation (scaled, sheared, mirrored), all cameras in one place, or one far away from
-            all others.
+            3 x 3 part is not a rotation (scaled, sheared, mirrored); all camera centres coincide, or one is far away
+            from the others.
     """
     poses = np.empty((len(matrices), 4, 4))
     for index, (matrix, name) in enumerate(zip(matrices, names, strict=True)):
@@ -125,22 +122,22 @@ def check_poses(matrices: Sequence, names: Sequence[str], source: Path) -> np.nd
                 f"{source}: the pose of {name} is not rigid ({'mirrored' if mirrored else 'scaled or sheared'}); "
                 "expected a rotation and a translation. Export the cameras again without scale or axis flips."
             )
-        if error > ROUNDING:
+        if error > ROTATION_TOLERANCE:
             left, _, right = np.linalg.svd(rotation)
             values[:3, :3] = left @ right
         poses[index] = values
-    _check_places(poses[:, :3, 3], names, source)
+    _check_camera_centres(poses[:, :3, 3], names, source)
     return poses
 
 
-def _check_places(centres: np.ndarray, names: Sequence[str], source: Path) -> None:
-    """Cameras (N, 3) stand in several places, and in one region of space."""
+def _check_camera_centres(centres: np.ndarray, names: Sequence[str], source: Path) -> None:
+    """Raises a CaptureError if camera centres (N, 3) coincide, are too far from the origin, or one is an outlier."""
     size = float(np.abs(centres).max())
-    if size > FARTHEST:
+    if size > MAX_COORDINATE:
         name = names[int(np.abs(centres).max(axis=1).argmax())]
         raise CaptureError(
-            f"{source}: the camera of {name} is {size:.3g} units away from the origin; expected at most {FARTHEST:g}. "
-            "Remove this frame, or write the poses in another unit."
+            f"{source}: the camera of {name} is {size:.3g} units away from the origin; expected at most "
+            f"{MAX_COORDINATE:g}. Remove this frame, or write the poses in another unit."
         )
     if np.abs(centres - centres.mean(axis=0)).max() < 1e-9 * max(1.0, size):
         raise CaptureError(
@@ -148,16 +145,16 @@ def _check_places(centres: np.ndarray, names: Sequence[str], source: Path) -> No
             "Move the camera between photos instead of turning it on a tripod."
         )
     distance = np.linalg.norm(centres - np.median(centres, axis=0), axis=1)
-    usual, worst = float(np.median(distance)), int(distance.argmax())
-    if usual > 0 and distance[worst] > STRAY * usual:
+    median, worst = float(np.median(distance)), int(distance.argmax())
+    if median > 0 and distance[worst] > OUTLIER_DISTANCE * median:
         raise CaptureError(
-            f"{source}: the camera of {names[worst]} stands {distance[worst] / usual:.0f} times as far away as the "
+            f"{source}: the camera of {names[worst]} stands {distance[worst] / median:.0f} times as far away as the "
             "others, which is a wrong pose. Remove this frame or estimate its pose again."
         )
 
 
 def check_lenses(views: Views, names: Sequence[str], source: Path) -> None:
-    """Focal lengths, principal points and distortion are those of a camera that can have taken a picture of its size.
+    """Checks that focal lengths, principal points and distortion are plausible for the photos' sizes.
 
     Args:
         views: N cameras.
@@ -165,20 +162,20 @@ def check_lenses(views: Views, names: Sequence[str], source: Path) -> None:
         source: the file they come from, for messages.
 
     Raises:
-        CaptureError: a focal length that is tiny or huge for the picture, a principal point far outside of it, or a
-            distortion that leaves most of the picture without a ray.
+        CaptureError: a focal length out of range for the photo's size, a principal point far outside of the photo, or a
+            distortion that cannot be inverted for most of its pixels.
     """
     for index in distinct_lenses(views):
         width, height = int(views.width[index]), int(views.height[index])
         longest = max(width, height)
         where = f"{source}: %s of {names[index]} is"
         for key, focal in (("fl_x", views.fx[index]), ("fl_y", views.fy[index])):
-            if not SHORTEST * longest <= focal <= LONGEST * longest:
+            if not MIN_FOCAL * longest <= focal <= MAX_FOCAL * longest:
                 raise CaptureError(
                     f"{where % key} {focal:g} for a photo of {width} x {height}; expected pixels, about as many as the "
                     "photo is wide. Lengths in millimetres or relative to the width have to be converted."
                 )
-        if max(views.fx[index], views.fy[index]) > MOST_OBLONG * min(views.fx[index], views.fy[index]):
+        if max(views.fx[index], views.fy[index]) > MAX_FOCAL_RATIO * min(views.fx[index], views.fy[index]):
             raise CaptureError(
                 f"{where % 'fl_x'} {views.fx[index]:g} and fl_y {views.fy[index]:g}; expected nearly the same, since "
                 "pixels are nearly square. Correct the one that is wrong, or calibrate the lens again."
@@ -189,78 +186,79 @@ def check_lenses(views: Views, names: Sequence[str], source: Path) -> None:
                     f"{where % key} {centre:g} for a photo of {width} x {height}; expected pixels from the left upper "
                     "corner, about half the photo's size."
                 )
-        seen = float(views.has_ray(index, pixel_grid(width, height)).mean())
-        if seen < 0.5:
-            shown = " ".join(
+        valid = float(views.has_ray(index, pixel_grid(width, height)).mean())
+        if valid < 0.5:
+            coefficients = " ".join(
                 f"{key}={value:g}" for key, value in zip(DISTORTION, views.distortion[index], strict=True) if value
             )
             raise CaptureError(
-                f"{source}: the distortion of {names[index]} ({shown}) leaves {1 - seen:.0%} of the picture without a "
-                "ray; expected coefficients for places in the picture divided by the focal length, such as COLMAP's. "
+                f"{source}: the distortion of {names[index]} ({coefficients}) leaves {1 - valid:.0%} of the picture "
+                "without a ray; expected coefficients for normalised image coordinates (pixels divided by the focal "
+                "length), such as COLMAP's. "
                 "Calibrate the lens again, or undistort the photos."
             )
 
 
 def rayless_warning(views: Views, names: Sequence[str], source: Path) -> str | None:
-    """A warning where a lens leaves pixels without a ray, such as the black corners of a fisheye photo."""
+    """A warning if the distortion of a lens cannot be inverted at some pixels, as in the corners of fisheye photos."""
     for index in distinct_lenses(views):
-        seen = float(views.has_ray(index, pixel_grid(int(views.width[index]), int(views.height[index]))).mean())
-        if seen < 1:
+        valid = float(views.has_ray(index, pixel_grid(int(views.width[index]), int(views.height[index]))).mean())
+        if valid < 1:
             return (
-                f"{source}: by its distortion {max(1 - seen, 0.001):.1%} of {names[index]} lies where the lens cannot "
+                f"{source}: by its distortion {max(1 - valid, 0.001):.1%} of {names[index]} lies where the lens cannot "
                 "look (corners, as a rule). These pixels are not used."
             )
     return None
 
 
 def distinct_lenses(views: Views) -> list[int]:
-    """For each different lens among the views the first view that has it."""
+    """Index of the first view of each distinct lens (intrinsics, distortion and image size)."""
     columns = (views.fx, views.fy, views.cx, views.cy, views.width, views.height, views.fisheye)
     rows = np.column_stack([*columns, views.distortion])
     return sorted(np.unique(rows, axis=0, return_index=True)[1].tolist())
 
 
 def pixel_grid(width: int, height: int, count: int | None = 33) -> np.ndarray:
-    """(P, 2) pixels of a picture row by row: ``count`` by ``count`` of them, corners included, or all (None)."""
+    """(P, 2) pixel coordinates, row by row: a grid of ``count`` x ``count`` up to the corners, or all pixels (None)."""
     columns, rows = (width, height) if count is None else (count, count)
     x, y = np.meshgrid(np.linspace(0.5, width - 0.5, columns), np.linspace(0.5, height - 0.5, rows))
     return np.stack([x.ravel(), y.ravel()], axis=-1)
 
 
 def check_viewing_directions(poses: np.ndarray, half_field: np.ndarray, source: Path) -> str | None:
-    """Whether the cameras look at something together.
+    """Checks that the fields of view of the cameras overlap.
 
-    A capture of an object has places that many cameras see. Candidates are points along all optical axes at many
-    distances; a place counts as seen by a camera when it lies within its (undistorted) field of view.
+    Candidate points are sampled along the optical axes, and counted by the cameras whose (undistorted) frustum holds
+    them. In a capture of an object, many cameras see the same point.
 
     Args:
         poses: (N, 4, 4) camera-to-world, OpenGL.
-        half_field: (N, 2) tangent of half the field of view, horizontal and vertical.
+        half_field: (N, 2) tangents of half the field of view, horizontal and vertical.
         source: for messages.
 
     Returns:
-        A warning when the cameras fan out from a common point but still share a view, else None.
+        A warning if the cameras fan out from a common point but their frusta still overlap, else None.
 
     Raises:
-        CaptureError: the cameras all look away from each other, so that no place is seen by half of them.
+        CaptureError: no point is seen by two cameras or by a tenth of them; of cameras that fan out, by half of them.
     """
     count = len(poses)
     centres, rotations = poses[:, :3, 3], poses[:, :3, :3]
     axes = -rotations[:, :, 2]
-    # The point nearest to all axes in the least-squares sense; the small ridge keeps parallel axes solvable.
-    across_axis = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    normal = across_axis.sum(axis=0) + 1e-6 * count * np.eye(3)
-    target = (across_axis @ centres[:, :, None]).sum(axis=0)[:, 0] + 1e-6 * centres.sum(axis=0)
+    # The point closest to all axes by least squares, regularised because parallel axes make the system singular.
+    perpendicular = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    normal = perpendicular.sum(axis=0) + 1e-6 * count * np.eye(3)
+    target = (perpendicular @ centres[:, :, None]).sum(axis=0)[:, 0] + 1e-6 * centres.sum(axis=0)
     nearest = np.linalg.solve(normal, target)
 
     extent = float(np.linalg.norm(centres - np.median(centres, axis=0), axis=1).max())
     chosen = np.unique(np.linspace(0, count - 1, min(count, 40)).round().astype(int))
     depths = extent * np.geomspace(0.1, 30, 32)
-    along = (centres[chosen, None] + depths[None, :, None] * axes[chosen, None]).reshape(-1, 3)
-    places = np.concatenate([nearest[None], along])
-    seen = np.zeros(len(places), dtype=int)
+    on_axes = (centres[chosen, None] + depths[None, :, None] * axes[chosen, None]).reshape(-1, 3)
+    candidates = np.concatenate([nearest[None], on_axes])
+    seen = np.zeros(len(candidates), dtype=int)
     for centre, rotation, (half_width, half_height) in zip(centres, rotations, half_field, strict=True):
-        local = (places - centre) @ rotation
+        local = (candidates - centre) @ rotation
         depth = -local[:, 2]
         seen += (depth > 0) & (np.abs(local[:, 0]) <= half_width * depth) & (np.abs(local[:, 1]) <= half_height * depth)
     most_seen = int(seen.max())
@@ -282,12 +280,16 @@ def check_viewing_directions(poses: np.ndarray, half_field: np.ndarray, source: 
 
 
 def read_headers(paths: Sequence[Path], kind: str = "image") -> list[ImageHeader]:
-    """Sizes and orientations of image files.
+    """Headers of image files: sizes, orientations, formats.
+
+    Args:
+        paths: N files.
+        kind: what the files are called in messages.
 
     Raises:
-        CaptureError: files that do not exist, or one that is not an image.
+        CaptureError: a file does not exist, or is not an image.
     """
-    missing = [path for path in paths if _absent(path)]
+    missing = [path for path in paths if _is_missing(path)]
     if missing:
         raise CaptureError(
             f"{len(missing)} of {len(paths)} {kind} files do not exist: {listed(missing)}. "
@@ -299,20 +301,26 @@ def read_headers(paths: Sequence[Path], kind: str = "image") -> list[ImageHeader
         raise CaptureError(str(error)) from error
 
 
-def _absent(path: Path) -> bool:
+def _is_missing(path: Path) -> bool:
     try:
         return not path.exists()
-    except OSError:  # a folder that may not be looked into: reading says so
+    except OSError:  # no permission for the folder: reading the file raises an error that says so
         return False
 
 
 def check_image_sizes(
     paths: Sequence[Path], headers: Sequence[ImageHeader], expected: Sequence[Size], tolerance: int = 1
 ) -> None:
-    """Each photo has the size that the intrinsics are for, within ``tolerance`` pixels (rounding of a downscale).
+    """Checks that photos have the sizes that their intrinsics are for.
+
+    Args:
+        paths: N photos.
+        headers: of the photos.
+        expected: width and height of each camera, pixels.
+        tolerance: allowed difference in pixels, for the rounding of downscaled sizes.
 
     Raises:
-        CaptureError: names the first photo that differs.
+        CaptureError: a photo has another size; the message names the first one.
     """
     for path, header, wanted in zip(paths, headers, expected, strict=True):
         size = header.size_for(wanted)
@@ -328,13 +336,13 @@ def check_image_sizes(
 def check_mask_sizes(
     masks: Sequence[Path | None], image_paths: Sequence[Path], accepted: Sequence[Sequence[Size]], kind: str
 ) -> None:
-    """Each mask has its photo's size: at the resolution in use or at the original one.
+    """Checks that masks have their photo's size, within a pixel.
 
     Args:
-        masks: per photo its mask file or None.
-        image_paths: per photo its file, for messages.
-        accepted: per photo the sizes that are right.
-        kind: what the masks are called, for messages.
+        masks: for each photo its mask file, or None.
+        image_paths: photos, for messages.
+        accepted: for each photo the accepted sizes (width, height): as used, and as stored.
+        kind: what the masks are called in messages.
 
     Raises:
         CaptureError: a mask is missing, unreadable or of another size.
@@ -354,7 +362,7 @@ def check_mask_sizes(
 
 
 def transparency_warning(paths: Sequence[Path], headers: Sequence[ImageHeader]) -> str | None:
-    """What is to be said about photos with an opacity channel: it is not used."""
+    """A warning that the alpha channel of photos is not used; None if no photo has one."""
     names = [path.name for path, header in zip(paths, headers, strict=True) if header.transparent]
     if not names:
         return None
@@ -366,7 +374,7 @@ def transparency_warning(paths: Sequence[Path], headers: Sequence[ImageHeader]) 
 
 
 def border_and_centre(mask: np.ndarray) -> tuple[float, float]:
-    """Mean of a mask (H, W) along its outermost twentieth, and in the middle third of its height and width."""
+    """Mean of a mask (H, W) along its border (a twentieth of its size wide), and in its middle third in both axes."""
     height, width = mask.shape
     rows, columns = max(1, height // 20), max(1, width // 20)
     border = np.concatenate(
@@ -378,26 +386,26 @@ def border_and_centre(mask: np.ndarray) -> tuple[float, float]:
 
 
 def object_mask_warnings(masks: Sequence[np.ndarray], kind: str = "coarse masks") -> list[str]:
-    """Warnings about object masks that are inverted, nearly full, or all empty.
+    """Warnings about object masks that look inverted, nearly full, nearly black or empty.
 
     Args:
         masks: (H, W) float arrays, 0 background .. 1 object; a sample of the capture's masks is enough.
-        kind: what they are called.
+        kind: what the masks are called in messages.
     """
     if not masks:
         return []
     coverage = np.array([mask.mean() for mask in masks])
     if (coverage < 1e-4).all():
-        return [f"All {kind} looked at are empty (black), so they say nothing; expected the object in white."]
+        return [f"All {kind} looked at are empty (black); expected the object in white."]
     brightest = max(float(mask.max()) for mask in masks)
-    if brightest < NEARLY_BLACK:
+    if brightest < MIN_BRIGHTNESS:
         return [
             f"The {kind} looked at are nearly black (brightest pixel: {brightest:.1%} of white) and show no object. "
             "If they hold labels (1, 2, ...), `surface-sos masks --method folder --source FOLDER --instance LABEL` "
             "makes masks of them."
         ]
-    shown = [mask for mask, covered in zip(masks, coverage, strict=True) if covered >= 1e-4]
-    border, centre = np.median([border_and_centre(mask) for mask in shown], axis=0)
+    used = [mask for mask, covered in zip(masks, coverage, strict=True) if covered >= 1e-4]
+    border, centre = np.median([border_and_centre(mask) for mask in used], axis=0)
     covered = float(np.median(coverage[coverage >= 1e-4]))
     if covered > 0.95:
         return [f"The {kind} are nearly full ({covered:.0%} white); expected white on the object only."]
@@ -410,13 +418,13 @@ def object_mask_warnings(masks: Sequence[np.ndarray], kind: str = "coarse masks"
 
 
 def valid_mask_warning(masks: Sequence[np.ndarray]) -> str | None:
-    """A warning when the masks under ``mask_path`` look like masks of an object.
+    """A warning if the masks under ``mask_path`` look like object masks; else None.
 
-    nerfstudio reads ``mask_path`` as 'valid pixel': black pixels are never used. An object mask there leaves the
-    background without a single ray.
+    In nerfstudio ``mask_path`` marks valid pixels, and no rays are drawn from black ones. With an object mask there, no
+    ray hits the background.
 
     Args:
-        masks: (H, W) float arrays, 1 where the pixel is valid.
+        masks: (H, W) float arrays in [0, 1], 1 where the pixel is valid.
     """
     if not masks:
         return None

@@ -1,4 +1,4 @@
-"""The files that a capture's transforms.json names, as they are spelt on the disk."""
+"""The files that transforms.json refers to, by their paths on the disk."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from pathlib import Path
 from surface_sos_ns.capture.lookup import FileFinder
 from surface_sos_ns.capture.transforms import Transforms
 
-__all__ = ["KINDS", "CaptureFiles", "find_files"]
+__all__ = ["FILE_KEYS", "CaptureFiles", "find_files"]
 
-KINDS = ("file_path", "mask_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path")
-"""Keys of transforms.json that name a file for each photo."""
-NAMED_ONCE = ("file_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path")
-"""Those whose files belong to one photo each; one mask of valid pixels may serve all."""
+FILE_KEYS = ("file_path", "mask_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path")
+"""Keys of a frame in transforms.json that hold a path."""
+
+UNIQUE_FILE_KEYS = ("file_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path")
+"""Keys whose file belongs to one photo. A mask of valid pixels (mask_path) may be shared by several."""
 
 
 @dataclass(frozen=True)
 class CaptureFiles:
-    """Paths of a capture's files, relative to its folder or absolute.
+    """Paths of the files of a capture with N photos, relative to its folder or absolute.
 
     Attributes:
-        photos: N photos.
-        masks: under mask_path, coarse_mask_path, gt_mask_path and clean_plate_path for each photo a path or None.
-        points: of the sparse points that ply_file_path names, or None where it names none that exists.
-        remarks: in what the paths in transforms.json differ from these, to be said once.
+        photos: N paths.
+        masks: for each of mask_path, coarse_mask_path, gt_mask_path and clean_plate_path, N paths or None.
+        points: the file under ply_file_path; None if there is none.
+        remarks: sentences about paths in transforms.json that differ from those on the disk.
     """
 
     photos: list[str]
@@ -34,21 +35,21 @@ class CaptureFiles:
     remarks: list[str]
 
 
-def find_files(capture: Transforms, needed: Collection[str] = KINDS) -> CaptureFiles:
+def find_files(capture: Transforms, needed: Collection[str] = FILE_KEYS) -> CaptureFiles:
     """Finds the files of a capture.
 
     Args:
-        capture: what its transforms.json says.
-        needed: keys of transforms.json whose files have to be there; those of others are found as far as they are.
+        capture: the content of its transforms.json.
+        needed: keys whose files must exist. Paths under other keys are kept as written if their file does not exist.
 
     Raises:
-        CaptureError: a photo or mask does not exist, or is named twice.
+        CaptureError: a needed file does not exist, or is used for two photos.
     """
     finder = FileFinder(capture.folder)
 
     def all_of(paths: list[str], key: str) -> list[str]:
         if key in needed:
-            return finder.find_all(paths, f"files ({key})", distinct=key in NAMED_ONCE)
+            return finder.find_all(paths, f"files ({key})", distinct=key in UNIQUE_FILE_KEYS)
         return [finder.find(path) or path for path in paths]
 
     photos = all_of(capture.file_paths, "file_path")

@@ -1,4 +1,4 @@
-"""Files of a capture on the disk: listed without hidden ones, and found where transforms.json spells them otherwise."""
+"""Files on the disk: listing a folder, matching files to photos, and finding files whose path is spelt differently."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.names import (
-    clash,
     folded,
     hidden,
     is_image,
     listed,
     match_files,
+    match_problem,
     normal_form,
     similar_names,
 )
 
-__all__ = ["FileFinder", "files_by_name", "image_files", "smaller_copy", "visible_files"]
+__all__ = ["FileFinder", "downscaled_copy", "files_by_name", "image_files", "visible_files"]
 
 
 def visible_files(folder: Path) -> list[str]:
-    """The user's own files below a folder, linked folders included: sorted paths relative to it, with slashes.
+    """Files below a folder, including linked folders: sorted POSIX paths relative to it.
 
-    See `names.hidden` for those that are left out. A folder that does not exist has none.
+    Hidden files are left out, see `names.hidden`. A folder that does not exist has none.
 
     Raises:
         CaptureError: a folder cannot be read.
@@ -37,7 +37,7 @@ def visible_files(folder: Path) -> list[str]:
 def _files(folder: Path, inside: str, above: tuple[str, ...]) -> Iterator[str]:
     place = os.path.join(folder, inside)
     real = os.path.realpath(place)
-    if real in above:  # a link that leads back
+    if real in above:  # a link to a parent folder
         return
     try:
         entries = [entry for entry in os.scandir(place) if not hidden(entry.name)]
@@ -59,27 +59,27 @@ def image_files(folder: Path) -> list[str]:
 
 
 def files_by_name(folder: Path, photos: Sequence[str], given: Sequence[Path | None] = ()) -> list[Path | None]:
-    """Of each photo its file in a folder (masks, clean plates), by their names; see `names.match_files`.
+    """The file of each photo in a folder (masks, clean plates), matched by name; see `names.match_files`.
 
     Args:
-        folder: is searched with its subfolders; need not exist.
+        folder: searched with its subfolders; need not exist.
         photos: N paths; see `names.photo_paths`.
-        given: of each photo the file that transforms.json names, or None. Such a file is that photo's alone.
+        given: for each photo the file that transforms.json names, or None. Such files are not matched to other photos.
 
     Returns:
-        N files, those given among them, or None.
+        N files, the given ones included, or None where a photo has none.
 
     Raises:
-        CaptureError: photos and files do not belong together one to one, or there are images and none is a photo's.
+        CaptureError: the match is not one to one, or there are images and none matches a photo.
     """
     found = list(given) or [None] * len(photos)
-    named = {os.path.abspath(path) for path in found if path is not None}
-    files = [file for file in image_files(folder) if os.path.abspath(folder / file) not in named]
+    taken = {os.path.abspath(path) for path in found if path is not None}
+    files = [file for file in image_files(folder) if os.path.abspath(folder / file) not in taken]
     without = [index for index, path in enumerate(found) if path is None]
     matches = match_files([photos[index] for index in without], files)
-    unclear = clash(matches, [photos[index] for index in without], files, folder)
-    if unclear:
-        raise CaptureError(unclear)
+    problem = match_problem(matches, [photos[index] for index in without], files, folder)
+    if problem:
+        raise CaptureError(problem)
     for index, match in zip(without, matches, strict=True):
         if match:
             found[index] = folder / files[match[0]]
@@ -92,10 +92,15 @@ def files_by_name(folder: Path, photos: Sequence[str], given: Sequence[Path | No
     return found
 
 
-def smaller_copy(path: Path, capture: Path, factor: int) -> Path:
-    """The copy of a mask or clean plate at 1/factor of its size, where the capture has one; else the file itself.
+def downscaled_copy(path: Path, capture: Path, factor: int) -> Path:
+    """The downscaled copy of a mask or clean plate if the capture has one, else the file itself.
 
-    It is in a folder whose name has the factor behind: `coarse_masks_4/left/1.png` of `coarse_masks/left/1.png`.
+    Copies are in folders with the factor as a suffix: `coarse_masks_4/left/1.png` for `coarse_masks/left/1.png`.
+
+    Args:
+        path: the file.
+        capture: folder of the capture.
+        factor: of the downscaling.
     """
     folders = [folder for folder in path.parents if capture in folder.parents] or [path.parent]
     for folder in reversed(folders):
@@ -106,12 +111,12 @@ def smaller_copy(path: Path, capture: Path, factor: int) -> Path:
 
 
 class FileFinder:
-    """Finds the files that a capture's transforms.json names, as they are spelt on the disk.
+    """Finds files whose paths in transforms.json are spelt differently from those on the disk.
 
-    Every folder is read at most once.
+    Each folder is listed at most once.
 
     Args:
-        folder: what relative paths are relative to.
+        folder: base of relative paths.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -121,23 +126,22 @@ class FileFinder:
         self._other_case: list[tuple[str, str]] = []
 
     def find(self, written: str) -> str | None:
-        """The path of a file, spelt as on the disk.
+        """The path of a file as on the disk.
 
-        It is the written one where that exists. Otherwise it may differ in Unicode's normal form, then in Windows'
-        separators, then in upper case, if only one file fits.
+        If no file has the written path, one is accepted that differs in Unicode normal form, then in path separators
+        (Windows), then in letter case, provided that it is the only one.
 
         Args:
             written: relative to the folder, or absolute.
 
         Returns:
-            A path relative to the folder, or absolute as the written one was. None if there is no such file, or several
-            fit.
+            The path, relative to the folder or absolute as written; None if no file, or more than one, matches.
         """
         if os.path.isfile(self._folder / written):
             return written
         slashed = written.replace("\\", "/")
         for spelling, path in ((normal_form, written), (normal_form, slashed), (folded, written), (folded, slashed)):
-            fitting = [found for found in self._spelt_so(path, spelling) if os.path.isfile(self._folder / found)]
+            fitting = [found for found in self._matching_paths(path, spelling) if os.path.isfile(self._folder / found)]
             if len(fitting) == 1:
                 if path != written:
                     self._backslashes.append((written, fitting[0]))
@@ -149,15 +153,15 @@ class FileFinder:
         return None
 
     def find_all(self, written: Sequence[str], kind: str, distinct: bool = False) -> list[str]:
-        """The paths of files that all have to be there; see `find`.
+        """Paths of files that must exist; see `find`.
 
         Args:
             written: relative to the folder, or absolute.
-            kind: what they are, for messages, such as "photos (file_path)".
-            distinct: whether each has to be another file.
+            kind: what the files are called in messages, such as "photos (file_path)".
+            distinct: whether no file may occur twice.
 
         Raises:
-            CaptureError: files do not exist (says which files with similar names do), or two paths are of one file.
+            CaptureError: a file does not exist (the message suggests files with similar names), or occurs twice.
         """
         found = [self.find(path) for path in written]
         missing = [path for path, there in zip(written, found, strict=True) if there is None]
@@ -182,9 +186,9 @@ class FileFinder:
         return paths
 
     def similar(self, written: str, most: int = 3) -> list[str]:
-        """Files whose names resemble one that is not there, the most similar first.
+        """Files with names similar to one that does not exist, the most similar first.
 
-        They are looked for beside it, or among all images of the capture if its folder does not exist either.
+        They are searched in its folder, or among all images of the capture if that folder does not exist.
         """
         parent = Path(written.replace("\\", "/")).parent
         if os.path.isdir(self._folder / parent):
@@ -194,7 +198,7 @@ class FileFinder:
 
     @property
     def remarks(self) -> list[str]:
-        """What is to be said about the paths so far: one sentence for each way in which they differ from the files."""
+        """Sentences about the differences between written and real paths so far, one for each kind of difference."""
         kinds = (
             (self._backslashes, "have backslashes, as on Windows"),
             (self._other_case, "differ from the files' names in upper and lower case"),
@@ -206,8 +210,8 @@ class FileFinder:
                 said.append(f"{len(pairs)} paths in transforms.json {words}: {written} is read as {found}.")
         return said
 
-    def _spelt_so(self, path: str, spelling: Callable[[str], str]) -> list[str]:
-        """Paths on the disk that are equal in a spelling, whatever they lead to."""
+    def _matching_paths(self, path: str, spelling: Callable[[str], str]) -> list[str]:
+        """Paths on the disk that equal ``path`` once both are normalised by ``spelling``, of files or folders."""
         start, *parts = Path(path).parts if os.path.isabs(path) else ("", *Path(path).parts)
         places = [start]
         for part in parts:
@@ -215,22 +219,22 @@ class FileFinder:
             places = [
                 os.path.join(place, name)
                 for place in places
-                for name in self._named(place, spelling).get(wanted) or self._if_there(place, part)
+                for name in self._entries_by_spelling(place, spelling).get(wanted) or self._written_part(place, part)
             ]
         return places
 
-    def _if_there(self, place: str, part: str) -> list[str]:
-        """The part of a path as it is written: '..', or what is in a folder whose names may not be read."""
+    def _written_part(self, place: str, part: str) -> list[str]:
+        """A part of a path as written, if it exists: '..', or an entry of a folder that cannot be listed."""
         return [part] if os.path.lexists(os.path.join(self._folder, place, part)) else []
 
-    def _named(self, place: str, spelling: Callable[[str], str]) -> dict[str, list[str]]:
-        """What there is in a folder, by names in a spelling."""
+    def _entries_by_spelling(self, place: str, spelling: Callable[[str], str]) -> dict[str, list[str]]:
+        """Names of a folder's entries, by their normalised spelling."""
         if (place, spelling) not in self._entries:
             entries: dict[str, list[str]] = defaultdict(list)
             try:
                 for name in os.listdir(self._folder / place):
                     entries[spelling(name)].append(name)
-            except (OSError, ValueError):  # no folder, one that may not be read, or no name that a folder can have
+            except (OSError, ValueError):  # not a folder, not readable, or not a valid name
                 pass
             self._entries[place, spelling] = entries
         return self._entries[place, spelling]

@@ -1,6 +1,6 @@
-"""Names of files: which belong to which photos, which are hidden, and the order that people give them.
+"""File names: matching files to photos, hidden files, natural order, names of masks.
 
-Everything here is a pure function on names; nothing is read from the disk. See `capture.lookup` for that.
+Pure functions on strings. `capture.lookup` reads the disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from surface_sos_ns.utils.text import printable
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "clash",
     "distinct_stems",
     "find_photos",
     "folded",
@@ -28,6 +27,7 @@ __all__ = [
     "listed",
     "mask_names",
     "match_files",
+    "match_problem",
     "match_references",
     "natural_order",
     "normal_form",
@@ -36,42 +36,42 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
-"""Of files that are read as photos and masks, in lower case."""
+"""Suffixes of files that are read as photos and masks, lower case."""
 
 SYSTEM_FILES = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "@tmp", "@recycle", "#recycle", "$recycle.bin"}
 )
-"""Files and folders that Windows, macOS and network drives put beside the user's own, in lower case."""
+"""Files and folders that Windows, macOS and network drives create, lower case."""
 
 Parts = tuple[str, ...]
-"""Folders and file name of a path."""
+"""The parts of a path: folders and file name."""
 
 
 def hidden(path: str) -> bool:
-    """Whether a path, relative to the folder that is listed, is none of the user's own files.
+    """Whether a path, relative to the listed folder, is hidden or a system file, or lies in such a folder.
 
-    Those are names with a dot in front (`._0001.jpg` and `.DS_Store` of macOS), thumbnails and bins of operating
-    systems and network drives, and all that lies in such folders.
+    Hidden names begin with a dot (`._0001.jpg` and `.DS_Store` of macOS). System files are thumbnails and recycle bins
+    of operating systems and network drives.
     """
     return any(part[0] == "." or part.lower() in SYSTEM_FILES for part in _parts(path))
 
 
 def is_image(name: str) -> bool:
-    """Whether a file has the suffix of an image that can be read here."""
+    """Whether a file name has one of the `IMAGE_SUFFIXES`."""
     return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def natural_order(names: Sequence[str]) -> list[int]:
-    """Indices that sort names, the numbers in them by value: 2 before 10."""
+    """Indices that sort names with the numbers in them by value: 2 before 10."""
     parts = [re.split(r"(\d+)", name) for name in names]
     keys = [[(int(part), part) if place % 2 else (0, part) for place, part in enumerate(name)] for name in parts]
     return sorted(range(len(names)), key=lambda index: keys[index])
 
 
 def listed(names: Sequence[object], most: int = 5) -> str:
-    """The first few names and how many more there are, for a message.
+    """The first ``most`` names and the number of the others, as text for a message.
 
-    Characters that no terminal shows are escaped, see `utils.text.printable`.
+    Control characters are escaped, see `utils.text.printable`.
     """
     shown = printable(", ".join(str(name) for name in names[:most]))
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
@@ -81,30 +81,30 @@ def listed(names: Sequence[object], most: int = 5) -> str:
 
 
 def normal_form(name: str) -> str:
-    """A name in Unicode's composed form: macOS stores 'é' as 'e' and an accent, other systems as one character."""
+    """A name in Unicode normal form C. macOS stores 'é' as 'e' and an accent, other systems as one character."""
     return unicodedata.normalize("NFC", name)
 
 
 def folded(name: str) -> str:
-    """A name without upper case, in Unicode's composed form."""
+    """A case-folded name in Unicode normal form C."""
     return normal_form(unicodedata.normalize("NFD", name).casefold())
 
 
-def _slashes(path: str) -> str:
+def _posix(path: str) -> str:
     return path.replace("\\", "/")
 
 
 SPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda path: path,
-    lambda path: normal_form(_slashes(path)),
-    lambda path: folded(_slashes(path)),
+    lambda path: normal_form(_posix(path)),
+    lambda path: folded(_posix(path)),
 )
-"""In what two paths may differ and still be equal: nothing; Unicode form and Windows' separators; upper case as well.
-An earlier one counts more."""
+"""Normalisations under which two paths are compared, in order of preference: none; Unicode normal form and Windows'
+path separators; letter case as well."""
 
 
 def _parts(path: str) -> Parts:
-    """Without the root, and without what leads out of a folder."""
+    """The parts of a normalised path, without its root and '..'."""
     return tuple(part for part in posixpath.normpath(path).split("/") if part not in ("", ".", ".."))
 
 
@@ -113,40 +113,44 @@ def _whole(path: Parts) -> Parts:
 
 
 def _stem(path: Parts) -> Parts:
-    """'left/0001.jpg' is 'left/0001'."""
+    """The path without its suffix: 'left/0001' for 'left/0001.jpg'."""
     return (*path[:-1], posixpath.splitext(path[-1])[0])
 
 
 def _inner_stem(path: Parts) -> Parts:
-    """'left/0001.jpg.png' is 'left/0001'; () of names with one suffix."""
+    """The path without two suffixes: 'left/0001' for 'left/0001.jpg.png'; () if it has only one."""
     stem = _stem(path)
     return _stem(stem) if is_image(stem[-1]) else ()
 
 
 # ------------------------------------------------------------------------------------------------------- matching
 
-Kind = tuple[Callable[[Parts], Parts], Callable[[Parts], Parts]]
-"""What has to be equal: a part of the photo's path, and a part of the file's."""
+Comparison = tuple[Callable[[Parts], Parts], Callable[[Parts], Parts]]
+"""Functions of the photo's path and of the file's path whose results have to be equal."""
 
-MADE_OF_PHOTOS: tuple[Kind, ...] = (
-    (_whole, _stem),  # 0001.jpg has 0001.jpg.png
-    (_stem, _stem),  # 0001.jpg has 0001.png
-    (_stem, _inner_stem),  # 0001.png, once a JPEG, has 0001.jpg.png
+DERIVED_FILES: tuple[Comparison, ...] = (
+    (_whole, _stem),  # 0001.jpg and 0001.jpg.png
+    (_stem, _stem),  # 0001.jpg and 0001.png
+    (_stem, _inner_stem),  # 0001.png, converted from a JPEG, and 0001.jpg.png
 )
-NAMES_OF_PHOTOS: tuple[Kind, ...] = (
+"""How files made from photos are named, in order of preference."""
+RENAMED_PHOTOS: tuple[Comparison, ...] = (
     (_whole, _whole),
-    (_stem, _stem),  # photos that were written anew in another format
+    (_stem, _stem),  # photos converted to another format
 )
+"""How other programs name the photos, in order of preference."""
 
 
 def match_files(photos: Sequence[str], files: Sequence[str], anywhere: bool = False) -> list[list[int]]:
-    """Files made of photos (masks, clean plates), matched by their names.
+    """Matches files made from photos (masks, clean plates) to the photos, by name.
 
-    As much of a path as possible has to be equal. First the files lie as the photos do, below the capture's folder or
-    below one of the photos' common folders: `images/left/0001.jpg` has `images/left/0001.png` or `left/0001.png`.
-    What is left goes by ever shorter ends of the photos' paths, at last by `0001.png` alone. A file has its photo's
-    whole name and one suffix more (`0001.jpg.png`), else its name with another suffix. Equal Unicode normal forms,
-    Windows' separators and upper case come after equal spelling. A file that matched is not matched again.
+    1. The files have the photos' folder structure, relative to the capture or to one of the photos' common folders:
+       `images/left/0001.png` or `left/0001.png` for `images/left/0001.jpg`.
+    2. Files not matched yet are compared with ever shorter ends of the photos' paths, at last by `0001.png` alone.
+
+    Within each step, the photo's whole name with one more suffix (`0001.jpg.png`) is preferred to another suffix, and
+    identical spelling to one that differs in Unicode normal form, Windows' separators or letter case. A file is matched
+    once.
 
     Args:
         photos: N paths, all relative to one folder or all absolute; see `photo_paths`.
@@ -154,43 +158,45 @@ def match_files(photos: Sequence[str], files: Sequence[str], anywhere: bool = Fa
         anywhere: also match files in folders that the photos do not have (`export/0001.png`).
 
     Returns:
-        Of each photo the indices of its files: none, one, or several where nothing decides between them. An index may
-        stand with several photos, for the same reason. `clash` has the words for both.
+        For each photo the indices of its files: none, one, or several if the match is ambiguous. Then an index may also
+        occur for several photos. `match_problem` describes both cases.
     """
-    found = _match(photos, files, MADE_OF_PHOTOS)
-    return _match_anywhere(photos, files, MADE_OF_PHOTOS, found) if anywhere else found
+    found = _match(photos, files, DERIVED_FILES)
+    return _match_anywhere(photos, files, DERIVED_FILES, found) if anywhere else found
 
 
 def match_references(photos: Sequence[str], names: Sequence[str]) -> list[list[int]]:
-    """Names that another program has for the photos (COLMAP's images), matched with the photos' paths.
+    """Matches another program's names of the photos (COLMAP's images) to the photos' paths.
 
-    As `match_files`, but equal names with equal suffixes come first; and all names may have the same folders in front
-    that the photos do not have.
+    As `match_files`, but names with equal suffixes are preferred; and the names may have a common leading folder that
+    the photos do not have.
 
     Args:
         photos: N paths, all relative to one folder or all absolute; see `photo_paths`.
         names: M paths, relative to any folder.
 
     Returns:
-        Of each photo the indices of its names: none, one, or several where nothing decides between them.
+        For each photo the indices of its names: none, one, or several if the match is ambiguous.
     """
-    front = _common_folders([_parts(_slashes(name)) for name in names])
-    shorter = ["/".join(_parts(_slashes(name))[front:]) for name in names]
-    readings = [_match(photos, some, NAMES_OF_PHOTOS) for some in (names, shorter)]
-    return max(readings, key=lambda found: len(_used(found)))  # the first, where both are equally good
+    common = _common_folders([_parts(_posix(name)) for name in names])
+    shorter = ["/".join(_parts(_posix(name))[common:]) for name in names]
+    candidates = [_match(photos, some, RENAMED_PHOTOS) for some in (names, shorter)]
+    return max(candidates, key=lambda found: len(_matched(found)))  # the first one of equals
 
 
-def clash(found: Sequence[Sequence[int]], photos: Sequence[str], files: Sequence[str], folder: object) -> str | None:
-    """What is to be said when files and photos do not belong together one to one.
+def match_problem(
+    found: Sequence[Sequence[int]], photos: Sequence[str], files: Sequence[str], folder: object
+) -> str | None:
+    """A message about a match that is not one to one.
 
     Args:
-        found: of each photo its files, see `match_files`.
-        photos: N paths, for the message.
-        files: M paths relative to their folder, for the message.
-        folder: of the files, for the message.
+        found: for each photo the indices of its files, see `match_files`.
+        photos: N paths.
+        files: M paths relative to their folder.
+        folder: of the files.
 
     Returns:
-        A sentence and what to do, or None when all is clear.
+        What is wrong and what to do; None if the match is one to one.
     """
     several = [photo for photo, indices in enumerate(found) if len(indices) > 1]
     if several:
@@ -211,15 +217,15 @@ def clash(found: Sequence[Sequence[int]], photos: Sequence[str], files: Sequence
 
 
 def find_photos(names: Sequence[str], photos: Sequence[str], folder: str = "") -> list[list[int]]:
-    """The photos that names mean: whole paths, or as much of a path's end as a user types, with or without suffix.
+    """Finds photos by whole paths, or by the ends of paths that a user types, with or without suffix.
 
     Args:
-        names: what is looked for, such as `images/left/0001.jpg`, `left/0001.jpg` or `0001`.
+        names: what to find, such as `images/left/0001.jpg`, `left/0001.jpg` or `0001`.
         photos: N paths, as in transforms.json.
-        folder: of the capture, where names or photos may be absolute.
+        folder: of the capture; needed if names or photos may be absolute.
 
     Returns:
-        Of each name the indices of the photos that fit it best: none, one, or several.
+        For each name the indices of the photos that match it best: none, one, or several.
     """
     found: list[list[int]] = [[] for _ in names]
     comparable = photo_paths([*photos, *names], folder)
@@ -241,62 +247,67 @@ def find_photos(names: Sequence[str], photos: Sequence[str], folder: str = "") -
 
 
 def similar_names(name: str, paths: Sequence[str], most: int = 3) -> list[str]:
-    """Paths whose file names resemble that of one that is not among them, the most similar first; for messages."""
+    """At most ``most`` paths with file names similar to that of ``name``, the most similar first; for messages."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        by_name[folded(posixpath.basename(_slashes(path)))].append(path)
-    close = difflib.get_close_matches(folded(posixpath.basename(_slashes(name))), by_name, most)
+        by_name[folded(posixpath.basename(_posix(path)))].append(path)
+    close = difflib.get_close_matches(folded(posixpath.basename(_posix(name))), by_name, most)
     return [path for key in close for path in by_name[key]][:most]
 
 
-def _spelt(paths: Sequence[str]) -> list[list[Parts]]:
-    """The parts of each path in each spelling."""
+def _normalised(paths: Sequence[str]) -> list[list[Parts]]:
+    """The parts of each path under each normalisation of `SPELLINGS`."""
     return [[_parts(spelling(path)) for path in paths] for spelling in SPELLINGS]
 
 
-def _match(photos: Sequence[str], files: Sequence[str], kinds: Sequence[Kind]) -> list[list[int]]:
-    """Files whose whole paths are the photos' or ends of them; see `match_files`."""
-    ours, theirs = _spelt(photos), _spelt(files)
+def _match(photos: Sequence[str], files: Sequence[str], comparisons: Sequence[Comparison]) -> list[list[int]]:
+    """Matches files whose whole paths are equal to the photos' paths or to ends of them; see `match_files`."""
+    ours, theirs = _normalised(photos), _normalised(files)
     root = max(_common_folders(paths) for paths in ours)
     depth = max((len(path) for paths in theirs for path in paths), default=0)
-    # The files lie as the photos do: of all photos' paths the same number of folders is left out.
+    # The same folder structure: the same number of leading folders is removed from all photos' paths.
     unmatched: list[list[int]] = [[] for _ in photos]
-    layouts = [_equal(_cut(ours, left_out), theirs, kinds, unmatched) for left_out in range(root + 1)]
-    found = max(layouts, key=lambda layout: len(_used(layout)))  # the first, where several are equally good
+    layouts = [
+        _match_equal_paths(_from(ours, left_out), theirs, comparisons, unmatched) for left_out in range(root + 1)
+    ]
+    found = max(layouts, key=lambda layout: len(_matched(layout)))  # the first one of equals
     for length in range(depth, 0, -1):
-        found = _equal(_cut(ours, -length), _of_length(theirs, length), kinds, found)
+        found = _match_equal_paths(_from(ours, -length), _of_length(theirs, length), comparisons, found)
     return found
 
 
 def _match_anywhere(
-    photos: Sequence[str], files: Sequence[str], kinds: Sequence[Kind], found: list[list[int]]
+    photos: Sequence[str], files: Sequence[str], comparisons: Sequence[Comparison], found: list[list[int]]
 ) -> list[list[int]]:
-    """`found` and files whose paths end with all that is a photo's own: its path below the photos' common folders."""
-    ours, theirs = _spelt(photos), _spelt(files)
+    """Adds files whose paths end with a photo's path below the photos' common folders."""
+    ours, theirs = _normalised(photos), _normalised(files)
     roots = [_common_folders(paths) for paths in ours]
     own = [[path[root:] for path in paths] for paths, root in zip(ours, roots, strict=True)]
     for length in sorted({len(path) for paths in own for path in paths}, reverse=True):
-        found = _equal(_of_length(own, length), _cut(theirs, -length), kinds, found)
+        found = _match_equal_paths(_of_length(own, length), _from(theirs, -length), comparisons, found)
     return found
 
 
-def _equal(
-    ours: Sequence[Sequence[Parts]], theirs: Sequence[Sequence[Parts]], kinds: Sequence[Kind], found: list[list[int]]
+def _match_equal_paths(
+    ours: Sequence[Sequence[Parts]],
+    theirs: Sequence[Sequence[Parts]],
+    comparisons: Sequence[Comparison],
+    found: list[list[int]],
 ) -> list[list[int]]:
-    """Matches what is not matched yet and has equal paths.
+    """Matches photos and files that have equal paths and are not matched yet.
 
     Args:
-        ours: in each spelling the photos' paths; () is not to be matched.
-        theirs: in each spelling the files' paths.
-        kinds: what is compared, best first.
-        found: of each photo the files that it has already.
+        ours: the photos' paths under each normalisation; () is not matched.
+        theirs: the files' paths under each normalisation.
+        comparisons: what is compared, in order of preference.
+        found: for each photo the files that it has already.
 
     Returns:
-        `found` with what was added.
+        `found` with the new matches.
     """
     found = list(found)
-    taken = _used(found)
-    for of_photo, of_file in kinds:
+    taken = _matched(found)
+    for of_photo, of_file in comparisons:
         for paths, names in zip(ours, theirs, strict=True):
             lengths = {len(name) for name in names}
             photos: dict[Parts, list[int]] = defaultdict(list)
@@ -308,24 +319,24 @@ def _equal(
                 if name and index not in taken:
                     files[of_file(name)].append(index)
             for key in photos.keys() & files.keys():
-                pairs = _paired(photos[key], files[key], paths, names)
+                pairs = _pairs(photos[key], files[key], paths, names)
                 for photo in photos[key]:
                     found[photo] = [pairs[photo]] if pairs else files[key]
                 taken.update(files[key])
     return found
 
 
-def _used(found: Sequence[Sequence[int]]) -> set[int]:
-    """The files that matched."""
+def _matched(found: Sequence[Sequence[int]]) -> set[int]:
+    """The indices of files that are matched."""
     return {index for indices in found for index in indices}
 
 
-def _paired(
+def _pairs(
     photos: Sequence[int], files: Sequence[int], paths: Sequence[Parts], names: Sequence[Parts]
 ) -> dict[int, int] | None:
-    """Each photo's file where there is one of each, or all have their photo's whole name; None where it is not clear.
+    """File by photo, if there is one of each, or every file has the whole name of its photo; None if ambiguous.
 
-    `a.jpg` and `a.png` are the masks of `a.jpg` and `a.png`, but of `a.jpg` alone they would be two.
+    `a.jpg` and `a.png` are the masks of the photos `a.jpg` and `a.png`; for the photo `a.jpg` alone they are ambiguous.
     """
     if len(photos) == len(files) == 1:
         return {photos[0]: files[0]}
@@ -334,13 +345,13 @@ def _paired(
     return pairs if len(pairs) == len(photos) == len(set(pairs.values())) == len(files) else None
 
 
-def _cut(spelt: Sequence[Sequence[Parts]], start: int) -> list[list[Parts]]:
-    """Paths from a part on, which may be counted from the end; () of those that are too short."""
+def _from(spelt: Sequence[Sequence[Parts]], start: int) -> list[list[Parts]]:
+    """Paths from the part ``start`` on, counted from the end if negative; () for paths that are too short."""
     return [[path[start:] if len(path) >= -start else () for path in paths] for paths in spelt]
 
 
 def _of_length(spelt: Sequence[Sequence[Parts]], length: int) -> list[list[Parts]]:
-    """The paths of so many parts, the others ()."""
+    """The paths with ``length`` parts; () for the others."""
     return [[path if len(path) == length else () for path in paths] for paths in spelt]
 
 
@@ -356,14 +367,14 @@ def _common_folders(paths: Sequence[Parts]) -> int:
 
 
 def photo_paths(file_paths: Sequence[str], folder: str = "") -> list[str]:
-    """The paths that photos are matched by: relative to the capture's folder, or all absolute if one lies outside.
+    """The paths by which photos are matched: relative to the capture's folder, or all absolute if one lies outside.
 
     Args:
         file_paths: as in transforms.json.
         folder: of the capture.
     """
-    slashed = [_slashes(path) for path in file_paths]
-    distinct = len(set(slashed)) == len(set(file_paths))  # elsewhere than on Windows a name may have a backslash
+    slashed = [_posix(path) for path in file_paths]
+    distinct = len(set(slashed)) == len(set(file_paths))  # except on Windows, a file name may contain a backslash
     paths = [posixpath.normpath(path) for path in (slashed if distinct else file_paths)]
     if not any(os.path.isabs(path) or path.split("/")[0] == ".." for path in paths):
         return paths
@@ -371,13 +382,13 @@ def photo_paths(file_paths: Sequence[str], folder: str = "") -> list[str]:
 
 
 def mask_names(file_paths: Sequence[str], folder: str = "") -> list[str]:
-    """Of each photo the mask's path in the folder of masks: subfolders stay, the photos' own first folder goes.
+    """The path of each photo's mask, relative to the folder of masks: the photos' first common folder is removed.
 
-    Photos that differ only by their suffix keep it: `a.jpg` and `a.png` have `a.jpg.png` and `a.png.png`. `match_files`
-    finds every photo's mask again, whichever of them are there.
+    Photos that differ only by their suffix keep it: `a.jpg.png` and `a.png.png` for `a.jpg` and `a.png`. `match_files`
+    matches any subset of these masks to their photos.
 
     Args:
-        file_paths: as in transforms.json, no file twice.
+        file_paths: as in transforms.json, without repetition.
         folder: of the capture.
     """
     photos = photo_paths(file_paths, folder)
@@ -385,7 +396,7 @@ def mask_names(file_paths: Sequence[str], folder: str = "") -> list[str]:
     left_out = _common_folders(paths)
     if not any(os.path.isabs(path) for path in photos):
         left_out = min(left_out, 1)
-    # Of images/1.jpg and images/images/1.jpg, images/1.png would be either's mask; then no folder is left out.
+    # images/1.png could be the mask of images/1.jpg and of images/images/1.jpg; then no folder is removed.
     folders = {folded("/".join(path[left_out:-1])) for path in paths}
     if any(folded("/".join(path[fewer:-1])) in folders for path in paths for fewer in range(left_out)):
         left_out = 0
@@ -393,12 +404,12 @@ def mask_names(file_paths: Sequence[str], folder: str = "") -> list[str]:
 
 
 def distinct_stems(paths: Sequence[str]) -> list[str]:
-    """Paths without suffix; with it where another photo's could be taken for it.
+    """Paths without suffix, except where that would be ambiguous.
 
-    `a.jpg` and `b.jpg` become `a` and `b`; `a.jpg` and `a.png`, which both would be `a`, stay.
+    `a.jpg` and `b.jpg` become `a` and `b`; `a.jpg` and `a.png` stay, since both would be `a`.
     """
     stems = [posixpath.splitext(path)[0] for path in paths]
     count = Counter(folded(stem) for stem in stems)
     wholes = {folded(path) for path in paths}
-    clear = [count[folded(stem)] == 1 and folded(stem) not in wholes for stem in stems]
-    return [stem if alone else path for path, stem, alone in zip(paths, stems, clear, strict=True)]
+    unique = [count[folded(stem)] == 1 and folded(stem) not in wholes for stem in stems]
+    return [stem if alone else path for path, stem, alone in zip(paths, stems, unique, strict=True)]

@@ -1,4 +1,4 @@
-"""Everything training starts from: the object's sphere, the voted hull, the masks and the sparse points."""
+"""The object prior: what is known of the object before training (bounding sphere, visual hull, masks, points)."""
 
 from __future__ import annotations
 
@@ -12,45 +12,48 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import find_object_sphere
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import VoteGrid, main_body, project_hull, vote_hull
+from surface_sos_ns.capture.hull import VisualHull, main_components
+from surface_sos_ns.capture.hull_projection import project_hull
+from surface_sos_ns.capture.hull_voting import vote_hull
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
-from surface_sos_ns.capture.support import above, find_support_plane
+from surface_sos_ns.capture.support_plane import cut_at_plane, find_support_plane
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.files import write_arrays
 
 __all__ = ["GIVEN", "LOW_CONFIDENCE", "ObjectPrior", "build_object_prior"]
 
 GIVEN = "coarse masks"
-"""Source of masks that came with the capture."""
+"""`ObjectPrior.source` of masks that came with the capture."""
 LOW_CONFIDENCE = 0.5
-"""Mean IoU of masks and vote below which the object was probably not found."""
+"""Mean IoU of the masks with the hull's projection below which the object was probably not found."""
 
-SUNK = 0.02
-"""How far beneath the plane that carries it an object may reach, in object radii: neither is known better."""
-CHECKED_SIDE = 160
-"""Longer side of the pictures, pixels, in which it is checked that the plane takes nothing away that can be seen."""
-STILL_SHOWN = 0.98
-"""Part of the hull's pixels that has to stay, in the mean over the views."""
+PLANE_UNCERTAINTY = 0.02
+"""Depth below the support plane down to which the hull is kept, object radii: the error of plane and hull."""
+SILHOUETTE_SIZE = 160
+"""Longer side, in pixels, of the silhouettes that are compared with and without the part below the support plane."""
+MIN_SILHOUETTE_AREA = 0.98
+"""Fraction of the silhouettes' area, mean over the views, that has to remain for the plane to be used."""
 
 FORMAT = 1
+"""Version of the files that `ObjectPrior.save` writes."""
 
 
 @dataclass(frozen=True)
 class ObjectPrior:
-    """What photos, masks and points say about the object before training, world frame.
+    """What is known of the object before training, from masks and sparse points.
 
     Attributes:
-        sphere: the object's sphere; defines the object frame.
-        hull: soft visual hull m^P in the object frame.
+        sphere: bounding sphere, world frame; defines the object frame.
+        hull: soft visual hull m^P, object frame.
         masks: N coarse masks (H, W) float32 in [0, 1]; None where a view has none.
-        points: sparse points, or None.
+        points: sparse points, world frame, or None.
         confidence: mean IoU of the masks with the hull's projection, in [0, 1].
-        source: `GIVEN`, or what made them where the capture has none: "masks by selfment", "masks by prior".
+        source: of the masks: `GIVEN`, or the method that made them, such as "masks by selfment".
     """
 
     sphere: ObjectSphere
-    hull: VoteGrid
+    hull: VisualHull
     masks: list[np.ndarray | None]
     points: SparsePoints | None
     confidence: float
@@ -61,16 +64,17 @@ class ObjectPrior:
         """Whether the capture came with the masks."""
         return self.source == GIVEN
 
-    def first_hull(self, slack: float) -> VoteGrid:
-        """The hull that training starts from: with a level lowered by `slack`, see :meth:`VoteGrid.relaxed`.
+    def initial_hull(self, slack: float) -> VisualHull:
+        """The hull that training starts from.
 
-        Only its main body where nobody vouches for the masks.
+        Its level is lowered by ``slack`` (see `VisualHull.relaxed`). If the masks were not given by the user, small
+        components are removed (see `main_components`).
         """
         hull = self.hull.relaxed(slack)
-        return hull if self.masks_given else main_body(hull)
+        return hull if self.masks_given else main_components(hull)
 
     def save(self, path: Path) -> None:
-        """Writes one ``.npz``, whole or not at all. Masks are kept in 8 bits.
+        """Writes one ``.npz`` file, atomically. Probabilities are stored as float16, masks in 8 bits.
 
         Raises:
             WriteError: it cannot be written.
@@ -108,8 +112,8 @@ class ObjectPrior:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            FileNotFoundError: when there is no such file.
-            CaptureError: the file is damaged or of another format; delete it to compute the prior again.
+            FileNotFoundError: there is no such file.
+            CaptureError: the file is damaged or of another format; without it the prior is computed again.
         """
         path = Path(path)
         try:
@@ -127,7 +131,7 @@ class ObjectPrior:
             ]
             return cls(
                 ObjectSphere(arrays["centre"], description["radius"], description["sphere_source"]),
-                VoteGrid(
+                VisualHull(
                     arrays["probability"].astype(np.float32),
                     arrays["view_weights"],
                     description["agreement"],
@@ -140,7 +144,7 @@ class ObjectPrior:
             )
         except FileNotFoundError:
             raise
-        except Exception as error:  # zip, json and key errors all mean the same to the reader of the message
+        except Exception as error:  # numpy, zipfile and json raise many types; each means a damaged file
             raise CaptureError(
                 f"The cached object prior {path} cannot be read ({error}). Delete it; training then computes it again, "
                 "and a report does without it."
@@ -148,7 +152,7 @@ class ObjectPrior:
 
 
 def _check_stored(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Raises a ValueError where what a file holds is not what `ObjectPrior.save` writes."""
+    """Raises a ValueError if the content of a file is not what `ObjectPrior.save` writes."""
 
     def require(holds: bool, message: str) -> None:
         if not holds:
@@ -183,59 +187,59 @@ def build_object_prior(
     source: str = GIVEN,
     progress: Callable[[str], None] | None = None,
 ) -> ObjectPrior:
-    """Finds the object of a capture in its masks: the sphere comes from them and the hull is their vote.
+    """Estimates bounding sphere and visual hull of a capture's object from its masks.
 
     Args:
         views: N views, world frame.
         masks: N coarse masks (H, W) of the views' sizes, bool or 0..1 float, None where a view has none.
-        points: sparse points, world frame, or None (see :func:`capture.points.triangulate_points`).
-        object_point: (3,) a point on the object named by the user, world frame.
-        object_radius: radius named by the user, world units.
+        points: sparse points, world frame, or None (see :func:`capture.triangulation.triangulate_points`).
+        object_point: (3,) a point on the object that the user gave, world frame, or None.
+        object_radius: radius that the user gave, world units, or None.
         resolution: voxels along an edge of the hull's grid.
-        source: where the masks are from, for :attr:`ObjectPrior.source`.
+        source: of the masks, for `ObjectPrior.source`.
         progress: called with one line per stage.
 
     Raises:
-        ValueError: when masks and views do not match.
-        CaptureError: when nothing is seen in common (the message says what to do).
+        ValueError: masks and views do not match in number or size.
+        CaptureError: point or radius are not finite numbers, or the masks do not agree on an object.
     """
     if len(masks) != len(views):
         raise ValueError(f"There are {len(masks)} masks for {len(views)} views; give one mask, or None, per view.")
-    near = None if object_point is None else np.asarray(object_point, dtype=np.float64)
-    if near is not None and (near.shape != (3,) or not np.isfinite(near).all()):
+    point = None if object_point is None else np.asarray(object_point, dtype=np.float64)
+    if point is not None and (point.shape != (3,) or not np.isfinite(point).all()):
         raise CaptureError(f"The object point is {object_point}; expected three finite numbers (world coordinates).")
     if object_radius is not None and not object_radius > 0:
         raise CaptureError(f"The object radius is {object_radius}; expected a positive number.")
     if progress:
         progress(f"finding the object from the {source}")
-    sphere = _named_sphere(near, object_radius) or find_object_sphere(views, masks, points, near=near)
+    sphere = _given_sphere(point, object_radius) or find_object_sphere(views, masks, points, point)
     if object_radius is not None:
         sphere = ObjectSphere(sphere.centre, object_radius, f"{sphere.source}, radius given")
     hull = vote_hull(views, masks, sphere, resolution, progress=progress)
     if points is not None:
-        hull = _down_to_support(hull, sphere, views, points)
+        hull = _cut_at_support_plane(hull, sphere, views, points)
     kept = [None if mask is None else np.asarray(mask, np.float32) for mask in masks]
     return ObjectPrior(sphere, hull, kept, points, hull.agreement, source)
 
 
-def _down_to_support(hull: VoteGrid, sphere: ObjectSphere, views: Views, points: SparsePoints) -> VoteGrid:
-    """The hull without what lies beneath the plane that carries the object.
+def _cut_at_support_plane(hull: VisualHull, sphere: ObjectSphere, views: Views, points: SparsePoints) -> VisualHull:
+    """The hull without its part below the support plane.
 
-    Beneath the object, out of sight, silhouettes of cameras above leave a cone of it. What photos show of the object
-    does not change with it; where it does, this plane is not what the object stands on, and the hull stays as it is.
+    Cameras above the plane cannot carve the space below the object, so a cone of the hull remains there. Removing it
+    does not change the silhouettes. If they shrink, the plane is not the support plane, and the hull stays as it is.
     """
     plane = find_support_plane(views.centres(), points.xyz, sphere)
-    standing = above(hull, sphere, plane, -SUNK * sphere.radius)
-    if standing is hull:
+    cut = cut_at_plane(hull, sphere, plane, -PLANE_UNCERTAINTY * sphere.radius)
+    if cut is hull:
         return hull
-    small = views.scaled(min(1.0, CHECKED_SIDE / float(max(views.width.max(), views.height.max()))))
-    shown = [[np.count_nonzero(image > 0.5) for image in project_hull(one, sphere, small)] for one in (hull, standing)]
-    kept = [after / before for before, after in zip(*shown, strict=True) if before]
-    return standing if np.mean(kept) >= STILL_SHOWN else hull
+    small = views.scaled(min(1.0, SILHOUETTE_SIZE / float(max(views.width.max(), views.height.max()))))
+    areas = [[np.count_nonzero(image > 0.5) for image in project_hull(one, sphere, small)] for one in (hull, cut)]
+    kept = [after / before for before, after in zip(*areas, strict=True) if before]
+    return cut if np.mean(kept) >= MIN_SILHOUETTE_AREA else hull
 
 
-def _named_sphere(point: np.ndarray | None, radius: float | None) -> ObjectSphere | None:
-    """The sphere a user named completely, or None."""
+def _given_sphere(point: np.ndarray | None, radius: float | None) -> ObjectSphere | None:
+    """The sphere of a point and a radius that the user gave; None if one is missing."""
     if point is None or radius is None:
         return None
     return ObjectSphere(point, radius, "named by the user")

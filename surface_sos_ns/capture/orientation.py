@@ -1,7 +1,8 @@
-"""Photos whose EXIF tag says that they are seen turned: are the poses for the turned pixels, or for the stored ones?
+"""EXIF orientation of photos: whether the poses are for the upright pixels or for the pixels as stored.
 
-Most programs that estimate poses honour the tag; COLMAP ignores it, and nerfstudio does. After a quarter turn the size
-tells, see `ImageHeader.turn_for`. After half a turn, a mirroring and in square photos it does not.
+Most programs that estimate poses apply the EXIF tag; COLMAP and nerfstudio ignore it. After a rotation by 90 degrees
+the image size tells which was done, see `ImageHeader.orientation_for`; after one by 180 degrees, a reflection, or in
+square photos it does not.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ __all__ = ["orientation_remark"]
 
 
 def orientation_remark(paths: Sequence[Path], headers: Sequence[ImageHeader], sizes: Sequence[Size]) -> str | None:
-    """What is to be said about photos that have an orientation tag.
+    """A remark about photos with an EXIF orientation tag.
 
     Args:
         paths: N photos.
-        headers: theirs.
-        sizes: width and height of their cameras, of any scale.
+        headers: of the photos.
+        sizes: width and height of their cameras, at any scale.
 
     Returns:
-        A line where photos are turned though the size does not tell, or are not turned; else None.
+        A sentence if photos are rotated although their size does not tell, or if the tag is ignored; else None.
 
     Raises:
-        CaptureError: some photos' sizes say that the poses are for stored pixels, those of others say nothing.
+        CaptureError: by their size, some poses are for the pixels as stored, and for other photos the size does not
+            tell.
     """
-    turns = [header.turn_for(size) for header, size in zip(headers, sizes, strict=True)]
+    turns = [header.orientation_for(size) for header, size in zip(headers, sizes, strict=True)]
     unclear = [
         path
         for path, header, turn in zip(paths, headers, turns, strict=True)

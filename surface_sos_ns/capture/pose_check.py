@@ -1,9 +1,8 @@
-"""Whether photos and poses fit each other: features matched by their looks alone, against the poses' epipolar lines.
+"""Checks poses against photos: epipolar inlier ratio of keypoint matches that were found without the poses.
 
-A match of two photos is right or wrong whatever the poses are. If the poses are right, right matches lie on their
-epipolar lines, and most wrong ones do not. Where hardly any match does, other readings of the file are tried: matrices
-that go from world to camera, other axes, turned photos, another focal length. The one that explains the matches says
-what is wrong.
+If the poses are right, correct matches lie on their epipolar lines, and most wrong ones do not. If hardly any match
+does, other interpretations of the file are tried: world-to-camera matrices, other camera axes, rotated photos, another
+focal length. One with many inliers tells what is wrong.
 """
 
 from __future__ import annotations
@@ -14,42 +13,41 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from surface_sos_ns.capture.keypoints import Keypoints, essential_matrix, find_keypoints
+from surface_sos_ns.capture.keypoints import Keypoints, essential_matrix, find_keypoints, match_descriptors
 from surface_sos_ns.capture.views import Views
 
 __all__ = ["CAUSES", "PoseFit", "pose_fit"]
 
 LONGEST_SIDE = 640
-"""Photos are shrunk to this many pixels before keypoints are looked for."""
-ANCHORS = 6
-"""Photos that are each matched with their neighbours, by name and by pose."""
-ON_LINE = 2.0
-"""Pixels of the shrunk photo within which a match lies on its epipolar line."""
-FEWEST = 100
-"""Matches that say something."""
-GAIN, RATIO = 0.15, 1.2
-"""By how much more matches, as a part of all and as a factor, another reading has to explain."""
-LOW = 0.15
-"""Part of the matches on their lines under which poses and photos hardly fit. Chance alone gives 0.02 to 0.07."""
+"""Longer side in pixels to which photos are downscaled."""
+REFERENCE_PHOTOS = 6
+"""Photos that are matched with their neighbours in the order of the photos, and by pose."""
+MAX_EPIPOLAR_DISTANCE = 2.0
+"""Largest Sampson distance of an inlier, pixels of the downscaled photo."""
+MIN_MATCHES = 100
+"""Fewest matches that the inlier ratio is computed from."""
+MIN_GAIN, MIN_GAIN_FACTOR = 0.15, 1.2
+"""By how much, and by what factor, the inlier ratio of a hypothesis has to exceed that of the file as it is."""
+LOW_INLIER_RATIO = 0.15
+"""Inlier ratio below which poses and photos do not fit. Random matches give 0.02 to 0.07."""
 
 CAUSES = (
     "transform_matrix is not camera-to-world, or has other axes than x right, y up, looking along -z; the photos are "
     "turned, or are others than those the poses were found with; focal length or distortion are another lens's; the "
     "masks belong to other photos"
 )
-"""What makes photos, poses and masks disagree, the likeliest first."""
+"""Why photos, poses and masks may disagree, the likeliest cause first; for messages."""
 
-
-_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
+_OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 _HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
 _QUARTER_TURN = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
-READINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+HYPOTHESES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "transform_matrix holds world-to-camera matrices: invert them": np.linalg.inv,
     "transform_matrix has the axes of OpenCV and COLMAP (y down, looking along +z): negate its second and third "
-    "column": lambda poses: poses @ _AXES,
+    "column": lambda poses: poses @ _OPENCV_TO_OPENGL,
     "transform_matrix holds world-to-camera matrices of OpenCV or COLMAP: invert them, then negate the second and "
-    "third column": lambda poses: np.linalg.inv(poses) @ _AXES,
+    "third column": lambda poses: np.linalg.inv(poses) @ _OPENCV_TO_OPENGL,
     "the photos stand on their heads: turn them, take a wrong orientation tag out of them (exiftool -Orientation= "
     "FILES), or find the poses again from the photos as they are": (lambda poses: poses @ _HALF_TURN),
     "the photos lie on their right side: turn them, or find the poses again from the photos as they are": (
@@ -59,44 +57,44 @@ READINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         lambda poses: poses @ _QUARTER_TURN.T
     ),
 }
-"""What else the matrices (N, 4, 4) of a file may mean, and what to do about it."""
+"""Other interpretations of the matrices (N, 4, 4) of a file: what to do, and the camera-to-world matrices."""
 
-LENS = "fl_x and fl_y are another lens's; about {:g} times of them fit the photos"
-FOCALS = (0.5, 0.7, 1.4, 2.0)
-"""Factors on the focal length that are tried."""
+FOCAL_HYPOTHESIS = "fl_x and fl_y are another lens's; about {:g} times of them fit the photos"
+FOCAL_FACTORS = (0.5, 0.7, 1.4, 2.0)
+"""Factors of the focal length that are tried."""
 
 
 @dataclass(frozen=True)
 class PoseFit:
-    """How well the poses explain the photos.
+    """How well poses and photos fit.
 
     Attributes:
-        matches: number of matches that were looked at.
-        given: part of them on their epipolar lines, 0 to 1, with the cameras as they are.
-        best: the same with the reading that explains most.
-        reading: what that reading is and what to do, as a sentence; None where it is the file's own, or hardly better.
+        matches: number of matches.
+        inlier_ratio: fraction of the matches on their epipolar lines with the cameras of the file, 0 to 1.
+        best_inlier_ratio: the largest of the hypotheses and the file.
+        hypothesis: what is wrong and what to do, as a sentence; None if no hypothesis is clearly better than the file.
     """
 
     matches: int
-    given: float
-    best: float
-    reading: str | None
+    inlier_ratio: float
+    best_inlier_ratio: float
+    hypothesis: str | None
 
     @property
     def doubtful(self) -> bool:
-        """Whether there are matches enough and hardly any fits."""
-        return self.matches >= FEWEST and self.given < LOW
+        """Whether there are enough matches, and the inlier ratio is low."""
+        return self.matches >= MIN_MATCHES and self.inlier_ratio < LOW_INLIER_RATIO
 
 
 def pose_fit(images: Sequence[np.ndarray], views: Views) -> PoseFit | None:
-    """Matches some of the photos by their looks, and counts which readings of the poses explain the matches.
+    """Matches keypoints of some photos by descriptor, and measures the epipolar inlier ratio.
 
     Args:
-        images: N photos (H, W, 3) uint8 RGB, in the order they were taken, as far as that is known.
+        images: N photos (H, W, 3) uint8 RGB, in the order they were taken if that is known.
         views: N views of the photos' sizes, any frame.
 
     Returns:
-        What was found; None where there are too few matches to say anything.
+        None for fewer than three views or `MIN_MATCHES` matches.
     """
     if len(views) < 3:
         return None
@@ -109,77 +107,68 @@ def pose_fit(images: Sequence[np.ndarray], views: Views) -> PoseFit | None:
             shrunk = cv2.resize(images[index], size, interpolation=cv2.INTER_AREA)
             keypoints[index] = find_keypoints(shrunk, small, index)
         first, second = (keypoints[index] for index in pair)
-        rows, columns = _alike(first.descriptors, second.descriptors)
+        if min(len(first.descriptors), len(second.descriptors)) < 2:
+            continue
+        rows, columns, _ = match_descriptors(first.descriptors @ second.descriptors.T, 0.8)
         matched[pair] = (first.normalised[rows], second.normalised[columns])
     count = sum(len(points) for points, _ in matched.values())
-    if count < FEWEST:
+    if count < MIN_MATCHES:
         return None
-    given = _on_lines(small, matched)
-    explained = {
-        words: _on_lines(replace(small, camera_to_world=read(_square(small))[:, :3]), matched)
-        for words, read in READINGS.items()
+    given = _inlier_ratio(small, matched)
+    ratios = {
+        words: _inlier_ratio(replace(small, camera_to_world=convert(_poses_4x4(small))[:, :3]), matched)
+        for words, convert in HYPOTHESES.items()
     }
-    explained |= {LENS.format(factor): _on_lines(small, matched, factor) for factor in FOCALS}
-    words, best = max(explained.items(), key=lambda item: item[1])
-    better = best >= given + GAIN and best >= RATIO * given
+    ratios |= {FOCAL_HYPOTHESIS.format(factor): _inlier_ratio(small, matched, factor) for factor in FOCAL_FACTORS}
+    words, best = max(ratios.items(), key=lambda item: item[1])
+    better = best >= given + MIN_GAIN and best >= MIN_GAIN_FACTOR * given
     return PoseFit(count, given, max(best, given), words if better else None)
 
 
-def _square(views: Views) -> np.ndarray:
-    """(N, 4, 4) poses."""
+def _poses_4x4(views: Views) -> np.ndarray:
+    """(N, 4, 4) camera-to-world matrices."""
     poses = np.tile(np.eye(4), (len(views), 1, 1))
     poses[:, :3] = views.camera_to_world
     return poses
 
 
 def _pairs(views: Views) -> list[tuple[int, int]]:
-    """Pairs of photos that may show the same: neighbours in their order, and of similar poses."""
+    """Pairs of photos that may overlap: neighbours in the order of the photos, and by pose."""
     centres, axes = views.centres(), views.axes()
     distance = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
     cost = distance / max(float(np.median(distance)), 1e-12) + 2 * np.arccos(np.clip(axes @ axes.T, -1, 1))
     np.fill_diagonal(cost, np.inf)
     pairs = set()
-    for anchor in np.unique(np.linspace(0, len(views) - 3, ANCHORS).round().astype(int)).tolist():
-        near = np.argsort(cost[anchor], kind="stable")[:2].tolist()
-        pairs |= {(min(anchor, other), max(anchor, other)) for other in (anchor + 1, anchor + 2, *near)}
+    for reference in np.unique(np.linspace(0, len(views) - 3, REFERENCE_PHOTOS).round().astype(int)).tolist():
+        near = np.argsort(cost[reference], kind="stable")[:2].tolist()
+        pairs |= {(min(reference, other), max(reference, other)) for other in (reference + 1, reference + 2, *near)}
     return sorted(pairs)
 
 
-def _alike(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of unit descriptors (F, 128) and (G, 128) that are each other's nearest, and clearly so."""
-    if len(first) < 2 or len(second) < 2:
-        return np.zeros(0, int), np.zeros(0, int)
-    similarity = first @ second.T
-    best = similarity.argmax(axis=1)
-    rows = np.arange(len(best))
-    value = similarity[rows, best]
-    mutual = similarity.argmax(axis=0)[best] == rows
-    similarity[rows, best] = -1.0
-    distance, runner_up = (np.sqrt(np.maximum(2 - 2 * one, 0)) for one in (value, similarity.max(axis=1)))
-    good = mutual & (distance < 0.8 * runner_up)
-    return rows[good], best[good]
+def _inlier_ratio(
+    views: Views, matched: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]], focal: float = 1.0
+) -> float:
+    """Fraction of the matches with a Sampson distance of at most `MAX_EPIPOLAR_DISTANCE`.
 
-
-def _on_lines(views: Views, matched: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]], focal: float = 1.0) -> float:
-    """Part of the matches that lie on their epipolar lines.
+    Pairs of views with a baseline under 5 % of the median one are skipped, since they have no epipolar lines.
 
     Args:
         views: the cameras.
-        matched: of pairs of views points (M, 2) in the image plane at depth 1, y down.
-        focal: factor on the focal length with which these points were made.
+        matched: for pairs of views, matching points (M, 2) and (M, 2) in normalised image coordinates, y down.
+        focal: factor of the focal length: the points are divided by it.
     """
     centres = views.centres()
     distance = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
-    usual = float(np.median(distance[distance > 0])) if (distance > 0).any() else 0.0
-    found = total = 0
+    median = float(np.median(distance[distance > 0])) if (distance > 0).any() else 0.0
+    inliers = total = 0
     for (a, b), points in matched.items():
-        if not len(points[0]) or distance[a, b] < 0.05 * usual:  # from one place there are no lines
+        if not len(points[0]) or distance[a, b] < 0.05 * median:
             continue
         essential = essential_matrix(views, a, b)
         left, right = (np.column_stack([one / focal, np.ones(len(one))]) for one in points)
         lines_b, lines_a = left @ essential.T, right @ essential
         scale = (lines_b[:, :2] ** 2).sum(axis=1) + (lines_a[:, :2] ** 2).sum(axis=1)
-        limit = ON_LINE / float(views.fx[a]) / focal
-        found += int(((lines_b * right).sum(axis=1) ** 2 <= limit**2 * scale).sum())  # Sampson distance
+        limit = MAX_EPIPOLAR_DISTANCE / float(views.fx[a]) / focal
+        inliers += int(((lines_b * right).sum(axis=1) ** 2 <= limit**2 * scale).sum())  # Sampson distance
         total += len(left)
-    return found / total if total else 0.0
+    return inliers / total if total else 0.0

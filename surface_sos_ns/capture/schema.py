@@ -1,7 +1,7 @@
-"""The schema of transforms.json: its keys, what each may hold, and a sentence about the first value that does not fit.
+"""The schema of transforms.json: keys, types and ranges of single values, and messages about values that do not fit.
 
-Types and ranges of single values are checked here; whether poses, lenses and files make sense together is checked by
-`capture/transforms.py` and `capture/checks.py`. Keys that are not listed are kept aside, see `unread_keys`.
+`capture/transforms.py` and `capture/checks.py` check poses, lenses and files together. Other keys are allowed, see
+`unknown_key_remarks`.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from pydantic import BaseModel, ConfigDict, Field
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.names import listed
 
-__all__ = ["Frame", "Lens", "TransformsFile", "parse_transforms", "unread_keys"]
+__all__ = ["Frame", "Lens", "TransformsFile", "parse_transforms", "unknown_key_remarks"]
 
-MOST_PIXELS = 200_000
-"""Largest width or height of a photo."""
+MAX_IMAGE_SIDE = 200_000
+"""Largest width or height of a photo, pixels."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Coefficient = Annotated[
     Finite, Field(description="a number (the distortion is k1 k2 k3 k4 p1 p2, or distortion_params in OpenCV's order)")
 ]
-Denominator = Annotated[
+UnsupportedCoefficient = Annotated[
     Finite, Field(ge=0, le=0, description="0: rational lenses are not supported; undistort the photos")
 ]
 Focal = Annotated[Finite, Field(ge=2, description="a focal length in pixels, at least 2")]
-Centre = Annotated[Finite, Field(description="a place in the picture in pixels")]
+PrincipalPoint = Annotated[Finite, Field(description="a place in the picture in pixels")]
 Pixels = Annotated[
     Finite,
     annotated_types.MultipleOf(1),
-    Field(ge=1, le=MOST_PIXELS, description=f"a whole number of pixels from 1 to {MOST_PIXELS}"),
+    Field(ge=1, le=MAX_IMAGE_SIDE, description=f"a whole number of pixels from 1 to {MAX_IMAGE_SIDE}"),
 ]
 Name = pydantic.InstanceOf[str]
-"""A path. Bytes that are not UTF-8 are lone surrogates in it, which pydantic's own text may not have."""
+"""A path. pydantic's str rejects the lone surrogates that stand for bytes that are not UTF-8."""
 File = Annotated[Name | None, Field(description="the path of a file")]
 Names = Annotated[list[Name], Field(description="a list of file_path entries")]
 Matrix = Annotated[list[list[Finite]], Field(description="a matrix of numbers")]
 
 _MISSING: Any = None
-"""Stands for a key that is not there. A null in the file is not the same: it does not pass for a number."""
+"""Default of a key that is absent. A null in the file is an error where a number is expected."""
 
 
 class Lens(BaseModel):
-    """What may stand on top, for all frames, and with each frame, for that one."""
+    """Intrinsics, at the top level for all frames, or in a frame for that one."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -57,8 +57,8 @@ class Lens(BaseModel):
     is_fisheye: Annotated[bool, Field(description="true or false")] = _MISSING
     fl_x: Focal = _MISSING
     fl_y: Focal = _MISSING
-    cx: Centre = _MISSING
-    cy: Centre = _MISSING
+    cx: PrincipalPoint = _MISSING
+    cy: PrincipalPoint = _MISSING
     w: Pixels = _MISSING
     h: Pixels = _MISSING
     k1: Coefficient = _MISSING
@@ -67,8 +67,8 @@ class Lens(BaseModel):
     k4: Coefficient = _MISSING
     p1: Coefficient = _MISSING
     p2: Coefficient = _MISSING
-    k5: Denominator = _MISSING
-    k6: Denominator = _MISSING
+    k5: UnsupportedCoefficient = _MISSING
+    k6: UnsupportedCoefficient = _MISSING
     distortion_params: Annotated[
         list[Finite],
         Field(description="a list of numbers: k1 k2 p1 p2, and k3 as the fifth (fisheye: k1 k2 k3 k4), as in OpenCV"),
@@ -76,7 +76,7 @@ class Lens(BaseModel):
 
 
 class Frame(Lens):
-    """One photo."""
+    """An entry of the list of frames: a photo."""
 
     file_path: Annotated[Name, Field(min_length=1, description="the path of a photo")]
     transform_matrix: Annotated[Matrix, Field(description="a 4 x 4 matrix of numbers, camera to world")]
@@ -84,7 +84,7 @@ class Frame(Lens):
     coarse_mask_path: File = None
     gt_mask_path: File = None
     clean_plate_path: File = None
-    # Read where the object may deform, or not at all, so other programs may write there what they like.
+    # Any value is allowed: times are only used for deforming objects, and checked then.
     time: Any = _MISSING
     timestamp: Any = _MISSING
     depth_file_path: Any = _MISSING
@@ -106,23 +106,23 @@ class TransformsFile(Lens):
     fisheye_crop_radius: Annotated[Finite, Field(gt=0, description="a positive number of pixels")] = _MISSING
 
 
-UNUSED = {
+IGNORED_KEYS = {
     *("camera_angle_x", "camera_angle_y", "aabb_scale", "aabb", "scale", "offset", "up", "sharpness"),
     *("colmap_im_id", "id", "n_extra_learnable_dims", "enable_depth_loading", "integer_depth_scale"),
     *("depth_unit_scale_factor", "image_id", "camera_id", "near", "far"),
 }
-"""Keys of other programs that mean nothing here, and are not mistaken for ours."""
+"""Keys of other programs that are not used here, and that no remark is made about."""
 
 
 def parse_transforms(text: bytes, source: Path) -> TransformsFile:
-    """Content of transforms.json, every value of the right type and in its range.
+    """Parses transforms.json.
 
     Args:
-        text: of the file, UTF-8.
+        text: content of the file, UTF-8.
         source: the file, for messages.
 
     Raises:
-        CaptureError: it is no JSON, a key stands twice, or a value does not fit.
+        CaptureError: the text is not JSON, a key is repeated, or a value has the wrong type or is out of range.
     """
     try:
         content = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_without_repetition)
@@ -133,7 +133,7 @@ def parse_transforms(text: bytes, source: Path) -> TransformsFile:
     try:
         return TransformsFile.model_validate(content)
     except pydantic.ValidationError as error:
-        raise CaptureError(_sentence(error, content, source)) from None
+        raise CaptureError(_error_message(error, content, source)) from None
 
 
 def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -144,8 +144,8 @@ def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return keys
 
 
-def _sentence(error: pydantic.ValidationError, content: Mapping[str, Any], source: Path) -> str:
-    """What is wrong first, and how much more there is."""
+def _error_message(error: pydantic.ValidationError, content: Mapping[str, Any], source: Path) -> str:
+    """A message about the first error, and the number of the others."""
     problems = error.errors(include_url=False)
     place, found, missing = problems[0]["loc"], problems[0]["input"], problems[0]["type"] == "missing"
     whose: type[Lens] = TransformsFile
@@ -167,7 +167,7 @@ def _sentence(error: pydantic.ValidationError, content: Mapping[str, Any], sourc
 
 
 def _described(value: Any) -> str:
-    """A value of a JSON file in a message: short, and with its type where that is what is wrong."""
+    """A JSON value as short text for a message."""
     if value is None:
         return "null"
     if isinstance(value, str):
@@ -181,21 +181,21 @@ def _described(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)[:40]
 
 
-def unread_keys(file: TransformsFile) -> list[str]:
-    """Remarks on keys that are not read and look like some that are."""
+def unknown_key_remarks(file: TransformsFile) -> list[str]:
+    """Remarks about unknown keys that look like misspelt ones."""
     top = set(file.model_extra or {})
     frames = {key for frame in file.frames for key in frame.model_extra or {}}
     remarks = []
     for keys, holder, known in ((top, "on top", TransformsFile), (frames, "in its frames", Frame)):
-        for key in sorted(keys - UNUSED):
-            likely = _meant(key, known.model_fields)
+        for key in sorted(keys - IGNORED_KEYS):
+            likely = _intended_keys(key, known.model_fields)
             if likely:
                 remarks.append(f"the key '{key}' {holder} is not read; did you mean {listed(likely, 3)}?")
     return remarks
 
 
-def _meant(key: str, known: Iterable[str]) -> list[str]:
-    """Keys that somebody may have meant who wrote `key`."""
+def _intended_keys(key: str, known: Iterable[str]) -> list[str]:
+    """Keys that may be meant by an unknown key."""
     if "mask" in key.lower():
         return ["coarse_mask_path (masks of the object)", "mask_path (pixels that may be used)"]
     return difflib.get_close_matches(key.lower(), list(known), n=1, cutoff=0.75)

@@ -1,4 +1,4 @@
-"""How sharp a picture is, to choose among pictures of the same thing."""
+"""Image sharpness, to choose the sharpest of several similar photos."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ __all__ = ["sharpness"]
 
 
 def sharpness(grey: np.ndarray) -> float:
-    """Variance of the Laplacian of a grey image (H, W) uint8: blur lowers it."""
+    """Variance of the Laplacian of a grey image (H, W) uint8; blurred images have a smaller one."""
     return float(cv2.Laplacian(grey, cv2.CV_32F).var())

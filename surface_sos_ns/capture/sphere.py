@@ -1,4 +1,4 @@
-"""The sphere that holds the object."""
+"""The object's bounding sphere."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["ObjectSphere"]
 
 @dataclass(frozen=True)
 class ObjectSphere:
-    """A sphere around the object: ``p_obj = (p_world - centre) / radius`` maps its inside to the unit ball.
+    """The bounding sphere of the object. It defines the object frame: ``p_obj = (p_world - centre) / radius``.
 
     Attributes:
         centre: (3,) float64, world frame.
-        radius: world units, with some margin around the object.
-        source: where it comes from, in words.
+        radius: world units, with a margin around the object.
+        source: how it was found, as text for messages.
 
     Raises:
-        ValueError: when the centre is not three finite numbers or the radius is not positive.
+        ValueError: the centre is not three finite numbers, or the radius is not positive and finite.
     """
 
     centre: np.ndarray

@@ -1,4 +1,4 @@
-"""A capture's transforms.json: read and checked as a whole, and written from plain arrays."""
+"""Reads, checks and writes a capture's transforms.json."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ import numpy as np
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.names import listed, natural_order
-from surface_sos_ns.capture.schema import TransformsFile, parse_transforms, unread_keys
+from surface_sos_ns.capture.schema import TransformsFile, parse_transforms, unknown_key_remarks
 from surface_sos_ns.capture.views import DISTORTION, Views
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.schema import Frame, Lens
 
-__all__ = ["Transforms", "read_transforms", "transforms", "transforms_file"]
+__all__ = ["Transforms", "read_transforms", "transforms_content", "transforms_file"]
 
 INTRINSICS = {"fl_x": "fx", "fl_y": "fy", "cx": "cx", "cy": "cy", "w": "width", "h": "height"}
-PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
-FISHEYE = "OPENCV_FISHEYE"
+PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+FISHEYE_MODEL = "OPENCV_FISHEYE"
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Transforms:
-    """What transforms.json says, checked. N frames, in the order of the file.
+    """The checked content of transforms.json, with N frames in the order of the file.
 
     Attributes:
         source: the file.
-        file_paths: of each photo, as it stands there.
-        views: N cameras in the file's own frame and units.
-        masks: under ``mask_path``, ``coarse_mask_path``, ``gt_mask_path`` and ``clean_plate_path`` the path of each
-            frame's file as it stands there, or None.
-        splits: under ``train``, ``val`` and ``test`` the file_path entries that are listed, where there is a list.
-        applied_transform: (4, 4) from the frame of the program that found the poses to the file's frame, or None.
+        file_paths: of the photos, as written.
+        views: N cameras in the frame and units of the file.
+        masks: for each of ``mask_path``, ``coarse_mask_path``, ``gt_mask_path`` and ``clean_plate_path``, N paths as
+            written, or None.
+        splits: for each of ``train``, ``val`` and ``test`` that has a list, its file_path entries.
+        applied_transform: (4, 4) from the frame of the program that estimated the poses to the file's frame, or None.
         applied_scale: factor applied after it.
-        ply_file_path: of the sparse points, as it stands there, or None.
-        orientation: how nerfstudio shall turn the scene, where the file says so.
-        fisheye_crop_radius: pixels from the middle of a fisheye photo within which it shows something, or None.
-        times: under ``time`` and ``timestamp`` what the frames have there, unchecked; only keys that occur.
-        remarks: things to say once, that stop nothing.
+        ply_file_path: of the sparse points, as written, or None.
+        orientation: nerfstudio's orientation method, if the file sets it.
+        fisheye_crop_radius: radius of a fisheye lens's image circle, pixels, or None.
+        times: for each of ``time`` and ``timestamp`` that occurs, N unchecked values.
+        remarks: sentences to be printed once.
     """
 
     source: Path
@@ -61,20 +61,20 @@ class Transforms:
 
     @property
     def folder(self) -> Path:
-        """What paths in the file are relative to."""
+        """The base of relative paths in the file."""
         return self.source.parent
 
     def __len__(self) -> int:
         return len(self.file_paths)
 
     def frame_times(self) -> np.ndarray:
-        """(N,) time of each frame, 0 the first and 1 the last: what the file says, else the order of the names.
+        """(N,) times of the frames, scaled to [0, 1]; in the order of the file names if the file has no times.
 
         Raises:
-            CaptureError: some frames have a time, and others none or one that is no number.
+            CaptureError: some frames have no time, or one that is not a number.
         """
         for key, given in self.times.items():
-            moments = np.array([_number(value) for value in given])
+            moments = np.array([_time(value) for value in given])
             wrong = [name for name, moment in zip(self.file_paths, moments, strict=True) if not np.isfinite(moment)]
             if wrong:
                 raise CaptureError(
@@ -89,10 +89,13 @@ class Transforms:
 
 
 def transforms_file(data: Path) -> Path:
-    """The json file of a capture that is given as its folder or as the file.
+    """The json file of a capture.
+
+    Args:
+        data: the folder of the capture, or the json file.
 
     Raises:
-        CaptureError: there is none.
+        CaptureError: there is no such file.
     """
     source = data if data.suffix == ".json" else data / "transforms.json"
     if not data.exists():
@@ -103,12 +106,12 @@ def transforms_file(data: Path) -> Path:
 
 
 def read_transforms(source: Path) -> Transforms:
-    """Reads the file and checks all that can be checked without opening another one.
+    """Reads transforms.json and checks all that can be checked without opening other files.
 
-    Values with a frame count before those on top.
+    Intrinsics of a frame override those at the top level.
 
     Raises:
-        CaptureError: names the file, the frame and the key, what was found, what was expected and what to do.
+        CaptureError: the file cannot be read, or a value is wrong. The message names file, frame and key.
     """
     try:
         text = source.read_bytes()
@@ -129,7 +132,7 @@ def read_transforms(source: Path) -> Transforms:
         fisheye=np.array([lens["fisheye"] for lens in lenses]),
     )
     checks.check_lenses(views, names, source)
-    remarks = unread_keys(file)
+    remarks = unknown_key_remarks(file)
     with_depth = sum("depth_file_path" in frame.model_fields_set for frame in file.frames)
     if with_depth:
         remarks.append(f"depth_file_path of {with_depth} frames: depth is not used here.")
@@ -145,7 +148,9 @@ def read_transforms(source: Path) -> Transforms:
         views=views,
         masks={kind: [getattr(frame, kind) or None for frame in file.frames] for kind in kinds},
         splits=_splits(file, source),
-        applied_transform=None if file.applied_transform is None else _similarity(file.applied_transform, source),
+        applied_transform=None
+        if file.applied_transform is None
+        else _checked_similarity(file.applied_transform, source),
         applied_scale=1.0 if file.applied_scale is None else file.applied_scale,
         ply_file_path=file.ply_file_path or None,
         orientation=file.orientation_override,
@@ -156,7 +161,7 @@ def read_transforms(source: Path) -> Transforms:
 
 
 def _lens(file: TransformsFile, frame: Frame, source: Path) -> dict[str, float]:
-    """Intrinsics, distortion and 'fisheye' of one frame: its own values, else those on top."""
+    """Intrinsics, distortion and 'fisheye' of a frame, from the frame or else from the top level."""
     lens: dict[str, float] = {}
     for key in INTRINSICS:
         value = getattr(frame, key) if key in frame.model_fields_set else getattr(file, key)
@@ -179,17 +184,18 @@ def _lens(file: TransformsFile, frame: Frame, source: Path) -> dict[str, float]:
 
 
 def _is_fisheye(holder: Lens, name: str, source: Path) -> bool | None:
-    """Whether a holder of intrinsics says that its lens is a fisheye; None where it says nothing."""
+    """Whether the lens of the file or of a frame is a fisheye; None if it is not given there."""
     model, flag = holder.camera_model, holder.is_fisheye
     if model is None:
         return flag
-    if model.upper() not in (*PERSPECTIVE, FISHEYE):
+    models = (*PERSPECTIVE_MODELS, FISHEYE_MODEL)
+    if model.upper() not in models:
         raise CaptureError(
-            f"{source}: the camera model of {name} is {model}; expected one of {', '.join((*PERSPECTIVE, FISHEYE))}. "
+            f"{source}: the camera model of {name} is {model}; expected one of {', '.join(models)}. "
             "Panoramas can be cut into perspective photos with ns-process-data --camera-type equirectangular; photos "
             "with another lens are undistorted by the program that calibrated it (COLMAP: image_undistorter)."
         )
-    fisheye = model.upper() == FISHEYE
+    fisheye = model.upper() == FISHEYE_MODEL
     if flag is not None and flag != fisheye:
         raise CaptureError(
             f"{source}: is_fisheye of {name} is {str(flag).lower()}, and its camera_model {model}. Correct one of them."
@@ -198,7 +204,7 @@ def _is_fisheye(holder: Lens, name: str, source: Path) -> bool | None:
 
 
 def _distortion(holder: Lens, fisheye: bool, name: str, source: Path) -> dict[str, float]:
-    """The distortion that a holder of intrinsics has, by key; empty where it has none."""
+    """Distortion coefficients of the file or of a frame, by key; empty if there are none."""
     keys = {key: getattr(holder, key) for key in DISTORTION if key in holder.model_fields_set}
     values = holder.distortion_params
     if values is None:
@@ -239,8 +245,8 @@ def _splits(file: TransformsFile, source: Path) -> dict[str, list[str]]:
     return given
 
 
-def _number(value: Any) -> float:
-    """The value of a frame's time, nan where it is no number."""
+def _time(value: Any) -> float:
+    """A frame's time as a float; nan if it is not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return float("nan")
     try:
@@ -249,8 +255,8 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
-def _similarity(matrix: Sequence[Sequence[float]], source: Path) -> np.ndarray:
-    """applied_transform as (4, 4), after making sure that it is a rotation or reflection, a scale and an offset."""
+def _checked_similarity(matrix: Sequence[Sequence[float]], source: Path) -> np.ndarray:
+    """applied_transform as (4, 4); a CaptureError if it is not a similarity (rotation or reflection, scale, offset)."""
     values = checks.matrix_of(matrix)
     if values is None:
         raise CaptureError(f"{source}: applied_transform is not a 3 x 4 matrix. Correct it, or remove the key.")
@@ -264,15 +270,15 @@ def _similarity(matrix: Sequence[Sequence[float]], source: Path) -> np.ndarray:
     return values
 
 
-def transforms(views: Views, frames: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Content of transforms.json.
+def transforms_content(views: Views, frames: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of a transforms.json.
 
     Args:
         views: N cameras, frame of the capture.
-        frames: of each what else is said of it: file_path, coarse_mask_path ...
+        frames: the other keys of each frame: file_path, coarse_mask_path ...
 
     Returns:
-        Frames with their poses; lenses stand once where all views share one, else with each frame.
+        JSON values: frames with poses; intrinsics at the top level if all views share them, else in each frame.
     """
     lenses = [_lens_keys(views, index) for index in range(len(views))]
     shared = all(lens == lenses[0] for lens in lenses)
@@ -282,12 +288,12 @@ def transforms(views: Views, frames: Sequence[Mapping[str, Any]]) -> dict[str, A
         posed.append({**frame, "transform_matrix": matrix, **({} if shared else lens)})
     models = {str(lens["camera_model"]) for lens in lenses}
     top = lenses[0] if shared else {}
-    if len(models) == 1:  # nerfstudio looks for it here alone
+    if len(models) == 1:  # nerfstudio reads it at the top level only
         top["camera_model"] = models.pop()
     return {**top, "frames": posed}
 
 
 def _lens_keys(views: Views, index: int) -> dict[str, Any]:
     values = {key: getattr(views, name)[index].item() for key, name in INTRINSICS.items()}
-    model = FISHEYE if views.fisheye[index] else "OPENCV"
+    model = FISHEYE_MODEL if views.fisheye[index] else "OPENCV"
     return {"camera_model": model} | values | dict(zip(DISTORTION, views.distortion[index].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Posed photos as plain arrays: where a point of space lands in each photo, and which ray a pixel looks along.
+"""Cameras as plain arrays: projection of points, and rays of pixels, with lens distortion.
 
 Conventions are nerfstudio's: camera-to-world matrices in OpenGL axes (x right, y up, the camera looks along -z),
 intrinsics in pixels with pixel centres at +0.5, distortion ``k1, k2, k3, k4, p1, p2``.
@@ -14,12 +14,12 @@ import numpy as np
 __all__ = ["DISTORTION", "Views"]
 
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-"""Names of the distortion's coefficients, in nerfstudio's order."""
+"""Names of the distortion coefficients, in nerfstudio's order."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """N posed photos. All arrays have the view as their first axis; lengths are in world units, image sizes in pixels.
+    """N cameras. The first axis of all arrays is the view; lengths are in world units, image sizes in pixels.
 
     Attributes:
         camera_to_world: (N, 3, 4) float64, OpenGL cameras.
@@ -31,7 +31,7 @@ class Views:
         fisheye: (N,) bool, equidistant fisheye instead of pinhole.
 
     Raises:
-        ValueError: when the arrays' shapes do not agree or hold values that are not finite.
+        ValueError: the arrays' shapes do not agree, or values are not finite.
     """
 
     camera_to_world: np.ndarray
@@ -67,7 +67,7 @@ class Views:
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 bad = np.flatnonzero(~np.isfinite(value.reshape(count, -1)).all(axis=1))
                 raise ValueError(f"Views.{name} of view(s) {bad.tolist()} is not finite; leave those photos out.")
-            object.__setattr__(self, name, value)  # the dataclass is frozen; this is its one normalisation
+            object.__setattr__(self, name, value)  # the dataclass is frozen
 
     def __len__(self) -> int:
         return len(self.camera_to_world)
@@ -80,7 +80,11 @@ class Views:
         return Views(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
     def scaled(self, factor: float) -> Views:
-        """The same photos resized by ``factor``: sizes are rounded, intrinsics follow the rounded sizes exactly."""
+        """Cameras of images resized by ``factor``. Sizes are rounded, and intrinsics are scaled to the rounded sizes.
+
+        Raises:
+            ValueError: the factor is not positive.
+        """
         if not factor > 0:
             raise ValueError(f"The scale factor is {factor}; expected a positive number.")
         width = np.maximum(np.rint(self.width * factor), 1).astype(np.int64)
@@ -99,7 +103,7 @@ class Views:
         )
 
     def sizes(self) -> list[tuple[int, int]]:
-        """Width and height of each photo, pixels."""
+        """Width and height of each image, pixels."""
         return [(int(width), int(height)) for width, height in zip(self.width, self.height, strict=True)]
 
     def centres(self) -> np.ndarray:
@@ -107,21 +111,21 @@ class Views:
         return self.camera_to_world[:, :, 3]
 
     def axes(self) -> np.ndarray:
-        """(N, 3) unit viewing directions, world frame."""
+        """(N, 3) unit vectors along the optical axes, forward, world frame."""
         forward = -self.camera_to_world[:, :, 2]
         return forward / np.linalg.norm(forward, axis=1, keepdims=True)
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels of world points in every view.
+        """Projects points into every view.
 
         Args:
             points: (P, 3), world frame.
 
         Returns:
-            uv: (N, P, 2) pixels (x right, y down, pixel centres at +0.5), exact forward distortion; nan for points
-                behind the camera (depth <= 0) or so far off axis that the distortion polynomial has folded back.
-                Points in front of the camera but outside the image keep their coordinates.
-            depth: (N, P) distance along the viewing direction.
+            uv: (N, P, 2) pixels (x right, y down, pixel centres at +0.5), distorted. nan for points behind the camera
+                (depth <= 0), and for points beyond the radius up to which the distortion polynomial increases. Points
+                outside the image have coordinates as well.
+            depth: (N, P) distance along the optical axis.
         """
         pairs = [self.project_one(view, points) for view in range(len(self))]
         if not pairs:
@@ -129,7 +133,7 @@ class Views:
         return np.stack([uv for uv, _ in pairs]), np.stack([depth for _, depth in pairs])
 
     def project_one(self, view: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As :meth:`project` for one view: uv (P, 2), depth (P,). Computes in float32 when the points are float32."""
+        """As :meth:`project` for one view: uv (P, 2), depth (P,). Points in float32 are projected in float32."""
         points = np.asarray(points)
         dtype = np.float32 if points.dtype == np.float32 else np.float64
         rotation = self.camera_to_world[view, :, :3]
@@ -141,7 +145,15 @@ class Views:
     def project_camera(
         self, view: int, right: np.ndarray, up: np.ndarray, back: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pixels x, y and depth of points given in one camera's own axes (right, up, back = -viewing direction)."""
+        """Pixel coordinates x, y and depth of points in the camera's frame, given by their OpenGL coordinates.
+
+        Args:
+            view: index of the view.
+            right, up, back: coordinates of the points, arrays of one shape.
+
+        Returns:
+            x, y, depth: arrays of that shape; nan as in :meth:`project`.
+        """
         depth = -back
         behind = depth <= 0
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -164,11 +176,11 @@ class Views:
         return u, v, depth
 
     def _distort(self, view: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distorted normalised image points, and which lie beyond the radius where the polynomial turns back."""
+        """Distorted normalised coordinates, and whether points are beyond the radius of :func:`_max_squared_radius`."""
         k1, k2, k3, k4, p1, p2 = (float(value) for value in self.distortion[view])
         with np.errstate(over="ignore", invalid="ignore"):
             squared = x * x + y * y
-            folded = ~(squared < _turning_point(self.distortion[view]))
+            folded = ~(squared < _max_squared_radius(self.distortion[view]))
             scale = 1 + squared * (k1 + squared * (k2 + squared * (k3 + squared * k4)))
             distorted_x, distorted_y = x * scale, y * scale
             if p1 or p2:
@@ -177,8 +189,10 @@ class Views:
                 distorted_y = distorted_y + p2 * product + p1 * (squared + 2 * y * y)
         return distorted_x, distorted_y, folded
 
-    def _slopes(self, view: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """How distorted points move with undistorted ones: dx'/dx, dx'/dy (equal to dy'/dx) and dy'/dy."""
+    def _distortion_jacobian(
+        self, view: int, x: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Derivatives of distorted by undistorted coordinates: dx'/dx, dx'/dy (equal to dy'/dx) and dy'/dy."""
         k1, k2, k3, k4, p1, p2 = (float(value) for value in self.distortion[view])
         squared = x * x + y * y
         scale = 1 + squared * (k1 + squared * (k2 + squared * (k3 + squared * k4)))
@@ -189,7 +203,7 @@ class Views:
         return xx, xy, yy
 
     def rays(self, view: int, uv: np.ndarray) -> np.ndarray:
-        """Unit viewing directions of pixels, world frame: the inverse of :meth:`project`.
+        """Directions of the rays through pixels, world frame: the inverse of :meth:`project`.
 
         Args:
             view: index of the view.
@@ -210,9 +224,9 @@ class Views:
         return world / np.linalg.norm(world, axis=-1, keepdims=True)
 
     def normalised(self, view: int, uv: np.ndarray) -> np.ndarray:
-        """(P, 2) undistorted normalised image points (OpenCV axes: y down) of pixels, by Newton's method.
+        """(P, 2) undistorted normalised image coordinates (y down) of pixels ``uv`` (P, 2), by Newton's method.
 
-        For fisheye cameras the result is angle times direction, as in OpenCV's fisheye model.
+        For fisheye cameras their length is the angle to the optical axis, as in OpenCV's fisheye model.
         """
         uv = np.asarray(uv, dtype=np.float64)
         target_x = (uv[:, 0] - self.cx[view]) / self.fx[view]
@@ -220,15 +234,15 @@ class Views:
         x, y = target_x.copy(), target_y.copy()
         if not self.distortion[view].any():
             return np.stack([x, y], axis=-1)
-        limit = np.sqrt(_turning_point(self.distortion[view])) * 0.999
+        limit = np.sqrt(_max_squared_radius(self.distortion[view])) * 0.999
         for _ in range(20):
             distorted_x, distorted_y, _ = self._distort(view, x, y)
             error_x, error_y = distorted_x - target_x, distorted_y - target_y
-            xx, xy, yy = self._slopes(view, x, y)
+            xx, xy, yy = self._distortion_jacobian(view, x, y)
             determinant = xx * yy - xy * xy
             determinant = np.where(np.abs(determinant) > 1e-9, determinant, np.inf)
             x, y = x - (error_x * yy - error_y * xy) / determinant, y - (error_y * xx - error_x * xy) / determinant
-            radius = np.hypot(x, y)  # stay on the branch the lens really has
+            radius = np.hypot(x, y)  # stay within the radius up to which the distortion is invertible
             shrink = np.minimum(1, limit / np.maximum(radius, 1e-12))
             x, y = x * shrink, y * shrink
             if max(np.abs(error_x).max(initial=0), np.abs(error_y).max(initial=0)) < 1e-12:
@@ -236,21 +250,22 @@ class Views:
         return np.stack([x, y], axis=-1)
 
     def has_ray(self, view: int, uv: np.ndarray) -> np.ndarray:
-        """(P,) bool: for which pixels ``uv`` (P, 2) there is a direction that the lens shows there.
+        """(P,) bool: at which pixels ``uv`` (P, 2) the distortion can be inverted.
 
-        There is none where the distortion turns back before it gets so far out, as in the corners of a fisheye photo.
+        It cannot where the distorted radius stops to increase before it reaches the pixel, as in the corners of a
+        fisheye photo. There is no ray through these pixels.
         """
         uv = np.asarray(uv, dtype=np.float64)
         x, y = self.normalised(view, uv).T
         distorted_x, distorted_y, folded = self._distort(view, x, y)
         back = np.stack([distorted_x * self.fx[view] + self.cx[view], distorted_y * self.fy[view] + self.cy[view]], -1)
-        xx, xy, yy = self._slopes(view, x, y)
+        xx, xy, yy = self._distortion_jacobian(view, x, y)
         with np.errstate(invalid="ignore", over="ignore"):
             found = (np.abs(back - uv).max(axis=-1) < 0.01) & ~folded & (xx * yy > xy * xy)
             return found & (np.hypot(x, y) < np.pi) if self.fisheye[view] else found
 
     def inside(self, uv: np.ndarray, margin: float = 0.0) -> np.ndarray:
-        """(N, P) bool: which of ``uv`` (N, P, 2) lie in their image, at least ``margin`` pixels from its border."""
+        """(N, P) bool: which pixels ``uv`` (N, P, 2) are in their image, ``margin`` pixels or more from its edge."""
         with np.errstate(invalid="ignore"):
             return (
                 (uv[..., 0] >= margin)
@@ -260,8 +275,8 @@ class Views:
             )
 
 
-def _turning_point(distortion: np.ndarray) -> float:
-    """Squared radius where ``r (1 + k1 r^2 + ...)`` stops growing; inf when it never does."""
+def _max_squared_radius(distortion: np.ndarray) -> float:
+    """Squared undistorted radius up to which ``r (1 + k1 r^2 + ...)`` increases; inf if it always does."""
     k1, k2, k3, k4 = distortion[:4]
     coefficients = np.array([9 * k4, 7 * k3, 5 * k2, 3 * k1, 1.0])
     if not coefficients[:4].any():

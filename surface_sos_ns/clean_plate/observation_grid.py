@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.contraction import contract, expand
+from surface_sos_ns.sampling.contraction import contract, expand
 from surface_sos_ns.sampling.field_cache import cell_centres, look_up
 
 HARDLY_SEEN = 0.05

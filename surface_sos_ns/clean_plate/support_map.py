@@ -21,7 +21,7 @@ from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.sampling.field_cache import cell_centres
 
 if TYPE_CHECKING:
-    from surface_sos_ns.capture.support import SupportPlane
+    from surface_sos_ns.capture.support_plane import SupportPlane
 
 EXTENT = 2.0
 """Half a side of the map, object radii: shadows reach further than the object."""
@@ -198,7 +198,7 @@ class SupportMap(nn.Module):
         """The plane that the object touches, all of it on the cameras' side."""
         # Only the making needs these, once at the end of a run; rendering does without.
         from surface_sos_ns.capture.sphere import ObjectSphere
-        from surface_sos_ns.capture.support import find_support_plane
+        from surface_sos_ns.capture.support_plane import find_support_plane
 
         cells = _centres(solid)
         if not len(cells):

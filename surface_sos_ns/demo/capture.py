@@ -17,8 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from surface_sos_ns.capture.points import write_ply_points
-from surface_sos_ns.capture.transforms import transforms
+from surface_sos_ns.capture.ply import write_ply_points
+from surface_sos_ns.capture.transforms import transforms_content
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.demo.coarse_masks import coarse_masks
 from surface_sos_ns.demo.path_tracer import Camera, Lighting, Rendered, Tracer
@@ -26,7 +26,8 @@ from surface_sos_ns.demo.scene import DemoScene, build_scene
 from surface_sos_ns.demo.shapes import rotation
 from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import made_whole, remove_leftovers, write_json
+from surface_sos_ns.utils.extras import require_package
+from surface_sos_ns.utils.files import atomic_folder, remove_leftovers, write_json
 from surface_sos_ns.utils.image_io import write_image
 from surface_sos_ns.utils.progress import Stage
 
@@ -262,7 +263,7 @@ def write_demo_capture(
         quality: mesh density, light rays and anti-aliasing, 1 for the demo; 0.4 is enough for tests.
 
     Raises:
-        UserError: a parameter is out of range, or the folder exists and holds something else.
+        UserError: a parameter is out of range, the folder exists and holds something else, or embreex is not installed.
     """
     folder = Path(folder)
     if views < 8 or width < 32 or height < 24 or not 0.2 <= quality <= 2:
@@ -273,10 +274,11 @@ def write_demo_capture(
     settings = capture_settings(views, width, height, seed, quality)
     if is_complete(folder, settings):
         return folder
+    require_package("embreex", "Rendering the demo capture")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and does not hold this demo capture; name another folder or remove that one.")
     remove_leftovers(folder.parent)
-    with made_whole(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         _write(unfinished, settings, workers or usable_cores(), progress)
     return folder
 
@@ -319,7 +321,7 @@ def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool)
     xyz, rgb = sparse_points(tracer, cameras, rendered, seed, int(4000 * min(1, quality)))
     write_ply_points(folder / "sparse_pc.ply", xyz, rgb)
     names = [frame["file_path"] for frame in frames]
-    content = transforms(_views(cameras), frames) | {
+    content = transforms_content(_views(cameras), frames) | {
         "ply_file_path": "sparse_pc.ply",
         "train_filenames": [names[i] for i in training],
         "val_filenames": [names[i] for i in evaluation],

@@ -14,7 +14,7 @@ from surface_sos_ns.export.frames import Frame
 from surface_sos_ns.export.settings import ExportSettings, Kind
 from surface_sos_ns.utils.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.utils.encoding import colour_picture, mask_picture, matte_picture
-from surface_sos_ns.utils.image_io import image_file, read_header
+from surface_sos_ns.utils.image_io import encode_image, read_header
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run, View
@@ -100,15 +100,15 @@ def writes_photos(run: Run, settings: ExportSettings) -> bool:
 def _seen_alike(view: View) -> bool:
     """Whether nerfstudio and others, which ignore orientation tags and palettes, see a photo as this package does."""
     header = read_header(view.path)
-    return header.turn_for(view.size) == 1 and header.mode in ("RGB", "RGBA", "L")
+    return header.orientation_for(view.size) == 1 and header.mode in ("RGB", "RGBA", "L")
 
 
 def _mask(pictures: Pictures) -> bytes:
-    return image_file(mask_picture(pictures.alpha))
+    return encode_image(mask_picture(pictures.alpha))
 
 
 def _matte(pictures: Pictures) -> bytes:
-    return image_file(matte_picture(pictures.alpha))
+    return encode_image(matte_picture(pictures.alpha))
 
 
 def _cutout(pictures: Pictures) -> bytes:
@@ -137,8 +137,8 @@ def _rgb(pictures: Pictures) -> bytes:
 
 def _photo(pictures: Pictures) -> bytes:
     assert pictures.photo is not None
-    return image_file(colour_picture(pictures.photo()), ".jpg", 97)
+    return encode_image(colour_picture(pictures.photo()), ".jpg", 97)
 
 
 def _colours(image: np.ndarray) -> bytes:
-    return image_file(colour_picture(image))
+    return encode_image(colour_picture(image))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from surface_sos_ns.export.error import ExportError
+from surface_sos_ns.utils.extras import require_package
 from surface_sos_ns.utils.files import check_writable
 
 Kind = Literal["masks", "mattes", "cutouts", "clean-plates", "video", "mesh"]
@@ -71,6 +72,7 @@ class ExportSettings:
         Raises:
             ExportError: an option that cannot work.
             WriteError: nothing can be written there.
+            MissingPackageError: a package that what is asked for needs is not installed.
         """
         if not self.what:
             raise ExportError(f"--what names nothing; expected some of {', '.join(KINDS)}, or all.")
@@ -90,4 +92,8 @@ class ExportSettings:
             raise ExportError(f"--mesh-resolution is {self.mesh_resolution}; expected 16 to 1024 cells per axis.")
         if self.output_dir.exists() and not self.output_dir.is_dir():
             raise ExportError(f"{self.output_dir} is a file; expected a folder, or one that is to be made.")
+        if "masks" in self.kinds:
+            require_package("pycocotools", "surface-sos export --what masks")
+        if "cutouts" in self.kinds and self.path is None:
+            require_package("pymatting", "surface-sos export --what cutouts")
         check_writable(self.output_dir)

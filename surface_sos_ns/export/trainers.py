@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surface_sos_ns.capture.transforms import transforms
+from surface_sos_ns.capture.transforms import transforms_content
 from surface_sos_ns.export.frames import Frame
 from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Product
 from surface_sos_ns.export.settings import ExportSettings
@@ -80,7 +80,7 @@ def captures(
         rows = [{"file_path": path} for path in paths]
         for key, names in (masks or {}).items():
             rows = [row | {key: name} for row, name in zip(rows, names, strict=True)]
-        found = transforms(views, rows) | _split(frames, paths)
+        found = transforms_content(views, rows) | _split(frames, paths)
         found |= {key: known[key] for key in ("applied_transform", "applied_scale") if key in known}
         return found | ({"ply_file_path": points} if points else {})
 

@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import Colorspace
 
 from surface_sos_ns.export.error import ExportError
-from surface_sos_ns.utils.files import written_whole
+from surface_sos_ns.utils.files import atomic_file
 
 __all__ = ["MP4", "PRORES", "VP9", "Format", "write_video"]
 
@@ -64,7 +64,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: int, form: Form
         ) from error
     exact = {"fflags": "+bitexact"}  # no random numbers that name the tracks
     with (
-        written_whole(path) as temporary,
+        atomic_file(path) as temporary,
         av.open(str(temporary), "w", format=form.container, options=exact) as container,
     ):
         stream = container.add_stream(form.codec, rate=fps, options=form.options)

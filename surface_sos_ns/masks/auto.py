@@ -1,4 +1,4 @@
-"""The best masks that can be had here without asking for anything."""
+"""`auto`: runs the methods that work here and takes the best masks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
-from surface_sos_ns.masks.mask_scoring import PointJudge
+from surface_sos_ns.masks.mask_scoring import PointScore
 from surface_sos_ns.masks.methods import METHODS
 from surface_sos_ns.masks.place import with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
@@ -16,15 +16,15 @@ from surface_sos_ns.masks.vote import vote
 __all__ = ["Auto"]
 
 WITH_LABELS = ("sam2", "maskrcnn", "rembg")
-"""Methods behind which are human labels, the best first."""
+"""Methods trained with human labels, the best first."""
 
 WITHOUT_LABELS = ("selfment", "prior")
-"""Methods that always can run. None of them is the better one on all captures."""
+"""Methods that need no labels, weights or network. Neither is the better one on all captures."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Masks of one method, and what speaks for them: agreement in 3D (IoU) and, if there are points, their verdict."""
+    """Masks of one method, their agreement in 3D (IoU) and, if there are sparse points, their score by these."""
 
     provider: MaskProvider
     masks: CoarseMasks
@@ -33,14 +33,14 @@ class _Found:
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """Larger is better; masks that hardly agree in 3D are behind all that do."""
+        """Larger is better. Masks that hardly agree in 3D rank below all that do."""
         return self.agreement >= LOW_CONFIDENCE, self.agreement if self.points is None else self.points
 
 
 class Auto(MaskProvider):
     """Takes the best method that can run, and says so.
 
-    Those without labels are all tried, and sparse points decide (:class:`PointJudge`), or the agreement in 3D where
+    All methods without labels are tried, and sparse points decide (:class:`PointScore`), or the agreement in 3D where
     there are none. If labels are allowed, their methods come first, and the first whose masks agree in 3D is taken.
 
     Args:
@@ -79,9 +79,9 @@ class Auto(MaskProvider):
         for words in self._passed_over:
             progress(f"auto: passed over {words}")
         photos = with_points(photos, progress)
-        judge: PointJudge | None = None
-        with suppress(MaskError):  # it is not clear where the object is: a detector may know nevertheless
-            judge = PointJudge(photos)
+        scoring: PointScore | None = None
+        with suppress(MaskError):  # the object's place is not clear from geometry; a detector may still find it
+            scoring = PointScore(photos)
         found: list[_Found] = []
         problems = []
         for provider in self._usable:
@@ -93,7 +93,7 @@ class Auto(MaskProvider):
                 progress(f"auto: {provider.name} found nothing: {error}")
                 problems.append(f"{provider.name}: {error}")
                 continue
-            points = None if judge is None else judge.score(made.masks)
+            points = None if scoring is None else scoring.score(made.masks)
             this = _Found(provider, made, 0.0 if voted is None else voted.mean, points)
             found.append(this)
             progress(f"auto: {_words(this)}")

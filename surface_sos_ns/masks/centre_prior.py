@@ -1,7 +1,7 @@
-"""What the cameras look at: which patches lie near the object's place, and which looks are found there.
+"""The centre prior: which patches lie near the object's place, and which appearance is found there.
 
-A capture is taken around its object, so the object is what stays in the middle while the surroundings change. That is
-the one thing a single photo cannot say.
+A capture is taken around its object, so the object stays in the middle while the surroundings change. A single photo
+does not tell that.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from surface_sos_ns.masks.provider import Photos, Progress
 
 __all__ = ["cluster_patches", "describe", "distance_from_object", "rarity_elsewhere"]
 
-CENTRAL = 0.25
+CENTRE_SPREAD = 0.25
 """Spread (standard deviation) of the weight of patches at the object's place, in radii of its sphere."""
 
 RINGS = (0.5, 0.8, 1.2)
-"""Inner radii of the rings around the place, in radii of the sphere, that looks are compared with. The sphere is
-generous, and the table under an object fills the nearest ring as it does the next: what is frequent in any of them is
+"""Inner radii of the rings around the place, in radii of the sphere, that the centre is compared with. The sphere is
+larger than the object, and the table under an object fills several rings: an appearance that is frequent in any ring is
 not the object's alone."""
 
-MOST = 3.0
-"""Largest log ratio that looks can have: beyond it there is hardly a patch to count."""
+MAX_LOG_RATIO = 3.0
+"""Bound of the log ratio of frequencies: beyond it too few patches are counted."""
 
-SAMPLE = 20_000
-"""Patches that are clustered, drawn from all photos."""
+MAX_CLUSTERED = 20_000
+"""Patches that are clustered, at most, drawn from all photos."""
 
 
 def describe(features: PatchFeatures, photos: Photos, progress: Progress) -> list[np.ndarray]:
@@ -81,7 +81,7 @@ def cluster_patches(
     flat = np.concatenate([grid.reshape(-1, grid.shape[-1]) for grid in features])
     central = _centrality(np.concatenate([grid.ravel() for grid in distances]))
     chance = 0.5 * central / central.sum() + 0.5 / len(flat)
-    size = min(len(flat), SAMPLE)
+    size = min(len(flat), MAX_CLUSTERED)
     drawn = np.random.default_rng(seed).choice(len(flat), size, replace=False, p=chance / chance.sum())
     clusters = KMeans(min(count, size), n_init=1, max_iter=25, random_state=seed).fit(flat[np.sort(drawn)])
     ends = np.cumsum([grid.shape[0] * grid.shape[1] for grid in features])[:-1]
@@ -111,10 +111,10 @@ def rarity_elsewhere(clusters: Sequence[np.ndarray], distances: Sequence[np.ndar
             around = np.maximum(around, np.bincount(index, ring, count) / ring.sum())
     if not around.any():
         return np.zeros(count, np.float32)
-    return np.clip(np.log((here + 1e-3) / (around + 1e-3)), -MOST, MOST).astype(np.float32)
+    return np.clip(np.log((here + 1e-3) / (around + 1e-3)), -MAX_LOG_RATIO, MAX_LOG_RATIO).astype(np.float32)
 
 
 def _centrality(distance: np.ndarray) -> np.ndarray:
     """Weights of patches by their distance from the object's place, float64; never all zero."""
     nearest = float(distance.min())  # a named sphere may be so small that no patch lies at its middle
-    return np.exp(-0.5 * ((distance.astype(np.float64) - min(nearest, CENTRAL)) / CENTRAL) ** 2)
+    return np.exp(-0.5 * ((distance.astype(np.float64) - min(nearest, CENTRE_SPREAD)) / CENTRE_SPREAD) ** 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,7 +11,7 @@ import numpy as np
 from surface_sos_ns.masks.points_to_masks import ClickedMasks, ClickedPoint, mask_of_clicks, masks_from_clicks
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 from surface_sos_ns.utils.text import as_code
-from surface_sos_ns.web.listening import LOOPBACK, sentences, why_not_at
+from surface_sos_ns.web.listening import LOOPBACK, listen_problem, reachability_notes
 
 if TYPE_CHECKING:
     from surface_sos_ns.masks.click_page import ClickPage
@@ -21,7 +20,7 @@ __all__ = ["Click", "ClickSession"]
 
 GREEN, RED = np.array([60, 220, 90]), np.array([235, 60, 50])
 
-ENOUGH = 2
+MIN_PHOTOS = 2
 """Photos in which the object has to be clicked."""
 
 
@@ -42,22 +41,20 @@ class Click(MaskProvider):
         self.port, self.host = port, host
 
     def check(self) -> None:
-        if importlib.util.find_spec("viser") is None:
-            raise MaskError("Clicking needs viser, which nerfstudio brings; `pip install nerfstudio` again.")
-        why_not = why_not_at(self.host)
+        why_not = listen_problem(self.host)
         if why_not is not None:
             raise MaskError(why_not)
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         from surface_sos_ns.masks.click_page import ClickPage
 
-        if len(photos) < ENOUGH:
-            raise MaskError(f"The capture has {len(photos)} photo(s); clicking needs {ENOUGH} at least.")
+        if len(photos) < MIN_PHOTOS:
+            raise MaskError(f"The capture has {len(photos)} photo(s); clicking needs {MIN_PHOTOS} at least.")
         session = ClickSession(photos)
         page = ClickPage([image.shape[:2] for image in photos.images], self.host, self.port, progress)
         try:
             progress(f"open {page.address} in a browser, click the object in a few photos, then press Done there")
-            for line in sentences(self.host, page.port):
+            for line in reachability_notes(self.host, page.port):
                 progress(line)
             found = _serve(page, session, progress)
         finally:
@@ -149,7 +146,9 @@ class ClickSession:
         """
         if self.found is None or self._stale:
             if not self.points:
-                raise MaskError(f"Nothing is clicked yet. Click the object in {ENOUGH} photos at least, better three.")
+                raise MaskError(
+                    f"Nothing is clicked yet. Click the object in {MIN_PHOTOS} photos at least, better three."
+                )
             self.found = masks_from_clicks(
                 self.photos.images,
                 self.photos.views,
@@ -194,9 +193,10 @@ class ClickSession:
         name = self.photos.files[self.shown].name
         lines.append(f"Photo {self.shown + 1} of {len(self.photos)}: {as_code(name)}")
         count = len(self.clicked)
-        if count < ENOUGH:
+        if count < MIN_PHOTOS:
             lines.append(
-                f"Photos in which the object is clicked: {count}. {ENOUGH} at least are needed, from different sides."
+                f"Photos in which the object is clicked: {count}. {MIN_PHOTOS} at least are needed, from different "
+                "sides."
             )
         elif self.found is None:
             lines.append(f"Photos in which the object is clicked: {count}. *Propagate* shows the masks of all others.")

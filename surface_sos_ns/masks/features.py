@@ -1,7 +1,7 @@
-"""Patch features of photos: what decides which parts of a capture look alike.
+"""Patch features of photos, whose cosines say which parts of a capture look alike.
 
-Self-supervised networks (DINO, DINOv2, DINOv3) where their weights are at hand; they know what belongs together even
-where it looks different. Without weights a descriptor of colour and texture that needs nothing but the photo.
+Features of self-supervised networks (DINO, DINOv2, DINOv3) where their weights are available: they are alike on parts
+of one thing even where these differ in colour. Without weights a descriptor of colour and texture.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any, ClassVar
 from urllib.request import urlopen
 
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.masks.provider import MaskError, MaskProvider, Progress
+from surface_sos_ns.utils.extras import missing_package
 
 __all__ = ["ColourTexture", "FeatureChoice", "FeatureProvider", "PatchFeatures", "SelfSupervised", "normalised"]
 
@@ -24,7 +24,7 @@ DEFAULT_MODEL = "facebook/dinov2-small"
 """The checkpoint that is taken when none is named."""
 
 NETWORK_PATCHES = 56
-"""Patches along the longer side of what a network sees: more would be finer, and slow on a CPU."""
+"""Patches along the longer side of a network's input: more would be finer, and slow on a CPU."""
 
 
 class PatchFeatures(ABC):
@@ -59,7 +59,7 @@ class ColourTexture(PatchFeatures):
     other photos. The vector is lifted to the unit sphere by one constant more, which turns Euclidean distances into
     angles instead of losing the lengths, as plain normalisation would.
 
-    What it does not see: mirroring the photo mirrors the features, but for the diagonal edges, which change places;
+    Invariances: mirroring the photo mirrors the features, but for the diagonal edges, which change places;
     inverting dark and bright keeps all but the lightness; and shifting the photo by a patch changes nothing but the
     position (away from the border).
     """
@@ -148,16 +148,14 @@ class SelfSupervised(PatchFeatures):
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-"""Of RGB in [0, 1]: what all of DINO's networks were trained with."""
+"""Mean and standard deviation of RGB in [0, 1] (ImageNet), with which all DINO networks normalise their input."""
 
 
 def _load(model: str, cached_only: bool) -> tuple[Any, int]:
     """The network, ready to be used, and the side of its patches in pixels."""
-    if find_spec("transformers") is None:
-        raise MaskError(
-            f"{model} needs the package transformers: `pip install 'surface-sos-ns[masks]'`. "
-            "Or take the descriptor that needs no weights: `--features descriptor`."
-        )
+    problem = missing_package("transformers", model)
+    if problem is not None:
+        raise MaskError(f"{problem} Or take the descriptor that needs no weights: `--features descriptor`.")
     from transformers import AutoModel
 
     try:
@@ -225,7 +223,7 @@ class FeatureChoice:
         if self.features == "network" or self.model is not None:
             return SelfSupervised(self.model or DEFAULT_MODEL)
         for cached_only in (True, False):
-            if find_spec("transformers") is None or not (cached_only or _hub_answers()):
+            if missing_package("transformers", DEFAULT_MODEL) or not (cached_only or _hub_answers()):
                 continue
             try:
                 return SelfSupervised(DEFAULT_MODEL, cached_only)

@@ -12,7 +12,7 @@ import numpy as np
 
 from surface_sos_ns.capture.checks import border_and_centre
 from surface_sos_ns.capture.lookup import image_files
-from surface_sos_ns.capture.mask_files import MOST_LABELS, MaskLayer, label_shares, places_of, read_layer
+from surface_sos_ns.capture.mask_files import MAX_LABELS, MaskLayer, label_indices, label_shares, read_layer
 from surface_sos_ns.capture.names import IMAGE_SUFFIXES, listed, natural_order
 from surface_sos_ns.masks.names import Matches, by_name, by_order
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
@@ -181,7 +181,7 @@ def _read(path: Path, name: str) -> MaskLayer:
     """
     layer = read_layer(path, name=name)
     labels = _labels(layer.values) if layer.labels is None and layer.exact else None
-    return layer if labels is None else replace(layer, values=places_of(layer.values, labels), labels=labels)
+    return layer if labels is None else replace(layer, values=label_indices(layer.values, labels), labels=labels)
 
 
 def _labels(values: np.ndarray) -> np.ndarray | None:
@@ -190,7 +190,7 @@ def _labels(values: np.ndarray) -> np.ndarray | None:
     Shades lie along outlines and fill no area; two values are labels in any case.
     """
     different = np.unique(values)
-    if len(different) > MOST_LABELS or (different != np.rint(different)).any() or different[0] < 0:
+    if len(different) > MAX_LABELS or (different != np.rint(different)).any() or different[0] < 0:
         return None
     if len(different) > 2:
         corners = [values[row : values.shape[0] - 1 + row, column:][:, : values.shape[1] - 1] for row, column in GRID]

@@ -17,12 +17,14 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from sklearn.cluster import DBSCAN
 
-from surface_sos_ns.capture.bounds import MARGIN, find_object_sphere
+from surface_sos_ns.capture.bounds import RADIUS_MARGIN, find_object_sphere
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import VoteGrid, project_hull, vote_hull
+from surface_sos_ns.capture.hull import VisualHull
+from surface_sos_ns.capture.hull_projection import project_hull
+from surface_sos_ns.capture.hull_voting import vote_hull
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
-from surface_sos_ns.capture.support import SupportPlane, above, find_support_plane
+from surface_sos_ns.capture.support_plane import SupportPlane, cut_at_plane, find_support_plane
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.provider import MaskError
 
@@ -49,7 +51,7 @@ SAME_COLOUR = 30
 """Largest difference of a colour channel (of 255) at which a photo is taken to show a point rather than hide it."""
 
 MINIMUM_POINTS = 25
-"""Fewer points than this on the object say nothing about its shape."""
+"""Points on the object, at least, for its shape to be taken from them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class GeometryMasks:
     """Result of :func:`masks_from_geometry`: sphere, hull, N masks (H, W) float32 0/1 (None: object not in view)."""
 
     sphere: ObjectSphere
-    hull: VoteGrid
+    hull: VisualHull
     masks: list[np.ndarray | None]
 
 
@@ -85,7 +87,7 @@ def masks_from_geometry(
     Raises:
         UserError: when the cameras see nothing in common, or no mask could be made (the message asks for masks).
     """
-    sphere = find_object_sphere(views, None, points, near=near)
+    sphere = find_object_sphere(views, None, points, object_point=near)
     if radius is not None:
         sphere = ObjectSphere(sphere.centre, radius, "named by the user")
     if progress:
@@ -107,7 +109,7 @@ def masks_from_geometry(
     masks = first
     for round_name in ("second", "third"):
         sphere = _refined_sphere(small, masks, points, sphere, near, radius)
-        hull = above(vote_hull(small, masks, sphere, min(resolution, 96), quantile=OPEN_LEVEL), sphere, seeds.plane)
+        hull = cut_at_plane(vote_hull(small, masks, sphere, min(resolution, 96), level=OPEN_LEVEL), sphere, seeds.plane)
         trimaps = []
         for index, projected in enumerate(project_hull(hull, sphere, small)):
             labels = trimap_from_hull(projected, sphere_disc(small, index, seeds.sphere, 1.0, seeds.plane))
@@ -119,8 +121,8 @@ def masks_from_geometry(
             break
         masks = again
     sphere = _refined_sphere(small, masks, points, sphere, near, radius)
-    hull = above(
-        vote_hull(small, masks, sphere, resolution, quantile=CLOSED_LEVEL, progress=progress), sphere, seeds.plane
+    hull = cut_at_plane(
+        vote_hull(small, masks, sphere, resolution, level=CLOSED_LEVEL, progress=progress), sphere, seeds.plane
     )
     enlarged = [
         None if mask is None else enlarge(mask, int(width), int(height))
@@ -142,7 +144,7 @@ def shrunk_photos(images: Sequence[np.ndarray], views: Views) -> tuple[Views, li
 
 @dataclass(frozen=True)
 class SortedPoints:
-    """What the sparse points say: which lie on the object, which elsewhere, and the plane that carries the object."""
+    """Sparse points on the object, those elsewhere, and the plane that carries the object."""
 
     sphere: ObjectSphere
     on_object: np.ndarray  # (P, 3)
@@ -159,8 +161,8 @@ class SortedPoints:
             masks: N masks (H, W) of the views' sizes, bool; None covers nothing.
 
         Returns:
-            The share of the sights of points on the object that masks cover, less that of the sights of others: 1 at
-            best, 0 for masks that say nothing, such as full ones. None where one sort is not seen.
+            Share of the observations of object points that masks cover, minus that of the observations of other points:
+            1 at best, 0 for masks without information, such as full ones. None where one sort is not observed.
         """
         shares = []
         for points, seen in ((self.on_object, self.object_seen), (self.elsewhere, self.elsewhere_seen)):
@@ -260,7 +262,7 @@ class Colours:
         """(H, W) log of how much better the object explains a pixel's colour, clipped to [-3, 3]."""
         if self.ratio is None:
             smooth = [ndimage.gaussian_filter(count / max(count.sum(), 1.0), 0.8) for count in self.counts]
-            floor = 0.2 / self.BINS**3  # colours that neither side has say nothing
+            floor = 0.2 / self.BINS**3  # colours of neither side get a ratio near 1
             self.ratio = np.clip(np.log((smooth[1] + floor) / (smooth[0] + floor)), -3, 3)
         index = photo.astype(np.int64) * self.BINS // 256
         return self.ratio[index[..., 0], index[..., 1], index[..., 2]]
@@ -340,9 +342,9 @@ def _trimap_from_points(
     place = np.clip(np.log((ours + 0.1) / (theirs + 0.1)), -3, 3)
     score = place + cv2.GaussianBlur(colours.score(photo), (0, 0), 1.0)
     labels[inner & (score > 0)] = cv2.GC_PR_FGD
-    sure = _density(views, index, ours_seen, 1.2) > 0.3
-    labels[inner & other & ~sure & (score < 0)] = cv2.GC_BGD
-    labels[inner & sure & ~other & (score > 0)] = cv2.GC_FGD
+    certain = _density(views, index, ours_seen, 1.2) > 0.3
+    labels[inner & other & ~certain & (score < 0)] = cv2.GC_BGD
+    labels[inner & certain & ~other & (score > 0)] = cv2.GC_FGD
     if ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).sum() < 20:
         return None
     return labels
@@ -394,7 +396,7 @@ def _density(views: Views, index: int, points: np.ndarray, sigma: float) -> np.n
 
 
 def trimap_from_hull(projected: np.ndarray, possible: np.ndarray) -> np.ndarray | None:
-    """GrabCut labels from the hull's soft projection: sure well inside; open wherever the object is ``possible``."""
+    """GrabCut labels from the hull's soft projection: certain well inside, undecided where ``possible``."""
     inside = projected >= 0.5
     area = int(inside.sum())
     if area < 30:
@@ -425,6 +427,7 @@ def _cut_all(
 
 
 def cut(photo: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """GrabCut (Rother et al. 2004) of a photo (H, W, 3) uint8 from labels (H, W): (H, W) bool, its largest parts."""
     labels = labels.copy()
     certain = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     if certain.all() or not certain.any():
@@ -457,12 +460,12 @@ def _refined_sphere(
     if radius is not None:
         return before
     try:
-        found = find_object_sphere(views, masks, points, near=near)
+        found = find_object_sphere(views, masks, points, object_point=near)
     except CaptureError:
         return ObjectSphere(before.centre, before.radius, "geometry")
     if np.linalg.norm(found.centre - before.centre) > before.radius:
         return ObjectSphere(before.centre, before.radius, "geometry")
-    limit = MARGIN * before.radius + float(np.linalg.norm(found.centre - before.centre))
+    limit = RADIUS_MARGIN * before.radius + float(np.linalg.norm(found.centre - before.centre))
     return ObjectSphere(found.centre, min(found.radius, limit), "geometry and colour")
 
 

@@ -1,4 +1,4 @@
-"""Which of several masks of a capture are the better ones, without labels."""
+"""Scores masks of a capture without labels, by its sparse points."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from surface_sos_ns.masks.geometry import shrunk_photos, sort_points
 from surface_sos_ns.masks.place import possible_spheres
 from surface_sos_ns.masks.provider import Photos
 
-__all__ = ["PointJudge"]
+__all__ = ["PointScore"]
 
 
-class PointJudge:
-    """Sparse points judge masks: good ones cover points on the object, in all photos, and no others.
+class PointScore:
+    """A score for masks: good ones cover the sparse points on the object, in all photos, and no others.
 
     Args:
         photos: of the whole capture.
@@ -30,13 +30,13 @@ class PointJudge:
         self._points = sort_points(self._views, shrunk, photos.points, sphere, fixed=photos.radius is not None)
 
     def score(self, masks: Sequence[np.ndarray | None]) -> float | None:
-        """The share of the sights of points on the object that masks cover, less that of the sights of others.
+        """Share of the observations of object points that masks cover, minus that of the observations of other points.
 
         Args:
             masks: N masks (h, w) in [0, 1], of any sizes; None covers nothing.
 
         Returns:
-            1 at best, 0 for masks that say nothing, such as full ones. None where there are no points to ask.
+            -1 to 1; 1 is best, 0 for masks without information, such as full ones. None where there are no points.
         """
         sizes = zip(self._views.width.tolist(), self._views.height.tolist(), strict=True)
         fitted = [

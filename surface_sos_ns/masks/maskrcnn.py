@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +14,14 @@ from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, 
 
 __all__ = ["Instances", "MaskRcnn", "choose_instances"]
 
-LEAST_SCORE = 0.3
-"""Instances that the network itself trusts less are not looked at."""
+MIN_SCORE = 0.3
+"""Score of the network, in [0, 1], below which instances are ignored."""
 
-MOST = 20
-"""Instances of a photo that are looked at, the surest first."""
+MAX_INSTANCES = 20
+"""Instances of a photo that are considered, at most, those of the highest score."""
 
-LEAST_CLOSENESS = 0.1
-"""An instance farther from the object's place than this says is something else."""
+MIN_CLOSENESS = 0.1
+"""Closeness to the object's place, exp(-distance^2 / 2) in radii of its sphere, below which an instance is ignored."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,6 @@ class MaskRcnn(MaskProvider):
     labels: ClassVar[str] = "COCO: instance masks drawn by people, 80 categories"
 
     def __init__(self, category: str | None = None, device: str = "auto") -> None:
-        if importlib.util.find_spec("torchvision") is None:
-            raise MaskError("maskrcnn needs torchvision; `pip install torchvision`.")
         self._categories = _categories()
         if category is not None and category not in self._categories:
             known = ", ".join(name for name in self._categories if name not in ("__background__", "N/A"))
@@ -151,7 +148,7 @@ def _merits(found: Instances, pixel: np.ndarray, radius: float) -> np.ndarray:
         # The sphere has some margin, and few objects fill theirs.
         size = np.sqrt(len(rows) / (np.pi * radius**2))
         fit = min(1.0, size / 0.5) * min(1.0, 1.5 / max(size, 1e-6))
-        merits[index] = found.scores[index] * closeness * fit if closeness >= LEAST_CLOSENESS else 0.0
+        merits[index] = found.scores[index] * closeness * fit if closeness >= MIN_CLOSENESS else 0.0
     return merits
 
 
@@ -174,7 +171,7 @@ def _detect(model: Any, image: np.ndarray, categories: Sequence[str], device: st
     with torch.inference_mode():
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float() / 255
         result = {key: value.cpu() for key, value in model([pixels])[0].items()}
-    keep = torch.nonzero(result["scores"] >= LEAST_SCORE)[:, 0][:MOST]  # they come in order
+    keep = torch.nonzero(result["scores"] >= MIN_SCORE)[:, 0][:MAX_INSTANCES]  # they come in order
     return Instances(
         (result["masks"][keep, 0] >= 0.5).numpy(),
         [categories[int(label)] for label in result["labels"][keep]],

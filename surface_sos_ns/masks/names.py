@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from surface_sos_ns.capture.names import clash, folded, is_image, listed, match_files, natural_order
+from surface_sos_ns.capture.names import folded, is_image, listed, match_files, match_problem, natural_order
 from surface_sos_ns.masks.provider import MaskError
 
 __all__ = ["Matches", "by_name", "by_order"]
 
-SAMPLE = 200
-"""Mask files whose names are compared with all photos' to see what they have in front and behind."""
+MAX_COMPARED = 200
+"""Mask files, at most, whose names are compared with those of all photos to find common prefixes and suffixes."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def by_name(files: Sequence[Path], masks: Sequence[str], source: Path) -> Matche
                 f"The names of the files in {source} can be read in two ways: {how}, or {words}. Leave the masks of "
                 "one object in the folder, named as the photos."
             )
-    unclear = clash(found, photos, masks, source)
+    unclear = match_problem(found, photos, masks, source)
     if unclear:
         raise MaskError(unclear)
     return Matches([indices[0] if indices else None for indices in found], how)
@@ -121,7 +121,7 @@ def _renamed(photos: Sequence[str], rename: Callable[[str], str]) -> list[str]:
 def _around(photos: Sequence[str], masks: Sequence[str]) -> list[Rule]:
     """Rules of names that are the other name with a beginning and an end of its own; the most frequent few."""
     ours, theirs = [_bare(path) for path in photos], [_bare(path) for path in masks]
-    some = theirs[:: max(1, len(theirs) // SAMPLE)]
+    some = theirs[:: max(1, len(theirs) // MAX_COMPARED)]
     rules = []
     for longer_is_mask in (True, False):
         frames: Counter[tuple[str, str]] = Counter()

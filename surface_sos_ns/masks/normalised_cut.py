@@ -7,7 +7,7 @@ import numpy as np
 __all__ = ["affinity", "object_side", "second_eigenvector"]
 
 FLOOR = 1e-5
-"""Weight between patches that have nothing in common: it keeps the graph in one piece, so that there is a cut."""
+"""Smallest affinity of two patches: keeps the graph connected, so that the normalised cut is defined."""
 
 
 def affinity(features: np.ndarray, sharpness: float = 4.0) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Iterative Patch Optimisation: labels of patches that fit what the patches look like, and one another.
 
-Each pass clusters the patches of either side, over all photos of the capture, into prototypes; every patch is judged by
-which side's prototypes explain it better (semantic consistency), the verdicts are spread over neighbours that look
-alike (spatial coherence), and the labels follow. It ends when hardly a patch changes sides.
+Each pass clusters the patches of either side, over all photos of the capture, into prototypes; the log-odds of a patch
+say which side's prototypes explain it better (semantic consistency); they are averaged over neighbours that look alike
+(spatial coherence), and their sign is the new label. It ends when few patches change sides.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ OBJECT_PROTOTYPES = 24
 BACKGROUND_PROTOTYPES = 48
 """The background is the larger part of a capture and the more varied."""
 
-SAMPLE = 6000
-"""Patches of one side that are clustered, drawn from all photos."""
+MAX_CLUSTERED = 6000
+"""Patches of one side that are clustered, at most, drawn from all photos."""
 
-MOST = 3.0
-"""Largest log-odds that the looks of a patch alone can give it: one odd patch shall not outvote its neighbours."""
+MAX_LOG_ODDS = 3.0
+"""Bound of the log-odds that a patch gets from its appearance, so that one outlier does not outvote its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def optimise_patches(
     Args:
         features: N grids (h, w, D) of vectors of length 1.
         labels: N grids (h, w) bool to start from, True the object.
-        prior: N grids (h, w) of log-odds that are added to what the looks say, or None.
-        coherence: how much of a patch's verdict comes from its neighbours, 0 to under 1.
+        prior: N grids (h, w) of log-odds that are added to those of the appearance, or None.
+        coherence: share of a patch's log-odds that comes from its neighbours, 0 to under 1.
         passes: at most this many.
-        settled: the fraction of all patches below which changes of side end it.
+        settled: it ends when a smaller fraction of all patches changes sides.
         seed: of the sampling and clustering.
 
     Returns:
@@ -97,7 +97,7 @@ def optimise_patches(
     if prior is not None:
         offset = np.concatenate([grid.ravel() for grid in prior]).astype(np.float32)
     generator = np.random.default_rng(seed)
-    scores = [np.where(grid, MOST, -MOST).astype(np.float32) for grid in labels]
+    scores = [np.where(grid, MAX_LOG_ODDS, -MAX_LOG_ODDS).astype(np.float32) for grid in labels]
     links = [neighbour_links(grid) for grid in features]
     for _ in range(passes):
         sides = []
@@ -107,15 +107,15 @@ def optimise_patches(
                 raise MaskError(
                     f"One side of the cut has {len(members)} patches in all photos together; expected 8 at least."
                 )
-            if len(members) > SAMPLE:
-                members = np.sort(generator.choice(members, SAMPLE, replace=False))
+            if len(members) > MAX_CLUSTERED:
+                members = np.sort(generator.choice(members, MAX_CLUSTERED, replace=False))
             sides.append(Prototypes.cluster(flat[members], count, seed))
         width = min(side.concentration for side in sides)
-        looks = sides[0].log_density(flat, width) - sides[1].log_density(flat, width)
-        evidence = np.clip(looks, -MOST, MOST) + offset
+        appearance = sides[0].log_density(flat, width) - sides[1].log_density(flat, width)
+        odds = np.clip(appearance, -MAX_LOG_ODDS, MAX_LOG_ODDS) + offset
         scores = [
             spread_over_neighbours(grid.reshape(shape), link, coherence)
-            for grid, shape, link in zip(np.split(evidence, ends), shapes, links, strict=True)
+            for grid, shape, link in zip(np.split(odds, ends), shapes, links, strict=True)
         ]
         updated = np.concatenate([grid.ravel() > 0 for grid in scores])
         if updated.all() or not updated.any():
@@ -143,13 +143,11 @@ def neighbour_links(features: np.ndarray) -> np.ndarray:
     return np.exp(-np.maximum(distance, 0) / scale).astype(np.float32)
 
 
-def spread_over_neighbours(
-    evidence: np.ndarray, links: np.ndarray, coherence: float = 0.8, rounds: int = 12
-) -> np.ndarray:
-    """Evidence averaged over neighbours that look alike: a random walk that restarts with ``1 - coherence``.
+def spread_over_neighbours(odds: np.ndarray, links: np.ndarray, coherence: float = 0.8, rounds: int = 12) -> np.ndarray:
+    """Log-odds averaged over neighbours that look alike: a random walk that restarts with ``1 - coherence``.
 
     Args:
-        evidence: (h, w).
+        odds: (h, w).
         links: (4, h, w) of :func:`neighbour_links`.
         coherence: part of the result that comes from the neighbours, 0 to under 1.
         rounds: steps of the walk.
@@ -157,7 +155,7 @@ def spread_over_neighbours(
     Returns:
         (h, w) float32. A constant stays that constant.
     """
-    height, width = evidence.shape
+    height, width = odds.shape
     # a patch, its neighbour, by slices: right, below, below right, below left
     pairs = [
         ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
@@ -169,11 +167,11 @@ def spread_over_neighbours(
     for link, (here, there) in zip(links, pairs, strict=True):
         total[here] += link[here]
         total[there] += link[here]
-    result = evidence.astype(np.float32)
+    result = odds.astype(np.float32)
     for _ in range(rounds):
         gathered = np.float32(1e-6) * result
         for link, (here, there) in zip(links, pairs, strict=True):
             gathered[here] += link[here] * result[there]
             gathered[there] += link[here] * result[here]
-        result = (1 - coherence) * evidence + coherence * gathered / total
+        result = (1 - coherence) * odds + coherence * gathered / total
     return result.astype(np.float32)

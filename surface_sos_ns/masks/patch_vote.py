@@ -1,4 +1,4 @@
-"""What photos say together of where the object is: masks on patches vote a hull, and patches are fitted to it."""
+"""The vote on patches: masks of all photos vote a hull, and the patches are optimised with its projection as prior."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import find_object_sphere
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import main_body, project_hull, vote_hull
+from surface_sos_ns.capture.hull import main_components
+from surface_sos_ns.capture.hull_projection import project_hull
+from surface_sos_ns.capture.hull_voting import vote_hull
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.patch_optimisation import optimise_patches
 from surface_sos_ns.masks.provider import Photos
 
-__all__ = ["HULL_PRIOR", "hull_prior", "near_place", "overlap", "refine_by_vote", "vote_patches"]
+__all__ = ["HULL_PRIOR", "hull_prior", "near_place", "refine_by_vote", "vote_patches"]
 
 HULL_PRIOR = 3.0
-"""Log-odds that the voted hull's projection gives a patch, at most."""
+"""Bound of the log-odds that a patch gets from the projection of the voted hull."""
 
 NEAR_PRIOR = 0.3
-"""Weight of the distance from the object's place once the photos have been voted."""
+"""Weight of `near_place` in the prior, next to the projection of the voted hull."""
 
 VOTE_SIDE = 320
 """Longer side of the masks that are voted, pixels."""
@@ -35,13 +37,13 @@ def near_place(distances: Sequence[np.ndarray]) -> list[np.ndarray]:
     """How near to the object's place patches lie, from 1 at its middle to -3; 0 at 0.7 radii.
 
     Args:
-        distances: N grids (h, w) of :func:`gaze.distance_from_object`.
+        distances: N grids (h, w) of :func:`centre_prior.distance_from_object`.
     """
     return [np.clip(1 - (grid / 0.7) ** 2, -3, 1).astype(np.float32) for grid in distances]
 
 
 def hull_prior(voted: Sequence[np.ndarray], near: Sequence[np.ndarray], trust: float = HULL_PRIOR) -> list[np.ndarray]:
-    """Log-odds of patches, before their looks are asked.
+    """Prior log-odds of patches, by place alone.
 
     Args:
         voted: N grids (h, w) in [0, 1] of :func:`vote_patches`.
@@ -104,7 +106,7 @@ def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSpher
     masks = [enlarged(grid, (height, width)) > 0.5 for grid, (width, height) in zip(odds, sizes, strict=True)]
     if photos.radius is None:
         sphere = _fitting_sphere(photos, views, masks, sphere)
-    projected = project_hull(main_body(vote_hull(views, masks, sphere, VOXELS)), sphere, views)
+    projected = project_hull(main_components(vote_hull(views, masks, sphere, VOXELS)), sphere, views)
     return [
         cv2.resize(image, grid.shape[::-1], interpolation=cv2.INTER_AREA)
         for image, grid in zip(projected, odds, strict=True)
@@ -114,15 +116,9 @@ def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSpher
 def _fitting_sphere(photos: Photos, views: Views, masks: Sequence[np.ndarray], before: ObjectSphere) -> ObjectSphere:
     """The sphere that the masks suggest, unless it is elsewhere; never much larger than the one that was looked in."""
     try:
-        found = find_object_sphere(views, masks, photos.points, near=photos.near)
+        found = find_object_sphere(views, masks, photos.points, object_point=photos.near)
     except CaptureError:
         return before
     if np.linalg.norm(found.centre - before.centre) > before.radius:
         return before
     return ObjectSphere(found.centre, min(found.radius, 1.3 * before.radius), found.source)
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """IoU of two bool arrays; 1 where both are empty."""
-    union = int(np.count_nonzero(first | second))
-    return int(np.count_nonzero(first & second)) / union if union else 1.0

@@ -1,4 +1,4 @@
-"""Where detectors should look for the object: its place in each photo, from geometry alone."""
+"""Where detectors look for the object: its place in each photo, from cameras and sparse points alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import find_object_sphere
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.points import triangulate_points
 from surface_sos_ns.capture.sphere import ObjectSphere
-from surface_sos_ns.capture.support import find_support_plane
+from surface_sos_ns.capture.support_plane import find_support_plane
+from surface_sos_ns.capture.triangulation import triangulate_points
 from surface_sos_ns.masks.provider import MaskError, Photos, Progress
 
 __all__ = ["ObjectPlace", "choose_device", "object_place", "possible_spheres", "with_points"]
@@ -44,7 +44,7 @@ def object_place(photos: Photos) -> ObjectPlace:
     """
     views = photos.views
     try:
-        sphere = find_object_sphere(views, None, photos.points, near=photos.near)
+        sphere = find_object_sphere(views, None, photos.points, object_point=photos.near)
     except CaptureError as error:
         raise MaskError(f"It is not clear where the object is: {error}") from error
     if photos.radius is not None:
@@ -81,7 +81,7 @@ def possible_spheres(photos: Photos) -> list[ObjectSphere]:
     found = [object_place(photos).sphere]
     if photos.points is not None and photos.radius is None:
         with suppress(CaptureError):  # cameras side by side: then points alone say where it is
-            found.insert(0, find_object_sphere(photos.views, None, None, near=photos.near))
+            found.insert(0, find_object_sphere(photos.views, None, None, object_point=photos.near))
     return found
 
 

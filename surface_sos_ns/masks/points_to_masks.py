@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.capture.bounds import find_object_sphere
-from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull, vote_hull
+from surface_sos_ns.capture.hull import VisualHull
+from surface_sos_ns.capture.hull_projection import project_hull
+from surface_sos_ns.capture.hull_voting import mask_agreement, vote_hull
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
@@ -31,8 +33,8 @@ from surface_sos_ns.masks.provider import MaskError
 
 __all__ = ["ClickedMasks", "ClickedPoint", "mask_of_clicks", "masks_from_clicks"]
 
-DOT = 2.5
-"""Radius, in pixels of the shrunk photo, of what a click says for sure."""
+CLICK_RADIUS = 2.5
+"""Radius of the disc around a click that gets the click's label, in pixels of the shrunk photo."""
 
 RESOLUTION = 96
 """Voxels along an edge of the hull's grid."""
@@ -73,7 +75,7 @@ class ClickedMasks:
     masks: list[np.ndarray | None]
     agreement: np.ndarray
     sphere: ObjectSphere
-    hull: VoteGrid
+    hull: VisualHull
 
 
 def mask_of_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], before: np.ndarray | None = None) -> np.ndarray:
@@ -99,7 +101,7 @@ def mask_of_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], before: np
         labels = _trimap_from_clicks(small, clicks, factor)
     if labels is None:
         return np.zeros(photo.shape[:2], bool)
-    mask = _obey(cut(small, labels), clicks, factor)
+    mask = _with_clicks(cut(small, labels), clicks, factor)
     return enlarge(mask, photo.shape[1], photo.shape[0]) >= 0.5
 
 
@@ -138,9 +140,9 @@ def masks_from_clicks(
     for index in clicked:
         labels = _trimap_from_clicks(photos[index], of_view[index], factor)
         assert labels is not None  # there is a positive click
-        masks[index] = _obey(cut(photos[index], labels), of_view[index], factor)
+        masks[index] = _with_clicks(cut(photos[index], labels), of_view[index], factor)
     sphere = _sphere(small, masks, points, radius)
-    hull = vote_hull(small, masks, sphere, RESOLUTION, quantile=0.95)
+    hull = vote_hull(small, masks, sphere, RESOLUTION, level=0.95)
     colours = _colours(photos, masks, clicked)
     for turn in range(ROUNDS):
         if progress:
@@ -154,10 +156,10 @@ def masks_from_clicks(
                 continue
             _use_colours(labels, colours.score(photos[index]), settled=turn > 0)
             _correct(labels, photos[index], of_view[index], factor)
-            masks.append(_obey(cut(photos[index], labels), of_view[index], factor))
+            masks.append(_with_clicks(cut(photos[index], labels), of_view[index], factor))
         if turn + 1 < ROUNDS:
             sphere = _sphere(small, masks, points, radius)
-        hull = vote_hull(small, masks, sphere, RESOLUTION, quantile=LEVEL)
+        hull = vote_hull(small, masks, sphere, RESOLUTION, level=LEVEL)
         colours = _colours(photos, masks, range(len(views)))
     agreement = np.nan_to_num(mask_agreement(small, masks, hull, sphere))
     sizes = zip(masks, views.width, views.height, strict=True)
@@ -179,7 +181,7 @@ def _sphere(
 
 def _trimap_from_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> np.ndarray | None:
     """GrabCut labels of a shrunk photo: probable is what is nearer, along what looks alike, to clicks of its kind."""
-    ours, others = (_dots(photo.shape[:2], clicks, factor, kind) for kind in (True, False))
+    ours, others = (_discs(photo.shape[:2], clicks, factor, kind) for kind in (True, False))
     if not ours.any():
         return None
     others[[0, -1]] = others[:, [0, -1]] = True  # an object to be clicked is rarely cut off; a click there wins
@@ -188,7 +190,7 @@ def _trimap_from_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], facto
     labels = np.where(near < far, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[near < 0.15 * far] = cv2.GC_FGD
     labels[far < 0.15 * near] = cv2.GC_BGD
-    _stamp(labels, clicks, factor)
+    _set_clicked(labels, clicks, factor)
     return labels
 
 
@@ -196,7 +198,7 @@ def _correct(labels: np.ndarray, photo: np.ndarray, clicks: Sequence[ClickedPoin
     """Lets clicks overrule GrabCut labels around them, as far as the photo looks alike."""
     if not clicks:
         return
-    ours, others = (_dots(labels.shape, clicks, factor, kind) for kind in (True, False))
+    ours, others = (_discs(labels.shape, clicks, factor, kind) for kind in (True, False))
     if not ours.any():  # what is deepest in the object competes with the negative clicks
         inside = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)) & ~others
         depth = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
@@ -208,7 +210,7 @@ def _correct(labels: np.ndarray, photo: np.ndarray, clicks: Sequence[ClickedPoin
         from_others = _geodesic(photo, others & ~ours)
         labels[(from_others < near) & (labels != cv2.GC_BGD)] = cv2.GC_PR_BGD
         labels[from_others < 0.3 * near] = cv2.GC_BGD
-    _stamp(labels, clicks, factor)
+    _set_clicked(labels, clicks, factor)
 
 
 def _geodesic(photo: np.ndarray, seeds: np.ndarray) -> np.ndarray:
@@ -223,25 +225,25 @@ def _geodesic(photo: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     return MCP_Geometric(0.5 + edges).find_costs(np.argwhere(seeds))[0]
 
 
-def _dots(shape: tuple[int, ...], clicks: Sequence[ClickedPoint], factor: float, positive: bool) -> np.ndarray:
+def _discs(shape: tuple[int, ...], clicks: Sequence[ClickedPoint], factor: float, positive: bool) -> np.ndarray:
     """(H, W) bool: discs around the clicks of one kind, in a shrunk photo."""
     rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
     dots = np.zeros(shape[:2], bool)
     for click in clicks:
         if click.positive == positive:
-            dots |= (columns - click.x * factor) ** 2 + (rows - click.y * factor) ** 2 <= DOT**2
+            dots |= (columns - click.x * factor) ** 2 + (rows - click.y * factor) ** 2 <= CLICK_RADIUS**2
     return dots
 
 
-def _stamp(labels: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> None:
-    """Writes into GrabCut labels what clicks say for sure; where both kinds meet the positive one wins."""
-    labels[_dots(labels.shape, clicks, factor, False)] = cv2.GC_BGD
-    labels[_dots(labels.shape, clicks, factor, True)] = cv2.GC_FGD
+def _set_clicked(labels: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> None:
+    """Sets the GrabCut labels in the discs around the clicks; where both kinds meet the positive one wins."""
+    labels[_discs(labels.shape, clicks, factor, False)] = cv2.GC_BGD
+    labels[_discs(labels.shape, clicks, factor, True)] = cv2.GC_FGD
 
 
-def _obey(mask: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> np.ndarray:
-    """The mask with the clicked dots as they were clicked, and of its parts those that positive clicks meet."""
-    ours, others = (_dots(mask.shape, clicks, factor, kind) for kind in (True, False))
+def _with_clicks(mask: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> np.ndarray:
+    """The mask with the discs around the clicks set, and of its parts those that positive clicks meet."""
+    ours, others = (_discs(mask.shape, clicks, factor, kind) for kind in (True, False))
     mask = (mask & ~others) | ours
     if ours.any():
         parts = cv2.connectedComponents(mask.astype(np.uint8))[1]

@@ -15,23 +15,24 @@ from surface_sos_ns.masks.centre_prior import describe, distance_from_object
 from surface_sos_ns.masks.features import ColourTexture
 from surface_sos_ns.masks.geometry import masks_from_geometry
 from surface_sos_ns.masks.patch_grid import enlarged
-from surface_sos_ns.masks.patch_optimisation import MOST
-from surface_sos_ns.masks.patch_vote import near_place, overlap, refine_by_vote
+from surface_sos_ns.masks.patch_optimisation import MAX_LOG_ODDS
+from surface_sos_ns.masks.patch_vote import near_place, refine_by_vote
 from surface_sos_ns.masks.place import with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.utils.overlap import intersection_over_union
 
 __all__ = ["Prior", "refine_on_patches"]
 
 TRUSTS = (1.0, 3.0)
-"""Rounds of the refinement, and how far each binds the patches to the hull (log-odds): less at first, because what
-GrabCut lost in all photos is not in the first hull."""
+"""Bound of the hull's log-odds in each round of the refinement: less at first, because what GrabCut lost in all photos
+is missing from the first hull."""
 
 
 class Prior(MaskProvider):
     """Optical axes, sparse points and GrabCut, voted (`geometry.py`), then refined on patches.
 
-    GrabCut knows the colours of one photo at a time, and loses in all photos what has the colour of something else in
-    them (feet on a table, a dark strut). Patches compare looks over all photos, with texture.
+    GrabCut models the colours of one photo at a time and loses parts that have a colour of the background (feet on a
+    table, a dark strut). Patches compare colour and texture over all photos.
 
     The confidence of a view is the IoU of its mask with what all photos vote.
     """
@@ -57,7 +58,9 @@ class Prior(MaskProvider):
             enlarged(grid, (image.shape[0], image.shape[1])) if (grid > 0).any() else None
             for grid, image in zip(odds, photos.images, strict=True)
         ]
-        confidence = np.array([overlap(grid > 0, hull > 0.5) for grid, hull in zip(odds, voted, strict=True)])
+        confidence = np.array(
+            [intersection_over_union(grid > 0, hull > 0.5) for grid, hull in zip(odds, voted, strict=True)]
+        )
         remarks = []
         if found.hull.agreement < LOW_CONFIDENCE:
             remarks.append(
@@ -86,14 +89,16 @@ def refine_on_patches(
     """
     features = describe(ColourTexture(), photos, progress)
     near = near_place(distance_from_object(photos, sphere, features))
-    odds = [
-        np.full(grid.shape[:2], -MOST, np.float32)
-        if mask is None
-        else MOST * (2 * cv2.resize(mask.astype(np.float32), grid.shape[1::-1], interpolation=cv2.INTER_AREA) - 1)
-        for mask, grid in zip(masks, features, strict=True)
-    ]
+
+    def log_odds(mask: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+        if mask is None:
+            return np.full(shape, -MAX_LOG_ODDS, np.float32)
+        share = cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
+        return MAX_LOG_ODDS * (2 * share - 1)
+
+    odds = [log_odds(mask, grid.shape[:2]) for mask, grid in zip(masks, features, strict=True)]
     voted: list[np.ndarray] = []
     for number, trust in enumerate(TRUSTS, start=1):
-        progress(f"prior: patches by looks and vote, round {number} of {len(TRUSTS)}")
+        progress(f"prior: patches by appearance and vote, round {number} of {len(TRUSTS)}")
         voted, odds = refine_by_vote(photos, features, odds, near, sphere, trust)
     return voted, odds

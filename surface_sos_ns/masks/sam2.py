@@ -13,11 +13,11 @@ __all__ = ["Sam2", "choose_mask", "prompt_points"]
 
 WEIGHTS = "facebook/sam2.1-hiera-small"
 
-POINTS = 4
-"""Sparse points that a photo is prompted with, beside the object's centre."""
+MAX_PROMPTS = 4
+"""Sparse points that a photo is prompted with, at most, besides the object's centre."""
 
-LEAST_SCORE = 0.1
-"""Masks that the network or the geometry trusts less are none."""
+MIN_SCORE = 0.1
+"""Confidence (network's score times share of the mask at the object's place) below which there is no mask."""
 
 
 class Sam2(MaskProvider):
@@ -89,7 +89,7 @@ def prompt_points(photos: Photos, index: int, place: ObjectPlace) -> np.ndarray:
     if not len(candidates):
         return candidates
     chosen = [0]
-    while len(chosen) <= min(POINTS, len(candidates) - 1):  # each as far as can be from those before
+    while len(chosen) <= min(MAX_PROMPTS, len(candidates) - 1):  # each as far as can be from those before
         away = np.linalg.norm(candidates[:, None] - candidates[chosen], axis=-1).min(axis=1)
         if away.max() < 2:
             break
@@ -118,7 +118,7 @@ def choose_mask(
     confidence = np.clip(scores, 0, 1) * common / area
     merit = confidence * (common / max(int(disc.sum()), 1)) ** 0.25
     best = int(np.argmax(merit))
-    return (best, float(confidence[best])) if confidence[best] >= LEAST_SCORE else (None, 0.0)
+    return (best, float(confidence[best])) if confidence[best] >= MIN_SCORE else (None, 0.0)
 
 
 def _load() -> tuple[Any, Any]:

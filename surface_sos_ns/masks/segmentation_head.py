@@ -1,7 +1,7 @@
 """A light segmentation head that learns a capture from its own masks.
 
-What one photo got wrong the others usually got right: the head sees them all, is too small to learn single mistakes by
-heart, and so gives every photo what holds for the capture.
+Mistakes in one photo are usually not repeated in the others: the head is trained on all photos and too small to
+memorise single mistakes, so it gives every photo what holds for the capture.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["SegmentationHead", "contrastive_loss", "predict", "region_consistenc
 CONTRASTIVE_WEIGHT = 0.1
 CONSISTENCY_WEIGHT = 0.5
 TEMPERATURE = 0.2
-"""Of the contrastive loss: cosines differ by this much for a factor e."""
+"""Of the contrastive loss: divides the cosines."""
 
 
 class SegmentationHead(nn.Module):
@@ -90,9 +90,9 @@ def train_head(
 ) -> SegmentationHead:
     """Trains a head on a capture.
 
-    The loss is the cross-entropy with the targets, surer ones weighing more, plus the contrastive and the
-    region-consistency loss. Sides are not balanced: the object is the smaller one, and a patch that looks like both
-    is more often not the object's.
+    The loss is the cross-entropy with the targets, weighted by their certainty, plus the contrastive and the
+    region-consistency loss. The classes are not balanced: the object is the smaller one, and an ambiguous patch is
+    more often background.
 
     Args:
         features: N grids (h, w, D) float32.
@@ -122,9 +122,9 @@ def train_head(
             windows[2].append(links[view][:2, here[0], here[1]])
         seen, target, link = (torch.from_numpy(np.stack(part).astype(np.float32)) for part in windows)
         odds, embeddings = head(seen)
-        sure = (2 * target - 1).abs()
+        certainty = (2 * target - 1).abs()
         wanted = (target > 0.5).float()
-        loss = (functional.binary_cross_entropy_with_logits(odds, wanted, reduction="none") * sure).mean()
+        loss = (functional.binary_cross_entropy_with_logits(odds, wanted, reduction="none") * certainty).mean()
         flat = embeddings.permute(0, 2, 3, 1).reshape(-1, embeddings.shape[1])
         clear = (target - 0.5).abs().reshape(-1) > 0.25
         loss = loss + CONTRASTIVE_WEIGHT * contrastive_loss(flat[clear], wanted.reshape(-1)[clear] > 0.5)

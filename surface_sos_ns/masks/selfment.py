@@ -5,16 +5,16 @@ and a normalised cut, Iterative Patch Optimisation, and a light head trained on 
 region-consistency objectives. The abstract leaves the rest open; it is chosen here, and what is not in it at all comes
 from having many photos of one thing with known cameras:
 
-- Before the cut every patch gets one entry more: how much more frequent its looks are at the place the cameras turn
-  around than in the rings about that place, over all photos (``gaze.py``). The same number, with the distance from that
-  place, says which side of a cut is the object.
+- Before the cut every patch gets one entry more: how much more frequent its appearance is at the place the cameras turn
+  around than in the rings about that place, over all photos (``centre_prior.py``). The same number, with the distance
+  from that place, says which side of a cut is the object.
 - The prototypes of Iterative Patch Optimisation are shared by all photos, and so is the head.
 - After it a stage of its own, the *vote*: the masks of all photos are voted in space, and the hull's projection becomes
-  a prior for another round and for the head's verdict. What looks like the object and lies elsewhere ends there.
+  a prior for another round and for the head's log-odds. This removes what looks like the object and lies elsewhere.
 - How large the object is decides which rings about it count as surroundings. Two spheres are tried, by the optical axes
   and by sparse points, and the masks that tell points on the object best from points elsewhere are kept.
-- The head judges with the refined patches, not in their place: it knows looks only, and with the descriptor, which says
-  less than a network, that alone is the poorer verdict.
+- The head's log-odds are added to those of the refined patches and do not replace them: the head sees appearance only,
+  which with the descriptor is the weaker cue.
 
 Masks are made at the patches' resolution and enlarged; as in the abstract nothing is post-processed.
 """
@@ -30,24 +30,30 @@ from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.masks.centre_prior import cluster_patches, describe, distance_from_object, rarity_elsewhere
 from surface_sos_ns.masks.features import FeatureProvider, normalised
-from surface_sos_ns.masks.mask_scoring import PointJudge
+from surface_sos_ns.masks.mask_scoring import PointScore
 from surface_sos_ns.masks.normalised_cut import affinity, object_side, second_eigenvector
 from surface_sos_ns.masks.patch_grid import doubled, enlarged, halved
-from surface_sos_ns.masks.patch_optimisation import MOST, neighbour_links, optimise_patches, spread_over_neighbours
-from surface_sos_ns.masks.patch_vote import hull_prior, near_place, overlap, refine_by_vote
+from surface_sos_ns.masks.patch_optimisation import (
+    MAX_LOG_ODDS,
+    neighbour_links,
+    optimise_patches,
+    spread_over_neighbours,
+)
+from surface_sos_ns.masks.patch_vote import hull_prior, near_place, refine_by_vote
 from surface_sos_ns.masks.place import possible_spheres, with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
+from surface_sos_ns.utils.overlap import intersection_over_union
 
 __all__ = ["Selfment", "SelfmentStages", "cut_photos"]
 
-LOOKS = 128
-"""Clusters of patches that are told apart when it is counted what is found where."""
+CLUSTERS = 128
+"""Clusters of patches, by appearance, whose frequency near the object's place is compared with that around it."""
 
 RARITY_WEIGHT = 0.5
-"""Of the entry that says how rare the looks are elsewhere (within +-3), beside features of length 1."""
+"""Factor of the entry for rarity elsewhere (within +-3), which is appended to features of length 1."""
 
 CUT_SIDE = 48
-"""The cut is a coarse one: grids longer than this many patches are halved for it."""
+"""Patches along the longer side of a grid, at most, for the cut; larger grids are halved."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,8 @@ class SelfmentStages:
 class Selfment(FeatureProvider):
     """Selfment on a capture.
 
-    The confidence of a mask is how far it agrees with others on where the object is: the mean of two overlaps (IoU) of
-    the final mask, with what all photos voted and with what the photo said before it heard them.
+    The confidence of a mask is the mean of two IoUs of the final mask: with the vote of all photos, and with the
+    photo's own labels before the vote.
     """
 
     name = "selfment"
@@ -95,7 +101,8 @@ class Selfment(FeatureProvider):
                 continue
             masks.append(enlarged(stages.final[view], (height, width)))
             confidence[view] = (
-                overlap(final, stages.voted[view] > 0.5) + overlap(final, stages.optimised[view] > 0)
+                intersection_over_union(final, stages.voted[view] > 0.5)
+                + intersection_over_union(final, stages.optimised[view] > 0)
             ) / 2
         missing = [photos.files[view].name for view, mask in enumerate(masks) if mask is None]
         remarks = [f"Nothing of the object was found in {', '.join(missing)}."] if missing else []
@@ -105,7 +112,7 @@ class Selfment(FeatureProvider):
         """The stages for the sphere whose masks tell best between sparse points on the object and others."""
         features = describe(self._features.load(), photos, progress)
         spheres = possible_spheres(photos)
-        judge = PointJudge(photos) if len(spheres) > 1 else None
+        scoring = PointScore(photos) if len(spheres) > 1 else None
         best: tuple[float, SelfmentStages] | None = None
         problem = MaskError("")
         for sphere in spheres:
@@ -116,8 +123,8 @@ class Selfment(FeatureProvider):
                 problem = error
                 continue
             score = None
-            if judge is not None:
-                score = judge.score([1 / (1 + np.exp(-grid)) for grid in stages.final])
+            if scoring is not None:
+                score = scoring.score([1 / (1 + np.exp(-grid)) for grid in stages.final])
                 progress(f"selfment: covers sparse points on the object rather than others by {score or 0.0:.2f} of 1")
             if best is None or (score or 0.0) > best[0]:
                 best = score or 0.0, stages
@@ -143,7 +150,7 @@ class Selfment(FeatureProvider):
 
         distances = distance_from_object(photos, sphere, features)
         progress("selfment: normalised cut of every photo")
-        clusters = cluster_patches(features, distances, LOOKS, self.seed)
+        clusters = cluster_patches(features, distances, CLUSTERS, self.seed)
         table = rarity_elsewhere(clusters, distances)
         near = near_place(distances)
         cut = cut_photos(features, [table[grid] for grid in clusters], near)
@@ -161,12 +168,12 @@ class Selfment(FeatureProvider):
         links = [neighbour_links(grid) for grid in features]
         targets = [1 / (1 + np.exp(-grid)) for grid in refined]
         head = train_head(features, targets, links, seed=self.seed)
-        verdicts = [predict(head, grid) for grid in features]
+        head_odds = [predict(head, grid) for grid in features]
         final = [
-            spread_over_neighbours(np.clip(odds, -MOST, MOST) + 2 * given, link) + before
-            for odds, given, link, before in zip(verdicts, hull_prior(voted, near), links, refined, strict=True)
+            spread_over_neighbours(np.clip(odds, -MAX_LOG_ODDS, MAX_LOG_ODDS) + 2 * given, link) + before
+            for odds, given, link, before in zip(head_odds, hull_prior(voted, near), links, refined, strict=True)
         ]
-        return SelfmentStages(cut, optimised, voted, refined, verdicts, final)
+        return SelfmentStages(cut, optimised, voted, refined, head_odds, final)
 
 
 def cut_photos(
@@ -176,7 +183,7 @@ def cut_photos(
 
     Args:
         features: N grids (h, w, D) of vectors of length 1.
-        rarity: N grids (h, w), how rare the patches' looks are away from the object, log ratios within +-3.
+        rarity: N grids (h, w), how rare the patches' appearance is away from the object, log ratios within +-3.
         near: N grids (h, w), how near to the object's place, at most 1.
 
     Returns:

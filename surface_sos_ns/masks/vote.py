@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import VoteGrid, mask_agreement, project_hull
+from surface_sos_ns.capture.hull import VisualHull
+from surface_sos_ns.capture.hull_projection import project_hull
+from surface_sos_ns.capture.hull_voting import mask_agreement
 from surface_sos_ns.capture.object_prior import build_object_prior
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
@@ -32,7 +34,7 @@ class Vote:
     """
 
     sphere: ObjectSphere
-    hull: VoteGrid
+    hull: VisualHull
     agreement: np.ndarray
 
     @property

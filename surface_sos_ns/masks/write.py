@@ -16,7 +16,7 @@ import numpy as np
 from surface_sos_ns.capture.names import mask_names
 from surface_sos_ns.capture.schema import parse_transforms
 from surface_sos_ns.masks.provider import MaskError
-from surface_sos_ns.utils.files import leftovers, remove_leftovers, scratch, write_json, write_text, writing
+from surface_sos_ns.utils.files import leftovers, remove_leftovers, temporary_folder, write_json, write_text, writing
 from surface_sos_ns.utils.image_io import resized, write_image
 
 __all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "finish_interrupted", "write_masks"]
@@ -110,7 +110,7 @@ def write_masks(
     names = mask_names(file_paths, str(folder))
     replaces = bool(_there(folder)) or any(KEY in frame for frame in meta["frames"])
     kept = None
-    with scratch(folder) as part, writing(folder):
+    with temporary_folder(folder) as part, writing(folder):
         for frame, name, mask, size in zip(meta["frames"], names, masks, sizes, strict=True):
             frame.pop(KEY, None)
             if mask is not None:

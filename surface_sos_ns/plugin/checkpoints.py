@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import WriteError, written_whole
+from surface_sos_ns.utils.files import WriteError, atomic_file
 
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 _REQUIRED_KEYS = ("step", "pipeline", "optimizers", "scalers")
@@ -56,7 +56,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], only_latest:
     """
     path = checkpoint_path(folder, step)
     try:
-        with written_whole(path, durable=True) as unfinished, unfinished.open("wb") as file:
+        with atomic_file(path, durable=True) as unfinished, unfinished.open("wb") as file:
             torch.save(state, file)
     except (WriteError, RuntimeError) as error:
         reason = str(error)

@@ -73,8 +73,8 @@ CLASSES: tuple[type, ...] = (
 )
 """Dataclasses that are built from a file."""
 
-LARGEST_FILE = 1 << 17  # bytes; ours have about 12 000
-MOST_VALUES = 20_000  # with those counted again that the file refers to again; ours have about 700
+MAX_FILE_BYTES = 1 << 17  # bytes; ours have about 12 000
+MAX_VALUES = 20_000  # with those counted again that the file refers to again; ours have about 700
 
 YAML = "tag:yaml.org,2002:"
 PATHS = ("pathlib.PosixPath", "pathlib.WindowsPath", "pathlib._local.PosixPath", "pathlib._local.WindowsPath")
@@ -110,14 +110,14 @@ def method_of(path: Path) -> str | None:
 
 def _read(path: Path, take: Callable[[_Loader, yaml.Node], Any]) -> Any:
     content = path.read_bytes()
-    if len(content) > LARGEST_FILE:
+    if len(content) > MAX_FILE_BYTES:
         raise ConfigFileError(f"{path} has {len(content)} bytes; expected the config.yml of a run, which is small.")
     try:
         loader = _Loader(content.decode("utf-8"))
         node = loader.get_single_node()
         if node is None:
             raise ValueError("it is empty")
-        if _count(node, {}) > MOST_VALUES:
+        if _count(node, {}) > MAX_VALUES:
             raise ValueError("it repeats itself too often")
         return take(loader, node)
     except yaml.MarkedYAMLError as error:
@@ -132,11 +132,11 @@ def _read(path: Path, take: Callable[[_Loader, yaml.Node], Any]) -> Any:
 def _count(node: yaml.Node, counts: dict[int, int]) -> int:
     """How many values a node comes to, written out; of one that holds itself, too many."""
     if id(node) not in counts:
-        counts[id(node)] = MOST_VALUES  # while its parts are counted, it may turn up among them
+        counts[id(node)] = MAX_VALUES  # while its parts are counted, it may turn up among them
         parts = node.value if isinstance(node, yaml.CollectionNode) else []
         if isinstance(node, yaml.MappingNode):
             parts = [part for pair in parts for part in pair]
-        counts[id(node)] = min(1 + sum(_count(part, counts) for part in parts), MOST_VALUES + 1)
+        counts[id(node)] = min(1 + sum(_count(part, counts) for part in parts), MAX_VALUES + 1)
     return counts[id(node)]
 
 

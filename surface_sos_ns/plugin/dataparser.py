@@ -20,12 +20,18 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.downscaled import factor_for, make_smaller, smaller_mask, smaller_names, smaller_photo
-from surface_sos_ns.capture.lookup import files_by_name, image_files, smaller_copy
+from surface_sos_ns.capture.downscaled import (
+    downscaled_mask,
+    downscaled_names,
+    downscaled_photo,
+    factor_for,
+    write_downscaled,
+)
+from surface_sos_ns.capture.lookup import downscaled_copy, files_by_name, image_files
 from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.names import listed, photo_paths
 from surface_sos_ns.capture.orientation import orientation_remark
-from surface_sos_ns.capture.points import PointsFile, first_fitting_points
+from surface_sos_ns.capture.points_file import PointsFile, first_fitting_points
 from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.split import choose_split, few_photos_warning
@@ -39,8 +45,8 @@ if TYPE_CHECKING:  # these bring pydantic, which no command needs before trainin
 
 __all__ = ["ObjectHint", "SurfaceSOSDataParser", "SurfaceSOSDataParserConfig", "surface_sos_data"]
 
-MASKS_TO_LOOK_AT = 16
-MOST_MISSED = 0.05
+MASKS_CHECKED = 16
+MAX_MISSED_SHARE = 0.05
 """Part of a photo's pixels that may go without a ray because nerfstudio cannot undistort them."""
 
 
@@ -82,8 +88,8 @@ class SurfaceSOSDataParser(DataParser):
         coarse_mask_filenames: per photo Path or None; None when there are no coarse masks at all.
         gt_mask_filenames, clean_plate_filenames: the same for the truth; always None for the split ``train``.
         file_paths: per photo its path as it stands in transforms.json.
-        points_files: ``capture.points.PointsFile``, where there may be sparse points, the best first; for
-            `capture.points.first_fitting_points`, with these paths.
+        points_files: ``capture.points_file.PointsFile``, where there may be sparse points, the best first; for
+            `capture.points_file.first_fitting_points`, with these paths.
         object_hint: ObjectHint or None, world frame.
         capture_to_world: (4, 4) float64, from the frame of transforms.json to the world frame, scale included.
 
@@ -107,12 +113,12 @@ class SurfaceSOSDataParser(DataParser):
     @functools.cached_property
     def files(self) -> CaptureFiles:
         """Its files as they are spelt on the disk. Where nerfstudio wants cameras alone, they need not exist."""
-        from surface_sos_ns.capture.files import KINDS, find_files
+        from surface_sos_ns.capture.files import FILE_KEYS, find_files
 
         if self.downscale_factor is not None:
             return find_files(self.capture, ())
         unused = set() if self.config.coarse_masks == "auto" else {"coarse_mask_path"}
-        return find_files(self.capture, set(KINDS) - unused)
+        return find_files(self.capture, set(FILE_KEYS) - unused)
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
         capture, files = self.capture, self.files
@@ -203,7 +209,7 @@ class SurfaceSOSDataParser(DataParser):
         factor = int(self.downscale_factor or 1)
         if factor == 1:
             return [self.capture.folder / path for path in named]
-        return [self.capture.folder / f"{folder}_{factor}" / name for name in smaller_names(named)]
+        return [self.capture.folder / f"{folder}_{factor}" / name for name in downscaled_names(named)]
 
     def _prepare_files(self) -> None:
         """Look at the photos' headers, choose the downscale factor, and make the smaller photos that it needs."""
@@ -227,7 +233,7 @@ class SurfaceSOSDataParser(DataParser):
         if with_mask:
             valid = self._in_use(with_mask, "masks")
             checks.check_mask_sizes(valid, paths, [[size] for size in sizes], "mask (mask_path)")
-            _warn_if(checks.valid_mask_warning([_glance(valid[index]) for index in _sample(len(valid))]))
+            _warn_if(checks.valid_mask_warning([_small_mask(valid[index]) for index in _spread_indices(len(valid))]))
 
     def _sizes(self, factor: int = 1) -> list[tuple[int, int]]:
         """Width and height of each photo at 1/factor of its size."""
@@ -258,19 +264,19 @@ class SurfaceSOSDataParser(DataParser):
             raise CaptureError(
                 f"The downscale factor is {factor}, and there are photos of {smallest} pixels; nothing would be left."
             )
-        jobs = [(self.files.photos, "images", smaller_photo)]
+        jobs = [(self.files.photos, "images", downscaled_photo)]
         if with_mask:
-            jobs.append((list(with_mask), "masks", smaller_mask))
+            jobs.append((list(with_mask), "masks", downscaled_mask))
         try:
             for names, kind, shrink in jobs:
                 folder = capture.folder / f"{kind}_{factor}"
-                targets = [folder / name for name in smaller_names(names)]
+                targets = [folder / name for name in downscaled_names(names)]
                 files = list(zip((capture.folder / name for name in names), self._sizes(), targets, strict=True))
-                make_smaller(files, folder, factor, shrink, say)
+                write_downscaled(files, folder, factor, shrink, say)
         except WriteError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-            _complain_read_only(error, capture.folder, factor, explicit is not None)
+            _report_read_only(error, capture.folder, factor, explicit is not None)
             return 1
         return factor
 
@@ -299,8 +305,8 @@ class SurfaceSOSDataParser(DataParser):
                 f"{Path(capture.file_paths[0]).stem}.png, found no image files."
             )
         if self.to_report:
-            _warn_if(_unused(folder, found))
-        return found if factor == 1 else [path and smaller_copy(path, capture.folder, factor) for path in found]
+            _warn_if(_unused_warning(folder, found))
+        return found if factor == 1 else [path and downscaled_copy(path, capture.folder, factor) for path in found]
 
     def _check_masks(self, masks: list[Path | None], truth: list[Path | None], plates: list[Path | None]) -> None:
         originals = [self.capture.folder / path for path in self.files.photos]
@@ -308,7 +314,9 @@ class SurfaceSOSDataParser(DataParser):
         for kind, paths in (("coarse mask", masks), ("true mask", truth), ("clean plate", plates)):
             checks.check_mask_sizes(paths, originals, accepted, kind)
         there = [path for path in masks if path is not None]
-        for warning in checks.object_mask_warnings([_glance(there[index]) for index in _sample(len(there))]):
+        for warning in checks.object_mask_warnings(
+            [_small_mask(there[index]) for index in _spread_indices(len(there))]
+        ):
             warn(warning)
 
     def _object_hint(self, world: WorldFrame) -> ObjectHint | None:
@@ -337,7 +345,7 @@ def _check_undistortion(capture: Transforms) -> None:
         pixels = checks.pixel_grid(*capture.views.sizes()[index])
         pixels = pixels[capture.views.has_ray(index, pixels)]
         missed = float((~has_good_ray(cameras, index, pixels)).mean())
-        if missed > MOST_MISSED:
+        if missed > MAX_MISSED_SHARE:
             raise CaptureError(
                 f"{capture.source}: the lens of {capture.file_paths[index]} distorts too strongly for nerfstudio: "
                 f"{missed:.0%} of the rays are wrong. Undistort the photos with the program that calibrated the lens "
@@ -367,30 +375,28 @@ def _warn_if(message: str | None) -> None:
         warn(message)
 
 
-def _sample(count: int) -> list[int]:
+def _spread_indices(count: int) -> list[int]:
     """A few indices spread over ``range(count)``."""
     return (
-        sorted(set(np.linspace(0, count - 1, min(count, MASKS_TO_LOOK_AT)).round().astype(int).tolist()))
-        if count
-        else []
+        sorted(set(np.linspace(0, count - 1, min(count, MASKS_CHECKED)).round().astype(int).tolist())) if count else []
     )
 
 
-def _glance(path: Path) -> np.ndarray:
+def _small_mask(path: Path) -> np.ndarray:
     """A mask at 200 pixels or less: enough to judge its layout."""
     mask = read_mask(path)
     factor = min(1.0, 200 / max(mask.shape))
     return resized(mask, max(1, round(mask.shape[1] * factor)), max(1, round(mask.shape[0] * factor)))
 
 
-def _unused(folder: Path, found: Sequence[Path | None]) -> str | None:
+def _unused_warning(folder: Path, found: Sequence[Path | None]) -> str | None:
     """A warning about image files in a folder that are no photo's."""
     used = {path for path in found if path is not None}
     left = [file for file in image_files(folder) if folder / file not in used]
     return f"{len(left)} files in {folder} belong to no photo: {listed(left)}." if left else None
 
 
-def _complain_read_only(error: WriteError, data_dir: Path, factor: int, explicit: bool) -> None:
+def _report_read_only(error: WriteError, data_dir: Path, factor: int, explicit: bool) -> None:
     if explicit:
         raise CaptureError(
             f"The downscale factor {factor} needs the folder {data_dir / f'images_{factor}'}, which does not "

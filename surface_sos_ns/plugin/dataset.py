@@ -57,7 +57,7 @@ class SurfaceSOSDataset(InputDataset):
         valid = read_mask(names[image_idx], self.size(image_idx)) >= 0.5
         return resized(valid.astype(np.float32), *self.size(image_idx)) > 0.5
 
-    def get_drawable(self, image_idx: int) -> np.ndarray | None:
+    def get_sampling_mask(self, image_idx: int) -> np.ndarray | None:
         """(H, W) bool: the pixels that rays may be drawn from; None where all are.
 
         They are valid, within the circle of a fisheye photo, and the lens looks somewhere there.
@@ -197,7 +197,7 @@ class PixelCache:
             shown = dataset.get_valid_mask(index) if dataset.mask_color else None
             if shown is not None:
                 image = np.where(shown[..., None], image, np.uint8(np.rint(np.array(dataset.mask_color) * 255)))
-            drawable = dataset.get_drawable(index)
+            drawable = dataset.get_sampling_mask(index)
             if drawable is not None:
                 valid = np.ones(starts[-1], dtype=bool) if valid is None else valid
                 valid[here] = drawable.ravel()

@@ -12,9 +12,9 @@ from surface_sos_ns.utils.memory import free_gb
 if TYPE_CHECKING:
     from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
 
-__all__ = ["photos_gb", "say_needs"]
+__all__ = ["photos_gb", "say_memory_needs"]
 
-PHOTO, MASK, OUTLINE, VALID = 3, 1, 3, 5
+PHOTO_BYTES, MASK_BYTES, OUTLINE_BYTES, VALID_BYTES = 3, 1, 3, 5
 """Bytes a pixel: of a photo, of its mask, of the list of pixels near the object's outline while it is made, and of the
 list of those that may be drawn where not all may."""
 TRAINING_GB, VIEW_GB = 1.6, 0.004
@@ -23,27 +23,28 @@ surface-sos-lite on a CPU."""
 DOWNSCALE = "--pipeline.datamanager.dataparser.downscale-factor"
 
 
-def photos_gb(sizes: Sequence[tuple[int, int]], limited: bool = False) -> float:
+def photos_gb(sizes: Sequence[tuple[int, int]], has_invalid: bool = False) -> float:
     """Main memory that photos and their masks take while they are trained on, in GB.
 
     Args:
         sizes: width and height of each in pixels, as they are used.
-        limited: whether rays are drawn from a part of the pixels alone.
+        has_invalid: whether some pixels may not be sampled.
     """
     pixels = sum(width * height for width, height in sizes)
-    return pixels * (PHOTO + MASK + OUTLINE + (VALID if limited else 0)) / 1e9 + VIEW_GB * len(sizes)
+    bytes_per_pixel = PHOTO_BYTES + MASK_BYTES + OUTLINE_BYTES + (VALID_BYTES if has_invalid else 0)
+    return pixels * bytes_per_pixel / 1e9 + VIEW_GB * len(sizes)
 
 
-def fitting_factor(sizes: Sequence[tuple[int, int]], limited: bool, free: float) -> int | None:
+def fitting_factor(sizes: Sequence[tuple[int, int]], has_invalid: bool, free: float) -> int | None:
     """By how much smaller photos have to be for a training to fit into so many GB: 1, 2, 4, 8; None where none fits."""
     for factor in (1, 2, 4, 8):
         smaller = [(width // factor, height // factor) for width, height in sizes]
-        if photos_gb(smaller, limited) + TRAINING_GB <= free:
+        if photos_gb(smaller, has_invalid) + TRAINING_GB <= free:
             return factor
     return None
 
 
-def say_needs(dataset: SurfaceSOSDataset, factor: int) -> None:
+def say_memory_needs(dataset: SurfaceSOSDataset, factor: int) -> None:
     """Says how much memory and time it takes to read all photos of a dataset, and warns where memory will not do.
 
     Args:
@@ -52,16 +53,16 @@ def say_needs(dataset: SurfaceSOSDataset, factor: int) -> None:
     """
     sizes = [dataset.size(index) for index in range(len(dataset))]
     started = time.monotonic()
-    limited = dataset.get_drawable(0) is not None
+    has_invalid = dataset.get_sampling_mask(0) is not None
     dataset.get_numpy_image(0)
     seconds = (time.monotonic() - started) * len(sizes)
-    needed, free = photos_gb(sizes, limited), free_gb()
+    needed, free = photos_gb(sizes, has_invalid), free_gb()
     if needed > 0.1 or seconds > 10:
         say(
             f"Reading {len(sizes)} photos: about {seconds:.0f} s and {needed:.1f} GB of memory, and {TRAINING_GB} GB "
             f"for training; {free:.1f} GB are free"
         )
-    fitting = fitting_factor(sizes, limited, free)
+    fitting = fitting_factor(sizes, has_invalid, free)
     if fitting != 1:
         total, smaller = needed + TRAINING_GB, f"{DOWNSCALE} {factor * (fitting or 8)}"
         more = "." if fitting else ", fewer of them, and end other programs."

@@ -13,7 +13,7 @@ from nerfstudio.configs.base_config import LoggingConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, OptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from surface_sos_ns.known_warnings import silence_known_warnings
+from surface_sos_ns.plugin.compat.known_warnings import silence_known_warnings
 from surface_sos_ns.plugin.compat.markup import print_broken_markup_as_it_is
 from surface_sos_ns.plugin.compat.torch_loading import allow_numpy_scalars
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
@@ -40,7 +40,7 @@ def _optimiser(group: str) -> OptimizerConfig:
 
 
 def _schedule(group: str) -> WarmupDecaySchedulerConfig:
-    """Poses wait for the fields: what these do not show yet, poses would be led astray by."""
+    """A group's schedule. Poses start late: before the fields show the scene, colours would move them wrongly."""
     schedule = WarmupDecaySchedulerConfig()
     if group != "camera_opt":
         return schedule

@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-import contextvars
-import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
-from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.models.base_model import Model, ModelConfig
-from nerfstudio.utils import colormaps
-from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from torch import Tensor
 from torch.nn import Parameter
 
-from surface_sos_ns.clean_plate.inpainting import complete
 from surface_sos_ns.models.surface_sos.config import SceneConfig
-from surface_sos_ns.models.surface_sos.initialisation import camera_distance, sight_lines
-from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
-from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.self_training import OwnMasks
+from surface_sos_ns.plugin.outputs import Need, ViewImages, needs_of
 from surface_sos_ns.plugin.training_views import TrainingViews
+from surface_sos_ns.plugin.view_metrics import comparison_images, view_metrics
+from surface_sos_ns.plugin.view_rendering import FILLED, BeforeChunk, ViewRenderer, ray_times, render_rays
 from surface_sos_ns.plugin.viewer.controls import ViewerControls
-from surface_sos_ns.plugin.viewer.display_settings import Cut, Look, cut_open, mask_image, overlay_image
-from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need, ViewerDefaults, ViewImages, shown_in
-from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
+from surface_sos_ns.plugin.viewer.defaults import ViewerDefaults
+from surface_sos_ns.plugin.viewer.display_settings import DisplaySettings
+from surface_sos_ns.plugin.viewer.rendering import displayed_view, in_main_thread, viewer_thread
 from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from surface_sos_ns.training.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
-from surface_sos_ns.utils.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
-
-if TYPE_CHECKING:  # it brings scipy and more, which only training needs
-    from surface_sos_ns.capture.object_prior import ObjectPrior
-    from surface_sos_ns.plugin.trainer import SurfaceSOSTrainer
-
-PLATE = ("background", "background_confidence", "background_filled", "shadow")
-"""Outputs that take what the object hides; `background_filled` is there only until a view is completed."""
-
-_need: contextvars.ContextVar[Need | None] = contextvars.ContextVar("need", default=None)
-_rendered: contextvars.ContextVar[Callable[[int], None] | None] = contextvars.ContextVar("rendered", default=None)
 
 
 @dataclass
@@ -115,7 +94,15 @@ def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
 
 
 class SurfaceSOSModel(Model):
-    """FoCoR, BaCo and the blend renderer as a nerfstudio model."""
+    """FoCoR, BaCo and the blend renderer as a nerfstudio model: it renders, and says what a batch costs.
+
+    What happens when in a training run is told by `training_run.TrainingRun`.
+
+    Attributes:
+        scene: the numeric model.
+        training_views: poses and times of the training photos, where rendering depends on them; else None.
+        viewer_defaults, viewer_controls: nerfstudio's viewer finds these among the attributes.
+    """
 
     config: SurfaceSOSModelConfig
 
@@ -128,8 +115,8 @@ class SurfaceSOSModel(Model):
         self.training_views = TrainingViews(self.num_train_data, poses) if needed else None
         self.viewer_defaults = ViewerDefaults()
         self.viewer_controls = ViewerControls()
-        self._points: Tensor | None = None  # sparse ones, object frame
-        self._points_inside: Tensor | None = None  # of these, those in the object sphere
+        self._sparse_points: Tensor | None = None
+        self._sparse_points_inside: Tensor | None = None  # of these, those in the object sphere
         self._need_so_far = Need.MATTE
 
     def claim_cores(self) -> None:
@@ -143,9 +130,29 @@ class SurfaceSOSModel(Model):
         threads = self.scene.ops.threads()
         return f"{self.scene.describe()} | {threads} thread{'s' if threads > 1 else ''}"
 
+    # ------------------------------------------------------------------ where the object is
+
+    def object_sphere(self) -> tuple[Tensor, Tensor]:
+        """Centre (3,) and radius () of the object sphere, world frame."""
+        return self.scene.frame.centre, self.scene.frame.radius
+
     def object_box(self) -> Tensor:
         """(2, 3) lowest and highest corner of a box about the object, world frame, for nerfstudio's exporters."""
         return self.scene.frame.to_world(self.scene.object_grid.bounds())
+
+    def inside_object(self, points: Tensor, times: Tensor | None = None) -> Tensor:
+        """(P,) bool: which points (P, 3) of the world frame lie inside the object, on the model's device.
+
+        Args:
+            points: on any device.
+            times: (P,) in [0, 1], for an object that may deform; None takes it as it is in the middle of the clip.
+        """
+        points = self.scene.frame.points(points)
+        if times is None and self.scene.deformation is not None:
+            times = torch.full_like(points[:, 0], 0.5)
+        return self.scene.object_grid.inside(points, times)
+
+    # ------------------------------------------------------------------ training
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The scene model's groups, and the poses where they are refined."""
@@ -154,296 +161,30 @@ class SurfaceSOSModel(Model):
             self.training_views.optimizer.get_param_groups(groups)
         return groups
 
-    # ------------------------------------------------------------------ training
-
-    def get_training_callbacks(
-        self, training_callback_attributes: TrainingCallbackAttributes
-    ) -> list[TrainingCallback]:
-        """Find the object before the first step, keep schedules and caches up to date afterwards.
-
-        nerfstudio calls this once when training is set up, after a checkpoint is loaded, and never for rendering: so
-        the object is found in training only, and a resumed run keeps the one it has.
-        """
-        trainer = cast("SurfaceSOSTrainer | None", training_callback_attributes.trainer)
-        pipeline = training_callback_attributes.pipeline
-        assert pipeline is not None
-        # Adam's moments of table entries that are rarely hit decay into denormals, which are slow on CPUs.
-        torch.set_flush_denormal(True)
-        directory: Path | None = None if trainer is None else trainer.base_dir
-        datamanager = cast("Any", pipeline.datamanager)
-        prior = datamanager.prepare(directory)
-        cameras = datamanager.train_dataset.cameras
-        self._start(prior, cameras.camera_to_worlds[:, :3, 3])
-        if self.training_views is not None:
-            self.training_views.set(cameras)
-        total = self.config.total_steps or (trainer.config.max_num_iterations if trainer is not None else 1)
-        refresh = {int(fraction * total) for fraction in self.config.probability_refresh}
-        own_masks = OwnMasks(datamanager.train_cache, cameras, directory, prior.masks_given)
-        refreshes = self.mask_refreshes(total)
-        done = [step for step in refreshes if trainer is not None and step < trainer._start_step]
-        if done:
-            own_masks.restore(self, refreshes[max(done)])
-
-        def before(step: int) -> None:
-            self.scene.set_progress(step / total)
-            if step in refreshes:
-                # Single weights move outlines to and fro, and what masks of them say would stay.
-                with nullcontext() if trainer is None else trainer.average.in_place():
-                    own_masks.refresh(self, refreshes[step], say)
-            if step in refresh:
-                self.scene.object_grid.refresh_probability(self.config.probability_dilation)
-            if step % self.config.cache_interval == 0:
-                self.scene.update_cache(self.config.cache_share)
-
-        def after(step: int) -> None:
-            if self.training_views is not None:
-                self.training_views.hold_frame()
-            if step + 1 >= total:
-                self.scene.set_progress(1.0)
-                self.scene.update_cache()
-                self._settle_background(cameras.camera_to_worlds[:, :3, 3])
-
-        return [
-            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], before, update_every_num_iters=1),
-            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], after, update_every_num_iters=1),
-        ]
-
-    def mask_refreshes(self, total: int) -> dict[int, int]:
-        """Steps of a run of `total` before which the mattes of the object become its masks -> their number."""
-        steps = sorted({int(fraction * total) for fraction in self.config.mask_refresh} - {0})
-        return {step: number for number, step in enumerate(steps, 1)}
-
-    def _start(self, prior: ObjectPrior, cameras: Tensor) -> None:
-        """Take over what is known before training, unless a checkpoint already says more."""
-        centre, radius = torch.as_tensor(prior.sphere.centre, dtype=torch.float32), float(prior.sphere.radius)
-        eyes = (cameras.cpu() - centre) / radius
-        lines = None if prior.points is None else sight_lines(prior.points, eyes, centre, radius, self.device)
-        if not bool(self.scene.ready):
-            hull = prior.first_hull(self.config.hull_slack)
-            self.scene.initialise(
-                centre,
-                radius,
-                camera_distance(eyes),
-                torch.as_tensor(hull.probability),
-                torch.as_tensor(hull.signed_distance()),
-                lines,
-                self.config.initial_fit_steps,
-            )
-        if lines is not None:
-            self._points = lines.points
-            self._points_inside = lines.points[lines.points.norm(dim=-1) < 1]
-
-    def _settle_background(self, cameras: Tensor) -> None:
-        """Find out what the object hides in all views, map what it stands on, and say so."""
-        if self.config.scene.background == "directional":
-            return
-        started = monotonic()
-        self.scene.discount_hidden(cameras)
-        if not self.config.support_map:
-            return
-        found = self.scene.map_support(cameras)
-        what = "mapped" if found else "none found: clean plates are completed view by view, with the object's shadow"
-        say(f"what the object stands on: {what} ({monotonic() - started:.0f} s)")
+    def set_sparse_points(self, points: Tensor) -> None:
+        """Take over the capture's sparse points (P, 3), object frame, which some losses pull surfaces to."""
+        self._sparse_points = points
+        self._sparse_points_inside = points[points.norm(dim=-1) < 1]
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:  # type: ignore[override]
-        """Render a bundle of rays: everything the losses need in training, images otherwise."""
-        if self.training and self.training_views is not None:
+        """Render rays (R,), world frame.
+
+        Returns:
+            In training `rgb` (R, 3) and the `Rendering` that the losses need; otherwise all images by name, (R, 1) or
+            (R, 3).
+        """
+        if not self.training:
+            images = render_rays(self.scene, ray_bundle, Need.PLATE)
+            del images[FILLED]
+            return images
+        if self.training_views is not None:
             self.training_views.optimizer.apply_to_raybundle(ray_bundle)
         origins, directions = self.scene.frame.rays(ray_bundle.origins, ray_bundle.directions)
-        time = None if self.scene.deformation is None or ray_bundle.times is None else ray_bundle.times[..., 0]
-        if self.training:
-            assert ray_bundle.camera_indices is not None
-            points = draw_regulariser_points(self.config.objective, self._points_inside, self.device)
-            rendering = self.scene.render(
-                origins, directions, ray_bundle.camera_indices[..., 0], regulariser_points=points, time=time
-            )
-            return {"rgb": rendering.rgb, "rendering": rendering}
-        of_view, rendered = _need.get(), _rendered.get()
-        need = Need.PLATE if of_view is None else of_view
-        with _without_interruption():
-            if rendered is not None:
-                rendered(len(ray_bundle))
-            if need is Need.MATTE:
-                return _matte_images(self.scene.matte(origins, directions, time=time))
-            images = self._images(self.scene.render(origins, directions, plate=need is Need.PLATE, time=time))
-        if need is not Need.PLATE:
-            for name in PLATE:  # without what the object hides they are not that
-                del images[name]
-        elif of_view is None:
-            del images["background_filled"]
-        return images
-
-    def _images(self, rendering: Rendering) -> dict[str, Tensor]:
-        """Named outputs, float (R, 1) or (R, 3), as viewer, ns-render and ns-eval expect them."""
-        rgb = rendering.rgb.clamp(0, 1)
-        matte = _matte_images(rendering.alpha)
-        alpha = matte["alpha"]
-        return {
-            "rgb": rgb,
-            **matte,
-            "foreground": rendering.foreground.clamp(0, 1),
-            "background": rendering.background.clamp(0, 1),
-            "background_confidence": rendering.background_confidence[:, None],
-            "background_filled": rendering.background_filled[:, None],
-            "shadow": rendering.shadow[:, None],
-            "overlay": overlay_image(rgb, alpha),
-            "depth": self.scene.frame.world_lengths(rendering.depth[:, None]),
-            "object_depth": self.scene.frame.world_lengths(rendering.object_depth[:, None]),
-            "normals": torch.nn.functional.normalize(rendering.normal, dim=-1) * 0.5 * alpha + 0.5,
-            "accumulation": rendering.accumulation[:, None],
-        }
-
-    def get_outputs_for_camera(  # type: ignore[override]
-        self, camera: Cameras, obb_box: OrientedBox | None = None
-    ) -> MutableMapping[str, Tensor]:
-        """Images of a camera, see `get_outputs_for_camera_ray_bundle`; of a training view from its refined pose.
-
-        Where the object may deform, a camera without a time shows it as the nearest training view saw it.
-        """
-        return cast("MutableMapping[str, Tensor]", super().get_outputs_for_camera(self.as_trained(camera), obb_box))
-
-    @torch.no_grad()
-    def as_trained(self, camera: Cameras) -> Cameras:
-        """One camera with the pose and the time that it is rendered with, where those are not its own; world frame."""
-        if self.training_views is not None:
-            camera = self.training_views.refined(camera)
-            if self.scene.deformation is not None:
-                camera = self.training_views.timed(camera)
-        return camera
-
-    @torch.no_grad()
-    def images(self, camera: Cameras, names: Iterable[str], smooth_edges: bool = True) -> dict[str, Tensor]:
-        """Images (H, W, C) of one camera by name, see `NEEDS`; nothing is rendered that they do not need.
-
-        Args:
-            camera: (1,), world frame.
-            names: of the outputs.
-            smooth_edges: render more than one ray through the pixels of the object's outline.
-
-        Raises:
-            KeyError: there is no image of such a name.
-        """
-        names = list(names)
-        need = max((NEEDS[name] for name in names), default=None)
-        if need is None:
-            return {}
-        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
-        with self._evaluating():
-            found = self._render_view(rays, need, smooth_edges)
-        return {name: found[name] for name in names}
-
-    def get_outputs_for_camera_ray_bundle(  # type: ignore[override]
-        self, camera_ray_bundle: RayBundle
-    ) -> MutableMapping[str, Tensor]:
-        """Images (H, W, C) of a view's rays (H, W), by name; see `ViewImages`.
-
-        For the viewer, what its panel shows is rendered here, as the controls there have it, and a move of the camera
-        can break it off. Commands (ns-render, ns-eval, ns-export, evaluation while training) take what they want from
-        the result.
-        """
-        thread = threading.current_thread()
-        if isinstance(thread, RenderStateMachine):
-            viewer = thread.viewer
-            with _without_interruption():
-                look = self.viewer_controls.look()
-                need = shown_in(viewer.control_panel, look.needs())
-
-            def render_late(need: Need) -> dict[str, Tensor]:
-                # The choice in the panel has changed meanwhile, and the viewer has given its lock back.
-                with viewer.train_lock or nullcontext(), self._evaluating():
-                    return self._render_look(camera_ray_bundle, need, look)
-
-            return ViewImages(render_late, self._render_look(camera_ray_bundle, need, look), look.needs())
-        if thread is not threading.main_thread():  # nothing is known about when it would come back for more
-            return self._render_view(camera_ray_bundle, Need.PLATE)
-
-        def render(need: Need) -> dict[str, Tensor]:
-            # Commands want the same of one view after the other: at once what took two renderings before.
-            self._need_so_far = max(self._need_so_far, need)
-            with self._evaluating():
-                return self._render_view(camera_ray_bundle, self._need_so_far, smooth_edges=True)
-
-        return ViewImages(render)
-
-    def _render_rays(self, rays: RayBundle, need: Need) -> dict[str, Tensor]:
-        """nerfstudio's rendering of rays (H, W) in chunks, of what `need` says."""
-        context = contextvars.copy_context()  # left behind by whatever way out the viewer makes it take
-        context.run(_need.set, need)
-        images: dict[str, Tensor] = context.run(super().get_outputs_for_camera_ray_bundle, rays)
-        return images
-
-    def _render_view(self, rays: RayBundle, need: Need, smooth_edges: bool = False) -> dict[str, Tensor]:
-        """Images (H, W, C) of a view, as far as `need` says."""
-        images = self._render_rays(rays, need)
-        if smooth_edges and self.config.edge_samples > 1:
-            self._smooth_edges(rays, images, need)
-        if need is Need.PLATE:
-            with _without_interruption():
-                sure = torch.maximum(images["background_confidence"], images.pop("background_filled"))
-                images["background"] = complete(images["background"], sure[..., 0])
-        return images
-
-    def _render_look(self, rays: RayBundle, need: Need, look: Look) -> dict[str, Tensor]:
-        """Images (H, W, C) of a view as a viewer is to show it."""
-        if look.slice is None:
-            return look.applied(self._render_view(rays, need))
-        with _without_interruption():
-            cut = look.slice.cut(rays.origins, rays.directions, self.scene.frame.centre, self.scene.frame.radius)
-            reached = torch.where(torch.isfinite(cut.distance), cut.distance, 0.0)
-            rays = replace(rays, origins=rays.origins + reached * rays.directions)
-        images = self._render_view(rays, need)
-        with _without_interruption():
-            return look.applied(cut_open(images, cut, self._starts_inside(rays, cut)))
-
-    def _starts_inside(self, rays: RayBundle, cut: Cut) -> Tensor:
-        """(H, W, 1) bool: which rays that were cut start inside the object."""
-        started = (torch.isfinite(cut.distance) & (cut.distance > 0))[..., 0]
-        points, _ = self.scene.frame.rays(rays.origins[started], rays.directions[started])
-        times = None if rays.times is None else rays.times[started][..., 0]
-        inside = torch.zeros_like(started)
-        inside[started] = self.scene.object_grid.inside(points, times)
-        return inside[..., None]
-
-    def _smooth_edges(self, rays: RayBundle, images: dict[str, Tensor], need: Need) -> None:
-        """Render more rays through the pixels of the object's outline and average, in place."""
-        chosen = edge_pixels(images["alpha"][..., 0])
-        if min(chosen.shape) < 2 or not chosen.any():
-            return
-        directions = sub_pixel_directions(rays.directions, chosen, self.config.edge_samples)
-        shape = directions.shape[:2]  # an image with a pixel a row
-        parts = RayBundle(
-            origins=rays.origins[chosen][:, None].expand(*shape, 3).contiguous(),
-            directions=directions,
-            pixel_area=rays.pixel_area[chosen][:, None].expand(*shape, 1) / (shape[1] + 1),
-            times=None if rays.times is None else rays.times[chosen][:, None].expand(*shape, 1).contiguous(),
-        )
-        found = self._render_rays(parts, min(need, Need.LAYERS))
-        for name in ("alpha", "rgb", "foreground", "overlay"):
-            if name in found:
-                images[name][chosen] = (images[name][chosen] + found[name].sum(1)) / (shape[1] + 1)
-        images["mask"][chosen] = _matte_images(images["alpha"][chosen][..., 0])["mask"]
-
-    @staticmethod
-    @contextmanager
-    def telling(rendered: Callable[[int], None]) -> Iterator[None]:
-        """Inside, this thread calls `rendered` with a number of rays whenever that many are about to be rendered."""
-        token = _rendered.set(rendered)
-        try:
-            yield
-        finally:
-            _rendered.reset(token)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """The model in evaluation mode, whatever it is in."""
-        if not self.training:
-            yield
-            return
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train()
+        assert ray_bundle.camera_indices is not None
+        view, time = ray_bundle.camera_indices[..., 0], ray_times(self.scene, ray_bundle)
+        points = draw_regulariser_points(self.config.objective, self._sparse_points_inside, self.device)
+        rendering = self.scene.render(origins, directions, view, regulariser_points=points, time=time)
+        return {"rgb": rendering.rgb, "rendering": rendering}
 
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Tensor], metrics_dict: dict[str, Tensor] | None = None
@@ -462,7 +203,7 @@ class SurfaceSOSModel(Model):
             mask,
             weight,
             view,
-            self._points,
+            self._sparse_points,
         )
         if self.training_views is not None:
             self.training_views.optimizer.get_loss_dict(losses)
@@ -476,9 +217,97 @@ class SurfaceSOSModel(Model):
             self.training_views.optimizer.get_metrics_dict(metrics)
         return metrics
 
-    # ------------------------------------------------------------------ evaluation
+    # ------------------------------------------------------------------ views
 
-    # Below, what takes most is asked for first: it brings the rest with it.
+    @torch.no_grad()
+    def as_trained(self, camera: Cameras) -> Cameras:
+        """One camera with the pose and the time that it is rendered with, where those are not its own; world frame."""
+        if self.training_views is not None:
+            camera = self.training_views.with_refined_pose(camera)
+            if self.scene.deformation is not None:
+                camera = self.training_views.with_time(camera)
+        return camera
+
+    def render_view(
+        self, rays: RayBundle, need: Need, smooth_edges: bool = False, before_chunk: BeforeChunk | None = None
+    ) -> dict[str, Tensor]:
+        """Images (H, W, C) of a view's rays (H, W), world frame, by name, as far as `need` says.
+
+        Args:
+            rays: of the view.
+            need: how much to render.
+            smooth_edges: render more than one ray through the pixels of the object's outline.
+            before_chunk: called before each chunk of rays, see `BeforeChunk`.
+        """
+        renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk)
+        with self._evaluating():
+            return renderer.view(rays, need, self.config.edge_samples if smooth_edges else 1, before_chunk)
+
+    def output_needs(self) -> dict[str, Need]:
+        """Every output by name, and what it takes."""
+        return needs_of(self.scene.learned_heads)
+
+    @torch.no_grad()
+    def images(
+        self,
+        camera: Cameras,
+        names: Iterable[str],
+        smooth_edges: bool = True,
+        before_chunk: BeforeChunk | None = None,
+    ) -> dict[str, Tensor]:
+        """Images (H, W, C) of one camera by name, see `output_needs`; nothing is rendered that they do not need.
+
+        Args:
+            camera: (1,), world frame.
+            names: of the outputs.
+            smooth_edges: render more than one ray through the pixels of the object's outline.
+            before_chunk: called before each chunk of rays, see `BeforeChunk`.
+
+        Raises:
+            KeyError: there is no image of such a name.
+        """
+        names = list(names)
+        needs = self.output_needs()
+        need = max((needs[name] for name in names), default=None)
+        if need is None:
+            return {}
+        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+        found = self.render_view(rays, need, smooth_edges, before_chunk)
+        return {name: found[name] for name in names}
+
+    def get_outputs_for_camera(  # type: ignore[override]
+        self, camera: Cameras, obb_box: OrientedBox | None = None
+    ) -> MutableMapping[str, Tensor]:
+        """Images of a camera, see `get_outputs_for_camera_ray_bundle`; of a training view from its refined pose.
+
+        Where the object may deform, a camera without a time shows it as the nearest training view saw it.
+        """
+        return cast("MutableMapping[str, Tensor]", super().get_outputs_for_camera(self.as_trained(camera), obb_box))
+
+    def get_outputs_for_camera_ray_bundle(  # type: ignore[override]
+        self, camera_ray_bundle: RayBundle
+    ) -> MutableMapping[str, Tensor]:
+        """Images (H, W, C) of a view's rays (H, W), by name.
+
+        The viewer gets what its panel shows (`displayed_view`). Commands (ns-render, ns-eval, ns-export, evaluation
+        while training) take what they want from the result, and nothing else is rendered (`ViewImages`).
+        """
+        thread = viewer_thread()
+        if thread is not None:
+            return displayed_view(thread, self, camera_ray_bundle)
+        if not in_main_thread():  # nothing is known about when it would come back for more
+            return self.render_view(camera_ray_bundle, Need.PLATE)
+
+        def render(need: Need) -> dict[str, Tensor]:
+            # Commands want the same of one view after the other: at once what took two renderings before.
+            self._need_so_far = max(self._need_so_far, need)
+            return self.render_view(camera_ray_bundle, self._need_so_far, smooth_edges=True)
+
+        return ViewImages(render, needs=self.output_needs())
+
+    def display_settings(self) -> DisplaySettings:
+        """What the viewer's panel is set to."""
+        return self.viewer_controls.settings()
 
     def get_rgba_image(self, outputs: Mapping[str, Tensor], output_name: str = "rgb") -> Tensor:  # type: ignore[override]
         """The object with transparency (H, W, 4), its colours not premultiplied."""
@@ -489,56 +318,17 @@ class SurfaceSOSModel(Model):
     def get_image_metrics_and_images(  # type: ignore[override]
         self, outputs: Mapping[str, Tensor], batch: dict[str, Tensor]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics against the photo, and against the truth where the batch brings it."""
-        background = outputs["background"]
-        photo = batch["image"][..., :3].to(outputs["rgb"].device)
-        metrics = image_metrics(outputs["rgb"], photo)
-        images = {
-            "img": torch.cat([photo, outputs["rgb"]], dim=1),
-            "mask": torch.cat([outputs["alpha"].expand(-1, -1, 3), outputs["overlay"]], dim=1),
-            "background": background,
-            "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=outputs["accumulation"]),
-        }
-        if "gt_mask" in batch:
-            truth = batch["gt_mask"][..., 0].to(photo)
-            metrics |= mask_metrics(outputs["alpha"][..., 0], truth)
-            if "clean_plate" in batch:
-                plate = batch["clean_plate"].to(photo)
-                metrics["clean_plate_psnr"] = region_psnr(background, plate, truth > THRESHOLD)
-        if self.config.lpips:
-            metrics["lpips"] = self._perceptual_distance(outputs["rgb"], photo)
-        return metrics, images
+        """Metrics against the photo, and against the truth where the batch brings it; and pictures for the log."""
+        return view_metrics(outputs, batch, self.config.lpips), comparison_images(outputs, batch)
 
-    @staticmethod
-    def _perceptual_distance(image: Tensor, truth: Tensor) -> float:
-        """LPIPS of (H, W, 3) images; downloads its weights the first time."""
-        from torchmetrics.functional.image.lpips import learned_perceptual_image_patch_similarity
-
-        a, b = (t.movedim(-1, 0)[None] for t in (image, truth))
-        return float(learned_perceptual_image_patch_similarity(a, b, normalize=True))
-
-
-def _matte_images(alpha: Tensor) -> dict[str, Tensor]:
-    """The outputs that alpha (R,) is enough for."""
-    alpha = alpha.clamp(0, 1)[:, None]
-    return {"mask": mask_image(alpha), "alpha": alpha}
-
-
-@contextmanager
-def _without_interruption() -> Iterator[None]:
-    """Keep the viewer from breaking off inside: it then does so between two chunks of rays.
-
-    When the camera moves, nerfstudio's viewer raises an exception at whichever line its render thread has reached, by
-    means of a trace function. Raised where a ``with`` block ends, it leaves the block's lock held for ever (that of the
-    kernels' threads, or one in numba or torch), and training stands still. The main thread has no such trace function,
-    so debuggers and coverage keep theirs there.
-    """
-    if threading.current_thread() is threading.main_thread():
-        yield
-        return
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """The model in evaluation mode, whatever it is in."""
+        if not self.training:
+            yield
+            return
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train()

@@ -1,34 +1,38 @@
-"""nerfstudio's pipeline, for captures where only some photos have truth and for checkpoints that may be broken."""
+"""nerfstudio's pipeline: data and model of a run, for training and for the commands that open a run."""
 
 from __future__ import annotations
 
-import functools
-import math
-from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
-from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
-from torch import Tensor
 
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
-from surface_sos_ns.plugin.compat.errors import show_explanations_alone
+from surface_sos_ns.plugin.compat.eval_checkpoints import let_pipelines_load_themselves
 from surface_sos_ns.plugin.compat.moved_runs import run_being_opened
 from surface_sos_ns.plugin.compat.ns_export import fill_unseen_space
+from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
+from surface_sos_ns.plugin.partial_metrics import averages, collected_separately
 from surface_sos_ns.plugin.run_paths import find_capture
+from surface_sos_ns.plugin.run_schedule import RunSchedule
+from surface_sos_ns.plugin.training_run import TrainingRun
+from surface_sos_ns.training.weight_average import WeightAverage
+
+METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_")
+"""How the names of metrics begin that only photos with truth have."""
 
 
 @dataclass
 class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
     """nerfstudio's pipeline; loading it for rendering or evaluation passes over broken checkpoints.
 
-    Every command that opens a run builds this before a viewer, so nerfstudio's viewer is guarded from here.
+    Every command that opens a run builds this first, so what has to be changed in nerfstudio is changed from here.
     """
 
     _target: type = field(default_factory=lambda: SurfaceSOSPipeline)
@@ -37,81 +41,76 @@ class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
     def setup(self, **kwargs: Any) -> Pipeline:
         """Build the pipeline (arguments as nerfstudio gives them)."""
         show_explanations_alone()
-        _skip_broken_checkpoints_at_evaluation()
+        let_pipelines_load_themselves()
+        guard_viewer()
         opened = run_being_opened()
         if opened is not None and isinstance(self.datamanager, SurfaceSOSDataManagerConfig):
             self.datamanager.data = self.datamanager.dataparser.data = find_capture(*opened)
-        guard_viewer()
         return super().setup(**kwargs)
 
 
 class SurfaceSOSPipeline(VanillaPipeline):
-    """Averages each metric over the photos that have it, and gives the cores to the compiled kernels.
-
-    nerfstudio takes the names of the metrics from the first photo and fails where another one lacks a truth mask; and a
-    clean-plate figure does not exist for a photo without the object.
-    """
+    """Data and model of a run; a training run goes as `training_run.TrainingRun` tells."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model.claim_cores()  # type: ignore[operator]
 
+    @cached_property
+    def average(self) -> WeightAverage:
+        """The mean of what is trained, over the part of the run that is averaged now, as far as it has come."""
+        return WeightAverage(parameter for group in self.get_param_groups().values() for parameter in group)
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Find the object and start the model from it; returns what accompanies each step.
+
+        nerfstudio calls this once when training is set up, after a checkpoint is loaded, and never for rendering: so
+        the object is found in training only, and a resumed run keeps the one it has.
+
+        Raises:
+            UserError: the capture cannot be used; the message says what to do.
+        """
+        trainer = cast("Any", training_callback_attributes.trainer)  # a SurfaceSOSTrainer
+        run = TrainingRun(
+            model=self.model,
+            datamanager=cast("SurfaceSOSDataManager", self.datamanager),
+            average=self.average,
+            schedule=RunSchedule.of(self.model.config, trainer.config.average_from),
+            folder=trainer.base_dir,
+            first_step=trainer.steps_done,
+        )
+        run.prepare()
+        run.initialise()
+        return [*super().get_training_callbacks(training_callback_attributes), *run.callbacks()]
+
+    def load_for_evaluation(self, folder: Path, step: int | None) -> tuple[Path, int]:
+        """Load a run's weights and say what was loaded; called by nerfstudio's commands that open a run.
+
+        Args:
+            folder: of its checkpoints.
+            step: of the checkpoint; None for the newest that is complete.
+
+        Returns:
+            The file and its step.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        path, state = find_checkpoint(folder, step, say)
+        self.load_pipeline(state["pipeline"], state["step"])
+        say(f"Loaded {path}")
+        say(f"{self.device} | {self.model.describe()}")  # type: ignore[operator]
+        low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in self.model.object_box())  # type: ignore[operator]
+        say(f"The object lies within {low} and {high} (nerfstudio's frame, for ns-export's --bounding-box-min, -max)")
+        fill_unseen_space(self.model)  # type: ignore[arg-type]
+        return path, state["step"]
+
     def get_average_image_metrics(  # type: ignore[no-untyped-def]
         self, data_loader, image_prefix: str, step=None, output_path=None, get_std: bool = False
     ) -> dict[str, float]:
-        """See nerfstudio's pipeline."""
-        partial: dict[str, list[float]] = defaultdict(list)
-        of_one_image = self.model.get_image_metrics_and_images
-
-        def keep_partial(outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Any:
-            metrics, images = of_one_image(outputs, batch)
-            for name in [name for name in metrics if name.startswith(("mask_", "clean_plate_"))]:
-                value = metrics.pop(name)
-                if math.isfinite(value):
-                    partial[name].append(value)
-            return metrics, images
-
-        self.model.get_image_metrics_and_images = keep_partial  # type: ignore[method-assign]
-        try:
-            averages = super().get_average_image_metrics(data_loader, image_prefix, step, output_path, get_std)
-        finally:
-            del self.model.get_image_metrics_and_images
-        for name, values in partial.items():
-            averages[name] = float(torch.tensor(values).mean())
-            if get_std:
-                averages[f"{name}_std"] = float(torch.tensor(values).std()) if len(values) > 1 else 0.0
-        return averages
-
-
-def _skip_broken_checkpoints_at_evaluation() -> None:
-    """Make nerfstudio's evaluation tools load our runs with `find_checkpoint`, from the folder that config.yml lies in.
-
-    Other methods' runs load as ever.
-
-    ns-render, ns-eval, ns-export and ns-viewer share one loader, which takes the highest number among the names in the
-    folder, whatever the file is, and offers no hook. It cannot be replaced when the plugin is imported, since it
-    imports the plugin; it is when a pipeline is built, which is before it runs.
-    """
-    from nerfstudio.utils import eval_utils
-
-    if hasattr(eval_utils.eval_load_checkpoint, "__wrapped__"):
-        return
-    load_any = eval_utils.eval_load_checkpoint
-
-    @functools.wraps(load_any)
-    def eval_load_checkpoint(config: TrainerConfig, pipeline: Pipeline) -> tuple[Path, int]:
-        if not isinstance(config.pipeline, SurfaceSOSPipelineConfig):
-            return load_any(config, pipeline)
-        opened = run_being_opened()
-        folder = config.load_dir if opened is None else opened[0].parent / config.relative_model_dir
-        assert folder is not None, "nerfstudio sets it to the run's checkpoint folder"
-        path, state = find_checkpoint(folder, config.load_step, say)
-        pipeline.load_pipeline(state["pipeline"], state["step"])
-        say(f"Loaded {path}")
-        say(f"{pipeline.device} | {pipeline.model.describe()}")  # type: ignore[operator]
-        low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in pipeline.model.object_box())  # type: ignore[operator]
-        say(f"The object lies within {low} and {high} (nerfstudio's frame, for ns-export's --bounding-box-min, -max)")
-        fill_unseen_space(pipeline.model)  # type: ignore[arg-type]
-        return path, state["step"]
-
-    eval_utils.eval_load_checkpoint = eval_load_checkpoint
+        """Each metric averaged over the photos that have it; otherwise see nerfstudio's pipeline."""
+        with collected_separately(self.model, METRICS_OF_SOME_PHOTOS) as of_some_photos:
+            of_all = super().get_average_image_metrics(data_loader, image_prefix, step, output_path, get_std)
+        return {**of_all, **averages(of_some_photos, get_std)}

@@ -1,7 +1,8 @@
-"""Amid a run, the object's own mattes take the place of the coarse masks that it was started from.
+"""Self-training: during a run, the object's rendered mattes replace the coarse masks that differ from them.
 
-A third of a run makes, of masks that are bitten, blurred or missing, others that agree with each other and with the
-photos. What follows learns from those. Errors of single masks are gone then; what most of them miss stays missing.
+After a part of the run the mattes agree with each other and with the photos better than masks that are bitten, blurred
+or missing, and the rest of the run learns from them. This removes errors of single masks; what most masks miss stays
+missing.
 """
 
 from __future__ import annotations
@@ -17,47 +18,55 @@ from nerfstudio.cameras.cameras import Cameras
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_arrays
 from surface_sos_ns.utils.image_io import resized
-from surface_sos_ns.utils.pictures import intersection_over_union
+from surface_sos_ns.utils.overlap import intersection_over_union
 
 if TYPE_CHECKING:
     from surface_sos_ns.plugin.dataset import PixelCache
     from surface_sos_ns.plugin.model import SurfaceSOSModel
 
-OWN_MASKS = "own_masks"
-"""How the names of the files begin that keep them; a number and .npz follow."""
+MASK_FILES = "own_masks"
+"""How the names of the files begin that keep the new masks; a number and .npz follow."""
 MATTE_SIDE = 240
-"""Longer side of the mattes in pixels, at most. Where an outline is, the photos say: mattes of 0.6 times their size led
-to the same masks in half of the time."""
-AGREES = 0.9
-"""IoU with its matte from which on a mask stays: it may be better than what a part of a run knows."""
+"""Longer side of the rendered mattes in pixels, at most. The photos fix where an outline is, so larger ones led to the
+same masks in twice the time."""
+LEAST_IOU = 0.9
+"""IoU with its matte from which on a mask stays: it may be better than the matte of an unfinished run."""
 
 
-class OwnMasks:
-    """Replaces the masks of a run's training batches by what the run has made of them, and remembers which.
+class SelfTraining:
+    """Replaces masks in a run's training batches by mattes of the run's own model, and remembers which.
 
     Args:
         cache: of the training photos and their masks.
-        cameras: of the same photos, world frame.
-        directory: the run's folder, for a resumed run to learn from the same masks; None keeps nothing.
-        given: whether the masks came with the capture; those that the run was started from otherwise are worth no more
-            than their agreement with each other, and none stays.
+        cameras: (V,) of the same photos, world frame.
+        folder: of the run; the new masks are kept there, so that a resumed run learns from the same ones.
+        given: whether the masks came with the capture. Those that were found before training are replaced in any case.
     """
 
-    def __init__(self, cache: PixelCache, cameras: Cameras, directory: Path | None, given: bool = True):
-        self.cache, self.cameras, self.directory = cache, cameras, directory
-        self._own = set[int]() if given else set(range(len(cache)))  # views whose masks are the run's own
-        self._settled = False  # all masks agreed with their mattes: they are good ones, and there is nothing to gain
+    def __init__(self, cache: PixelCache, cameras: Cameras, folder: Path, given: bool = True):
+        self.cache, self.cameras, self.folder = cache, cameras, folder
+        self._replaced = set[int]() if given else set(range(len(cache)))  # views whose mask is not the capture's
+        self._all_agree = False  # all masks agreed with their mattes once: there is nothing to gain
 
     def refresh(self, model: SurfaceSOSModel, number: int, say: Callable[[str], None]) -> None:
-        """Take over the mattes of the object as it is, for the `number`-th time, and say so."""
-        if self._settled:
+        """Render the training views' mattes, take over those that differ from their masks, and say how many.
+
+        Args:
+            model: as trained so far.
+            number: how-manieth refresh of the run this is, from 1.
+            say: told one sentence.
+
+        Raises:
+            WriteError: the new masks cannot be written.
+        """
+        if self._all_agree:
             return
         started = time.monotonic()
         mattes = [self._matte(model, view) for view in range(len(self.cache))]
-        given = (None if view in self._own else self.cache.mask(view) for view in range(len(self.cache)))
+        given = (None if view in self._replaced else self.cache.mask(view) for view in range(len(self.cache)))
         masks = choose_masks(given, mattes)
         replaced = self._install(model, masks)
-        if self.directory is not None and (replaced or number == 1):
+        if replaced or number == 1:
             save_masks(self._path(number), masks)
         say(
             f"masks: {replaced or 'none'} of {len(masks)} replaced by the object's own mattes, which they differ from "
@@ -70,10 +79,9 @@ class OwnMasks:
         Raises:
             UserError: its file is missing or damaged; the message says what to do.
         """
-        if self.directory is not None:
-            # A refresh that changed nothing wrote no file, but for the first.
-            newest = next((n for n in range(number, 1, -1) if self._path(n).exists()), 1)
-            self._install(model, load_masks(self._path(newest), len(self.cache)), resumed=True)
+        # A refresh that changed nothing wrote no file, but for the first.
+        newest = next((n for n in range(number, 1, -1) if self._path(n).exists()), 1)
+        self._install(model, load_masks(self._path(newest), len(self.cache)), resumed=True)
 
     def _matte(self, model: SurfaceSOSModel, view: int) -> np.ndarray:
         """(H, W) float32 of a training view, `MATTE_SIDE` at most, as precise as the file that a resumed run reads."""
@@ -85,16 +93,15 @@ class OwnMasks:
         return np.rint(alpha * 255).astype(np.uint8).astype(np.float32) / 255
 
     def _path(self, number: int) -> Path:
-        assert self.directory is not None
-        return self.directory / f"{OWN_MASKS}_{number}.npz"
+        return self.folder / f"{MASK_FILES}_{number}.npz"
 
     def _install(self, model: SurfaceSOSModel, masks: Sequence[np.ndarray | None], resumed: bool = False) -> int:
         views = [view for view, mask in enumerate(masks) if mask is not None]
-        self._own |= set(views)
-        self._settled = not self._own
+        self._replaced |= set(views)
+        self._all_agree = not self._replaced
         for view in views:
             self.cache.set_mask(view, np.asarray(masks[view]))
-        if not resumed:  # a checkpoint knows what has been found out of them since
+        if not resumed:  # else the checkpoint has what has been learned about the new masks since
             model.scene.reliability.forget(views)
         return len(views)
 
@@ -112,8 +119,8 @@ def choose_masks(given: Iterable[np.ndarray | None], mattes: Sequence[np.ndarray
     for mask, matte in zip(given, mattes, strict=True):
         solid = matte >= 0.5
         if mask is not None:
-            here = resized(mask, solid.shape[1], solid.shape[0]) >= 0.5
-            if intersection_over_union(here, solid) >= AGREES:
+            given_solid = resized(mask, solid.shape[1], solid.shape[0]) >= 0.5
+            if intersection_over_union(given_solid, solid) >= LEAST_IOU:
                 chosen.append(None)
                 continue
         chosen.append(matte)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["choose_split", "few_photos_warning"]
 
 SPLITS = ("train", "val", "test")
-FEWEST = 10
+FEWEST_TO_HOLD_OUT = 10
 """Photos from which on a tenth can be held out."""
-ENOUGH = 8
+FEWEST_FOR_SHAPE = 8
 """Photos from which on there can be one from each side."""
 
 
@@ -55,7 +55,7 @@ def choose_split(
             {split: [int(index) for index in order if index in members] for split, members in lists.items()},
             f"{counts['train']} for training, {counts['test']} for testing, as listed",
         )
-    elif has_truth and len(photos) >= FEWEST:
+    elif has_truth and len(photos) >= FEWEST_TO_HOLD_OUT:
         trained, held = _by_mode("fraction", photos, config)
         words = f"{len(trained)} for training, the rest held out"
     else:
@@ -74,7 +74,7 @@ def choose_split(
 
 def few_photos_warning(count: int) -> str | None:
     """What to expect of a training with so many photos; None where there are enough."""
-    if count >= ENOUGH:
+    if count >= FEWEST_FOR_SHAPE:
         return None
     return (
         f"there are {count} photos to train on, which cannot tell the object's shape: the masks of these photos may "

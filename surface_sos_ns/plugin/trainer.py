@@ -7,14 +7,9 @@ schedules and random numbers, and ends at that total.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import shutil
 import signal
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +22,6 @@ from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerC
 from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
-from nerfstudio.viewer.viewer import Viewer
 from torch import Tensor
 
 from surface_sos_ns.plugin.checkpoints import (
@@ -40,34 +34,26 @@ from surface_sos_ns.plugin.checkpoints import (
     restore_random_state,
     save_checkpoint,
 )
-from surface_sos_ns.plugin.command_line import typed
-from surface_sos_ns.plugin.compat.errors import show_explanations_alone
+from surface_sos_ns.plugin.command_line import resume_command, typed
 from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
-from surface_sos_ns.plugin.compat.viewer import why_no_viewer
+from surface_sos_ns.plugin.compat.local_log import start_log_at
+from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
+from surface_sos_ns.plugin.compat.viewer_address import why_no_viewer
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
-from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline, SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.prior_file import PRIOR_FILE
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
-from surface_sos_ns.plugin.self_training import OWN_MASKS
+from surface_sos_ns.plugin.self_training import MASK_FILES
+from surface_sos_ns.plugin.stop_request import StopRequest
+from surface_sos_ns.plugin.viewer.training_lock import let_browsers_draw, training_lock
 from surface_sos_ns.training.optimizer import SparseAdam
-from surface_sos_ns.training.weight_average import WeightAverage
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import (
-    WriteError,
-    check_writable,
-    hold,
-    remove_leftovers,
-    write_text,
-    writing,
-    written_whole,
-)
-from surface_sos_ns.utils.signals import leaving_on, stopped_by
+from surface_sos_ns.utils.files import WriteError, atomic_file, check_writable, remove_leftovers, write_text, writing
+from surface_sos_ns.utils.locks import lock_folder
+from surface_sos_ns.utils.signals import exit_on_signal, signal_of_status
 from surface_sos_ns.utils.text import printable
-
-AVERAGE_EVERY = 5
-"""Steps between two weights that are averaged: neighbours are nearly alike, and each takes a pass over all tables."""
 
 
 @dataclass
@@ -105,13 +91,13 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         show_explanations_alone()
         self._check_name_for_tensorboard()
         self._refuse_another_run()
-        self.take_folder()
-        self.settle_total_steps()
-        self.settle_times()
+        self.claim_folder()
+        self.set_total_steps()
+        self.request_times()
         path = self.get_base_dir() / "config.yml"
         CONSOLE.log(f"Saving config to: {path}")
         write_text(path, yaml.dump(with_absolute_paths(dataclasses.replace(self, load_step=None))))
-        self.settle_device()
+        self.choose_device()
 
     def setup(self, **kwargs: Any) -> SurfaceSOSTrainer:
         """Build the trainer (arguments as nerfstudio gives them).
@@ -123,12 +109,12 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         why_not = why_no_viewer(self.vis, self.viewer)
         if why_not is not None:
             raise UserError(why_not)
-        self.settle_total_steps()
-        self.settle_times()
-        self.settle_device()
+        self.set_total_steps()
+        self.request_times()
+        self.choose_device()
         return super().setup(**kwargs)
 
-    def take_folder(self) -> None:
+    def claim_folder(self) -> None:
         """Make the run's folder, keep other processes from writing to it, and clear away what killed ones left in it.
 
         Raises:
@@ -137,7 +123,7 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         folder = self.get_base_dir()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        hold(folder, "Wait until it is done, stop it, or give this run a folder of its own: --timestamp NAME.")
+        lock_folder(folder, "Wait until it is done, stop it, or give this run a folder of its own: --timestamp NAME.")
         check_writable(folder)
         remove_leftovers(folder)
         remove_leftovers(self.get_checkpoint_dir())
@@ -153,13 +139,13 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
                 "this run a folder of its own: --timestamp NAME."
             )
 
-    def settle_device(self) -> None:
+    def choose_device(self) -> None:
         """Replace the device "auto" by the one that is there."""
         if self.machine.device_type == "auto":
             device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
             self.machine = dataclasses.replace(self.machine, device_type=device)
 
-    def settle_times(self) -> None:
+    def request_times(self) -> None:
         """Have the parser give each photo its time where the model has a use for it."""
         model, data = self.pipeline.model, self.pipeline.datamanager
         if isinstance(model, SurfaceSOSModelConfig) and model.scene.deformation.bound > 0:
@@ -167,7 +153,7 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
             data = dataclasses.replace(data, dataparser=parser)  # type: ignore[call-arg]
             self.pipeline = dataclasses.replace(self.pipeline, datamanager=data)
 
-    def settle_total_steps(self) -> None:
+    def set_total_steps(self) -> None:
         """Tell the model and every learning-rate schedule how long the run is.
 
         A resumed run keeps the total that it was started with unless another one is asked for.
@@ -207,18 +193,16 @@ class SurfaceSOSTrainer(Trainer):
     """
 
     config: SurfaceSOSTrainerConfig
+    pipeline: SurfaceSOSPipeline
 
     def __init__(self, config: SurfaceSOSTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         super().__init__(config, local_rank=local_rank, world_size=world_size)
-        # Reentrant, because the set-up runs under it and may move a viewer control, whose hook takes it as well.
-        self.train_lock = threading.RLock()  # type: ignore[assignment]
+        self.train_lock = training_lock()
         self.steps_done = 0
-        self._average: WeightAverage | None = None  # there once the pipeline is
         self._random_state: dict[str, Any] | None = None
         self._losses_missing = False
         self._loss_log = LossLog(self.base_dir / LOSS_FILE, config.logging.steps_per_log)
-        self._stop_signal: signal.Signals | None = None
-        self._handlers_before: dict[signal.Signals, Any] = {}
+        self._stop = StopRequest(self._stop_training)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Build pipeline, optimisers, viewer and callbacks, and load the checkpoint to resume from.
@@ -229,19 +213,19 @@ class SurfaceSOSTrainer(Trainer):
             SystemExit: stopped by a signal; the status is 128 + the signal's number, as shells have it.
         """
         if self.world_size == 1:  # else the process that started this one holds it
-            self.config.take_folder()
+            self.config.claim_folder()
         # The viewer answers browsers as soon as it is built. Under the lock they wait until the weights are loaded and
         # the callbacks are set up, and no second thread enters the kernels meanwhile.
         try:
-            with leaving_on(signal.SIGINT, signal.SIGTERM), self.train_lock:
+            with exit_on_signal(signal.SIGINT, signal.SIGTERM), self.train_lock:
                 super().setup(test_mode=test_mode)
         except SystemExit as end:
-            by = stopped_by(end.code)
+            by = signal_of_status(end.code)
             if by is not None:
                 say(f"Stopped by {by.name} before the first step: nothing to save.")
             raise
         go_on_without_events(say)
-        writer.GLOBAL_BUFFER["step"] = self._start_step  # or its log fails where no step follows
+        start_log_at(self._start_step)
         say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
 
     def setup_optimizers(self) -> Optimizers:
@@ -272,28 +256,22 @@ class SurfaceSOSTrainer(Trainer):
         whole_run = self.config
         self.config = dataclasses.replace(whole_run, max_num_iterations=max(0, total - self._start_step))
         try:
-            with self._stop_on_signals(), writing(self.base_dir):
+            # With several processes nerfstudio's launcher handles signals.
+            with self._stop.on_signals() if self.world_size == 1 else nullcontext(), writing(self.base_dir):
                 super().train()
         except (WriteError, CheckpointError) as error:
             raise WriteError(f"{error} {self._how_to_go_on()}") from error
         finally:
             self.config = whole_run
-        if self._stop_signal is not None:
-            raise SystemExit(128 + self._stop_signal)
+        if self._stop.signal is not None:
+            raise SystemExit(128 + self._stop.signal)
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One training step; see nerfstudio's Trainer."""
         loss, losses, metrics = super().train_iteration(step)
         self.steps_done = step + 1
-        total = self.pipeline.model.config.total_steps
         if self.local_rank == 0:
             self._log_losses(step, losses, metrics)
-        if not self._averages():
-            self.average.clear()  # of another length of the run, if there is any
-        elif self.steps_done % AVERAGE_EVERY == 0:
-            self.average.add()
-        if self.steps_done == total:
-            self.average.apply()
         return loss, losses, metrics
 
     def _log_losses(self, step: int, losses: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:
@@ -305,22 +283,6 @@ class SurfaceSOSTrainer(Trainer):
             if not self._losses_missing:  # of several in a row the first is said
                 say(f"Warning: {error} Training goes on without this record, and tries the next ones.")
             self._losses_missing = True
-
-    def _averages(self) -> bool:
-        """Whether the weights as they are now belong to a mean: before masks are made of it, or before the end."""
-        model = self.pipeline.model
-        total = model.config.total_steps
-        part = (1.0 - self.config.average_from) * total
-        moments = [*model.mask_refreshes(total), total]
-        return any(moment - part < self.steps_done <= moment for moment in moments)
-
-    @property
-    def average(self) -> WeightAverage:
-        """The mean of what is trained, over the part of the run that is averaged now, as far as it has come."""
-        if self._average is None:
-            groups = self.pipeline.get_param_groups()
-            self._average = WeightAverage(parameter for group in groups.values() for parameter in group)
-        return self._average
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
@@ -354,7 +316,7 @@ class SurfaceSOSTrainer(Trainer):
             "scalers": self.grad_scaler.state_dict(),
             "total_steps": self.pipeline.model.config.total_steps,
             "random": random_state(),
-            "average": self.average.state_dict(),
+            "average": self.pipeline.average.state_dict(),
         }
         save_checkpoint(self.checkpoint_dir, last_step, state, only_latest=self.config.save_only_latest_checkpoint)
 
@@ -370,7 +332,7 @@ class SurfaceSOSTrainer(Trainer):
         try:
             self.pipeline.load_pipeline(state["pipeline"], state["step"])
             self.optimizers.load_optimizers(state["optimizers"])
-            self.average.load_state_dict(state["average"])
+            self.pipeline.average.load_state_dict(state["average"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path} does not fit this model: resume with the method and the options it was trained with "
@@ -387,32 +349,33 @@ class SurfaceSOSTrainer(Trainer):
         # The masks training starts from: found again, they might differ in the last digits, and it takes a while. And
         # those that took their place.
         for file in path.parent.parent.iterdir():
-            kept = file.name.startswith((f"{Path(PRIOR_FILE).stem}.", f"{OWN_MASKS}_"))
+            kept = file.name.startswith((f"{Path(PRIOR_FILE).stem}.", f"{MASK_FILES}_"))
             if kept and not (self.base_dir / file.name).exists():
-                with written_whole(self.base_dir / file.name) as copy:
+                with atomic_file(self.base_dir / file.name) as copy:
                     shutil.copyfile(file, copy)
         say(f"Loaded {path}")
 
+    def _stop_training(self) -> None:
+        self.stop_training = True
+
     def _update_viewer_state(self, step: int) -> None:
         """Let the viewer draw; called by nerfstudio after each step, outside the lock."""
-        if self._stop_signal is not None:
+        if self._stop.signal is not None:
             self.stop_training = True  # nerfstudio's loop looks here; it clears the flag once, when it starts
             return
         super()._update_viewer_state(step)
-        if isinstance(self.viewer_state, Viewer) and self.viewer_state.render_statemachines:
-            # A lock is not fair: without a pause this thread takes it again before a waiting browser's thread wakes up.
-            time.sleep(0.001)
+        let_browsers_draw(self.viewer_state)
 
     def _after_train(self) -> None:
         """Save the last checkpoint and finish, or say how to resume when stopped by a signal."""
         self.step = max(0, self.steps_done - 1)
-        if self._stop_signal is None:
+        if self._stop.signal is None:
             super()._after_train()
             return
         self.training_state = "completed"
         self.save_checkpoint(self.step)
         writer.write_out_storage()
-        stopped = f"Stopped by {self._stop_signal.name}"
+        stopped = f"Stopped by {self._stop.signal.name}"
         if self.steps_done == 0:
             say(f"{stopped} before the first step: nothing to save.")
         else:
@@ -421,36 +384,10 @@ class SurfaceSOSTrainer(Trainer):
 
     def _train_complete_viewer(self) -> None:
         """Keep the viewer open after the last step, until Ctrl-C."""
-        self._release_signals()
-        if self._stop_signal is None:  # it may have come while the last checkpoint was written
+        self._stop.release_signals()
+        if self._stop.signal is None:  # it may have come while the last checkpoint was written
             with suppress(KeyboardInterrupt):  # nerfstudio says "Use ctrl+c to quit", and means it
                 super()._train_complete_viewer()
-
-    @contextmanager
-    def _stop_on_signals(self) -> Iterator[None]:
-        """Turn the first SIGINT or SIGTERM into a stop after the current step; a second one acts at once.
-
-        Only in the main thread of a single-process run: elsewhere Python or nerfstudio's launcher handles signals.
-        """
-        if self.world_size == 1 and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers_before[number] = signal.signal(number, self._request_stop)
-        try:
-            yield
-        finally:
-            self._release_signals()
-
-    def _request_stop(self, number: int, frame: Any) -> None:
-        """Signal handler. Prints nothing: the interrupted code may be in the middle of printing."""
-        del frame
-        self._stop_signal = signal.Signals(number)
-        self.stop_training = True
-        self._release_signals()
-
-    def _release_signals(self) -> None:
-        while self._handlers_before:
-            number, handler = self._handlers_before.popitem()
-            signal.signal(number, handler)
 
     def _how_to_go_on(self) -> str:
         """What to do after a run has ended with an error of the disk."""
@@ -462,26 +399,10 @@ class SurfaceSOSTrainer(Trainer):
 
     def _resume_command(self) -> str:
         """The command line that continues this run."""
-        method, checkpoints = str(self.config.method_name), str(self.checkpoint_dir)
-        arguments = sys.argv[1:]
-        if (
-            Path(sys.argv[0]).name != "ns-train"
-            or arguments[:1] != [method]
-            or self.config.load_config is not None  # it would override --load-dir
-        ):
-            data = self.config.data or self.config.pipeline.datamanager.data
-            return shlex.join(["ns-train", method, "--data", str(data), "--load-dir", checkpoints])
-        kept: list[str] = []
-        values_to_drop = 0
-        for argument in arguments[1:]:
-            option, has_value, _ = argument.partition("=")
-            if option.replace("_", "-") in ("--load-dir", "--load-step", "--load-checkpoint"):
-                values_to_drop = 0 if has_value else 1
-            elif values_to_drop:
-                values_to_drop -= 1
-            else:
-                kept.append(argument)
-        return shlex.join(["ns-train", method, "--load-dir", checkpoints, *kept])
+        data = self.config.data or self.config.pipeline.datamanager.data
+        # A config that is loaded would override --load-dir.
+        repeat = self.config.load_config is None
+        return resume_command(str(self.config.method_name), self.checkpoint_dir, data, repeat)
 
 
 def _with_total_steps(group: dict[str, Any], total: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizer, CameraOptimize
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
-SAME_POSE = 1e-4
+POSE_TOLERANCE = 1e-4
 """Largest difference between the entries of one pose: the data parser's last digits differ between machines."""
 
 
@@ -40,7 +40,7 @@ class TrainingViews(nn.Module):
             self.times.copy_(cameras.times[:, 0])
 
     @torch.no_grad()
-    def hold_frame(self) -> None:
+    def remove_common_motion(self) -> None:
         """Take out of the corrections what moves, turns or scales all views alike; to be called after each step.
 
         The colours cannot tell it from a change of the world frame, so it would drift, and the held-out views, which
@@ -58,12 +58,12 @@ class TrainingViews(nn.Module):
         basis = torch.linalg.qr(common.T).Q
         corrections.sub_((basis @ (basis.T @ corrections.reshape(-1))).reshape(corrections.shape))
 
-    def same(self, camera: Cameras) -> int | None:
+    def index_of(self, camera: Cameras) -> int | None:
         """Which training view has this one camera's pose; None where none has."""
         nearest, apart = self._nearest(camera)
-        return nearest if apart < SAME_POSE else None
+        return nearest if apart < POSE_TOLERANCE else None
 
-    def timed(self, camera: Cameras) -> Cameras:
+    def with_time(self, camera: Cameras) -> Cameras:
         """One camera with a time: its own, or that of the training view whose pose is nearest (the first of equals)."""
         if camera.times is not None:
             return camera
@@ -75,9 +75,9 @@ class TrainingViews(nn.Module):
         apart = (self.poses - pose).abs().amax((1, 2)).nan_to_num(torch.inf)
         return int(apart.argmin()), float(apart.min())
 
-    def refined(self, camera: Cameras) -> Cameras:
+    def with_refined_pose(self, camera: Cameras) -> Cameras:
         """One camera with its pose corrected, where it is a training view's; held-out views and paths stay as given."""
-        view = None if self.optimizer.config.mode == "off" else self.same(camera)
+        view = None if self.optimizer.config.mode == "off" else self.index_of(camera)
         if view is None:
             return camera
         known = dataclasses.replace(camera, metadata={"cam_idx": view})  # how nerfstudio says which one it is

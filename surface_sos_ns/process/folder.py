@@ -31,18 +31,19 @@ def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
         InUseError: another process is making it.
         WriteError: it cannot be written.
     """
-    from surface_sos_ns.utils.files import hold, release, remove_leftovers, write_json, writing
+    from surface_sos_ns.utils.files import remove_leftovers, write_json, writing
+    from surface_sos_ns.utils.locks import lock_folder, unlock_folder
 
     known = output / SETTINGS
     if output.is_dir():
-        hold(output, IN_USE)
+        lock_folder(output, IN_USE)
         remove_leftovers(output)
         remove_leftovers(known.parent)
     if output.exists() and not _is_empty(output):
         if overwrite:
             aside = _free_name(output)
             os.rename(output, aside)
-            release(output)
+            unlock_folder(output)
             print(f"{output} existed; it is {aside} now.", file=sys.stderr)
         elif (output / "transforms.json").exists():
             raise ProcessError(f"{output} has a scene already. Name another folder, or --overwrite to begin anew.")
@@ -58,7 +59,7 @@ def begin(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
             return
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-    hold(output, IN_USE)
+    lock_folder(output, IN_USE)
     write_json(known, settings)
 
 

@@ -10,7 +10,7 @@ __all__ = ["Matching", "blocks", "choose_matching", "photo_pairs"]
 
 Matching = Literal["exhaustive", "sequential"]
 
-MOST_EXHAUSTIVE = 200
+MAX_EXHAUSTIVE = 200
 """Photos up to which all pairs are compared; the time goes with the square."""
 
 NEIGHBOURS = 10
@@ -30,7 +30,7 @@ def choose_matching(count: int, in_a_row: bool) -> Matching:
         count: number of photos.
         in_a_row: they are frames of a video.
     """
-    return "sequential" if in_a_row or count > MOST_EXHAUSTIVE else "exhaustive"
+    return "sequential" if in_a_row or count > MAX_EXHAUSTIVE else "exhaustive"
 
 
 def photo_pairs(count: int, matching: Matching) -> list[tuple[int, int]]:

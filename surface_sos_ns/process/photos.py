@@ -28,11 +28,11 @@ TO_PNG = (".tif", ".tiff", ".webp", ".bmp", ".jp2", ".avif", ".pgm", ".ppm", ".p
 TO_CONVERT = (".heic", ".heif", ".hif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 """Suffixes of photos that cannot be read here."""
 
-FEWEST = 3
-"""Photos that poses can be found for at all."""
+MIN_PHOTOS = 3
+"""Photos, at least, for poses to be found."""
 
-LONGEST_NAME = 100
-"""Characters of a name in the scene, of which the last ones count; file systems take 255 bytes."""
+MAX_NAME = 100
+"""Characters of a name in the scene, of which the last are kept; file systems take 255 bytes."""
 
 COMPANIONS = {
     "depth maps": re.compile(r"(?<![a-z])(depth(maps?|s)?|disparity|conf(idence)?)(?![a-z])"),
@@ -88,10 +88,11 @@ def find_photos(folder: Path) -> PhotoFolder:
     left_out = _companions(readable, folder)
     found = [path for path in readable if path not in left_out]
     remarks = _left_out_words(left_out, others, folder)
-    if len(found) < FEWEST:
+    if len(found) < MIN_PHOTOS:
         raise ProcessError(
-            f"{folder} holds {len(found)} photos ({', '.join([*AS_THEY_ARE, *TO_PNG])}); expected at least {FEWEST}, "
-            f"better 30 to 100, taken from different places around the object.{''.join(f' {one}' for one in remarks)}"
+            f"{folder} holds {len(found)} photos ({', '.join([*AS_THEY_ARE, *TO_PNG])}); expected at least "
+            f"{MIN_PHOTOS}, better 30 to 100, taken from different places around the object."
+            f"{''.join(f' {one}' for one in remarks)}"
         )
     stems = _scene_stems(found, folder)
     photos = [Photo(path, stems[path] + AS_THEY_ARE.get(path.suffix.lower(), ".png")) for path in found]
@@ -198,7 +199,7 @@ def _left_out_words(companions: dict[Path, str], others: Sequence[Path], folder:
 def _safe(stem: str) -> str:
     """A name of letters, digits, ``-`` and ``_``: accents are dropped, all else becomes an underscore."""
     letters = [letter for letter in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(letter)]
-    return re.sub(r"[^A-Za-z0-9_-]", "_", "".join(letters))[-LONGEST_NAME:]
+    return re.sub(r"[^A-Za-z0-9_-]", "_", "".join(letters))[-MAX_NAME:]
 
 
 def _scene_stems(files: Sequence[Path], folder: Path) -> dict[Path, str]:

@@ -27,9 +27,9 @@ def write_scene(folder: Path, model: Any) -> None:
     """
     from nerfstudio.process_data.colmap_utils import colmap_to_json
 
-    from surface_sos_ns.utils.files import WriteError, scratch, writing
+    from surface_sos_ns.utils.files import WriteError, temporary_folder, writing
 
-    with scratch(folder) as partial, writing(folder):
+    with temporary_folder(folder) as partial, writing(folder):
         (partial / MODEL).mkdir(parents=True)
         model.write_binary(str(partial / MODEL))
         if not _is_whole(partial / MODEL, model):

@@ -19,18 +19,19 @@ from nerfstudio.configs.method_configs import all_methods
 
 from surface_sos_ns.api import MeshError, Run, View, read_config
 from surface_sos_ns.capture.object_prior import ObjectPrior
-from surface_sos_ns.plugin.datamanager import PRIOR_FILE
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
-from surface_sos_ns.plugin.viewer.nearest_photo import kept_prior
+from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
 from surface_sos_ns.report.content import Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
 from surface_sos_ns.report.error import ReportError
 from surface_sos_ns.report.turntable import Turntable, turntable
 from surface_sos_ns.utils.cutouts import cutout_of_photo
+from surface_sos_ns.utils.extras import missing_package
 from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.metrics import THRESHOLD
-from surface_sos_ns.utils.pictures import eight_bit, error_map, intersection_over_union, tinted
+from surface_sos_ns.utils.overlap import intersection_over_union
+from surface_sos_ns.utils.pictures import eight_bit, error_map, tinted
 from surface_sos_ns.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "chosen_views", "collect", "settings_of"]
 
-PICTURE = 480  # longer side of a picture in pixels, at most
-MEASURED = 240  # the same of views that are measured only
+MAX_SIDE = 480  # pixels along the longer side of a picture
+MAX_SIDE_MEASURED = 240  # the same of views that are measured and not shown
 MESH_CELLS = 128  # per axis; the pictures of the turntable show no finer ones
-FOUND, COARSE = (0, 190, 130), (170, 90, 230)
+FOUND, COARSE = (0, 190, 130), (170, 90, 230)  # colours of the masks, RGB
 
 METRICS = (
     ("mask_iou", "mask IoU", "{:.4f}", "object pixels, threshold 0.5, mean over views"),
@@ -86,7 +87,7 @@ def collect(
     beside = folder / "metrics.json"
     measured = _evaluated(metrics or beside, run) if metrics or beside.is_file() else []
     records = read_losses(folder / LOSS_FILE)
-    prior = kept_prior(folder / PRIOR_FILE)
+    prior = read_prior(folder / PRIOR_FILE)
     reports, masks = _views(run, prior, views)
     losses = curves_of([(record.step, _with_sum(record.losses)) for record in records], log=True)
     steps = trainer.max_num_iterations
@@ -141,7 +142,7 @@ def _views(
     held_out = [index for index in with_truth if run.views[index].held_out]
     shown = set(chosen_views(len(run.views), wanted, held_out or with_truth))
     reports = []
-    # What a whole view takes against a matte alone, roughly; it is the bar's only use.
+    # Cost of rendering all outputs, in mattes; for the progress bar alone.
     whole = 10.0
     total = sum(whole if view.index in shown else 1.0 for view in run.views)
     with Stage(f"Rendering {len(shown)} of {len(run.views)} views, and the mattes of the others", total) as stage:
@@ -162,7 +163,7 @@ def _guesses(run: Run, prior: ObjectPrior | None) -> list[np.ndarray | None] | N
 
 
 def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any], shown: bool) -> ViewReport:
-    camera = _small(run, view, PICTURE if shown else MEASURED)
+    camera = _small(run, view, MAX_SIDE if shown else MAX_SIDE_MEASURED)
     width, height = int(camera.width[0]), int(camera.height[0])
     names = ["alpha"]
     if shown:
@@ -213,12 +214,12 @@ def _fitted(image: torch.Tensor, width: int, height: int) -> np.ndarray:
     return np.ascontiguousarray(small[..., None] if small.ndim == 2 else small)
 
 
-def _small(run: Run, view: View, most: int) -> Cameras:
-    """The camera (1,) that a view is rendered with: as in training, its longer side `most` pixels at most."""
+def _small(run: Run, view: View, longest: int) -> Cameras:
+    """The camera (1,) that a view is rendered with: as in training, its longer side `longest` pixels at most."""
     camera = run.camera(view, size="training")
     width, height = int(camera.width[0]), int(camera.height[0])
-    if max(width, height) > most:
-        camera.rescale_output_resolution(most / max(width, height), "round")
+    if max(width, height) > longest:
+        camera.rescale_output_resolution(longest / max(width, height), "round")
     return camera
 
 
@@ -310,13 +311,14 @@ def _with_sum(losses: dict[str, float]) -> dict[str, float]:
 
 
 def _mesh(run: Run) -> Turntable | str:
+    problem = missing_package("embreex", "A report with pictures of the mesh")
+    if problem is not None:
+        return problem
     try:
         with Stage("Taking the mesh, and turning it", 1.0):
             return turntable(run.mesh(MESH_CELLS), np.linalg.inv(run.capture_to_world)[:3, 2])
     except MeshError as error:
         return f"No mesh: {error}."
-    except ImportError:
-        return "No pictures of the mesh: they need the package embreex, which is not installed here."
 
 
 def settings_of(config: Any, default: Any) -> list[Setting]:

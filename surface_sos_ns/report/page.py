@@ -12,14 +12,14 @@ import numpy as np
 from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, Setting, ViewReport
 from surface_sos_ns.report.curves import Curve, curve_svg
 from surface_sos_ns.report.turntable import COLUMNS, Turntable
-from surface_sos_ns.utils.encoding import data_address
+from surface_sos_ns.utils.encoding import data_uri
 from surface_sos_ns.utils.pictures import embedded
 from surface_sos_ns.utils.text import printable
 
 __all__ = ["page"]
 
 LAYERS = (("mask", "Mask"), ("cutout", "Cut-out"), ("plate", "Clean plate"), ("coarse", "{}"), ("normals", "Surface"))
-STRIP = 4
+STRIP_PICTURES = 4  # cut-outs in the header
 TRUTH = ("mask_iou", "mask_sad", "clean_plate_psnr", "psnr")
 TRUTH_NAMES = {"mask_iou": "mask IoU", "mask_sad": "SAD", "clean_plate_psnr": "clean plate PSNR", "psnr": "photo PSNR"}
 
@@ -75,7 +75,8 @@ def _short(view: ViewReport) -> str:
 
 def _header(content: Content, shown: Sequence[ViewReport]) -> str:
     best = [view for view in shown if view.found > 0]
-    chosen = [best[round(place)] for place in np.linspace(0, len(best) - 1, min(STRIP + 1, len(best)))[:STRIP]]
+    places = np.linspace(0, len(best) - 1, min(STRIP_PICTURES + 1, len(best)))[:STRIP_PICTURES]
+    chosen = [best[round(place)] for place in places]
     strip = "".join(
         _picture(_trimmed(view.pictures["cutout"]), f"{_short(view)}: the object, cut out") for view in chosen
     )
@@ -101,7 +102,7 @@ def _video(video: bytes | None) -> str:
     return _section(
         "video",
         "Every photo in turn",
-        f'<video src="{data_address("video/mp4", video)}" controls autoplay loop muted playsinline></video>\n'
+        f'<video src="{data_uri("video/mp4", video)}" controls autoplay loop muted playsinline></video>\n'
         '<p class="soft">Photo and mask above, the object cut out and the clean plate below.</p>\n',
     )
 

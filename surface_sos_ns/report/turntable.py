@@ -11,10 +11,11 @@ import numpy as np
 if TYPE_CHECKING:
     import trimesh
 
-__all__ = ["COLUMNS", "Turntable", "silhouettes", "turntable"]
+__all__ = ["COLUMNS", "MARGIN", "Turntable", "turntable"]
 
-FRAMES, SIDE, ELEVATION = 24, 240, 18.0
-COLUMNS = 6  # frames side by side in a sheet
+FRAMES, SIDE, ELEVATION = 24, 240, 18.0  # pictures of a turn, pixels along a side, degrees above the horizon
+COLUMNS = 6  # frames side by side in a row
+MARGIN = 1.04  # half a picture's side, in radii of the sphere about the mesh
 LIGHT = np.array([-0.35, 0.45, 0.82])  # towards the light: from the left, above, and the viewer
 
 
@@ -38,29 +39,26 @@ class Turntable:
     extent: np.ndarray
 
 
-def turntable(mesh: trimesh.Trimesh, up: np.ndarray, frames: int = FRAMES, side: int = SIDE) -> Turntable:
-    """Pictures of a mesh from all around, orthographic, from slightly above.
+def turntable(
+    mesh: trimesh.Trimesh, up: np.ndarray, frames: int = FRAMES, side: int = SIDE, elevation: float = ELEVATION
+) -> Turntable:
+    """Pictures of a mesh from all around, orthographic.
 
     Args:
         mesh: with colours at its vertices or without.
         up: (3,) what is up, in the mesh's frame.
         frames: positions in one turn.
         side: of a picture in pixels.
+        elevation: of the camera above the horizon, degrees.
 
     Raises:
-        ImportError: there is no Embree on this machine (ARM), and rays in Python would take hours.
+        ImportError: embreex is not installed, and rays in Python would take hours.
     """
-    coloured, plain = zip(*(_shaded(mesh, hit, side) for hit in _hits(mesh, up, frames, 2 * side)), strict=True)
-    rgb = [_sheet(list(pictures)) for pictures in (coloured, plain)]
+    coloured, plain = zip(
+        *(_shaded(mesh, hit, side) for hit in _hits(mesh, up, frames, 2 * side, elevation)), strict=True
+    )
+    rgb = [_side_by_side(list(pictures)) for pictures in (coloured, plain)]
     return Turntable(frames, rgb[0], rgb[1], len(mesh.vertices), len(mesh.faces), np.asarray(mesh.extents))
-
-
-def silhouettes(
-    mesh: trimesh.Trimesh, up: np.ndarray, frames: int, side: int, elevation: float = ELEVATION
-) -> tuple[np.ndarray, float]:
-    """Which pixels show the mesh, (frames, side, side) bool, and the side of a pixel in the mesh's units."""
-    shown = np.stack([hit.face.reshape(side, side) >= 0 for hit in _hits(mesh, up, frames, side, elevation)])
-    return shown, 2 * _reach(mesh) / side
 
 
 @dataclass(frozen=True)
@@ -73,31 +71,31 @@ class _Hit:
     axes: np.ndarray
 
 
-def _reach(mesh: trimesh.Trimesh) -> float:
+def _half_side(mesh: trimesh.Trimesh) -> float:
     """Half a picture's side in the mesh's units: all of it stays in sight while it turns."""
-    return 1.04 * float(np.linalg.norm(mesh.vertices - mesh.bounds.mean(axis=0), axis=1).max())
+    return MARGIN * float(np.linalg.norm(mesh.vertices - mesh.bounds.mean(axis=0), axis=1).max())
 
 
-def _hits(mesh: trimesh.Trimesh, up: np.ndarray, frames: int, side: int, elevation: float = ELEVATION):  # type: ignore[no-untyped-def]
+def _hits(mesh: trimesh.Trimesh, up: np.ndarray, frames: int, side: int, elevation: float):  # type: ignore[no-untyped-def]
     """The `_Hit` of each frame."""
     from trimesh.ray.ray_pyembree import RayMeshIntersector
     from trimesh.triangles import points_to_barycentric
 
     caster = RayMeshIntersector(mesh)
-    reach, middle = _reach(mesh), mesh.bounds.mean(axis=0)
+    half_side, middle = _half_side(mesh), mesh.bounds.mean(axis=0)
     vertical = np.asarray(up, dtype=np.float64) / np.linalg.norm(up)
     first = np.cross(vertical, np.eye(3)[np.abs(vertical).argmin()])
     first /= np.linalg.norm(first)
     second = np.cross(vertical, first)
     tilt = np.radians(elevation)
-    steps = ((np.arange(side) + 0.5) / side * 2 - 1) * reach
+    steps = ((np.arange(side) + 0.5) / side * 2 - 1) * half_side
     for turn in np.arange(frames) * (2 * np.pi / frames):
         outwards = np.cos(turn) * first + np.sin(turn) * second
         back = np.cos(tilt) * outwards + np.sin(tilt) * vertical
         right = np.cross(vertical, outwards)
         axes = np.stack([right, np.cross(back, right), back])
         down, across = np.meshgrid(-steps, steps, indexing="ij")
-        origins = middle + 2 * reach * back + across.reshape(-1, 1) * right + down.reshape(-1, 1) * axes[1]
+        origins = middle + 2 * half_side * back + across.reshape(-1, 1) * right + down.reshape(-1, 1) * axes[1]
         face = caster.intersects_first(origins, np.broadcast_to(-back, origins.shape))
         seen = face >= 0
         triangles = mesh.triangles[face[seen]]
@@ -132,12 +130,12 @@ def _picture(seen: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray:
     return np.rint(np.dstack([colours, small[..., 3]]).clip(0, 255)).astype(np.uint8)
 
 
-def _sheet(pictures: list[np.ndarray]) -> np.ndarray:
+def _side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
     """Pictures of one size in rows of `COLUMNS`; what is left of the last row is empty."""
     side = len(pictures[0])
     rows = -(-len(pictures) // COLUMNS)
-    sheet = np.zeros((rows * side, COLUMNS * side, pictures[0].shape[2]), np.uint8)
+    joined = np.zeros((rows * side, COLUMNS * side, pictures[0].shape[2]), np.uint8)
     for index, picture in enumerate(pictures):
         row, column = divmod(index, COLUMNS)
-        sheet[row * side : (row + 1) * side, column * side : (column + 1) * side] = picture
-    return sheet
+        joined[row * side : (row + 1) * side, column * side : (column + 1) * side] = picture
+    return joined

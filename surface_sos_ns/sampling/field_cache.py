@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surface_sos_ns.fields.contraction import contract
 from surface_sos_ns.rendering.blend import transmittance
 from surface_sos_ns.rendering.neus import density_opacity
+from surface_sos_ns.sampling.contraction import contract
 
 LEAST_LIGHT = 1e-4
 """Share of a ray's light below which the cached fields are not followed any farther."""

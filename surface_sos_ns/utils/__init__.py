@@ -1,1 +1,1 @@
-"""What everything else may use and that uses nothing of this package itself."""
+"""Helpers for all parts of the package: files, images, errors, metrics, processes. Imports nothing else of it."""

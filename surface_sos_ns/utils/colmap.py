@@ -1,9 +1,9 @@
-"""pycolmap, without what it does to the process: once imported, it answers SIGTERM with a C++ stack.
+"""Imports pycolmap, and restores the SIGTERM handler that it replaces by one that prints a C++ stack trace.
 
     from surface_sos_ns.utils.colmap import pycolmap
 
 Raises:
-    ImportError: it is not installed.
+    ImportError: pycolmap is not installed.
 """
 
 from __future__ import annotations

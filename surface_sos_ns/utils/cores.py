@@ -1,4 +1,4 @@
-"""How many of the machine's cores there are for this process."""
+"""Number of processor cores for this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["usable_cores"]
 
 
 def usable_cores() -> int:
-    """Cores this process may use: those of its affinity, or fewer where OMP_NUM_THREADS says so."""
+    """Cores in the process's affinity mask, at most OMP_NUM_THREADS if that is set."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(usable, int(limit))) if limit.isdigit() else usable

@@ -1,4 +1,4 @@
-"""Results as pictures: masks, mattes, cut-outs and colours from arrays in 0..1."""
+"""Converts arrays in [0, 1] to images: masks, mattes, cut-outs, colours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from surface_sos_ns.utils.metrics import THRESHOLD
 __all__ = [
     "colour_picture",
     "cutout_picture",
-    "data_address",
+    "data_uri",
     "mask_picture",
     "matte_picture",
     "write_new",
@@ -22,40 +22,40 @@ __all__ = [
 
 
 def mask_picture(alpha: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
-    """(H, W) uint8: 255 where alpha (H, W) is over the threshold, else 0."""
+    """(H, W) uint8: 255 where alpha (H, W) is above the threshold, else 0."""
     return np.where(alpha > threshold, 255, 0).astype(np.uint8)
 
 
 def matte_picture(alpha: np.ndarray) -> np.ndarray:
-    """(H, W) uint16: alpha (H, W) from 0 to 65535."""
+    """(H, W) uint16: alpha (H, W) in [0, 1], scaled to 65535."""
     return np.rint(np.clip(alpha, 0, 1) * 65535).astype(np.uint16)
 
 
 def colour_picture(colours: np.ndarray) -> np.ndarray:
-    """(H, W, C) uint8 of colours (H, W, C)."""
+    """(H, W, C) uint8: colours (H, W, C) in [0, 1], scaled to 255."""
     return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
 
 
 def cutout_picture(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(H, W, 4) uint8: colours (H, W, 3), not premultiplied, with alpha (H, W)."""
+    """(H, W, 4) uint8, not premultiplied: colours (H, W, 3) and alpha (H, W), both in [0, 1]."""
     return colour_picture(np.concatenate([colours, alpha[..., None]], axis=-1))
 
 
-def data_address(kind: str, content: bytes) -> str:
-    """A file as an address that holds it; `kind` is its media type."""
+def data_uri(kind: str, content: bytes) -> str:
+    """A data URI of a file's content; ``kind`` is its media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def write_new(folder: Path, stem: str, pictures: Mapping[str, np.ndarray]) -> list[Path]:
-    """Writes pictures as `STEM_NUMBER_NAME.png` under the first number that is free; replaces nothing.
+    """Writes images as `STEM_NUMBER_NAME.png` with the number after the largest existing one; overwrites nothing.
 
     Args:
-        folder: made if absent.
-        stem: what the files' names begin with.
-        pictures: by name, see `utils.image_io.image_file`.
+        folder: created if it does not exist.
+        stem: first part of the file names.
+        pictures: images by name, see `utils.image_io.encode_image`.
 
     Returns:
-        The files, in the order of the pictures. Each appears whole or not at all.
+        The files, in the order of the images. Each is written atomically.
     """
     folder.mkdir(parents=True, exist_ok=True)
     taken = [path.name[len(stem) + 1 :].split("_")[0] for path in folder.glob(f"{stem}_*")]

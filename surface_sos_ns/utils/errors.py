@@ -1,9 +1,8 @@
-"""Errors that their message explains, and how a command tells them from faults of the code.
+"""Errors that the user can mend, and how commands print them.
 
-There is one rule. A `UserError`, an error of the system that names a file, or a lack of memory is something that the
-user can do something about: a command prints its sentence alone and ends with status 1. Everything else is a fault of
-this package or of one it uses, whatever its message says: its trace is shown, since only the trace tells where it is.
-With the environment variable SURFACE_SOS_DEBUG=1 the trace of every error is shown.
+For a `UserError`, an OSError that names a file, or a MemoryError, a command prints the message without a traceback and
+ends with status 1. All other errors are faults of the code, and are shown with their traceback. With the environment
+variable SURFACE_SOS_DEBUG=1 every traceback is shown.
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ import os
 __all__ = ["DEBUG", "UserError", "explanation"]
 
 DEBUG = "SURFACE_SOS_DEBUG"
-"""Environment variable that makes commands show the trace of every error."""
+"""Environment variable; if it is set (and not 0), commands show the traceback of every error."""
 
 
 class UserError(ValueError):
-    """Something is wrong that the message explains.
+    """An error that the user can mend.
 
-    The message names the file or option, what was found, what was expected and what to do. Commands print it alone,
-    without a traceback, and end with status 1.
+    The message names the file or option, what was found, what was expected and what to do. Commands print it without a
+    traceback, and end with status 1.
     """
 
 
 def explanation(error: BaseException) -> str | None:
-    """The sentence of an error that is to be shown without its trace; None where the trace is to be shown."""
+    """The message of an error that is shown without its traceback; None for errors that are shown with it."""
     if os.environ.get(DEBUG, "0") not in ("", "0"):
         return None
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno is None:
-        return str(error)  # raised with a sentence
+        return str(error)  # raised by a library with a message only
     if isinstance(error, OSError) and isinstance(error.filename, (str, bytes)):
         return f"{os.fsdecode(error.filename)}: {error.strerror}."
     if isinstance(error, MemoryError):

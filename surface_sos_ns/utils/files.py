@@ -1,12 +1,11 @@
-"""Files and folders of results: a reader never meets half of one, and what cannot be written is named.
+"""Atomic writing of files and folders, with errors that name the file.
 
-What is being written has a name of its own beside its goal, and a lock that ends with the process. So what a killed
-process left behind can be told from what another one is writing at this moment.
+Content is written to a temporary file or folder beside the target, which is then renamed. Temporaries are locked
+(`utils.locks`), so that those of killed processes can be told from those being written.
 """
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
@@ -18,47 +17,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.locks import try_lock, unlock
 
 if TYPE_CHECKING:
     import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = [
-    "InUseError",
     "WriteError",
+    "atomic_file",
+    "atomic_folder",
     "check_writable",
-    "held",
-    "hold",
     "leftovers",
-    "made_whole",
-    "release",
     "remove_leftovers",
     "require_space",
-    "scratch",
+    "resumable",
+    "temporary_folder",
     "write_arrays",
     "write_bytes",
     "write_json",
     "write_text",
     "writing",
-    "written_whole",
 ]
 
 PREFIX, SUFFIX = ".surface-sos-", ".part"
-"""How the names of files and folders begin and end that are being written."""
-
-_held: dict[Path, int] = {}
-"""Folders that this process holds, and the open descriptors that their locks are on."""
+"""Prefix and suffix of the names of temporary files and folders."""
 
 
 class WriteError(UserError):
-    """A file or folder cannot be written; the message names it. What was there before is as it was.
+    """A file or folder cannot be written; the message names it. An existing target is unchanged.
 
     Attributes:
-        errno: the system's number of the reason, as of an OSError; None where it gave none.
+        errno: of the OSError; None if it had none.
     """
 
     def __init__(self, message: str, number: int | None = None) -> None:
@@ -66,223 +55,193 @@ class WriteError(UserError):
         self.errno = number
 
 
-class InUseError(UserError):
-    """Another process is writing to the same folder; the message names it."""
-
-
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Inside, the system's refusals to write to `path`, or below it, become an error that names the file.
+    """Context manager: an OSError about `path`, or about a file below it, becomes a WriteError that names the file.
 
     Raises:
-        WriteError: the disk is full or read-only, the user may not write there, a folder is a file.
+        WriteError: the disk is full or read-only, permission is missing, a parent folder is a file.
     """
     try:
         yield
     except OSError as error:
         if error.errno is None:
-            raise  # a library's own error, of a picture that cannot be decoded say
-        where, goal = path, Path(os.path.realpath(path))
-        name = error.filename if error.filename2 is None else error.filename2  # of a copy, that which is written
-        if isinstance(name, (str, bytes)):  # else it names no file, as where the disk is full
+            raise  # an error of a library, for example of an image that cannot be decoded
+        where, target = path, Path(os.path.realpath(path))
+        name = error.filename if error.filename2 is None else error.filename2  # the target of a copy or rename
+        if isinstance(name, (str, bytes)):  # some errors name no file, such as a full disk
             where = Path(os.fsdecode(name))
             found = Path(os.path.realpath(where))
-            if found in goal.parents or any(part.startswith(PREFIX) for part in found.parts):
+            if found in target.parents or any(part.startswith(PREFIX) for part in found.parts):
                 where = path
-            elif found != goal and goal not in found.parents:
-                raise  # another file's error
+            elif found != target and target not in found.parents:
+                raise  # an error about another file
         raise WriteError(f"{where} could not be written: {error.strerror or error}.", error.errno) from error
 
 
 @contextmanager
-def written_whole(path: Path, durable: bool = False) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its name when all went well and is removed when it did not.
-
-    Folders that are missing are made. Its mode is what `open` would give: that of the file which is there, else what
-    the umask leaves.
-
-    Args:
-        path: the goal. Where it is a link, what it points to is written.
-        durable: wait until the disk has it, so that it survives a power cut as well.
+def resumable() -> Iterator[None]:
+    """Inside, a `WriteError` also says that the same command goes on where it stopped.
 
     Raises:
-        WriteError: it cannot be written. What was at `path` is as it was.
+        WriteError: with these words behind its own.
     """
-    goal = Path(os.path.realpath(path))
-    with writing(path):
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        temporary, lock = _begun(goal.parent, _touch)
     try:
-        with writing(path):
-            if goal.exists():
-                shutil.copymode(goal, temporary)
-            yield temporary
-            if durable:
-                _sync(temporary)
-            os.replace(temporary, goal)
-            if durable:
-                _sync(goal.parent)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        _release(lock)
+        yield
+    except WriteError as error:
+        words = f"{error} Make room, then give the same command again: it goes on from there."
+        raise WriteError(words, error.errno) from error
 
 
 @contextmanager
-def made_whole(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to fill, which takes its name when all went well and is removed when it did not.
+def atomic_file(path: Path, durable: bool = False) -> Iterator[Path]:
+    """Context manager: a temporary file to write to. It replaces `path` at the end, and is removed on an error.
+
+    Missing folders are created. The file has the mode of the one it replaces, else the default of the umask.
 
     Args:
-        folder: the goal; it does not exist, or is empty.
+        path: the target. If it is a symbolic link, the file it points to is replaced.
+        durable: call fsync, so that the file survives a power failure.
 
     Raises:
-        WriteError: it cannot be written, or somebody else has made it meanwhile.
+        WriteError: the file cannot be written; `path` is unchanged.
     """
-    with scratch(folder.parent) as temporary:
+    target = Path(os.path.realpath(path))
+    with writing(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary, lock = _new_temporary(target.parent, _touch)
+    try:
+        with writing(path):
+            if target.exists():
+                shutil.copymode(target, temporary)
+            yield temporary
+            if durable:
+                _sync(temporary)
+            os.replace(temporary, target)
+            if durable:
+                _sync(target.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        unlock(lock)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Context manager: a temporary folder to fill. It becomes `folder` at the end, and is removed on an error.
+
+    Args:
+        folder: the target; must not exist, or be empty.
+
+    Raises:
+        WriteError: the folder cannot be written, or another process has created it meanwhile.
+    """
+    with temporary_folder(folder.parent) as temporary:
         try:
             with writing(folder):
                 yield temporary
                 os.replace(temporary, folder)
-        except WriteError as error:  # files are named by where they would be
+        except WriteError as error:  # name the files by their final paths
             raise WriteError(str(error).replace(str(temporary), str(folder)), error.errno) from error
 
 
 @contextmanager
-def scratch(folder: Path) -> Iterator[Path]:
-    """A folder inside `folder` to work in; it is removed at the end, with what is in it then.
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """Context manager: a temporary folder inside `folder`, removed at the end with its content.
 
     Raises:
-        WriteError: it cannot be made.
+        WriteError: it cannot be created.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        temporary, lock = _begun(folder, Path.mkdir)
+        temporary, lock = _new_temporary(folder, Path.mkdir)
     try:
         yield temporary
-    except WriteError as error:  # it means nothing to a reader
+    except WriteError as error:  # do not show the temporary name
         raise WriteError(str(error).replace(f"{temporary.name}{os.sep}", ""), error.errno) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        _release(lock)
+        unlock(lock)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes the whole file or leaves what was there.
+    """Writes a file atomically.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: the file cannot be written.
     """
-    with written_whole(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes the whole file as `write_bytes` does. What UTF-8 cannot hold (odd bytes of file names) is escaped."""
+    """Writes UTF-8 text atomically. Lone surrogates (bytes of file names that are not UTF-8) are escaped."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes arrays as an .npz file, compressed, as `write_bytes` does."""
+    """Writes arrays as a compressed .npz file, atomically."""
     import numpy as np
 
-    archive = io.BytesIO()  # of a file that is full, numpy's writer complains once more when it is forgotten
+    archive = io.BytesIO()  # in memory: numpy's zip file raises a second error when it is closed on a full disk
     np.savez_compressed(archive, **arrays)  # type: ignore[arg-type]
     write_bytes(path, archive.getvalue())
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Writes a result as `write_text` does."""
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(result, indent=1) + "\n")
 
 
 def check_writable(folder: Path) -> None:
-    """Tries to write to a folder, or to the nearest one above it that exists. To be called before long work.
+    """Tries to write a file to a folder, or to its nearest parent that exists. To be called before long work.
 
     Raises:
-        WriteError: a file cannot be made there; the message says why.
+        WriteError: a file cannot be written there; the message says why.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     with writing(existing):
-        temporary, lock = _begun(existing, _touch)
+        temporary, lock = _new_temporary(existing, _touch)
     try:
         with writing(existing):
-            temporary.write_bytes(bytes(4096))  # a full disk takes names
+            temporary.write_bytes(bytes(4096))  # a full disk still accepts empty files
     finally:
         temporary.unlink(missing_ok=True)
-        _release(lock)
+        unlock(lock)
 
 
 def require_space(path: Path, megabytes: int) -> None:
-    """Makes sure that there is room before a library writes that ends the process where there is none.
+    """Checks the free disk space, for libraries that abort the process on a full disk.
+
+    Args:
+        path: an existing file or folder on the disk.
+        megabytes: needed, in 2^20 bytes.
 
     Raises:
-        WriteError: there is less on the disk of `path`, a file or folder that exists.
+        WriteError: there is less.
     """
     free = shutil.disk_usage(path).free // 2**20
     if free < megabytes:
         raise WriteError(f"{path} could not be written: {free} MB are free on its disk; expected {megabytes} at least.")
 
 
-# ------------------------------------------------------------------ who writes where
-
-
-def hold(folder: Path, advice: str) -> None:
-    """Keeps other processes from writing to a folder until `release`, or until this process ends, however it does.
-
-    Nothing happens where the system has no locks that end with a process (Windows, some network disks).
-
-    Args:
-        folder: exists.
-        advice: what the user may do when another process holds it; ends the sentence.
-
-    Raises:
-        InUseError: another process holds it.
-    """
-    here = folder.resolve()
-    if here in _held:
-        return
-    try:
-        lock = _lock(here)
-    except BlockingIOError:
-        raise InUseError(f"Another process is writing to {folder}. {advice}") from None
-    if lock is not None:
-        _held[here] = lock
-
-
-def release(folder: Path) -> None:
-    """Lets other processes write to a folder that this one held."""
-    _release(_held.pop(folder.resolve(), None))
-
-
-@contextmanager
-def held(folder: Path, advice: str) -> Iterator[None]:
-    """Holds a folder as `hold` does, inside."""
-    known = folder.resolve() in _held
-    hold(folder, advice)
-    try:
-        yield
-    finally:
-        if not known:
-            release(folder)
-
-
 def leftovers(folder: Path) -> Iterator[Path]:
-    """What processes that no longer exist have left unfinished in a folder; each is locked while the caller has it."""
+    """Temporary files and folders of processes that have ended, in a folder. Each is locked while it is yielded."""
     for path in sorted(folder.glob(f"{PREFIX}*{SUFFIX}")):
         try:
-            lock = _lock(path)
+            lock = try_lock(path)
         except OSError:
-            continue  # it is being written, or is gone
+            continue  # another process is writing it, or it is gone
         if lock is None:
-            continue  # nobody can know
+            continue  # without locks one cannot know
         try:
             yield path
         finally:
-            _release(lock)
+            unlock(lock)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what processes that no longer exist have left unfinished in a folder, and nothing else."""
+    """Removes the `leftovers` of a folder."""
     for path in leftovers(folder):
         with suppress(OSError):
             if path.is_dir():
@@ -291,51 +250,24 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _begun(folder: Path, make: Callable[[Path], object]) -> tuple[Path, int | None]:
-    """Makes a file or folder in a folder, and locks it; returns its path and the lock's descriptor."""
+def _new_temporary(folder: Path, make: Callable[[Path], object]) -> tuple[Path, int | None]:
+    """Creates a file or folder with a random name in a folder and locks it; returns its path and the lock."""
     while True:
         temporary = folder / f"{PREFIX}{secrets.token_hex(6)}{SUFFIX}"
         with suppress(FileExistsError):
             make(temporary)
-            with suppress(BlockingIOError, FileNotFoundError):  # taken for a leftover, between the two
-                return temporary, _lock(temporary)
+            with suppress(
+                BlockingIOError, FileNotFoundError
+            ):  # removed by another process as a leftover, before it was locked
+                return temporary, try_lock(temporary)
 
 
 def _touch(path: Path) -> None:
     path.open("xb").close()
 
 
-def _lock(path: Path) -> int | None:
-    """Locks a file or folder until the descriptor that is returned is closed, or its process has ended.
-
-    None where the system has no such locks.
-
-    Raises:
-        BlockingIOError: it is locked.
-        FileNotFoundError: it is gone.
-    """
-    if fcntl is None:
-        return None
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, (BlockingIOError, FileNotFoundError)):
-            raise
-        return None
-    return descriptor
-
-
-def _release(lock: int | None) -> None:
-    if lock is not None:
-        os.close(lock)
-
-
 def _sync(path: Path) -> None:
-    """Waits until the disk has a file, or the names in a folder. Windows cannot open folders, and need not."""
+    """Calls fsync on a file or folder. Windows cannot open folders, and does not need it."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""How much main memory a process has taken at most, and how much more it may take."""
+"""Peak and available main memory of a process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["free_gb", "peak_gb"]
 
 
 def peak_gb(usage: Any = None) -> float | None:
-    """Most main memory in GB; None where the system does not tell.
+    """Peak resident memory in GB (10^9 bytes); None if the system does not provide it.
 
     Args:
-        usage: of a process that has ended (`os.wait4`); None is this one, so far.
+        usage: resource usage of a process that has ended (`os.wait4`); None is this process.
     """
     if usage is None:
         if resource is None:
@@ -29,8 +29,10 @@ def peak_gb(usage: Any = None) -> float | None:
 
 
 def free_gb() -> float:
-    """How much more main memory this process may take, in GB: the least of what the machine, its container and its own
-    limits (`ulimit -v`) leave it. What the system holds only to be faster, such as files it has read, counts as free.
+    """Main memory available to this process, in GB (10^9 bytes).
+
+    The least of what the machine, its control groups (containers) and the address-space limit (`ulimit -v`) leave. The
+    page cache counts as free.
     """
     import psutil
 
@@ -44,7 +46,7 @@ def free_gb() -> float:
 
 
 def _left_in_cgroups(root: Path, membership: Path) -> Iterator[int]:
-    """Bytes that are left in each of the control groups (Linux) around this process that has a limit."""
+    """Bytes left in each control group (Linux) of this process, and its parents, that has a memory limit."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -66,6 +68,6 @@ def _left_in_cgroups(root: Path, membership: Path) -> Iterator[int]:
             try:
                 limit, used = (int((folder / name).read_text()) for name in names[:2])
                 statistics = dict(words.split() for words in (folder / "memory.stat").read_text().splitlines())
-            except (OSError, ValueError):  # no such group in this container, or no limit ("max")
+            except (OSError, ValueError):  # the group is outside of this container, or has no limit ("max")
                 continue
             yield limit - used + int(statistics.get(names[2], 0))

@@ -1,6 +1,6 @@
 """Metrics of masks and images, per image (averages are the caller's), and of meshes.
 
-Everything that a kept library defines comes from it (torchmetrics, scikit-learn), imported when first used.
+Most come from libraries (torchmetrics, scikit-learn), imported when first used.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from surface_sos_ns.utils.overlap import intersection_over_union
+
 if TYPE_CHECKING:
     import trimesh
 
 THRESHOLD = 0.5
-EDGE_SHARE, EDGE_LEAST = 0.01, 3
-"""Width of the band on either side of the true outline: a share of the longer image side, and the least, in pixels."""
+EDGE_SHARE, EDGE_MIN = 0.01, 3
+"""Width of the band on either side of the true outline: share of the longer image side, and pixels at least."""
 
 
 def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
@@ -35,16 +37,15 @@ def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
         ValueError: the shapes differ.
     """
     from sklearn.metrics import adjusted_rand_score
-    from torchmetrics.functional.classification import binary_accuracy, binary_jaccard_index
+    from torchmetrics.functional.classification import binary_accuracy
 
     if matte.shape != truth.shape:
         raise ValueError(f"matte and truth must have one shape, got {tuple(matte.shape)} and {tuple(truth.shape)}")
     found, true = matte > THRESHOLD, truth > THRESHOLD
 
-    def iou(a: Tensor, b: Tensor) -> float:
-        return float(binary_jaccard_index(a.int(), b.int())) if bool((a | b).any()) else 1.0
-
-    foreground, background = iou(found, true), iou(~found, ~true)
+    pixels, true_pixels = found.cpu().numpy(), true.cpu().numpy()
+    foreground = intersection_over_union(pixels, true_pixels)
+    background = intersection_over_union(~pixels, ~true_pixels)
     difference = matte.double() - truth.double()
     at_edge = difference[edge_band(true)]
     return {
@@ -56,7 +57,7 @@ def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
         "mask_mse": float(difference.square().mean()),
         "mask_edge_sad": float(at_edge.abs().sum() / 1000) if at_edge.numel() else float("nan"),
         "mask_edge_mse": float(at_edge.square().mean()),
-        "mask_ari": float(adjusted_rand_score(true.flatten().cpu().numpy(), found.flatten().cpu().numpy())),
+        "mask_ari": float(adjusted_rand_score(true_pixels.ravel(), pixels.ravel())),
     }
 
 
@@ -69,7 +70,7 @@ def edge_band(truth: Tensor) -> Tensor:
     import cv2
     import numpy as np
 
-    width = max(EDGE_LEAST, round(EDGE_SHARE * max(truth.shape)))
+    width = max(EDGE_MIN, round(EDGE_SHARE * max(truth.shape)))
     inside = truth.cpu().numpy().astype(np.uint8)
     if inside.min() == inside.max():
         return torch.zeros_like(truth)

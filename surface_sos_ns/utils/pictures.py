@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from surface_sos_ns.utils.encoding import data_address
-from surface_sos_ns.utils.image_io import image_file
+from surface_sos_ns.utils.encoding import data_uri
+from surface_sos_ns.utils.image_io import encode_image
 
 COLUMNS = (
     ("photo", "photo"),
@@ -45,12 +45,6 @@ def size_within(width: int, height: int, longest: int) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
-    """IoU of two (H, W) bool masks; 1 where both are empty."""
-    union = np.logical_or(a, b).sum()
-    return float(np.logical_and(a, b).sum() / union) if union else 1.0
-
-
 def checkerboard(height: int, width: int, cell: int = 8) -> np.ndarray:
     """(H, W, 3) float32 light grey checkerboard in 0..255."""
     y, x = np.mgrid[0:height, 0:width] // cell
@@ -74,7 +68,7 @@ def error_map(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def embedded(picture: np.ndarray, quality: int = 82) -> str:
     """A picture as the address of itself, to be put into a page: WebP, (H, W, 3) or with alpha (H, W, 4), uint8."""
-    return data_address("image/webp", image_file(picture, ".webp", quality))
+    return data_uri("image/webp", encode_image(picture, ".webp", quality))
 
 
 def contact_sheet(views: list[ViewPictures], scale: int = 1) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A progress bar with time left that also makes sense in a log file."""
+"""Progress bar with the time left; in a log file, lines of text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from typing import Any
 
 
 class Stage:
-    """One long step: a rich bar on a terminal, a line now and then elsewhere. `total` and `advance` share any unit."""
+    """Progress of a long step: a bar on a terminal, else a line every `EVERY` seconds, both on standard error.
 
-    EVERY = 20.0  # seconds between lines where the output is no terminal
+    Args:
+        title: what is done.
+        total: amount of work, in the unit of `advance` and `reach`.
+        show: print anything at all.
+    """
+
+    EVERY = 20.0
+    """Seconds between lines."""
 
     def __init__(self, title: str, total: float, show: bool = True):
         self.title, self.total, self.show = title, max(total, 1e-9), show
@@ -42,11 +49,11 @@ class Stage:
         return self
 
     def advance(self, amount: float) -> None:
-        """Records that `amount` more of the total is done."""
+        """Adds `amount` to the work that is done."""
         self.reach(self.done + amount)
 
     def reach(self, done: float) -> None:
-        """Records how much of the total is done."""
+        """Sets the work that is done."""
         self.done = min(done, self.total)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done)
@@ -57,7 +64,7 @@ class Stage:
             print(f"  {self.title}: {100 * self.done / self.total:.0f} %{left}", file=sys.stderr, flush=True)
 
     def describe(self, text: str) -> None:
-        """Changes what the bar says it is doing."""
+        """Changes the title."""
         self.title = text
         if self._bar is not None:
             self._bar.update(self._task, description=text)

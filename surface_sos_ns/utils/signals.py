@@ -1,4 +1,4 @@
-"""Being stopped: Ctrl-C and SIGTERM end a program by way of an exception, so that nothing unfinished is left behind."""
+"""Signals that end a program by an exception, so that its context managers clean up."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["leaving_on", "stopped_by"]
+__all__ = ["exit_on_signal", "signal_of_status"]
 
 
 @contextmanager
-def leaving_on(*numbers: signal.Signals) -> Iterator[None]:
-    """Inside, the first of these signals raises SystemExit with the status that shells give it, 128 + its number.
+def exit_on_signal(*numbers: signal.Signals) -> Iterator[None]:
+    """Context manager: these signals raise SystemExit with the status 128 + number, as shells report it.
 
-    Python hears a signal between two of its own instructions: a long call of a library is finished first. Outside of
-    the main thread, where signals are not heard at all, nothing changes.
+    Python handles signals between bytecode instructions: a call into a library is finished first. Does nothing outside
+    of the main thread, where handlers cannot be set.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _leave) for number in numbers}
+    before = {number: signal.signal(number, _raise_exit) for number in numbers}
     try:
         yield
     finally:
@@ -29,11 +29,11 @@ def leaving_on(*numbers: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def stopped_by(status: object) -> signal.Signals | None:
-    """The signal that an exit status stands for; None where it stands for none."""
+def signal_of_status(status: object) -> signal.Signals | None:
+    """The signal of an exit status 128 + number; None for other statuses."""
     return next((number for number in signal.Signals if status == 128 + number), None)
 
 
-def _leave(number: int, frame: Any) -> None:
+def _raise_exit(number: int, frame: Any) -> None:
     del frame
     raise SystemExit(128 + number)

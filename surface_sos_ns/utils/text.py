@@ -1,4 +1,4 @@
-"""Text that others wrote, such as names of files, so that it can be shown and nothing acts on what it says."""
+"""Escapes text from outside, such as file names, for terminals, web pages and markdown."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ import unicodedata
 
 __all__ = ["as_code", "ascii_only", "escape_in_output", "printable"]
 
-BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # turn the order of what follows
+BIDIRECTIONAL = frozenset(
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)  # change the direction of the text that follows
 
 
 def printable(text: str) -> str:
-    """Text for a terminal, a page or a file: control characters but line breaks and tabs as escapes, ``\\x1b``.
+    """Text with control characters escaped (``\\x1b``), except line breaks and tabs.
 
-    A terminal would take them for commands: to move, to colour, to set its title. So are bytes of names that are not
-    UTF-8, ``\\udce9``: Python keeps them as code points that no encoder takes.
+    A terminal would interpret them as commands. Lone surrogates (``\\udce9``), by which Python represents bytes of file
+    names that are not UTF-8, are escaped as well, since they cannot be encoded.
     """
     return "".join(_escaped(letter) for letter in text)
 
 
 def as_code(text: str) -> str:
-    """Text as a piece of code in markdown, in one line.
+    """Text as inline code in markdown, in one line.
 
-    viser's page runs what stands in braces or tags in its markdown, unless it is code, and its server takes what looks
-    like a picture for the name of a file to read.
+    Outside of code, viser's page evaluates braces and tags in markdown (MDX), and its server reads files whose names
+    look like image links.
     """
     line = printable(" ".join(text.splitlines()))
     return f"`{line.replace('`', chr(39)).replace('](', '] (')}`"
 
 
 def ascii_only(text: str) -> str:
-    """The text with a question mark for each character that is not ASCII, for OpenCV, whose fonts have no others."""
+    """The text with question marks for characters that are not ASCII, which OpenCV's fonts lack."""
     return text.encode("ascii", "replace").decode("ascii")
 
 
 def escape_in_output() -> None:
-    """From here on standard output takes any text and escapes what it cannot encode, as standard error does anyway."""
+    """Makes standard output escape characters that it cannot encode, as standard error does by default."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")

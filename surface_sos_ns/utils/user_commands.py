@@ -1,4 +1,4 @@
-"""Runs the commands that a user types (ns-train and others), each in a process of its own, and measures it."""
+"""Runs commands (ns-train and others) in processes of their own, and measures time and memory."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ from pathlib import Path
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.memory import peak_gb
 from surface_sos_ns.utils.progress import Stage
-from surface_sos_ns.utils.signals import leaving_on
+from surface_sos_ns.utils.signals import exit_on_signal
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""ANSI escape sequences."""
 STEP = re.compile(r"^\s*(\d+) \((\d+(?:\.\d+)?)%\)")
+"""Step and percentage in a line of nerfstudio's training log."""
 
 
 class CommandFailed(UserError):
-    """A command ended with an error; the message says which, its last words, and where its log is."""
+    """A command ended with an error. The message has its last lines of output, and names its log."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command took."""
+    """Time and memory of a command that has ended."""
 
     seconds: float
-    """From start to end."""
+    """Wall time."""
     peak_gb: float | None
-    """Most main memory it had at a time; None where the system does not tell."""
+    """Peak resident memory in GB; None if the system does not provide it."""
 
 
 def run_module(
@@ -43,21 +45,25 @@ def run_module(
     on_line: Callable[[str], None] = lambda line: None,
     on_tick: Callable[[], None] = lambda: None,
 ) -> Finished:
-    """Runs a Python module's command line and keeps its output in `log`.
+    """Runs ``python -m`` with arguments.
 
-    `on_line` gets each line of output without colours, `on_tick` is called about twice a second.
+    Args:
+        arguments: module and its command-line arguments.
+        log: file that the output is written to.
+        on_line: called with each line of output, without colours.
+        on_tick: called about twice a second.
 
     Raises:
-        CommandFailed: it ended with an error.
+        CommandFailed: the command ended with an error.
     """
     start = time.monotonic()
-    # COLUMNS: nerfstudio's tables and bars would wrap at 80 in a log file.
-    # Threads that wait by spinning take the cores away from those that work where both cores are busy.
+    # COLUMNS: in a log file nerfstudio's tables and bars would wrap at 80.
+    # OMP_WAIT_POLICY: threads that wait by spinning take cores away from other processes.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    # A polite kill ends the command as well. What UTF-8 cannot hold (odd bytes of file names) is escaped.
-    with leaving_on(signal.SIGTERM), log.open("w", encoding="utf-8", errors="backslashreplace") as out:
+    # SIGTERM ends the command as well. Bytes of file names that are not UTF-8 are escaped.
+    with exit_on_signal(signal.SIGTERM), log.open("w", encoding="utf-8", errors="backslashreplace") as out:
         out.write("$ " + " ".join(arguments) + "\n")
         out.flush()
         process = subprocess.Popen(
@@ -71,7 +77,7 @@ def run_module(
         def read() -> None:
             assert process.stdout is not None
             for raw in process.stdout:
-                # A bar redraws its line with carriage returns; each redraw counts as a line.
+                # A progress bar redraws its line after a carriage return; each redraw counts as a line.
                 for piece in raw.decode("utf-8", "replace").replace("\r", "\n").splitlines():
                     line = ESCAPES.sub("", piece).rstrip()
                     out.write(line + "\n")
@@ -88,7 +94,7 @@ def run_module(
                 on_tick()
             code, peak_gb = _wait(process)
         except BaseException as error:
-            # Ctrl-C in a terminal reaches the command as well, which may want to save what it has.
+            # Ctrl-C in a terminal reaches the command too, and it may save its state before it ends.
             if not isinstance(error, KeyboardInterrupt):
                 process.terminate()
             try:
@@ -108,27 +114,27 @@ def run_module(
 
 
 def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float | None]:
-    """The exit status of a process, and its peak memory in GB where the system tells."""
+    """Exit status of a process, and its peak memory in GB if the system provides it."""
     if not hasattr(os, "wait4"):  # Windows
         return process.wait(), None
     _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
+    process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait again
     return process.returncode, peak_gb(usage)
 
 
 def train(
     method: str, capture: Path, run: Path, name: str, seed: int, options: Sequence[str] = ()
 ) -> tuple[Path, Finished]:
-    """ns-train without a viewer; returns the run's config.yml and what it took.
+    """Runs ns-train without a viewer; returns the run's config.yml, and time and memory.
 
     Args:
-        method, capture, seed: what to train, on what.
-        run: folder for its log (train.log) and its results (training/).
-        name: of the experiment, in nerfstudio's sense.
-        options: more of ns-train's options, as words.
+        method, capture, seed: the method's name, the capture's folder, the random seed.
+        run: folder for the log (train.log) and the results (training/).
+        name: experiment name.
+        options: further options of ns-train.
 
     Raises:
-        CommandFailed: it ended with an error, or left nothing.
+        CommandFailed: training ended with an error, or left no config.yml.
     """
     arguments = ["nerfstudio.scripts.train", method, "--data", str(capture), "--output-dir", str(run / "training")]
     arguments += ["--experiment-name", name, "--timestamp", "run", "--vis", "tensorboard"]

@@ -1,11 +1,11 @@
-"""The web pages that this package serves: nerfstudio's viewer of our runs, and the page of `surface-sos masks click`.
+"""Security of the web pages that this package serves: nerfstudio's viewer, and the page of `surface-sos masks click`.
 
-Both are pages of viser, whose server trusts whoever reaches it. Here is what it is given instead:
+Both are viser servers. viser does not check requests or messages; this package adds the checks:
 
-* `access`: who may ask, and which file a request means;
-* `messages`: what a browser may send;
-* `listening`: the address, and who reaches it;
-* `guard`: puts the first two into viser. It has to be there before a server starts.
+* `access`: which hosts and origins are allowed, and which files are served;
+* `messages`: which messages of a browser are accepted;
+* `listening`: addresses to listen at;
+* `guard`: patches viser with the checks of `access` and `messages`, before a server starts.
 
-Below the plugin and the masks, which both use it.
+The plugin and the masks both import it.
 """

@@ -1,14 +1,14 @@
-"""Puts the checks of `access` and `messages` between viser's server and whoever connects to it.
+"""Patches viser with the checks of `access` and `messages`.
 
-viser 0.2.7 (the version that nerfstudio 1.1.5 asks for)
+viser 0.2.7 (the version that nerfstudio 1.1.5 requires)
 
-* joins the path of a request to its web root as it comes, so that `..` leads to any file of the machine;
-* opens a websocket to the page of any site;
-* sets whatever attributes of a control a message names, keeps files that nobody asked for, and publishes the page on
-  the internet when a message asks for that.
+* joins request paths to its web root unchecked, so that `..` reads any file of the machine (path traversal);
+* accepts websockets from pages of any origin;
+* sets any attribute of a control that a message names, stores uploaded files without being asked, and publishes the
+  page on the internet if a message requests it.
 
-It offers no hook for any of it, so functions of its modules are replaced here: for every server that this process
-starts from then on. `tests/web/test_canaries.py` fails when viser no longer needs one of them.
+It has no hooks for these, so functions of its modules are replaced, for all servers that this process starts
+afterwards. `tests/web/test_canaries.py` fails when viser no longer needs one of them.
 """
 
 from __future__ import annotations
@@ -30,41 +30,43 @@ from viser.infra import _infra as _viser_infra
 from websockets.datastructures import Headers
 from websockets.legacy.server import Serve, WebSocketServerProtocol
 
-from surface_sos_ns.web.access import is_websocket, known_names, page_policy, refusal, served_file
-from surface_sos_ns.web.messages import LARGEST_MESSAGE, ViewerCameraMessage, accepted_value, read_message
+from surface_sos_ns.web.access import allowed_names, content_security_policy, is_websocket, refusal_reason, served_file
+from surface_sos_ns.web.messages import MAX_MESSAGE_BYTES, ViewerCameraMessage, accepted_value, read_message
 
-__all__ = ["guard_viser", "let_in", "port_of"]
+__all__ = ["allow_host", "guard_viser", "port_of"]
 
 WEB_ROOT = Path(viser.__file__).parent / "client" / "build"
-MOST_BROWSERS = 32  # at a time; each has a thread that draws for it
-PAUSE = 0.002  # seconds between two messages of a browser: waiting ones are kept in memory
+MAX_BROWSERS = 32
+"""Largest number of connected browsers; each has a render thread."""
+MESSAGE_INTERVAL = 0.002
+"""Least time between two messages of a browser, seconds; messages that wait are kept in memory."""
 
 _infra: Any = _viser_infra
-_invited: set[str] = set()
+_allowed_hosts: set[str] = set()
 Response = tuple[http.HTTPStatus, Any, bytes]
 
 
 def guard_viser() -> None:
-    """Guard all servers of viser that are started in this process from now on. Calling it again does nothing."""
+    """Patches viser, for all servers that are started in this process afterwards. A second call does nothing."""
     if hasattr(_infra.websockets, "guarded"):
         return
-    # All that viser's module takes of websockets. Should it ever take more, it fails instead of doing without a guard.
+    # All that viser's module uses of websockets. If a version uses more, it fails instead of running unguarded.
     _infra.websockets = SimpleNamespace(
         guarded=True, server=SimpleNamespace(serve=_serve), exceptions=websockets.exceptions
     )
-    _infra._message_consumer = _take_messages
-    GuiApi._create_gui_input = _remembering_limits(GuiApi._create_gui_input)  # type: ignore[method-assign]
-    GuiApi._handle_gui_updates = _within_limits(GuiApi._handle_gui_updates)  # type: ignore[method-assign]
-    GuiApi.configure_theme = _without_sharing(GuiApi.configure_theme)  # type: ignore[method-assign]
+    _infra._message_consumer = _consume_messages
+    GuiApi._create_gui_input = _with_limits(GuiApi._create_gui_input)  # type: ignore[method-assign]
+    GuiApi._handle_gui_updates = _with_checked_values(GuiApi._handle_gui_updates)  # type: ignore[method-assign]
+    GuiApi.configure_theme = _without_share_button(GuiApi.configure_theme)  # type: ignore[method-assign]
 
 
-def let_in(url: str) -> None:
-    """Let the pages be opened under one more name, that of an address on the internet that the user asked for."""
-    _invited.add(urlsplit(url).hostname or "")
+def allow_host(url: str) -> None:
+    """Allows the host name of a URL, such as the public one of a tunnel that the user asked for."""
+    _allowed_hosts.add(urlsplit(url).hostname or "")
 
 
 def port_of(server: viser.ViserServer) -> int:
-    """The port that a server listens at: not always the one it was asked for, which is what it says itself for 0."""
+    """The port that a server listens at; `server.get_port()` gives the requested one, even if that is 0."""
     sockets: Any = cast("Any", server)._websock_server._ws_server.sockets
     return int(sockets[0].getsockname()[1])
 
@@ -73,20 +75,20 @@ def port_of(server: viser.ViserServer) -> int:
 
 
 def _serve(handler: Any, host: str, port: int, **options: Any) -> Serve:
-    """In place of `websockets.server.serve`."""
-    names = known_names(host)
+    """Replaces `websockets.server.serve`."""
+    names = allowed_names(host)
 
     def connection(*arguments: Any, **more: Any) -> GuardedConnection:
         return GuardedConnection(*arguments, names=names, **more)
 
-    return Serve(handler, host, port, create_protocol=connection, max_size=LARGEST_MESSAGE, **options)
+    return Serve(handler, host, port, create_protocol=connection, max_size=MAX_MESSAGE_BYTES, **options)
 
 
 class GuardedConnection(WebSocketServerProtocol):
-    """A connection that is answered if `access` lets it in.
+    """A connection whose requests are checked by `access`.
 
     Args:
-        names: under which the page may be opened.
+        names: allowed host names.
     """
 
     def __init__(self, *arguments: Any, names: Collection[str], **options: Any) -> None:
@@ -94,31 +96,31 @@ class GuardedConnection(WebSocketServerProtocol):
         self._names = names
 
     async def process_request(self, path: str, request_headers: Headers) -> Response | None:
-        """The answer to a request; None where a websocket may be opened."""
+        """The response to a request; None if a websocket may be opened."""
         hosts = request_headers.get_all("Host")
-        names = {*self._names, *_invited}
+        names = {*self._names, *_allowed_hosts}
         websocket = is_websocket(request_headers.get_all("Upgrade"))
-        why_not = refusal(hosts, request_headers.get_all("Origin"), names, websocket)
-        if why_not is not None:
-            return _text(http.HTTPStatus.FORBIDDEN, why_not)
+        reason = refusal_reason(hosts, request_headers.get_all("Origin"), names, websocket)
+        if reason is not None:
+            return _text(http.HTTPStatus.FORBIDDEN, reason)
         if websocket:
-            return self._why_no_websocket(request_headers)
+            return self._websocket_problem(request_headers)
         file = served_file(WEB_ROOT, path)
         if file is None:
             return _text(http.HTTPStatus.NOT_FOUND, "There is no such file.")
-        # viser reads it, and keeps it in memory by its path: one path for each file.
+        # viser caches files by path, so each file gets one path.
         encodings = Headers({"Accept-Encoding": ",".join(request_headers.get_all("Accept-Encoding"))})
         response = cast("Response | None", await super().process_request(f"/{file}", encodings))
         if response is None:
             return _text(http.HTTPStatus.NOT_FOUND, "This server has no page.")
         status, headers, body = response
-        return status, {**headers, "Content-Security-Policy": page_policy(hosts[0], names)}, body
+        return status, {**headers, "Content-Security-Policy": content_security_policy(hosts[0], names)}, body
 
-    def _why_no_websocket(self, headers: Headers) -> Response | None:
+    def _websocket_problem(self, headers: Headers) -> Response | None:
         if not all(value.isascii() for name, value in headers.raw_items() if name.lower().startswith("sec-websocket")):
             return _text(http.HTTPStatus.BAD_REQUEST, "This is no request for a websocket.")
-        if sum(connection.open for connection in self.ws_server.websockets) >= MOST_BROWSERS:
-            return _text(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{MOST_BROWSERS} browsers are open already.")
+        if sum(connection.open for connection in self.ws_server.websockets) >= MAX_BROWSERS:
+            return _text(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_BROWSERS} browsers are open already.")
         return None
 
 
@@ -129,21 +131,21 @@ def _text(status: http.HTTPStatus, words: str) -> Response:
 # ------------------------------------------------------------------ messages
 
 
-async def _take_messages(websocket: Any, handle: Callable[[Any], None], message_class: type) -> None:
-    """In place of viser's loop over what a browser sends."""
+async def _consume_messages(websocket: Any, handle: Callable[[Any], None], message_class: type) -> None:
+    """Replaces viser's loop over the messages of a browser."""
     del message_class
-    seen = False
+    registered = False
     while True:
         message = read_message(await websocket.recv())
-        # viser knows a browser from its first camera on; what comes before would be of nobody.
-        seen = seen or isinstance(message, ViewerCameraMessage)
-        if message is not None and seen:
+        # viser registers a browser at its first camera message, and cannot assign messages before it.
+        registered = registered or isinstance(message, ViewerCameraMessage)
+        if message is not None and registered:
             handle(getattr(_messages, type(message).__name__)(**msgspec.structs.asdict(message)))
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(MESSAGE_INTERVAL)
 
 
-def _remembering_limits(create: Callable[..., Any]) -> Callable[..., Any]:
-    """A control's range is in the message that shows it, which viser forgets."""
+def _with_limits(create: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps the creation of a control: keeps its range, which viser only has in the message that creates it."""
 
     def create_gui_input(self: GuiApi, value: Any, message: Any, is_button: bool = False) -> Any:
         handle = create(self, value, message, is_button)
@@ -154,8 +156,8 @@ def _remembering_limits(create: Callable[..., Any]) -> Callable[..., Any]:
     return create_gui_input
 
 
-def _within_limits(update: Callable[..., None]) -> Callable[..., None]:
-    """Only values that a control can take reach it, and none while it is disabled."""
+def _with_checked_values(update: Callable[..., None]) -> Callable[..., None]:
+    """Wraps updates of controls: values are checked by `accepted_value`; disabled controls ignore them."""
 
     def handle_gui_updates(self: GuiApi, client_id: Any, message: Any) -> None:
         handle = self._gui_input_handle_from_id.get(message.id)
@@ -169,14 +171,14 @@ def _within_limits(update: Callable[..., None]) -> Callable[..., None]:
             return
         update(self, client_id, _messages.GuiUpdateMessage(message.id, {"value": value}))
         if isinstance(value, str) and value != message.updates["value"]:
-            # The one who typed sees what became of it. Not of numbers: those are typed digit by digit.
+            # Show the corrected text in the browser. Not numbers, which are typed digit by digit.
             self._websock_interface.queue_message(_messages.GuiUpdateMessage(message.id, {"value": value}))
 
     return handle_gui_updates
 
 
-def _without_sharing(configure: Callable[..., None]) -> Callable[..., None]:
-    """No button that asks for an address on the internet: such messages are dropped."""
+def _without_share_button(configure: Callable[..., None]) -> Callable[..., None]:
+    """Wraps the theme: hides the share button, whose messages are dropped."""
 
     def configure_theme(self: GuiApi, **options: Any) -> None:
         configure(self, **{**options, "show_share_button": False})

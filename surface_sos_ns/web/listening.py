@@ -1,21 +1,21 @@
-"""Where a server of ours listens: the address to open, who reaches it, and how to from another machine."""
+"""Addresses that servers listen at: checks, URLs, and notes on who can reach them."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
 
-__all__ = ["LOOPBACK", "address", "is_loopback", "sentences", "why_not_at"]
+__all__ = ["LOOPBACK", "address", "is_loopback", "listen_problem", "reachability_notes"]
 
 LOOPBACK = "127.0.0.1"
-"""Where programs of this machine alone reach a server."""
+"""Loopback address: only programs on this machine can connect."""
 
-ALL = ("", "0.0.0.0", "::")
-"""Hosts that stand for all of this machine's addresses."""
+ALL_INTERFACES = ("", "0.0.0.0", "::")
+"""Hosts that mean all network interfaces."""
 
 
-def why_not_at(host: str) -> str | None:
-    """Why no server can listen at a host, as a sentence; None where one can. viser itself would try forever."""
+def listen_problem(host: str) -> str | None:
+    """Why no server can listen at a host, as a sentence; None if one can. (viser would retry forever.)"""
     try:
         kind, *_, place = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         with socket.socket(kind) as listener:
@@ -29,7 +29,7 @@ def why_not_at(host: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody but programs of this machine reaches what listens at a host."""
+    """Whether a host is localhost or a loopback address."""
     if host == "localhost":
         return True
     try:
@@ -39,17 +39,17 @@ def is_loopback(host: str) -> bool:
 
 
 def address(host: str, port: int) -> str:
-    """What to open in a browser of this machine."""
-    if host in ALL:
+    """The URL to open in a browser on this machine."""
+    if host in ALL_INTERFACES:
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def sentences(host: str, port: int) -> list[str]:
-    """How to reach a server from another machine, or who does already."""
+def reachability_notes(host: str, port: int) -> list[str]:
+    """How to reach a server from other machines, or a warning that it can be reached without a password."""
     if is_loopback(host):
         return [f"From another machine: ssh -L {port}:localhost:{port} HOST there, then open http://localhost:{port}."]
-    where = f"{host or '0.0.0.0'}, all addresses of this machine" if host in ALL else host
+    where = f"{host or '0.0.0.0'}, all addresses of this machine" if host in ALL_INTERFACES else host
     return [
         f"Warning: this page listens at {where}: whoever reaches port {port} over the network can use it, and there is "
         "no password."

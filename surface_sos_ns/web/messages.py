@@ -1,7 +1,7 @@
-"""What a browser may say to our pages. The pages say nothing else, so whatever else arrives is dropped.
+"""Validation of websocket messages from browsers. Messages that our pages never send are dropped.
 
-viser takes any of its messages from anybody: files of any size, requests to publish the page on the internet, and new
-values for any attribute of a control.
+viser accepts all of its message types: files of any size, requests to publish the page on the internet, and new values
+of any attribute of a control.
 """
 
 from __future__ import annotations
@@ -13,26 +13,38 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-__all__ = ["LARGEST_MESSAGE", "ViewerCameraMessage", "accepted_value", "drawable", "plain_path", "read_message"]
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "ViewerCameraMessage",
+    "accepted_value",
+    "clamped_camera",
+    "read_message",
+    "sanitised_path",
+]
 
-LARGEST_MESSAGE = 1 << 16  # bytes; the longest that a page of ours sends is a few hundred
-SHAPES = (0.1, 10.0)  # of windows, width over height: the narrowest and the widest that is drawn as it is
-FIELDS_OF_VIEW = (math.radians(0.1), math.radians(175.0))  # what nerfstudio's panel offers
-LARGEST_INTEGER = 2**53 - 1  # what a browser can count to, and well within what messages can carry
-LONGEST_NAME = 60  # characters of one folder or file: under 255 bytes in any script
+MAX_MESSAGE_BYTES = 1 << 16
+"""Longest message; the longest one of our pages has a few hundred bytes."""
+ASPECT_RATIOS = (0.1, 10.0)
+"""Range of a window's width over height in which it is rendered as it is."""
+FIELDS_OF_VIEW = (math.radians(0.1), math.radians(175.0))
+"""Range of the vertical field of view, radians, as in nerfstudio's panel."""
+MAX_INTEGER = 2**53 - 1
+"""Largest integer that JavaScript represents exactly."""
+MAX_NAME_LENGTH = 60
+"""Characters of a file or folder name: less than 255 bytes in any script."""
 
-Number = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]  # nan and infinities are none of these
+Number = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]  # excludes nan and infinities
 Vector = tuple[Number, Number, Number]
 Rotation = tuple[Number, Number, Number, Number]
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class Message(msgspec.Struct, tag_field="type", tag=True):
-    """Named as viser names the message that it stands for."""
+    """Base of messages; subclasses have the names of viser's message classes."""
 
 
 class ViewerCameraMessage(Message):
-    """Where a browser looks from. Its window may have any shape; the nearest that can be drawn is taken."""
+    """The camera of a browser. Field of view and aspect ratio are clamped, see `clamped_camera`."""
 
     wxyz: Rotation
     position: Vector
@@ -43,18 +55,18 @@ class ViewerCameraMessage(Message):
 
     def __post_init__(self) -> None:
         _check_rotation(self.wxyz)
-        self.fov, self.aspect = drawable(self.fov, self.aspect)
+        self.fov, self.aspect = clamped_camera(self.fov, self.aspect)
 
 
 class GuiUpdateMessage(Message):
-    """A control was used. Whether its value will do depends on the control, see `accepted_value`."""
+    """A new value of a control. `accepted_value` checks it against the control."""
 
     id: Name
     updates: Annotated[dict[Literal["value"], Any], msgspec.Meta(min_length=1)]
 
 
 class TransformControlsUpdateMessage(Message):
-    """A handle in the scene was moved."""
+    """A transform handle in the scene was moved."""
 
     name: Name
     wxyz: Rotation
@@ -65,7 +77,7 @@ class TransformControlsUpdateMessage(Message):
 
 
 class SceneNodeClickMessage(Message):
-    """Something in the scene was clicked."""
+    """A node of the scene was clicked."""
 
     name: Name
     instance_index: int | None
@@ -80,8 +92,8 @@ _decoder = msgspec.msgpack.Decoder(
 
 
 def read_message(content: bytes | str) -> Message | None:
-    """A message of one of our pages; None where it is not, or holds what no page of ours would send."""
-    if not isinstance(content, bytes) or len(content) > LARGEST_MESSAGE:
+    """Decodes a message; None if it is invalid or of a type that our pages do not send."""
+    if not isinstance(content, bytes) or len(content) > MAX_MESSAGE_BYTES:
         return None
     try:
         return _decoder.decode(content)
@@ -89,22 +101,23 @@ def read_message(content: bytes | str) -> Message | None:
         return None
 
 
-def drawable(fov: float, aspect: float) -> tuple[float, float]:
-    """The nearest vertical field of view in radians and shape (width over height) that can be drawn; of nan too."""
-    return _within(fov, *FIELDS_OF_VIEW), _within(aspect, *SHAPES)
+def clamped_camera(fov: float, aspect: float) -> tuple[float, float]:
+    """Vertical field of view (radians) and aspect ratio (width / height), clamped to what is rendered; nan too."""
+    return _clamped(fov, *FIELDS_OF_VIEW), _clamped(aspect, *ASPECT_RATIOS)
 
 
 def accepted_value(value: Any, current: Any, limits: Any, options: Sequence[str] | None) -> Any:
-    """What a control takes of a value that a browser sends for it: the nearest within its limits.
+    """The value for a control, clamped to its range, from the value that a browser sent.
 
     Args:
-        value: of any type.
-        current: the control's value, which has the right type.
-        limits: has the attributes `min` and `max` where the control has a range; for vectors one each, or one for all.
-        options: that the control offers, if it does.
+        value: unchecked, of any type.
+        current: value of the control, which has the right type.
+        limits: object with the attributes `min` and `max` if the control has a range; for vectors, a tuple or one
+            number for all components.
+        options: of the control; None if it has none.
 
     Raises:
-        ValueError: it is not of the control's kind, or none of the options.
+        ValueError: the value has another type, or is not one of the options.
     """
     if isinstance(current, bool):
         if not isinstance(value, bool):
@@ -120,18 +133,18 @@ def accepted_value(value: Any, current: Any, limits: Any, options: Sequence[str]
     if not isinstance(value, str):
         raise ValueError("expected text")
     if options is None:
-        return plain_path(value)
+        return sanitised_path(value)
     if value not in options:
         raise ValueError("expected one of the options")
     return value
 
 
-def plain_path(text: str) -> str:
-    """What was typed, as a relative path that stays in its folder and that a shell takes as one word.
+def sanitised_path(text: str) -> str:
+    """Text as a relative path without `..` that a shell reads as one word.
 
-    nerfstudio's panel makes names of files of what is typed, and commands to be copied into a shell.
+    nerfstudio's panel uses text fields as file names, and in commands that the user copies into a shell.
     """
-    names = (re.sub(r"[^\w.-]+", "_", name).lstrip("-.")[:LONGEST_NAME] for name in text[:1000].split("/"))
+    names = (re.sub(r"[^\w.-]+", "_", name).lstrip("-.")[:MAX_NAME_LENGTH] for name in text[:1000].split("/"))
     path = "/".join(name for name in names if name)
     return f"{path}/" if path and text.endswith("/") else path
 
@@ -144,13 +157,13 @@ def _check_rotation(wxyz: Rotation) -> None:
 def _number(value: Any, low: float | None, high: float | None, kind: type) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError("expected a number")
-    return kind(_within(value, -LARGEST_INTEGER if low is None else low, LARGEST_INTEGER if high is None else high))
+    return kind(_clamped(value, -MAX_INTEGER if low is None else low, MAX_INTEGER if high is None else high))
 
 
 def _each(limit: Any, count: int) -> Sequence[Any]:
     return limit if isinstance(limit, tuple) else (limit,) * count
 
 
-def _within(value: float, low: float, high: float) -> float:
-    """The value, or the limit that is nearer; of nan the upper one."""
+def _clamped(value: float, low: float, high: float) -> float:
+    """The value clamped to [low, high]; nan becomes ``high``."""
     return max(low, min(high, value))

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from surface_sos_ns.bench import baselines, floor, ours
-from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TwinGrid
+from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TorchGrid
 from surface_sos_ns.bench.kernels import TASKS, TOLERANCE, Problem, Task, ray_points
 from surface_sos_ns.bench.protocol import OURS, Side, comparison, take_turns
 from surface_sos_ns.bench.scene_data import SceneData, load_scene
@@ -78,7 +79,7 @@ def run(arguments: list[str]) -> int:
 @pytest.fixture(scope="module")
 def problem() -> Problem:
     points = ray_points(8, 8, 3, LAYOUT)
-    return Problem(LAYOUT, points, {NERFSTUDIO_GRID: NerfstudioGrid, TWIN_GRID: TwinGrid}, 3)
+    return Problem(LAYOUT, points, {NERFSTUDIO_GRID: NerfstudioGrid, TWIN_GRID: TorchGrid}, 3)
 
 
 @pytest.mark.parametrize("other", [NERFSTUDIO_GRID, TWIN_GRID])
@@ -90,7 +91,7 @@ def test_both_sides_compute_the_same(problem: Problem, task: str, other: str) ->
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     gradients, expected = mine.run(), theirs.run()
     assert all(bool(gradient.abs().sum() > 0) for gradient in gradients), "a parameter without gradient"
-    table = problem.others[other].our_gradient(gradients[0], LAYOUT)
+    table = problem.others[other].converted_gradient(gradients[0], LAYOUT)
     for a, b in zip([table, *gradients[1:]], expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * float(b.abs().max()))
     assert problem.check(task, other) < TOLERANCE
@@ -275,7 +276,7 @@ SCENE = ["--repeats", "1", "--fit-steps", "2", "--device", "cpu"]
 
 def check_header(result: dict[str, Any], name: str) -> None:
     assert result["benchmark"] == name and "T" in result["date"]
-    assert result["machine"]["torch"] == torch.__version__.split("+")[0] or result["machine"]["torch"]
+    assert result["machine"]["torch"] == metadata.version("torch")
     assert result["machine"]["cores"] == usable_cores() and result["machine"]["processor"]
 
 
@@ -597,5 +598,5 @@ def test_nerfstudio_that_does_not_load_is_a_reason(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "nerfstudio.field_components.encodings", None)
     problem = baselines.nerfstudio_problem()
     assert problem is not None and "does not load" in problem
-    grids, missing = baselines.other_grids(CPU)
+    grids, missing = baselines.baseline_grids(CPU)
     assert list(grids) == [TWIN_GRID] and missing[NERFSTUDIO_GRID] == problem

@@ -60,7 +60,7 @@ def _forward_facing(count: int = 20) -> Views:
     """Parallel cameras that look along -y, shifted a little against each other."""
     generator = np.random.default_rng(0)
     offsets = generator.uniform(-0.6, 0.6, (count, 3)) * [1, 0.1, 1]
-    poses = np.array([look_at(offset, offset - np.array([0.0, 1.0, 0.0])) for offset in offsets])
+    poses = np.array([look_at(offset, offset - np.array([0.0, 1.0, 0.0])) for offset in offsets])[:, :3]
     one = np.ones(count)
     return Views(poses, 170 * one, 170 * one, 80 * one, 60 * one, 160 * one, 120 * one)
 
@@ -103,7 +103,7 @@ def test_named_point_wins():
             sphere_masks(views, CENTRE, 0.3), sphere_masks(views, CENTRE + np.array([0, 0.9, 0]), 0.3), strict=True
         )
     ]
-    sphere = find_object_sphere(views, masks, near=CENTRE + np.array([0, 0.9, 0]))
+    sphere = find_object_sphere(views, masks, object_point=CENTRE + np.array([0, 0.9, 0]))
     assert np.linalg.norm(sphere.centre - (CENTRE + np.array([0, 0.9, 0]))) < 0.3
 
 
@@ -121,7 +121,7 @@ def test_cameras_that_look_away_from_each_other():
     ones = np.ones(12)
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     centres = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=-1)
-    poses = np.array([look_at(centre, 2 * centre) for centre in centres])
+    poses = np.array([look_at(centre, 2 * centre) for centre in centres])[:, :3]
     views = Views(poses, 200 * ones, 200 * ones, 80 * ones, 60 * ones, 160 * ones, 120 * ones)
     with pytest.raises(ValueError, match="do not look at anything in common"):
         find_object_sphere(views)

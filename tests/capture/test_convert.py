@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from surface_sos_ns.capture.points import read_ply_points, write_ply_points
+from surface_sos_ns.capture.ply import read_ply_points, write_ply_points
 from surface_sos_ns.cli import main
 
 VIEWS, WIDTH, HEIGHT = 4, 64, 48

@@ -1,14 +1,18 @@
-"""The voted hull against an analytic sphere, with perfect and with badly corrupted masks, and on the captures."""
+"""The voted hull against an analytic sphere, with perfect and with badly corrupted masks, and on the demo."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from surface_sos_ns.capture.hull import VoteGrid, main_body, mask_agreement, project_hull, vote_hull, voxel_centres
+from surface_sos_ns.capture.bounds import find_object_sphere
+from surface_sos_ns.capture.hull import VisualHull, main_components, voxel_centres
+from surface_sos_ns.capture.hull_projection import project_hull
+from surface_sos_ns.capture.hull_voting import mask_agreement, vote_hull
 from surface_sos_ns.capture.sphere import ObjectSphere
 from tests.helpers.ball_views import CENTRE, RADIUS, corrupt, iou, ring, sphere_masks
-from tests.helpers.paths import shared_data
 from tests.helpers.truth import load_capture
 
 
@@ -61,7 +65,7 @@ def test_views_that_do_not_see_a_voxel_have_no_say():
     views = ring(20, CENTRE, focal=600.0)  # each photo shows a part of the sphere only
     masks = sphere_masks(views, CENTRE, RADIUS)
     assert all(mask[0, 60:100].any() for mask in masks)  # the silhouettes leave the pictures
-    grid = vote_hull(views, masks, FRAME, resolution=32, quantile=0.8)
+    grid = vote_hull(views, masks, FRAME, resolution=32, level=0.8)
     assert grid.probability[16, 16, 16] > 0.9
 
 
@@ -84,7 +88,7 @@ def test_a_relaxed_hull_is_a_larger_hull_of_the_same_votes():
 def test_projection_of_a_grid_matches_the_silhouette():
     views = ring(6, CENTRE, size=(320, 240), focal=340.0)
     truth = truth_grid(64, RADIUS)
-    grid = VoteGrid(np.clip(0.5 - truth * 16, 0, 1).astype(np.float32), np.ones(6, np.float32), 1.0)
+    grid = VisualHull(np.clip(0.5 - truth * 16, 0, 1).astype(np.float32), np.ones(6, np.float32), 1.0)
     images = project_hull(grid, FRAME, views)
     assert images.shape == (6, 240, 320)
     for image, mask in zip(images, sphere_masks(views, CENTRE, RADIUS), strict=True):
@@ -102,42 +106,38 @@ def test_errors_say_what_is_wrong():
     with pytest.raises(ValueError, match="mask of view 1 has shape"):
         vote_hull(views, [masks[0], masks[1][:50], *masks[2:]], FRAME, resolution=16)
     with pytest.raises(ValueError, match="no surface"):
-        VoteGrid(np.zeros((8, 8, 8), np.float32), np.ones(1, np.float32), 0.0).signed_distance()
+        VisualHull(np.zeros((8, 8, 8), np.float32), np.ones(1, np.float32), 0.0).signed_distance()
 
 
-@pytest.mark.parametrize(("name", "bar"), [("orbit", 0.845), ("blowtorch", 0.86)])
-def test_held_out_iou_on_captures(name, bar):
-    """Coarse masks of the training views in, sphere found from them, truth of the held-out views for scoring."""
-    from surface_sos_ns.capture.bounds import find_object_sphere
-
-    folder = shared_data(name)
-    train, coarse, _ = load_capture(folder, "train_filenames")
-    held_out, _, truth = load_capture(folder, "val_filenames")
+def test_the_hull_of_the_demo_is_nearer_to_the_truth_than_the_masks_it_comes_from(demo_capture: Path) -> None:
+    """Coarse masks of the training views in; truth of the held-out views for scoring."""
+    train, coarse, _ = load_capture(demo_capture, "train_filenames")
+    held_out, given, truth = load_capture(demo_capture, "val_filenames")
     sphere = find_object_sphere(train, coarse)
-    grid = vote_hull(train, coarse, sphere, resolution=128)
-    images = project_hull(grid, sphere, held_out)
-    assert np.mean([iou(image >= 0.5, mask) for image, mask in zip(images, truth, strict=True)]) > bar
+    images = project_hull(vote_hull(train, coarse, sphere, resolution=64), sphere, held_out)
+    found = np.mean([iou(image >= 0.5, mask) for image, mask in zip(images, truth, strict=True)])
+    assert found > max(0.73, 0.1 + np.mean([iou(mask, true) for mask, true in zip(given, truth, strict=True)]))
 
 
-def balls(*radii: float) -> VoteGrid:
+def balls(*radii: float) -> VisualHull:
     """Balls beside each other along x, soft at their surfaces, as a hull."""
     axis = voxel_centres(64)
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
     places = np.linspace(-1, 1, 2 * len(radii) + 1)[1::2]
     inside = [r - np.sqrt((x - place) ** 2 + y**2 + z**2) for place, r in zip(places, radii, strict=True)]
-    return VoteGrid((1 / (1 + np.exp(-40 * np.max(inside, axis=0)))).astype(np.float32), np.ones(1, np.float32), 1.0)
+    return VisualHull((1 / (1 + np.exp(-40 * np.max(inside, axis=0)))).astype(np.float32), np.ones(1, np.float32), 1.0)
 
 
 def test_small_piece_beside_the_object_goes_with_its_soft_surroundings():
     hull, alone = balls(0.4, 0.2), balls(0.4, -9.0)  # an eighth of the volume
-    found = main_body(hull).probability
+    found = main_components(hull).probability
     assert found.max() > 0.99 and np.abs(found - alone.probability).max() < 0.02
     # Training starts from a lower level: nothing of it may come back there.
     axis = voxel_centres(64)
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
     around = np.sqrt((x - 0.5) ** 2 + y**2 + z**2) < 0.3
     assert hull.relaxed(0.15).probability[around].min() > 0.2
-    assert main_body(hull).relaxed(0.15).probability[around].max() < 1e-4
+    assert main_components(hull).relaxed(0.15).probability[around].max() < 1e-4
 
 
 @pytest.mark.parametrize(("gap", "stays"), [(2, True), (5, False)])
@@ -145,11 +145,11 @@ def test_a_thin_part_that_is_broken_in_the_vote_stays(gap, stays):
     probability = np.zeros((64, 64, 64), np.float32)
     probability[10:40, 20:40, 20:40] = 0.9  # a voxel is a 32nd of the radius
     probability[40 + gap : 56, 29:31, 29:31] = 0.9
-    found = main_body(VoteGrid(probability, np.ones(1, np.float32), 1.0)).probability
+    found = main_components(VisualHull(probability, np.ones(1, np.float32), 1.0)).probability
     assert (found[50, 30, 30] > 0.5) == stays
 
 
 def test_pieces_of_like_size_and_single_ones_stay():
     for hull in (balls(0.4, 0.3), balls(0.4)):
-        assert main_body(hull) is hull
-    assert (main_body(balls(0.3, 0.25, 0.1)).probability[32] > 0.5).any()
+        assert main_components(hull) is hull
+    assert (main_components(balls(0.3, 0.25, 0.1)).probability[32] > 0.5).any()

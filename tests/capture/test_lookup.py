@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.lookup import FileFinder, files_by_name, image_files, smaller_copy, visible_files
-from surface_sos_ns.capture.names import clash, match_files
-from tests.helpers.paths import shared_data
+from surface_sos_ns.capture.lookup import (
+    FileFinder,
+    downscaled_copy,
+    files_by_name,
+    image_files,
+    visible_files,
+)
+from surface_sos_ns.capture.names import match_files, match_problem
+from tests.helpers.permissions import open_folder, ordinary_user
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 LATIN_1 = os.fsdecode(b"caf\xe9")
@@ -130,15 +136,15 @@ def test_linked_folders_are_listed_and_loops_end(tmp_path: Path) -> None:
     assert image_files(tmp_path / "masks") == ["left/2.png", "right/1.png"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_folders_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    touch(tmp_path, "masks/left/1.png")
-    (tmp_path / "masks" / "left").chmod(0)
-    try:
-        with pytest.raises(CaptureError, match="masks/left cannot be read"):
-            image_files(tmp_path / "masks")
-    finally:
-        (tmp_path / "masks" / "left").chmod(0o700)
+def test_folders_that_cannot_be_read_are_named() -> None:
+    with open_folder() as folder:
+        touch(folder, "masks/left/1.png", "masks/right/1.png")
+        (folder / "masks" / "left").chmod(0)
+        try:
+            with ordinary_user(), pytest.raises(CaptureError, match="masks/left cannot be read"):
+                image_files(folder / "masks")
+        finally:
+            (folder / "masks" / "left").chmod(0o700)
 
 
 def test_files_of_a_folder(tmp_path: Path) -> None:
@@ -163,35 +169,33 @@ def test_smaller_copies(tmp_path: Path) -> None:
         ("masks/left/1.png", 2, "masks/left/1.png"),
         ("m/1.png", 2, "m_2/1.png"),
     ):
-        assert smaller_copy(tmp_path / name, tmp_path, factor) == tmp_path / copy
-        assert smaller_copy(tmp_path / "m" / "1.png", tmp_path / "elsewhere", 2) == tmp_path / "m_2/1.png"
+        assert downscaled_copy(tmp_path / name, tmp_path, factor) == tmp_path / copy
+        assert downscaled_copy(tmp_path / "m" / "1.png", tmp_path / "elsewhere", 2) == tmp_path / "m_2/1.png"
 
 
-# ------------------------------------------------------------------------------------------------------- captures
+# -------------------------------------------------------------------------------------------------- accents, copies
 
 
-def photos_of(capture: Path) -> list[str]:
-    return [frame["file_path"] for frame in json.loads((capture / "transforms.json").read_text())["frames"]]
-
-
-@pytest.mark.parametrize("name", ["c12", "c12b"])
-def test_decomposed_names(name: str) -> None:
-    """Photos (c12) or masks (c12b) are decomposed on the disk, and composed in transforms.json."""
-    capture = shared_data("cases", "decomposed_names", name)
-    photos = photos_of(capture)
-    found = FileFinder(capture).find_all(photos, "photos")
-    assert (found != photos) == (name == "c12") and all((capture / path).is_file() for path in found)
-    masks = image_files(capture / "coarse_masks")
+@pytest.mark.parametrize("decomposed", ["photos", "masks"])
+def test_decomposed_names(tmp_path: Path, decomposed: str) -> None:
+    """Either is decomposed on the disk, as older Macs do, and composed in transforms.json."""
+    forms = {"photos": "NFC", "masks": "NFC"} | {decomposed: "NFD"}
+    photos = [f"images/caf\u00e9 {number}.jpg" for number in (1, 10, 18)]
+    touch(tmp_path, *(unicodedata.normalize(forms["photos"], photo) for photo in photos))
+    touch(tmp_path, *(unicodedata.normalize(forms["masks"], f"masks/{Path(photo).stem}.png") for photo in photos))
+    found = FileFinder(tmp_path).find_all(photos, "photos")
+    assert (found != photos) == (decomposed == "photos") and all((tmp_path / path).is_file() for path in found)
+    masks = image_files(tmp_path / "masks")
     for paths in (photos, found):
-        numbers = [masks[index][-9:-4] for (index,) in match_files(paths, masks)]
-        assert numbers == [photo[-9:-4] for photo in photos] and len(set(numbers)) == 6
+        numbers = [masks[index].split()[1] for (index,) in match_files(paths, masks)]
+        assert numbers == ["1.png", "10.png", "18.png"]
 
 
-def test_one_mask_for_two_photos() -> None:
-    capture = shared_data("cases", "one_mask_two_photos", "c09flat")
-    photos, folder = photos_of(capture), capture / "coarse_masks"
+def test_one_mask_for_two_photos(tmp_path: Path) -> None:
+    photos = [f"images/{clip}/00000{number}.jpg" for clip in ("clip_a", "clip_b") for number in range(3)]
+    folder = touch(tmp_path, *(f"masks/00000{number}.png" for number in range(3))) / "masks"
     masks = image_files(folder)
-    said = clash(match_files(photos, masks), photos, masks, folder)
+    said = match_problem(match_files(photos, masks), photos, masks, folder)
     assert said is not None and said.startswith(
         f"{folder}/000000.png has the name of 2 photos: images/clip_a/000000.jpg, images/clip_b/000000.jpg."
     )

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surface_sos_ns.capture.names import (
-    clash,
     distinct_stems,
     find_photos,
     hidden,
@@ -19,6 +18,7 @@ from surface_sos_ns.capture.names import (
     listed,
     mask_names,
     match_files,
+    match_problem,
     match_references,
     natural_order,
     photo_paths,
@@ -84,7 +84,7 @@ def test_files_of_photos(case: str) -> None:
     photos, files, expected = FILES[case]
     found = match_files(photos, files)
     assert [[files[index] for index in indices] for indices in found] == [[] if e is None else [e] for e in expected]
-    assert clash(found, photos, files, "coarse_masks") is None
+    assert match_problem(found, photos, files, "coarse_masks") is None
 
 
 # Photos, files, and what is said of them.
@@ -110,7 +110,7 @@ CLASHES: dict[str, tuple[list[str], list[str], str]] = {
 @pytest.mark.parametrize("case", CLASHES)
 def test_files_that_could_be_several_photos(case: str) -> None:
     photos, files, expected = CLASHES[case]
-    said = clash(match_files(photos, files), photos, files, "coarse_masks")
+    said = match_problem(match_files(photos, files), photos, files, "coarse_masks")
     assert said is not None and expected in said
     said.encode()  # can be printed
 
@@ -234,6 +234,7 @@ def usable(paths: list[str]) -> bool:
     )
 
 
+@pytest.mark.seconds(1.5)
 @settings(max_examples=300, deadline=None)
 @given(photo_sets.filter(usable), st.data())
 def test_what_we_write_we_find_again(photos: list[str], data: st.DataObject) -> None:
@@ -260,6 +261,7 @@ def test_masks_are_found_again_where_folders_have_one_name(above: str) -> None:
             assert match_files(paths, files) == expected, (paths, files)
 
 
+@pytest.mark.seconds(1.5)
 @settings(max_examples=200, deadline=None)
 @given(photo_sets.filter(usable))
 def test_photos_are_found_by_their_own_names(photos: list[str]) -> None:

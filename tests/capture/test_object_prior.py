@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import VoteGrid, project_hull
+from surface_sos_ns.capture.hull import VisualHull
+from surface_sos_ns.capture.hull_projection import project_hull
 from surface_sos_ns.capture.object_prior import GIVEN, ObjectPrior, build_object_prior
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
-from surface_sos_ns.capture.support import SupportPlane, find_support_plane
+from surface_sos_ns.capture.support_plane import SupportPlane, find_support_plane
 from surface_sos_ns.masks.geometry import _down_to, masks_from_geometry
-from surface_sos_ns.masks.mask_scoring import PointJudge
+from surface_sos_ns.masks.mask_scoring import PointScore
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.prior import refine_on_patches
 from surface_sos_ns.masks.provider import Photos
@@ -35,6 +36,7 @@ def test_support_plane():
     assert find_support_plane(views.centres(), points.xyz[:300], ObjectSphere(BALL, 1.0)) is None
 
 
+@pytest.mark.seconds(6)
 def test_the_hull_ends_at_the_plane_that_carries_the_object():
     """Silhouettes from above leave a tip of the hull beneath a ball: 0.6 / cos(0.4) from its middle, 0.05 too deep."""
     views = cameras_above()
@@ -49,6 +51,7 @@ def test_the_hull_ends_at_the_plane_that_carries_the_object():
     assert -0.03 < deepest["floor"] < 0.03  # 0.02 radii beneath the floor, and half a voxel
 
 
+@pytest.mark.seconds(2)
 def test_a_plane_that_would_cut_off_what_is_seen_does_not_carry_the_object():
     views = cameras_above()
     _, masks, points = textured_ball(views)
@@ -88,6 +91,7 @@ def test_object_is_found_without_masks():
     np.testing.assert_array_equal(again.hull.probability, found.hull.probability)
 
 
+@pytest.mark.seconds(4)
 def test_colour_and_axes_alone_when_there_are_no_points():
     views = cameras_above(8)
     photos, masks, _ = textured_ball(views)
@@ -95,6 +99,7 @@ def test_colour_and_axes_alone_when_there_are_no_points():
     assert np.mean([iou(one >= 0.5, mask) for one, mask in zip(found.masks, masks, strict=True)]) > 0.7
 
 
+@pytest.mark.seconds(6)
 def test_refinement_brings_back_what_was_lost_in_all_photos():
     """The lower half of the ball is cut off, and one photo has a block of floor: no vote alone can mend that."""
     views = cameras_above()
@@ -116,30 +121,30 @@ def test_refinement_brings_back_what_was_lost_in_all_photos():
     assert voted[0].shape == odds[0].shape
 
 
-def test_points_judge_masks():
+def test_points_score_masks():
     """Of true, shifted, full and no masks only the true ones cover points on the ball and nothing else."""
     views = cameras_above()
     images, truths, points = textured_ball(views)
     photos = Photos([Path(f"{i}.png") for i in range(len(views))], images, views, [(160, 120)] * len(views), points)
-    judge = PointJudge(photos)
-    true = judge.score([truth.astype(np.float32) for truth in truths])
-    shifted = judge.score([np.roll(truth, 25, axis=1).astype(np.float32) for truth in truths])
+    scoring = PointScore(photos)
+    true = scoring.score([truth.astype(np.float32) for truth in truths])
+    shifted = scoring.score([np.roll(truth, 25, axis=1).astype(np.float32) for truth in truths])
     assert true is not None and shifted is not None
     assert true > 0.9 and shifted < true - 0.2
-    assert judge.score([np.ones((60, 80), np.float32)] * len(views)) == 0
-    assert judge.score([None] * len(views)) == 0
+    assert scoring.score([np.ones((60, 80), np.float32)] * len(views)) == 0
+    assert scoring.score([None] * len(views)) == 0
     pointless = Photos(photos.files, images, views, photos.sizes)
-    assert PointJudge(pointless).score([truth.astype(np.float32) for truth in truths]) is None
+    assert PointScore(pointless).score([truth.astype(np.float32) for truth in truths]) is None
 
 
 def test_training_starts_from_one_body_unless_masks_were_given():
     """On a cube's diagonal: a block, and one of an eighth of its size that only a lowered level shows."""
     probability = np.zeros((32, 32, 32), np.float32)
     probability[2:14, 2:14, 2:14], probability[20:26, 20:26, 20:26] = 0.9, 0.2
-    sphere, hull = ObjectSphere(np.zeros(3), 1.0), VoteGrid(probability, np.ones(2, np.float32), 0.9)
+    sphere, hull = ObjectSphere(np.zeros(3), 1.0), VisualHull(probability, np.ones(2, np.float32), 0.9)
     given, made = (ObjectPrior(sphere, hull, [None] * 2, None, 0.9, source) for source in (GIVEN, "masks by prior"))
-    assert given.first_hull(0.25).probability[22, 22, 22] > 0.9
-    whole, alone = given.first_hull(0.25), made.first_hull(0.25)
+    assert given.initial_hull(0.25).probability[22, 22, 22] > 0.9
+    whole, alone = given.initial_hull(0.25), made.initial_hull(0.25)
     assert (alone.probability[18:, 18:, 18:] == 0).all() and alone.level == whole.level == hull.level - 0.25
     assert (alone.probability[:14, :14, :14] == whole.probability[:14, :14, :14]).all()
 

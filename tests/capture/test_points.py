@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pycolmap
 import pytest
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.points import (
-    PointsFile,
-    SparsePoints,
-    first_fitting_points,
-    read_colmap_points,
-    read_ply_points,
-    triangulate_points,
-)
+from surface_sos_ns.capture.colmap_points import read_colmap_points
+from surface_sos_ns.capture.ply import read_ply_points
+from surface_sos_ns.capture.points_file import PointsFile, first_fitting_points
+from surface_sos_ns.capture.triangulation import triangulate_points
 from surface_sos_ns.capture.views import Views
 from tests.helpers.ball_views import ring
-from tests.helpers.paths import shared_data
-from tests.helpers.truth import load_capture
 
 
 def _write_ply(path: Path, xyz: np.ndarray, rgb: np.ndarray, encoding: str) -> None:
@@ -88,15 +82,7 @@ def test_damaged_ply_is_named(tmp_path):
             read_ply_points(path)
 
 
-def test_transformed_points():
-    points = SparsePoints(np.array([[1.0, 2, 3]]), np.zeros((1, 3)), [4], np.array([[True, False]]))
-    moved = points.transformed(np.array([[0, 0, 1, 1.0], [1, 0, 0, 0], [0, 1, 0, 0]]), scale=2.0)
-    np.testing.assert_allclose(moved.xyz, [[8, 2, 4]])
-    np.testing.assert_array_equal(moved.visibility, points.visibility)
-
-
 def test_colmap_model(tmp_path):
-    pycolmap = pytest.importorskip("pycolmap")
     model = pycolmap.Reconstruction()
     camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=100, height=80, params=[90, 50, 40], camera_id=1)
     model.add_camera_with_trivial_rig(camera)
@@ -109,9 +95,9 @@ def test_colmap_model(tmp_path):
     track.add_element(3, 1)
     model.add_point3D(np.array([1.0, 2, 3]), track, np.array([9, 8, 7], np.uint8))
     model.write(str(tmp_path))
-    turn = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]])
-    points = read_colmap_points(tmp_path, ["3.jpg", "2.jpg", "1.jpg"], turn)
-    np.testing.assert_allclose(points.xyz, [[1, 3, -2]])
+    points, centres = read_colmap_points(tmp_path, ["3.jpg", "2.jpg", "1.jpg"])
+    np.testing.assert_allclose(points.xyz, [[1, 2, 3]])
+    np.testing.assert_allclose(centres, [[0, 0, -3], [0, 0, -2], [0, 0, -1]])
     np.testing.assert_array_equal(points.rgb, [[9, 8, 7]])
     np.testing.assert_array_equal(points.visibility, [[True, False, True]])
     assert points.track_length.tolist() == [2]
@@ -121,23 +107,30 @@ def test_colmap_model(tmp_path):
         read_colmap_points(tmp_path / "nowhere", ["a.jpg"])
 
 
-@pytest.mark.parametrize("name", ["k20", "k20part"])
-def test_photos_of_one_name_in_two_folders_have_their_own_points(name):
-    """All five names are twice in k20, two of them in k20part. Points are seen by the photos of one folder only."""
-    capture = shared_data("cases", "colmap_subfolders", name)
-    frames = json.loads((capture / "transforms.json").read_text())["frames"]
-    photos = [frame["file_path"] for frame in frames]
+@pytest.mark.parametrize("in_b", [(0, 1, 2), (1, 2, 3)], ids=["all names twice", "two names twice"])
+def test_photos_of_one_name_in_two_folders_have_their_own_points(tmp_path, in_b):
+    """Points are seen by the photos of one folder only."""
+    photos = [f"images/a/{number}.jpg" for number in range(3)] + [f"images/b/{number}.jpg" for number in in_b]
+    names = [photo.removeprefix("images/") for photo in photos]
+    seen_by = [names[:3]] * 5 + [names[3:]] * 7
+    _colmap_model(tmp_path / "model", ring(6), names, np.random.default_rng(0).normal(size=(12, 3)), seen_by=seen_by)
     in_a = np.array([photo.startswith("images/a/") for photo in photos])
-    for order in (np.arange(10), np.arange(10)[::-1]):
-        points = read_colmap_points(capture / "colmap" / "sparse" / "0", [photos[index] for index in order])
+    for order in (np.arange(6), np.arange(6)[::-1]):
+        points, _ = read_colmap_points(tmp_path / "model", [photos[index] for index in order])
         seen_from_a, seen_from_b = (points.visibility[:, in_a[order] == side] for side in (True, False))
-        assert (len(points), seen_from_a.all(1).sum(), seen_from_b.all(1).sum()) == (120, 60, 60)
+        assert (len(points), seen_from_a.all(1).sum(), seen_from_b.all(1).sum()) == (12, 5, 7)
         assert not (seen_from_a.any(1) & seen_from_b.any(1)).any()
 
 
-def _colmap_model(folder: Path, views: Views, names: list[str], xyz: np.ndarray, scale: float = 1.0) -> Path:
-    """A model in which every image sees every point, in a world that is `scale` times as large."""
-    pycolmap = pytest.importorskip("pycolmap")
+def _colmap_model(
+    folder: Path,
+    views: Views,
+    names: list[str],
+    xyz: np.ndarray,
+    scale: float = 1.0,
+    seen_by: list[list[str]] | None = None,
+) -> Path:
+    """A model in a world that is `scale` times as large; every image sees every point if it is not said which do."""
     model = pycolmap.Reconstruction()
     focal, size = float(views.fx[0]), (int(views.width[0]), int(views.height[0]))
     lens = [focal, size[0] / 2, size[1] / 2]
@@ -152,8 +145,8 @@ def _colmap_model(folder: Path, views: Views, names: list[str], xyz: np.ndarray,
         model.add_image_with_trivial_frame(image, pose)
     for number, position in enumerate(xyz):
         track = pycolmap.Track()
-        for image_id in range(1, len(names) + 1):
-            track.add_element(image_id, number)
+        for name in names if seen_by is None else seen_by[number]:
+            track.add_element(names.index(name) + 1, number)
         model.add_point3D(scale * position, track, np.array([9, 8, 7], np.uint8))
     folder.mkdir(parents=True)
     model.write(str(folder))
@@ -221,8 +214,8 @@ def _photos_of_a_textured_plane(views: Views) -> list[np.ndarray]:
     return photos
 
 
+@pytest.mark.seconds(2.5)
 def test_triangulated_points_lie_on_the_plane(tmp_path):
-    pytest.importorskip("pycolmap")
     views = ring(36, distance=3.0, size=(200, 150), focal=220.0, distortion=np.array([0.1, -0.02, 0, 0, 0.001, 0.002]))
     views = views.subset(np.arange(2, 36, 3))  # the steep ring, which sees the plane from above
     photos = _photos_of_a_textured_plane(views)
@@ -245,7 +238,6 @@ def test_triangulated_points_lie_on_the_plane(tmp_path):
 
 def test_nothing_to_triangulate_is_said_and_survived():
     """As a sentence for whoever asked, and not as a warning of Python's."""
-    pytest.importorskip("pycolmap")
     grey = [np.full((120, 160, 3), 90, np.uint8)] * 6
     said: list[str] = []
     points, (remark,) = triangulate_points(grey, ring(6), progress=said.append)
@@ -253,29 +245,3 @@ def test_nothing_to_triangulate_is_said_and_survived():
     assert said[0] == "triangulating sparse points: features of 6 photos"
     points, remarks = triangulate_points(grey[:2], ring(6).subset([0, 1]))
     assert points is None and remarks == ["No sparse points: 2 photos are too few to triangulate from."]
-
-
-def test_triangulation_on_a_capture():
-    """Points that project into the true mask of every view must lie on the figure's surface."""
-    pytest.importorskip("pycolmap")
-    trimesh = pytest.importorskip("trimesh")
-    folder = shared_data("orbit")
-    if not (folder / "transforms.json").exists():
-        pytest.skip(f"{folder} is not there")
-    import json
-
-    frames = json.loads((folder / "transforms.json").read_text())["frames"]
-    views, _, truth = load_capture(folder)
-    photos = [cv2.imread(str(folder / frame["file_path"]))[..., ::-1] for frame in frames]
-    points, _ = triangulate_points(photos, views)
-    assert points is not None and len(points) > 1000
-    uv, _ = views.project(points.xyz)
-    inside = np.ones(len(points), bool)
-    for index, mask in enumerate(truth):
-        with np.errstate(invalid="ignore"):
-            place = np.clip(np.nan_to_num(uv[index]), 0, [319, 239]).astype(int)
-        inside &= mask[place[:, 1], place[:, 0]]
-    assert inside.sum() > 50
-    mesh = trimesh.load(folder / "gt_object.ply")
-    distance = trimesh.proximity.closest_point_naive(mesh, points.xyz[inside][:60])[1]
-    assert np.median(distance) < 0.02  # a pixel spans 0.009 at the figure

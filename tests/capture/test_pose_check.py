@@ -44,10 +44,10 @@ def fit(photos: list[np.ndarray], *given) -> PoseFit:
 @pytest.mark.seconds(8)
 def test_right_poses_fit(photos: list[np.ndarray]) -> None:
     found = fit(photos, opencv_poses() @ FLIP)
-    assert found.given > 0.8 and found.reading is None and not found.doubtful
+    assert found.inlier_ratio > 0.8 and found.hypothesis is None and not found.doubtful
     moved = opencv_poses() @ FLIP
     moved[:, :3, 3] = 1000 * moved[:, :3, 3] + 5000  # another unit, another origin: nothing that matters
-    assert fit(photos, moved).given == pytest.approx(found.given, abs=0.01)
+    assert fit(photos, moved).inlier_ratio == pytest.approx(found.inlier_ratio, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -60,26 +60,26 @@ def test_right_poses_fit(photos: list[np.ndarray]) -> None:
 )
 def test_matrices_that_mean_something_else_are_recognised(photos: list[np.ndarray], wrong, words: str) -> None:
     found = fit(photos, wrong(opencv_poses()))
-    assert found.reading is not None and words in found.reading
-    assert found.given < 0.5 and found.best > 0.8
+    assert found.hypothesis is not None and words in found.hypothesis
+    assert found.inlier_ratio < 0.5 and found.best_inlier_ratio > 0.8
 
 
 @pytest.mark.seconds(3)
 def test_turned_photos_are_recognised(photos: list[np.ndarray]) -> None:
     right = opencv_poses() @ FLIP
     on_their_heads = [np.ascontiguousarray(photo[::-1, ::-1]) for photo in photos]
-    assert "stand on their heads" in str(fit(on_their_heads, right).reading)
+    assert "stand on their heads" in str(fit(on_their_heads, right).hypothesis)
     lying = (HEIGHT, WIDTH)
     for quarters, side in ((1, "left"), (-1, "right")):  # np.rot90 turns counter-clockwise
         turned = [np.ascontiguousarray(np.rot90(photo, quarters)) for photo in photos]
-        assert f"lie on their {side} side" in str(fit(turned, right, FOCAL, lying).reading)
+        assert f"lie on their {side} side" in str(fit(turned, right, FOCAL, lying).hypothesis)
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_another_lens_is_recognised(photos: list[np.ndarray], factor: float) -> None:
     found = fit(photos, opencv_poses() @ FLIP, FOCAL * factor)
-    assert found.reading is not None and "fl_x and fl_y are another lens's" in found.reading
-    named = float(found.reading.split("about ")[1].split(" times")[0])
+    assert found.hypothesis is not None and "fl_x and fl_y are another lens's" in found.hypothesis
+    named = float(found.hypothesis.split("about ")[1].split(" times")[0])
     assert 0.7 < named * factor < 1.4
 
 
@@ -88,7 +88,7 @@ def test_poses_of_other_photos_are_doubted(photos: list[np.ndarray]) -> None:
     shuffled = poses[[5, 2, 8, 0, 7, 3, 1, 6, 4]]
     shuffled[:, :3, 3] *= np.linspace(0.3, 3, COUNT)[:, None]
     found = fit(photos, shuffled)
-    assert found.reading is None and found.doubtful
+    assert found.hypothesis is None and found.doubtful
 
 
 def test_photos_without_anything_to_match_say_nothing(photos: list[np.ndarray]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.transforms import Transforms, read_transforms, transforms, transforms_file
+from surface_sos_ns.capture.transforms import Transforms, read_transforms, transforms_content, transforms_file
 from surface_sos_ns.capture.views import Views
 from tests.helpers.poses import orbit
 
@@ -249,12 +249,12 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         distortion=lenses,
         fisheye=np.array([False, True, False]),
     )
-    written = transforms(views, [{"file_path": f"{index}.png"} for index in range(count)])
+    written = transforms_content(views, [{"file_path": f"{index}.png"} for index in range(count)])
     assert "camera_model" not in written, "nerfstudio would take it for all frames"
     found = read(tmp_path, written)
     for name, value in vars(views).items():
         np.testing.assert_array_equal(getattr(found.views, name), value, err_msg=name)
-    alike = transforms(views.subset([0, 0]), [{"file_path": "a.png"}, {"file_path": "b.png"}])
+    alike = transforms_content(views.subset([0, 0]), [{"file_path": "a.png"}, {"file_path": "b.png"}])
     assert alike["camera_model"] == "OPENCV" and alike["fl_x"] == 110 and "fl_x" not in alike["frames"][0]
 
 

@@ -60,7 +60,7 @@ def test_light_that_cannot_have_been_seen_is_taken_back() -> None:
         return torch.where(points[:, 2] < -0.5, 0.0, torch.where(points[:, 0] > 2.0, 0.5, 1.0))
 
     before = evidence.light.sum()
-    evidence.doubt(credible)
+    evidence.discount(credible)
     assert len(asked) == 1 and len(asked[0]) == 3, "only where light was counted"
     # In the object frame: in the cell's middle where it is not contracted, and as far off as the far one.
     asked_at = asked[0][torch.cdist(asked[0], places).argmin(0)]
@@ -76,15 +76,15 @@ def test_what_was_seen_fades_with_the_run_and_not_with_the_calls() -> None:
     point = torch.zeros(1, 3)
     light = {}
     for calls in (1, 5):
-        evidence = ObservationGrid(4, memory=0.1)
+        evidence = ObservationGrid(4, half_life=0.1)
         evidence.add(point, torch.ones(1))
         for call in range(calls):
-            evidence.forget(0.3 * (call + 1) / calls)
+            evidence.fade(0.3 * (call + 1) / calls)
         light[calls] = float(evidence.light.sum())
     assert light[1] == pytest.approx(0.5**3) and light[5] == pytest.approx(0.5**3)
-    resumed = ObservationGrid(4, memory=0.1)
+    resumed = ObservationGrid(4, half_life=0.1)
     resumed.load_state_dict(evidence.state_dict())
-    resumed.forget(0.3)  # nothing has passed since
+    resumed.fade(0.3)  # nothing has passed since
     assert torch.equal(resumed.light, evidence.light)
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tests.helpers.paths import shared_data
 from tests.helpers.terminal import STARTED, Terminal
 
 PICTURES = (
@@ -152,7 +152,6 @@ def test_the_pictures_fit_together(renders: Path, meta: dict) -> None:
 def test_a_video_of_the_mask_is_one_command(terminal: Terminal, trained: Path) -> None:
     if shutil.which("ffmpeg") is None:
         pytest.skip("ns-render makes videos with the ffmpeg program, which is not on the PATH")
-    av = pytest.importorskip("av")
     video = terminal.folder / "mask.mp4"
     options = ("--pose-source", "eval", "--interpolation-steps", "2", "--rendered-output-names", "mask")
     terminal.render("interpolate", trained, video, *options)
@@ -247,11 +246,13 @@ def last_state(run: Path, steps: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.seconds(18)
 def test_without_masks_it_looks_for_the_object_itself(terminal: Terminal, demo_capture: Path) -> None:
+    before = sorted(demo_capture.rglob("*"))
     options = (*TINY, "--max-num-iterations", "20", "--pipeline.datamanager.dataparser.coarse-masks", "none")
     run, output = terminal.train("surface-sos-lite", demo_capture, "unmasked", *options)
     for words in ("no coarse masks", "no masks: looking for the object", "training the head"):
         assert words in output
     assert all(value.isfinite().all() for value in last_state(run, 20).values())
+    assert sorted(demo_capture.rglob("*")) == before, "training writes nothing into the capture"
 
 
 @pytest.mark.seconds(14)
@@ -266,19 +267,6 @@ def test_the_papers_preset_trains(terminal: Terminal, demo_capture: Path) -> Non
     assert any("colour" in tag for tag in losses) and any("eikonal" in tag for tag in losses)
     assert all(np.isfinite(values).all() for values in losses.values()), losses
     assert len(losses["Train Loss"]) == 12 > len(losses["Train Loss Dict/mask"]) > 0, "masks at the start only"
-
-
-@pytest.mark.seconds(16)
-def test_a_real_videos_frames_train(terminal: Terminal) -> None:
-    """Real photos, with a real lens and a detector's masks."""
-    cat = shared_data("cat")
-    assert abs(json.loads((cat / "transforms.json").read_text())["k1"]) > 0.01
-    before = sorted(cat.iterdir())
-    options = (*TINY, "--max-num-iterations", "3", "--pipeline.datamanager.prior-image-size", "160")
-    run, output = terminal.train("surface-sos-lite", cat, "cat", *options)
-    assert "finding the object from the coarse masks" in output
-    assert all(value.isfinite().all() for value in last_state(run, 3).values())
-    assert sorted(cat.iterdir()) == before
 
 
 # ------------------------------------------------------------------ truth for some photos only

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from surface_sos_ns.cli import main
-from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.writer import write_export
 from surface_sos_ns.masks.write import write_masks
 from surface_sos_ns.plugin.self_training import save_masks
@@ -64,7 +63,7 @@ def test_an_export_names_the_file_and_goes_on_later(
     run, output = open_ball(tmp_path / "capture"), tmp_path / "out"
     with (
         full(size),
-        pytest.raises(ExportError, match=f"^{output / name} could not be written: .* the same command again"),
+        pytest.raises(WriteError, match=f"^{output / name} could not be written: .* the same command again"),
     ):
         write_export(run, settings(output, what))
     assert not (output / name).exists() and not list(output.rglob(".*"))
@@ -80,7 +79,7 @@ def test_an_export_that_cannot_replace_an_older_one_leaves_it(tmp_path: Path, fu
     run, output = open_ball(tmp_path / "capture"), tmp_path / "out"
     write_export(run, settings(output, "cutouts"))
     before = contents(output)
-    with full(1200), pytest.raises(ExportError, match="cutouts/left/0001.png could not be written"):
+    with full(1200), pytest.raises(WriteError, match="cutouts/left/0001.png could not be written"):
         write_export(run, settings(output, "cutouts", overwrite=True))
     after = contents(output)
     assert {name: after[name] for name in before if name != "export.json"} == {

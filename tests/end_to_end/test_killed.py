@@ -31,12 +31,13 @@ from surface_sos_ns.demo.capture import write_demo_capture
 from surface_sos_ns.plugin.checkpoints import list_checkpoints
 from surface_sos_ns.plugin.loss_log import read_losses
 from surface_sos_ns.utils import files as writer
+from surface_sos_ns.utils.locks import fcntl
 from tests.helpers import textured_corner
 from tests.helpers.terminal import NO_NETWORK, Terminal
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(writer.fcntl is None, reason="leftovers are told from unfinished files by locks"),
+    pytest.mark.skipif(fcntl is None, reason="leftovers are told from unfinished files by locks"),
 ]
 
 KILLS = int(os.environ.get("SURFACE_SOS_KILLS", "6"))

@@ -11,17 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nerfstudio.configs.experiment_config import ExperimentConfig
-from nerfstudio.engine.trainer import TrainerConfig
-from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
-from rich.errors import MarkupError
 
+from surface_sos_ns.masks.contact_sheet import contact_sheet
 from surface_sos_ns.masks.folder import Folder
 from surface_sos_ns.masks.provider import Photos
-from surface_sos_ns.masks.sheet import mask_sheet
 from surface_sos_ns.masks.write import write_masks
-from surface_sos_ns.plugin.compat.markup import print_broken_markup_as_it_is
 from surface_sos_ns.report.page import _text
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.text import ascii_only, escape_in_output, printable
@@ -63,7 +58,7 @@ def test_masks_come_and_go_by_such_names(tmp_path: Path) -> None:
     blank = [np.zeros((48, 64, 3), np.uint8)] * 4
     photos = Photos([folder / name for name in file_paths], blank, ring(4, size=(64, 48)), [(64, 48)] * 4)
     masks = Folder(folder / "found").masks(photos, lambda words: None).masks
-    sheet = mask_sheet(photos, masks, None, None)
+    sheet = contact_sheet(photos, masks, None, None)
     written = write_masks(folder / "transforms.json", file_paths, masks, photos.sizes, {}, sheet)
     assert written.count == 4 and (folder / "coarse_masks.jpg").is_file()
     meta = json.loads((folder / "transforms.json").read_text(encoding="utf-8"))
@@ -71,22 +66,6 @@ def test_masks_come_and_go_by_such_names(tmp_path: Path) -> None:
     for frame in meta["frames"]:
         with Image.open(folder / frame["coarse_mask_path"]) as mask:
             assert np.array(mask).mean() == 255 / 4
-
-
-def test_paths_that_look_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    print_broken_markup_as_it_is()
-    CONSOLE.print("saved in /data/[/red]/x")
-    CONSOLE.log("[bold]saved[/bold] in a [folder]")
-    said = capsys.readouterr().out
-    assert "saved in /data/[/red]/x" in said and "saved in a" in said and "[bold]" not in said
-
-
-def test_nerfstudio_still_reads_paths_as_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When this fails, plugin/compat/markup.py can go."""
-    monkeypatch.delattr(CONSOLE, "render_str", raising=False)
-    config = TrainerConfig(method_name="m", experiment_name="e", timestamp="t", output_dir=tmp_path / "[" / "red]")
-    with pytest.raises(MarkupError):
-        ExperimentConfig.save_config(config)
 
 
 def test_tensorboard_is_refused_a_name_that_it_cannot_write(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from pycocotools import mask as rle
 from surface_sos_ns.capture.lens import pinhole, undistorted
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.cli import main
+from surface_sos_ns.cli.export import Export
 from surface_sos_ns.export.clean_plates import completed_photo
 from surface_sos_ns.export.coco import coco
-from surface_sos_ns.export.command import Export
 from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.frames import file_names, read_path
 from surface_sos_ns.export.mesh import write_mesh, write_points
@@ -505,6 +505,7 @@ def test_a_killed_export_is_completed_by_the_same_command(capture: Path, tmp_pat
             assert (read(whole / name) == read(output / name)).all()
 
 
+@pytest.mark.seconds(1.5)
 def test_more_can_be_asked_of_the_same_export_but_not_something_else(run: BallRun, tmp_path: Path) -> None:
     write_export(run, settings(tmp_path, "masks"))
     before = files(tmp_path)

@@ -11,15 +11,16 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
-from surface_sos_ns.models.surface_sos.scene import Rendering, SurfaceSOS
-from surface_sos_ns.plugin.datamanager import TabulatedRays
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.methods import surface_sos_lite
+from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.losses import deformation_loss
 from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from surface_sos_ns.training.presets import RATES, parameter_groups
-from tests.helpers.small_scene import TINY, rays_at, start
+from tests.helpers.small_scene import TINY, rays_at, start, tensors
 from tests.helpers.swaying_ball import RADIUS, SMALL, SwayingBall
 
 CPU = torch.device("cpu")
@@ -78,6 +79,7 @@ def test_the_jacobian_is_that_of_finite_differences() -> None:
     assert (found - torch.eye(3)).abs().max() > 0.05
 
 
+@pytest.mark.seconds(2)
 def test_the_normal_is_the_slope_of_the_distance_that_is_seen() -> None:
     """FoCoR's SDF at displaced points, differentiated in the observed frame."""
     scene = start(replace(TINY, backend="torch"), steps=60).double()
@@ -107,16 +109,16 @@ def test_the_cost_of_motion() -> None:
 def test_switched_off_it_changes_nothing_and_switched_on_it_starts_as_nothing() -> None:
     off = start(TINY, steps=30).eval()
     on = SurfaceSOS(replace(TINY, deformation=DeformationConfig(bound=0.1)), views=3).eval()
-    assert not any("deformation" in name or name in {"support", "sway"} for name in off.state_dict())
+    assert not any("deformation" in name or "grown" in name for name in off.state_dict())
     assert "deformation" not in parameter_groups(off) and "deformation" in parameter_groups(on)
     on.load_state_dict({**on.state_dict(), **off.state_dict()})
-    on.support.copy_(on.hull)
+    on.object_grid.grown.copy_(on.object_grid.hull)
     points = torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) - 0.5
     with torch.no_grad():
-        drawn = off._sample(*rays_at(points), off._plan())
-        off._sample = on._sample = lambda *_: drawn  # type: ignore[method-assign]
+        drawn = off.renderer.sample(*rays_at(points), off.renderer.plan(off._state()), off._state())
+        off.renderer.sample = on.renderer.sample = lambda *_: drawn  # type: ignore[method-assign]
         expected, found = (scene.render(*rays_at(points), plate=False, time=torch.rand(40)) for scene in (off, on))
-    for name, one, two in zip(Rendering._fields[:-1], expected[:-1], found[:-1], strict=True):
+    for (name, one), (_, two) in zip(tensors(expected), tensors(found), strict=True):
         assert torch.allclose(one, two, atol=1e-5), name
 
 
@@ -137,7 +139,7 @@ def test_sampling_looks_as_far_as_the_object_moves() -> None:
     )
     twin = SurfaceSOS(scene.config, views=3)
     twin.load_state_dict(scene.state_dict())
-    assert twin._plan() == plan
+    assert twin.renderer.plan(twin._state()) == plan
 
 
 def test_what_it_cannot_do_is_said() -> None:
@@ -149,6 +151,7 @@ def test_what_it_cannot_do_is_said() -> None:
         scene.render(*rays_at(torch.zeros(2, 2)))
 
 
+@pytest.mark.seconds(3)
 def test_the_object_probability_is_what_the_object_sweeps() -> None:
     """A ball that is pushed along z by up to the bound, to one side, over the clip."""
     bound = 0.2
@@ -178,7 +181,7 @@ def masks_of_a_swaying_ball(bound: float) -> tuple[Tensor, Tensor]:
     at = capture.centre(capture.times)
     inside = ((grid_centres(n, 1.0)[:, None] - at).norm(dim=-1) < RADIUS).float().mean(1).reshape(n, n, n)
     hull = grid_centres(n, 1.0).norm(dim=-1).reshape(n, n, n) - RADIUS - 0.05
-    scene.initialise(torch.zeros(3), 1.0, 1.0, inside, hull, steps=60)
+    scene.initialise(ObjectFrame(), 1.0, inside, hull, steps=60)
     optimisers = [
         torch.optim.Adam(group, RATES[name].lr, RATES[name].betas, 1e-15)
         for name, group in parameter_groups(scene).items()
@@ -235,8 +238,8 @@ def test_a_view_has_its_own_time_or_that_of_the_nearest_training_view() -> None:
     every = Cameras(capture.poses, fx=50.0, fy=50.0, cx=20.0, cy=20.0, width=40, height=40, times=capture.times)
     views.set(every)
     near = capture.poses[3] + 0.02
-    assert views.timed(a_camera(near, 0.1)).times.item() == pytest.approx(0.1)
-    found = views.timed(a_camera(near, None))
+    assert views.with_time(a_camera(near, 0.1)).times.item() == pytest.approx(0.1)
+    found = views.with_time(a_camera(near, None))
     assert found.times.item() == pytest.approx(0.75)
     rays = found.generate_rays(camera_indices=0, keep_shape=True)
     assert rays.times is not None and (rays.times == 0.75).all()
@@ -247,11 +250,11 @@ def test_a_view_has_its_own_time_or_that_of_the_nearest_training_view() -> None:
 
 def test_the_trainer_asks_for_times_where_the_object_may_deform() -> None:
     config = surface_sos_lite.config
-    config.settle_times()
+    config.request_times()
     assert not config.pipeline.datamanager.dataparser.times
     scene = replace(config.pipeline.model.scene, deformation=DeformationConfig(bound=0.1))
     moving = replace(config, pipeline=replace(config.pipeline, model=replace(config.pipeline.model, scene=scene)))
-    moving.settle_times()
+    moving.request_times()
     assert moving.pipeline.datamanager.dataparser.times and not config.pipeline.datamanager.dataparser.times
 
 

@@ -18,7 +18,7 @@ import trimesh
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
 from surface_sos_ns.api import Run, View
-from surface_sos_ns.export.command import Export
+from surface_sos_ns.cli.export import Export
 from surface_sos_ns.export.writer import write_export
 from tests.helpers.poses import look_at
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.sampling.field_cache import grid_centres
@@ -34,7 +37,9 @@ def start(config: SceneConfig, steps: int = 300) -> SurfaceSOS:
     scene = SurfaceSOS(config, views=3)
     n = 48
     distance = (grid_centres(n, 1.0).norm(dim=-1) - BALL).reshape(n, n, n)
-    scene.initialise(torch.tensor([1.0, 2.0, 3.0]), 2.0, 1.0, (distance < 0).float(), distance, steps=steps)
+    scene.initialise(
+        ObjectFrame(torch.tensor([1.0, 2.0, 3.0]), 2.0), 1.0, (distance < 0).float(), distance, steps=steps
+    )
     scene.zero_grad()
     return scene
 
@@ -43,6 +48,15 @@ def rays_at(points: Tensor, distance: float = 3.0) -> tuple[Tensor, Tensor]:
     """Rays along -z, through points (R, 2) of the plane z = 0."""
     origins = torch.cat([points, torch.full_like(points[:, :1], distance)], -1)
     return origins, torch.tensor([0.0, 0.0, -1.0]).expand(len(points), 3)
+
+
+def tensors(rendering: Rendering) -> Iterator[tuple[str, Tensor]]:
+    """What rays see, by name."""
+    for name, value in rendering._asdict().items():
+        if isinstance(value, Tensor):
+            yield name, value
+        elif name == "carried":
+            yield from value.items()
 
 
 def a_batch(count: int = 64) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import socket
 import threading
 import time
@@ -72,6 +71,7 @@ def test_clicks_in_two_photos_find_the_object_in_all(scene):
     assert any("GrabCut of 8 photos" in line for line in lines)
 
 
+@pytest.mark.seconds(2)
 def test_negative_clicks_are_obeyed_in_the_end_result(scene):
     photos, truth = scene
     x, y = on_ball(truth[5])
@@ -112,6 +112,7 @@ def test_session(scene):
     assert session.points == [] and session.mask(0) is None
 
 
+@pytest.mark.seconds(4)
 def test_session_shows_clicks_after_propagating(scene):
     photos, truth = scene
     session = ClickSession(photos)
@@ -187,19 +188,6 @@ def wait(condition, seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
-    with api.sync_playwright() as play:
-        instance = play.chromium.launch(executable_path=program, args=flags)
-        yield instance
-        instance.close()
-
-
 def _corners(page) -> tuple[float, float, float, float]:
     """Left, top, width, height of the photo on the screen: what is not of the page's white background."""
     import io
@@ -229,6 +217,7 @@ def _settled_corners(page) -> tuple[float, float, float, float]:
     raise AssertionError("the photo never came to rest")
 
 
+@pytest.mark.browser
 @pytest.mark.seconds(25)
 def test_clicking_in_a_browser(scene, browser, monkeypatch, tmp_path):
     photos, truth = scene

@@ -30,6 +30,7 @@ def sphere_photos(count: int = 18) -> tuple[Photos, list[np.ndarray]]:
     return Photos(files, images, views, [(160, 120)] * count), sphere_masks(views, CENTRE, RADIUS)
 
 
+@pytest.mark.seconds(3)
 def test_a_vote_repairs_and_names_who_is_wrong() -> None:
     photos, truth = sphere_photos()
     masks: list[np.ndarray | None] = [mask.astype(np.float32) for mask in truth]
@@ -110,7 +111,7 @@ def test_auto_takes_the_best_and_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     names = {id(masks): name for name, masks in marked.items()}
     monkeypatch.setattr(auto, "vote", lambda photos, masks: SimpleNamespace(mean=agreement[names[id(masks)]]))
     monkeypatch.setattr(
-        auto, "PointJudge", lambda photos: SimpleNamespace(score=lambda masks: verdict[names[id(masks)]])
+        auto, "PointScore", lambda photos: SimpleNamespace(score=lambda masks: verdict[names[id(masks)]])
     )
     monkeypatch.setattr(auto, "with_points", lambda photos, progress: photos)
     monkeypatch.setattr(Method, "load", lambda self: loaded[id(self)])

@@ -153,7 +153,7 @@ def small_maskrcnn():
 
 def test_maskrcnn_end_to_end(monkeypatch):
     monkeypatch.setattr(maskrcnn, "_load", small_maskrcnn)
-    monkeypatch.setattr(maskrcnn, "LEAST_CLOSENESS", 1e-9)
+    monkeypatch.setattr(maskrcnn, "MIN_CLOSENESS", 1e-9)
     photos = photos_of(3, near=np.zeros(3), radius=2.0)
     lines: list[str] = []
     provider = MaskRcnn(device="cpu")
@@ -230,7 +230,7 @@ def test_sam2_end_to_end(monkeypatch):
 
     recording.post_process_masks = processor.post_process_masks
     monkeypatch.setattr(sam2, "_load", lambda: (model, recording))
-    monkeypatch.setattr(sam2, "LEAST_SCORE", -1.0)
+    monkeypatch.setattr(sam2, "MIN_SCORE", -1.0)
     photos = photos_of(2, near=np.zeros(3), radius=1.0)
     lines: list[str] = []
     provider = Sam2(device="cpu")

@@ -134,7 +134,7 @@ def test_weights_that_are_not_there(tmp_path, monkeypatch):
 
 
 def test_library_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(features, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MaskError, match=r"pip install 'surface-sos-ns\[masks\]'"):
         FeatureChoice("network").load()
     assert isinstance(FeatureChoice("auto").load(), ColourTexture)

@@ -20,7 +20,7 @@ from nerfstudio.engine.schedulers import (
 )
 
 from surface_sos_ns.fields.deformation import DeformationConfig
-from surface_sos_ns.plugin.config_file import CLASSES, LARGEST_FILE, ConfigFileError, method_of, read_config_file
+from surface_sos_ns.plugin.config_file import CLASSES, MAX_FILE_BYTES, ConfigFileError, method_of, read_config_file
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 
@@ -98,7 +98,7 @@ def test_what_nerfstudio_writes_is_read_back_the_same(method: str, change: Any, 
     assert found == known and yaml.dump(found) == yaml.dump(known)
     assert method_of(file) == method
     assert found.pipeline.datamanager.collate_fn is written.pipeline.datamanager.collate_fn
-    assert len(file.read_bytes()) < LARGEST_FILE / 4
+    assert len(file.read_bytes()) < MAX_FILE_BYTES / 4
 
 
 def test_every_class_that_may_be_read_can_be(file: Path) -> None:

@@ -13,13 +13,13 @@ from nerfstudio.model_components.ray_generators import RayGenerator
 from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import outline_band
+from surface_sos_ns.capture.hull_projection import outline_band
 from surface_sos_ns.plugin.datamanager import (
     SurfaceSOSDataManager,
     SurfaceSOSDataManagerConfig,
-    TabulatedRays,
 )
 from surface_sos_ns.plugin.dataset import PixelCache
+from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
 from tests.helpers.capture_files import CENTRE, RADIUS, ball_capture, manager
 
 
@@ -309,6 +309,7 @@ def test_weights_and_masks_are_installed(prepared) -> None:
     assert batch["coarse_mask"][torch.from_numpy(~truth)].mean() < 0.2
 
 
+@pytest.mark.seconds(2)
 def test_prior_is_kept_and_reused_only_for_the_same_inputs(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     first, prior, cache_dir = prepared
     calls: list[int] = []
@@ -332,6 +333,7 @@ def test_prior_is_kept_and_reused_only_for_the_same_inputs(prepared, monkeypatch
     assert len(calls) == 1
 
 
+@pytest.mark.seconds(2)
 def test_damaged_prior_is_made_again(prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     first, prior, _ = prepared
     monkeypatch.setattr(SurfaceSOSDataManager, "_find_object", lambda self, *args: prior)

@@ -16,7 +16,8 @@ from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.mask_files import read_mask
-from surface_sos_ns.capture.points import SparsePoints, first_fitting_points
+from surface_sos_ns.capture.points import SparsePoints
+from surface_sos_ns.capture.points_file import first_fitting_points
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
@@ -578,7 +579,6 @@ def write_colmap(folder: Path, capture: Capture, to_colmap: np.ndarray, points: 
 @pytest.mark.parametrize("written", [True, False])
 def test_colmap_points_are_brought_into_the_world_frame(tmp_path: Path, written: bool) -> None:
     """With applied_transform in the file, and without any (a capture kept in COLMAP's own frame)."""
-    pytest.importorskip("pycolmap")
     capture = Capture(tmp_path, count=6)
     points = known_points()
     seen = np.random.default_rng(0).random((len(points), 6)) < 0.6

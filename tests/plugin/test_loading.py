@@ -14,7 +14,7 @@ from surface_sos_ns.utils.memory import _left_in_cgroups, free_gb
 
 
 class Photos:
-    """200 photos of 12 megapixels, as far as `say_needs` looks at a dataset."""
+    """200 photos of 12 megapixels, as far as `say_memory_needs` looks at a dataset."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
@@ -25,7 +25,7 @@ class Photos:
     def size(self, index: int) -> tuple[int, int]:
         return self._size
 
-    def get_drawable(self, index: int) -> np.ndarray | None:
+    def get_sampling_mask(self, index: int) -> np.ndarray | None:
         return None
 
     def get_numpy_image(self, index: int) -> np.ndarray:
@@ -41,12 +41,12 @@ def test_the_factor_fits_the_memory(free, factor):
 
 def test_memory_that_will_not_do_is_said_with_the_option_that_helps(monkeypatch, capsys):
     monkeypatch.setattr(loading, "free_gb", lambda: 8.0)
-    loading.say_needs(Photos((4000, 3000)), factor=1)
+    loading.say_memory_needs(Photos((4000, 3000)), factor=1)
     assert f"{loading.DOWNSCALE} 2." in capsys.readouterr().out
-    loading.say_needs(Photos((2000, 1500)), factor=2)  # as advised
+    loading.say_memory_needs(Photos((2000, 1500)), factor=2)  # as advised
     assert "Warning" not in capsys.readouterr().out
     monkeypatch.setattr(loading, "free_gb", lambda: 2.8)
-    loading.say_needs(Photos((2000, 1500)), factor=2)
+    loading.say_memory_needs(Photos((2000, 1500)), factor=2)
     assert f"{loading.DOWNSCALE} 8." in capsys.readouterr().out
 
 

@@ -14,8 +14,10 @@ from nerfstudio.engine.optimizers import Optimizers
 from torch import Tensor, nn
 
 from surface_sos_ns.clean_plate.support_map import BackgroundView
-from surface_sos_ns.models.surface_sos import scene as scene_model
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.models.surface_sos.heads import LabelHead
+from surface_sos_ns.models.surface_sos.renderer import State
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
@@ -39,7 +41,7 @@ def started(config: SceneConfig, views: int = 1) -> SurfaceSOS:
     scene = SurfaceSOS(config, views)
     n = 32
     distance = (grid_centres(n, 1.0).norm(dim=-1) - RADIUS).reshape(n, n, n)
-    scene.initialise(torch.zeros(3), 1.0, 3.0, (distance < 0).float(), distance, steps=60)
+    scene.initialise(ObjectFrame(), 3.0, (distance < 0).float(), distance, steps=60)
     return scene
 
 
@@ -67,21 +69,25 @@ def loss_of(scene: SurfaceSOS, origins: Tensor, directions: Tensor) -> Tensor:
     return ((seen.rgb - target).square().mean(-1) + seen.alpha * 0.3 + seen.depth * 0.01 + seen.background[:, 0]).mean()
 
 
+@pytest.mark.seconds(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = started(replace(KINDS[kind], backend="torch")).double().eval()
     origins, directions, correction = a_pose(scene)
     with torch.no_grad():
-        drawn = scene._sample(*moved(origins, directions, correction), scene._plan())
+        state = State(scene.done, training=False)
+        drawn = scene.renderer.sample(*moved(origins, directions, correction), scene.renderer.plan(state), state)
     # Distances are fixed, as the gradient has it; and gradients to the background are not scaled by its trust.
-    monkeypatch.setattr(scene_model, "sample_rays", lambda *args, **options: drawn)
+    monkeypatch.setattr(scene.ops, "sample_rays", lambda *args: drawn)
     behind = drawn.edges[:1, :2]
     monkeypatch.setattr(
-        SurfaceSOS,
+        scene.renderer,
         "background_view",
-        lambda self, o, d: BackgroundView(torch.zeros_like(o), o[:, 0], torch.zeros_like(o[:, :1]), behind),
+        lambda o, d, state: BackgroundView(torch.zeros_like(o), o[:, 0], torch.zeros_like(o[:, :1]), behind),
     )
-    monkeypatch.setattr(SurfaceSOS, "gate", lambda self, logits: torch.full_like(logits, 0.9))  # it has no gradient
+    monkeypatch.setattr(
+        LabelHead, "gate", lambda self, logits, progress: torch.full_like(logits, 0.9)
+    )  # it has no gradient
     monkeypatch.setattr(composite, "background_trust", lambda middle, *args: torch.ones_like(middle))
     loss_of(scene, *moved(origins, directions, correction)).backward()
     assert correction.grad is not None and (correction.grad.abs() > 1e-6).all()
@@ -98,7 +104,6 @@ def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeyp
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiled_code_gives_a_pose_the_gradient_of_its_torch_twin(kind: str) -> None:
-    pytest.importorskip("numba")
     compiled = started(replace(KINDS[kind], backend="numba")).eval()
     twin = SurfaceSOS(replace(KINDS[kind], backend="torch"), views=1).eval()
     twin.load_state_dict(compiled.state_dict())
@@ -174,7 +179,7 @@ def test_disturbed_poses_are_brought_back() -> None:
         optimisers.optimizer_step_all()
         for schedule in optimisers.schedulers.values():
             schedule.step()
-        views.hold_frame()
+        views.remove_common_motion()
     left = error + poses.pose_adjustment.detach()  # small: they add up
     before, after = beside_neighbours(error, disturbed), beside_neighbours(left, disturbed)
     assert after[0] < 0.9 * before[0] and after[1] < 0.9 * before[1], (before, after)
@@ -209,11 +214,11 @@ def test_corrections_that_all_views_share_are_taken_out_and_others_stay() -> Non
     shared = torch.cat([about + 2e-3 * centres + torch.tensor([0.01, 0.0, 0.02]), turn.expand_as(centres)], -1)
     with torch.no_grad():
         views.optimizer.pose_adjustment.copy_(shared)
-    views.hold_frame()
+    views.remove_common_motion()
     assert views.optimizer.pose_adjustment.abs().max() < 1e-6
     with torch.no_grad():
         views.optimizer.pose_adjustment.copy_(own + shared)
-    views.hold_frame()
+    views.remove_common_motion()
     assert views.optimizer.pose_adjustment[2, 4] > 0.008
     assert (views.optimizer.pose_adjustment - own).abs().max() < 0.003
 
@@ -221,13 +226,13 @@ def test_corrections_that_all_views_share_are_taken_out_and_others_stay() -> Non
 def test_a_training_view_is_known_by_its_pose_and_rendered_from_the_refined_one() -> None:
     capture = SwayingBall(frames=4)
     views = TrainingViews(3, CameraOptimizerConfig(mode="SO3xR3"))
-    assert views.same(cameras(capture.poses)[0:1]) is None  # nothing is known before training
+    assert views.index_of(cameras(capture.poses)[0:1]) is None  # nothing is known before training
     views.set(cameras(capture.poses[:3]))
     with torch.no_grad():
         views.optimizer.pose_adjustment[1] = torch.tensor([0.1, -0.2, 0.3, 0.0, 0.0, torch.pi / 2])
         # A quarter turn about the world's z: x becomes y, y becomes -x.
-        refined = views.refined(cameras(capture.poses)[1:2]).camera_to_worlds[0]
-        held_out = views.refined(cameras(capture.poses)[3:4]).camera_to_worlds[0]
+        refined = views.with_refined_pose(cameras(capture.poses)[1:2]).camera_to_worlds[0]
+        held_out = views.with_refined_pose(cameras(capture.poses)[3:4]).camera_to_worlds[0]
     truth = capture.poses[1]
     assert torch.allclose(refined[:, 3], truth[:, 3] + torch.tensor([0.1, -0.2, 0.3]))
     assert torch.allclose(refined[:, :3], torch.stack([-truth[1, :3], truth[0, :3], truth[2, :3]]), atol=1e-6)
@@ -235,4 +240,4 @@ def test_a_training_view_is_known_by_its_pose_and_rendered_from_the_refined_one(
     still = TrainingViews(3, CameraOptimizerConfig())
     still.load_state_dict({"poses": views.poses, "times": views.times})
     camera = cameras(capture.poses)[1:2]
-    assert still.refined(camera) is camera
+    assert still.with_refined_pose(camera) is camera

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from surface_sos_ns.plugin.self_training import MATTE_SIDE, OwnMasks, choose_masks, load_masks, save_masks
+from surface_sos_ns.plugin.self_training import MATTE_SIDE, SelfTraining, choose_masks, load_masks, save_masks
 from surface_sos_ns.training.mask_reliability import MaskReliability
 from surface_sos_ns.utils.errors import UserError
 from tests.helpers.capture_files import ball_capture, manager
@@ -101,7 +101,7 @@ def test_batches_bring_the_new_masks_and_so_do_those_of_a_resumed_run(tmp_path: 
     model: Any = Knowing({place: np.float32(matte) for place, matte in zip(where, mattes, strict=True)}, count)
     model.scene.reliability.counts.fill_(5.0)
     run = tmp_path / "run"
-    own = OwnMasks(cache, cameras, run)
+    own = SelfTraining(cache, cameras, run)
     said: list[str] = []
     own.refresh(model, 1, said.append)
     assert said[0].startswith(f"masks: {count - 1} of {count} replaced by the object's own mattes")
@@ -118,7 +118,7 @@ def test_batches_bring_the_new_masks_and_so_do_those_of_a_resumed_run(tmp_path: 
     np.testing.assert_array_equal(cache.mask(0), given[0])
 
     again = manager(folder)
-    resumed = OwnMasks(again.train_cache, cameras, run)
+    resumed = SelfTraining(again.train_cache, cameras, run)
     resumed.restore(model, 2)
     assert again.train_cache.masks.equal(cache.masks) and again.train_cache.mask_weights.equal(cache.mask_weights)
     model.mattes[where[1]] = moved[1]
@@ -135,12 +135,12 @@ def test_masks_that_all_agree_are_not_asked_about_again(tmp_path: Path) -> None:
         {place: np.float32(mask >= 0.5) for place, mask in zip(places, given, strict=True)}, len(cache)
     )
     said: list[str] = []
-    own = OwnMasks(cache, cameras, tmp_path / "run")
+    own = SelfTraining(cache, cameras, tmp_path / "run")
     own.refresh(model, 1, said.append)
     assert said[0].startswith(f"masks: none of {len(cache)} replaced")
     model.mattes.clear()  # it can draw nothing more
     own.refresh(model, 2, said.append)
-    resumed = OwnMasks(cache, cameras, tmp_path / "run")
+    resumed = SelfTraining(cache, cameras, tmp_path / "run")
     resumed.restore(model, 1)
     resumed.refresh(model, 2, said.append)
     assert len(said) == 1
@@ -155,12 +155,12 @@ def test_large_photos_are_not_rendered_at_full_size(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).random((MATTE_SIDE // 2, MATTE_SIDE), np.float32)
     matte = disc(60, MATTE_SIDE)[: MATTE_SIDE // 2] * (0.9 + 0.1 * noise)
     model: Any = Knowing({tuple(place): matte for place in cameras.camera_to_worlds[:, :, 3].tolist()}, len(cameras))
-    OwnMasks(data.train_cache, cameras, tmp_path / "run").refresh(model, 1, print)
+    SelfTraining(data.train_cache, cameras, tmp_path / "run").refresh(model, 1, print)
     assert model.sizes == {(MATTE_SIDE, MATTE_SIDE // 2)}
     assert int(cameras.width[0]) == size[0], "the training cameras are as they were"
     mask = data.train_cache.mask(0)
     assert mask is not None and mask.shape == size[::-1]
     assert (mask > 0.5).mean() == pytest.approx((matte > 0.5).mean(), rel=0.01)
     again = manager(folder)
-    OwnMasks(again.train_cache, cameras, tmp_path / "run").restore(model, 1)
+    SelfTraining(again.train_cache, cameras, tmp_path / "run").restore(model, 1)
     assert again.train_cache.masks.equal(data.train_cache.masks), "to the last bit, enlarged as they are"

@@ -24,31 +24,32 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.configs.base_config import InstantiateConfig, LoggingConfig
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.data.scene_box import SceneBox
-from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
-from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline
+from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils import eval_utils, writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.plugin.checkpoints import CheckpointError, checkpoint_path, list_checkpoints, read_checkpoint
-from surface_sos_ns.plugin.compat.event_writers import go_on_without_events
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
+from surface_sos_ns.plugin.dataset import PixelCache
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog, read_losses
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
-from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline, SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import (
     SurfaceSOSMachineConfig,
     SurfaceSOSTrainer,
     SurfaceSOSTrainerConfig,
 )
-from surface_sos_ns.utils import files
+from surface_sos_ns.training.mask_reliability import MaskReliability
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import InUseError, WriteError
+from surface_sos_ns.utils.files import WriteError
+from surface_sos_ns.utils.locks import InUseError, fcntl
 from tests.helpers.terminal import another_process
 
 TOTAL = 20
@@ -59,7 +60,27 @@ class TinyModelConfig(InstantiateConfig):
     _target: type = field(default_factory=lambda: TinyModel)
     total_steps: int | None = None
     width: int = 8
-    refresh: int | None = None
+    mask_refresh: tuple[float, ...] = ()
+    probability_refresh: tuple[float, ...] = ()
+    probability_dilation: float = 0.0
+    cache_interval: int = 5
+    cache_share: float = 1.0
+    support_map: bool = False
+    scene: Any = field(default_factory=lambda: SimpleNamespace(background="density"))
+
+
+class TinyScene:
+    """What a run asks of the scene between steps; ten weights have none of it."""
+
+    ready = True
+    reliability = MaskReliability(1)
+    ops = TorchOps()
+
+    def set_progress(self, fraction: float) -> None: ...
+
+    def update_cache(self, share: float = 1.0) -> None: ...
+
+    def discount_hidden(self, cameras: torch.Tensor) -> None: ...
 
 
 class TinyModel(torch.nn.Module):
@@ -69,6 +90,8 @@ class TinyModel(torch.nn.Module):
         self.table = torch.nn.Parameter(torch.rand(config.width))
         self.gain = torch.nn.Parameter(torch.rand(2))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.scene = TinyScene()
+        self.training_views = None
 
     device = torch.device("cpu")
 
@@ -84,16 +107,12 @@ class TinyModel(torch.nn.Module):
     def get_param_groups(self) -> dict[str, list]:
         return {"grids": [self.table], "nets": [self.gain]}
 
-    def mask_refreshes(self, total: int) -> dict[int, int]:
-        return {} if self.config.refresh is None else {self.config.refresh: 1}
-
     def get_training_callbacks(self, attributes: Any) -> list:
-        def before(step: int) -> None:
-            if step in self.mask_refreshes(TOTAL):
-                with attributes.trainer.average.in_place():
-                    self.made_of = self.table.detach().clone()
+        return []
 
-        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], before, update_every_num_iters=1)]
+    def images(self, camera: Cameras, names: list[str], smooth_edges: bool) -> dict[str, torch.Tensor]:
+        self.made_of = self.table.detach().clone()
+        return {"alpha": torch.zeros(4, 4, 1)}
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         self.updates += 1
@@ -122,12 +141,24 @@ class TinyData:
     """Draws from all three generators, so that a resumed run needs the state of each."""
 
     train_dataset = TinyPhotos()
+    train_cache = PixelCache(
+        images=torch.zeros(16, 3, dtype=torch.uint8),
+        masks=torch.zeros(16, dtype=torch.uint8),
+        mask_weights=torch.ones(1),
+        starts=torch.tensor([0, 16]),
+        widths=torch.tensor([4]),
+        heights=torch.tensor([4]),
+        valid=None,
+    )
     eval_dataset: tuple = ()
     includes_time = False
     on_step: Callable[[int], None] = staticmethod(lambda step: None)
 
     def __init__(self, width: int) -> None:
         self.width = width
+
+    def prepare(self, folder: Path) -> Any:
+        return SimpleNamespace(sphere=SimpleNamespace(centre=np.zeros(3), radius=1.0), points=None, masks_given=True)
 
     def next_train(self, step: int) -> tuple[torch.Tensor, dict]:
         self.on_step(step)
@@ -151,7 +182,7 @@ class TinyPipelineConfig(SurfaceSOSPipelineConfig):
     model: Any = field(default_factory=TinyModelConfig)
 
 
-class TinyPipeline(VanillaPipeline):
+class TinyPipeline(SurfaceSOSPipeline):
     def __init__(self, config: TinyPipelineConfig, device: str, **kwargs: Any) -> None:
         Pipeline.__init__(self)
         self.config = config
@@ -255,10 +286,10 @@ def test_the_result_is_the_mean_of_the_weights_at_the_end(config: SurfaceSOSTrai
         assert not torch.allclose(mean, after_20[name], atol=1e-4), "the two differ, or this shows nothing"
     stopped = train_and_stop(config, 16, lambda: signal.raise_signal(signal.SIGTERM))
     resumed = make_trainer(config, timestamp="second", load_dir=stopped.checkpoint_dir)
-    assert resumed.average.count == 1
+    assert resumed.pipeline.average.count == 1
     resumed.train()
     assert_same(straight, resumed)
-    assert resumed.average.count == 0, "an extended run begins anew"
+    assert resumed.pipeline.average.count == 0, "an extended run begins anew"
 
 
 def test_what_is_made_of_the_model_amid_a_run_is_made_of_a_mean(config: SurfaceSOSTrainerConfig) -> None:
@@ -267,7 +298,7 @@ def test_what_is_made_of_the_model_amid_a_run_is_made_of_a_mean(config: SurfaceS
     plain = make_trainer(config, timestamp="plain")
     plain.pipeline.datamanager.on_step = lambda step: seen.update({step: weights_and_rates(plain)[0]["_model.table"]})
     plain.train()
-    config.pipeline.model.refresh = 11
+    config.pipeline.model.mask_refresh = (0.55,)  # before step 11
     refreshed = make_trainer(config, timestamp="refreshed")
     refreshed.train()
     torch.testing.assert_close(refreshed.pipeline.model.made_of, (seen[5] + seen[10]) / 2, atol=1e-7, rtol=0.0)
@@ -275,7 +306,7 @@ def test_what_is_made_of_the_model_amid_a_run_is_made_of_a_mean(config: SurfaceS
     assert_same(plain, refreshed)  # training goes on from where it was
     stopped = train_and_stop(config, 6, lambda: signal.raise_signal(signal.SIGTERM))
     resumed = make_trainer(config, timestamp="second", load_dir=stopped.checkpoint_dir)
-    assert resumed.average.count == 1
+    assert resumed.pipeline.average.count == 1
     resumed.train()
     assert torch.equal(resumed.pipeline.model.made_of, refreshed.pipeline.model.made_of)
 
@@ -396,11 +427,11 @@ def test_the_total_of_the_first_run_is_kept_unless_another_is_asked_for(
     monkeypatch.setitem(all_methods, "tiny", preset)
     crashed = train_and_stop(config, 15, crash)
     resumed = dataclasses.replace(preset, load_dir=crashed.checkpoint_dir)
-    resumed.settle_total_steps()
+    resumed.set_total_steps()
     assert resumed.max_num_iterations == resumed.pipeline.model.total_steps == TOTAL
     monkeypatch.setattr(sys, "argv", ["ns-train", "tiny", "--max_num_iterations=500"])
     asked = dataclasses.replace(preset, load_dir=crashed.checkpoint_dir)
-    asked.settle_total_steps()
+    asked.set_total_steps()
     assert asked.max_num_iterations == 500
 
 
@@ -415,10 +446,10 @@ def test_the_device_is_what_is_there_unless_named(config: SurfaceSOSTrainerConfi
     for available, expected in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
         automatic = dataclasses.replace(config, machine=SurfaceSOSMachineConfig())
-        automatic.settle_device()
+        automatic.choose_device()
         assert automatic.machine.device_type == expected
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    config.settle_device()
+    config.choose_device()
     assert config.machine.device_type == "cpu"
 
 
@@ -556,10 +587,16 @@ def test_the_start_line_says_device_backend_and_sampler(config: SurfaceSOSTraine
     assert "cpu | tiny grid | tiny sampler" in said.get()
 
 
+def test_the_tables_optimiser_computes_with_the_models_operations(config: SurfaceSOSTrainerConfig) -> None:
+    tables = {"optimizer": GridAdamConfig(), "scheduler": None}
+    trainer = make_trainer(dataclasses.replace(config, optimizers={**config.optimizers, "grids": tables}))
+    sparse, other = (trainer.optimizers.optimizers[name] for name in ("grids", "nets"))
+    assert sparse.ops is trainer.pipeline.model.scene.ops and not hasattr(other, "ops")
+
+
 @pytest.mark.parametrize("backend", ["numba", "torch"])
 def test_the_start_line_counts_the_threads_that_run(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where kernels are compiled, torch keeps off their cores."""
-    pytest.importorskip("numba")
     small = GridLayout(levels=2, log2_entries=4, base_resolution=2, max_resolution=4)
     scene = SceneConfig(small, small, small, backend, cache_resolution=4, probability_resolution=4)  # type: ignore[arg-type]
     box = SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]))
@@ -576,6 +613,7 @@ def test_the_start_line_counts_the_threads_that_run(backend: str, monkeypatch: p
     assert backend in line and line.endswith(" | 3 threads" if backend == "numba" else " | 2 threads")
 
 
+@pytest.mark.seconds(2)
 def test_training_ends_with_the_viewer(config: SurfaceSOSTrainerConfig) -> None:
     config.viewer.quit_on_train_completion = True
     config.viewer.websocket_host = "127.0.0.1"
@@ -724,13 +762,13 @@ def test_a_run_is_not_trained_over_another_one(config: SurfaceSOSTrainerConfig) 
         dataclasses.replace(config, load_dir=config.output_dir / "other").save_config()
 
 
-@pytest.mark.skipif(files.fcntl is None, reason="this system has no locks that end with their process")
+@pytest.mark.skipif(fcntl is None, reason="this system has no locks that end with their process")
 def test_two_processes_do_not_train_in_one_folder(config: SurfaceSOSTrainerConfig) -> None:
     folder = config.get_base_dir()
     folder.mkdir(parents=True)
     script = (
-        "import sys, time; from pathlib import Path; from surface_sos_ns.utils.files import hold\n"
-        "hold(Path(sys.argv[1]), ''); print('ready', flush=True); time.sleep(100)"
+        "import sys, time; from pathlib import Path; from surface_sos_ns.utils.locks import lock_folder\n"
+        "lock_folder(Path(sys.argv[1]), ''); print('ready', flush=True); time.sleep(100)"
     )
     with another_process(script, folder):
         with pytest.raises(InUseError, match=f"writing to {folder}.*--timestamp"):
@@ -798,7 +836,6 @@ def test_a_capture_that_was_moved_together_with_its_run_is_found(
 def test_nerfstudios_commands_read_the_checkpoints_beside_the_config_that_they_are_given(
     config: SurfaceSOSTrainerConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Also the canary: once nerfstudio does so itself, `plugin/compat/moved_runs.py` is no longer needed."""
     monkeypatch.setitem(all_methods, "tiny", config)
     config.save_config()
     trainer = make_trainer(config)
@@ -811,23 +848,3 @@ def test_nerfstudios_commands_read_the_checkpoints_beside_the_config_that_they_a
         assert checkpoint == path / "nerfstudio_models" / "step-000000019.ckpt"
         assert f"Loaded {checkpoint}" in said.get().replace("\n", "")
         assert loaded.load_dir == trainer.checkpoint_dir, "nerfstudio's own choice"
-
-
-def test_a_disk_that_is_full_ends_tensorboards_events_and_not_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also the canary: once nerfstudio's writer bears it, `plugin/compat/event_writers.py` is no longer needed."""
-
-    class Full:
-        def add_scalar(self, *_: object) -> None:
-            no_space()
-
-    events = object.__new__(writer.TensorboardWriter)
-    events.tb_writer = Full()
-    with pytest.raises(OSError, match="No space"):
-        events.write_scalar("loss", 1.0, 0)
-    monkeypatch.setattr(writer, "EVENT_WRITERS", [events])
-    said: list[str] = []
-    go_on_without_events(said.append)
-    (tolerated,) = writer.EVENT_WRITERS
-    tolerated.write_scalar_dict("losses", {"a": 1.0, "b": 2.0}, 0)
-    tolerated.write_scalar("loss", 1.0, 1)
-    assert len(said) == 1 and "TensorBoard" in said[0] and "No space left" in said[0]

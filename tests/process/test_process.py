@@ -14,18 +14,18 @@ import pytest
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from surface_sos_ns.capture.points import read_ply_points
+from surface_sos_ns.capture.ply import read_ply_points
 from surface_sos_ns.cli import main
 from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.folder import begin
 from surface_sos_ns.process.lenses import group_by_camera
+from surface_sos_ns.process.library_output import library_output_to
 from surface_sos_ns.process.pairs import blocks, choose_matching, photo_pairs
 from surface_sos_ns.process.photos import copy_upright, find_photos
-from surface_sos_ns.process.quiet import chatter_to
 from surface_sos_ns.process.video import count_frames, extract_frames
-from surface_sos_ns.utils.files import PREFIX, SUFFIX, release
+from surface_sos_ns.utils.files import PREFIX, SUFFIX
+from surface_sos_ns.utils.locks import unlock_folder
 from tests.helpers import textured_corner
-from tests.helpers.paths import shared_data
 
 VIEWS = 10
 RNG = np.random.default_rng(0)
@@ -138,7 +138,8 @@ def test_the_parser_takes_it_and_points_land_where_they_were_seen(corner: Path) 
 
 
 def test_summary_names_what_was_left_out(corner: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from surface_sos_ns.process.command import Process, _summary
+    from surface_sos_ns.process.run import _summary
+    from surface_sos_ns.process.settings import ProcessSettings
     from surface_sos_ns.process.structure import Structure
 
     class Model:
@@ -148,7 +149,7 @@ def test_summary_names_what_was_left_out(corner: Path, capfd: pytest.CaptureFixt
         def num_points3D(self) -> int:
             return 1234
 
-    command = Process(corner / "photos", corner / "scene")
+    command = ProcessSettings(corner / "photos", corner / "scene")
     text = _summary(command, Structure(Model(), ["a.jpg"] * 9, ["stranger.jpg"]))
     assert text.startswith("9 of 10 photos have a pose; 1234 points, 0.50 pixels")
     assert "stranger.jpg" in text and "That is few" not in text
@@ -160,8 +161,8 @@ def test_few_placed_photos_are_tried_again_with_more_matches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The larger result is taken; a failure counts as none; many placed photos are not tried again."""
-    from surface_sos_ns.process import command, structure
-    from surface_sos_ns.process.error import ProcessError
+    from surface_sos_ns.process import run, structure
+    from surface_sos_ns.process.settings import ProcessSettings
 
     names = [photo(tmp_path / "scene" / "images" / f"{index}.png").name for index in range(10)]
     outcomes: dict[str, int | None] = {}
@@ -173,21 +174,21 @@ def test_few_placed_photos_are_tried_again_with_more_matches(
             raise ProcessError("No poses were found")
         return structure.Structure(None, names[:count], names[count:])
 
-    monkeypatch.setattr(structure, "find_features", lambda *arguments: 0)
+    monkeypatch.setattr(structure, "extract_features", lambda *arguments: 0)
     monkeypatch.setattr(structure, "copy_features", lambda *arguments: None)
-    monkeypatch.setattr(structure, "compare", lambda *given: compared.append((given[0].name, given[-1])))
+    monkeypatch.setattr(structure, "match_pairs", lambda *given: compared.append((given[0].name, given[-1])))
     monkeypatch.setattr(structure, "map_photos", mapped)
-    asked = command.Process(tmp_path / "photos", tmp_path / "scene")
+    asked = ProcessSettings(tmp_path / "photos", tmp_path / "scene")
     for first, second, best in ((3, 6, 6), (6, 3, 6), (None, 4, 4), (5, None, 5), (8, 10, 8)):
         outcomes.update({"database.db": first, "guided.db": second})
         compared.clear()
-        assert len(command._find_structure(asked, names).placed) == best
+        assert len(run._find_structure(asked, names).placed) == best
         again = "trying again with more matches" in capfd.readouterr().out
         assert again == (first != 8)
         assert compared == [("database.db", False)] + [("guided.db", True)] * again
     outcomes.update({"database.db": None, "guided.db": None})
     with pytest.raises(ProcessError, match="No poses were found"):
-        command._find_structure(asked, names)
+        run._find_structure(asked, names)
 
 
 def test_copied_features_have_no_matches(corner: Path, tmp_path: Path) -> None:
@@ -322,7 +323,7 @@ def test_a_scene_whose_maker_was_killed_at_its_very_beginning_can_be_made(tmp_pa
         if content is not None:
             (output / "colmap" / f"{PREFIX}0{SUFFIX}").write_text(content)
         begin(output, {"a": 1}, overwrite=False)
-        release(output)
+        unlock_folder(output)
         assert [path.name for path in (output / "colmap").iterdir()] == ["settings.json"]
         assert json.loads((output / "colmap" / "settings.json").read_text()) == {"a": 1}
         shutil.rmtree(output)
@@ -432,9 +433,12 @@ def test_photos_whose_names_are_of_masks(tmp_path: Path) -> None:
 @pytest.mark.seconds(10)
 def test_names_that_lists_take_for_something_else(tmp_path: Path) -> None:
     """A comment sign, a suffix that is not said to be a JPEG's; in a folder whose name is no UTF-8."""
-    source = shared_data("cases", "process_names", "p1s")
     folder = tmp_path / os.fsdecode(b"caf\xe9 [b] 100%")
-    shutil.copytree(source, folder / "photos")
+    names = ["#1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jfif", "6.jpg", "7.jpg"]
+    for written, name in zip(textured_corner.write_photos(tmp_path / "drawn", len(names)), names, strict=True):
+        (folder / "photos").mkdir(parents=True, exist_ok=True)
+        with Image.open(tmp_path / "drawn" / written) as drawn:
+            drawn.save(folder / "photos" / name, format="JPEG", quality=95)
     assert main(["process", "--images", str(folder / "photos"), "--output", str(folder / "scene")]) == 0
     frames = json.loads((folder / "scene" / "transforms.json").read_text())["frames"]
     assert len(frames) == 7 and all((folder / "scene" / frame["file_path"]).is_file() for frame in frames)
@@ -585,7 +589,7 @@ def test_pairs() -> None:
 def test_chatter_goes_to_the_file_and_comes_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log"
     os.write(2, b"before ")
-    with chatter_to(log):
+    with library_output_to(log):
         os.write(2, b"chatter")
     os.write(2, b"after")
     assert log.read_text() == "chatter"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from surface_sos_ns.fields.contraction import contract
 from surface_sos_ns.sampling.candidates import candidate_edges, sphere_crossing
+from surface_sos_ns.sampling.contraction import contract
 from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres, look_up, look_up_nearest
 from surface_sos_ns.sampling.importance import draw_edges
 

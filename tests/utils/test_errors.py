@@ -13,7 +13,7 @@ import pytest
 from surface_sos_ns import cli
 from surface_sos_ns.utils.errors import DEBUG, UserError, explanation
 from surface_sos_ns.utils.files import WriteError
-from surface_sos_ns.utils.signals import leaving_on, stopped_by
+from surface_sos_ns.utils.signals import exit_on_signal, signal_of_status
 from tests.helpers.paths import ROOT
 
 
@@ -28,7 +28,7 @@ class Failing:
 
 
 def run_failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(cli.tyro, "cli", lambda *_, **__: Failing(error))
+    monkeypatch.setattr("tyro.cli", lambda *_, **__: Failing(error))
     return cli.main([])
 
 
@@ -91,15 +91,15 @@ def test_a_stopped_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_a_signal_becomes_an_exception_and_its_handler_comes_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     cleaned = []
-    with pytest.raises(SystemExit) as caught, leaving_on(signal.SIGTERM):
+    with pytest.raises(SystemExit) as caught, exit_on_signal(signal.SIGTERM):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
         finally:
             cleaned.append(True)
-    assert caught.value.code == 143 and stopped_by(caught.value.code) is signal.SIGTERM and cleaned
+    assert caught.value.code == 143 and signal_of_status(caught.value.code) is signal.SIGTERM and cleaned
     assert signal.getsignal(signal.SIGTERM) is before
-    assert stopped_by(1) is None and stopped_by(None) is None and stopped_by("text") is None
+    assert signal_of_status(1) is None and signal_of_status(None) is None and signal_of_status("text") is None
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of Unix")
@@ -115,7 +115,7 @@ def test_pycolmap_does_not_answer_sigterm(module: str, quiet: bool) -> None:
 UNCAUGHT = """
 import sys
 sys.argv[0] = sys.argv[1]
-from surface_sos_ns.plugin.compat.errors import show_explanations_alone
+from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.utils.errors import UserError
 show_explanations_alone()
 show_explanations_alone()

@@ -16,39 +16,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from surface_sos_ns.utils import files
 from surface_sos_ns.utils.files import (
     PREFIX,
     SUFFIX,
-    InUseError,
     WriteError,
+    atomic_file,
+    atomic_folder,
     check_writable,
-    held,
-    hold,
-    made_whole,
-    release,
     remove_leftovers,
     require_space,
-    scratch,
+    temporary_folder,
     write_arrays,
     write_bytes,
     write_json,
     write_text,
     writing,
-    written_whole,
 )
+from surface_sos_ns.utils.locks import InUseError, fcntl, lock_folder, locked_folder, unlock_folder
 from tests.helpers.paths import ROOT
 from tests.helpers.terminal import another_process
 
-locks = pytest.mark.skipif(files.fcntl is None, reason="this system has no locks that end with their process")
+locks = pytest.mark.skipif(fcntl is None, reason="this system has no locks that end with their process")
 HOLDER = """
 import sys, time
 from pathlib import Path
-from surface_sos_ns.utils.files import hold, made_whole, written_whole
 from tests.helpers.terminal import another_process
+from surface_sos_ns.utils.files import atomic_file, atomic_folder
+from surface_sos_ns.utils.locks import lock_folder
 folder = Path(sys.argv[1])
-hold(folder, "")
-with written_whole(folder / "file") as file, made_whole(folder / "inner") as inner:
+lock_folder(folder, "")
+with atomic_file(folder / "file") as file, atomic_folder(folder / "inner") as inner:
     file.write_text("half")
     (inner / "half").write_text("half")
     print("ready", flush=True)
@@ -78,7 +75,7 @@ def umask() -> Iterator[Callable[[int], None]]:
 def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "made" / "too" / "file"
     write_bytes(path, b"first")
-    with pytest.raises(RuntimeError), written_whole(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_file(path) as temporary:
         assert path.read_bytes() == b"first"
         temporary.write_bytes(b"sec")
         raise RuntimeError
@@ -94,15 +91,15 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
-    with pytest.raises(RuntimeError), made_whole(folder) as temporary:
+    with pytest.raises(RuntimeError), atomic_folder(folder) as temporary:
         (temporary / "file").write_text("half")
         raise RuntimeError
     assert names(tmp_path) == []
-    with made_whole(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         (temporary / "file").write_text("whole")
         assert not folder.exists()
     assert names(tmp_path) == ["folder"] and (folder / "file").read_text() == "whole"
-    with pytest.raises(WriteError, match=f"{folder} could not be written"), made_whole(folder):
+    with pytest.raises(WriteError, match=f"{folder} could not be written"), atomic_folder(folder):
         pass  # somebody has made it meanwhile
     assert (folder / "file").read_text() == "whole"
 
@@ -123,7 +120,7 @@ def test_modes_are_what_open_and_mkdir_would_give(mask: int, tmp_path: Path, uma
     (tmp_path / "plain").write_text("")
     (tmp_path / "plain folder").mkdir()
     write_text(tmp_path / "ours", "")
-    with made_whole(tmp_path / "our folder"):
+    with atomic_folder(tmp_path / "our folder"):
         pass
 
     def mode(name: str) -> int:
@@ -147,9 +144,15 @@ def test_a_refusal_of_the_system_names_the_file(tmp_path: Path, monkeypatch: pyt
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(WriteError, match=f"^{path} could not be written: No space left on device\\.$"):
             write_text(path, "new")
-        with pytest.raises(WriteError, match=f"^{folder / 'images' / 'a'} could not"), made_whole(folder) as temporary:
+        with (
+            pytest.raises(WriteError, match=f"^{folder / 'images' / 'a'} could not"),
+            atomic_folder(folder) as temporary,
+        ):
             write_text(temporary / "images" / "a", "new")
-        with pytest.raises(WriteError, match=f"^{tmp_path / 'masks' / 'a'} could not"), scratch(tmp_path) as temporary:
+        with (
+            pytest.raises(WriteError, match=f"^{tmp_path / 'masks' / 'a'} could not"),
+            temporary_folder(tmp_path) as temporary,
+        ):
             write_text(temporary / "masks" / "a", "new")
     assert path.read_text() == "old" and names(tmp_path) == ["results"] and names(path.parent) == ["file"]
     (tmp_path / "file").write_text("")
@@ -158,9 +161,9 @@ def test_a_refusal_of_the_system_names_the_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_errors_that_are_not_about_the_file_stay_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), written_whole(tmp_path / "file"):
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "file"):
         (tmp_path / "something else").read_bytes()
-    with pytest.raises(OSError, match="no picture") as caught, written_whole(tmp_path / "file"):
+    with pytest.raises(OSError, match="no picture") as caught, atomic_file(tmp_path / "file"):
         raise OSError("no picture")
     assert not isinstance(caught.value, WriteError)
     with pytest.raises(WriteError, match=str(tmp_path / "inside")), writing(tmp_path):
@@ -204,27 +207,28 @@ def test_what_another_process_writes_is_left_alone_until_it_is_killed(
     remove_leftovers(tmp_path)
     assert len(names(tmp_path)) == 3
     with pytest.raises(InUseError, match=f"writing to {tmp_path}. Do that."):
-        hold(tmp_path, "Do that.")
+        lock_folder(tmp_path, "Do that.")
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    hold(tmp_path, "")
+    lock_folder(tmp_path, "")
     remove_leftovers(tmp_path)
     assert names(tmp_path) == [foreign.name]
-    release(tmp_path)
+    unlock_folder(tmp_path)
 
 
 @locks
 def test_a_folder_is_free_again_when_it_is_let_go(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from surface_sos_ns.utils.files import hold; hold(Path(sys.argv[1]), '')"
+        "import sys; from pathlib import Path; from surface_sos_ns.utils.locks import lock_folder\n"
+        "lock_folder(Path(sys.argv[1]), '')"
     )
 
     def another() -> int:
         command = [sys.executable, "-c", script, str(tmp_path)]
         return subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL).returncode
 
-    with held(tmp_path, ""):
-        with held(tmp_path, ""):
+    with locked_folder(tmp_path, ""):
+        with locked_folder(tmp_path, ""):
             pass  # one process may hold it twice
         assert another() == 1
     assert another() == 0
@@ -234,8 +238,8 @@ def test_without_locks_nothing_is_refused_and_nothing_removed(tmp_path: Path, mo
     """As on Windows and on some network disks."""
     left = tmp_path / f"{PREFIX}0{SUFFIX}"
     left.write_text("")
-    monkeypatch.setattr(files, "fcntl", None)
-    with held(tmp_path, ""):
+    monkeypatch.setattr("surface_sos_ns.utils.locks.fcntl", None)
+    with locked_folder(tmp_path, ""):
         write_text(tmp_path / "file", "text")
         remove_leftovers(tmp_path)
     assert names(tmp_path) == sorted([left.name, "file"])

@@ -17,15 +17,16 @@ from PIL import Image
 
 from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.utils.image_io import (
-    MOST_MEGAPIXELS,
+    MAX_MEGAPIXELS,
     ImageError,
-    image_file,
+    encode_image,
     read_exif,
     read_header,
     read_image,
     read_picture,
     write_image,
 )
+from tests.helpers.permissions import open_folder, ordinary_user
 
 WIDTH, HEIGHT = 9, 6
 RNG = np.random.default_rng(0)
@@ -156,7 +157,7 @@ def test_written_pictures_are_read_again(tmp_path: Path) -> None:
     write_image(folder / "d.png", DEEP[..., 0])
     np.testing.assert_array_equal(read_picture(folder / "d.png").values, DEEP[..., 0])
     smooth = np.full((32, 32, 3), (200, 100, 50), np.uint8)
-    assert image_file(smooth, ".jpg", 95)[:2] == b"\xff\xd8"
+    assert encode_image(smooth, ".jpg", 95)[:2] == b"\xff\xd8"
     write_image(folder / "e.jpg", smooth, quality=95)
     assert np.abs(read_image(folder / "e.jpg").astype(int) - smooth).max() < 4
     with pytest.raises(ImageError, match="gone.png does not exist"):
@@ -266,12 +267,13 @@ def test_what_is_no_image_file(tmp_path: Path) -> None:
                 read(tmp_path / name)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.png", Image.fromarray(COLOURS))
-    path.chmod(0)
-    with pytest.raises(ImageError, match=r"a\.png cannot be read as an image \(Permission denied\)"):
-        read_image(path)
+def test_a_file_without_permission() -> None:
+    with open_folder() as folder:
+        path = saved(folder / "a.png", Image.fromarray(COLOURS))
+        path.chmod(0)
+        match = r"a\.png cannot be read as an image \(Permission denied\)"
+        with ordinary_user(), pytest.raises(ImageError, match=match):
+            read_image(path)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -286,7 +288,7 @@ def test_files_that_say_they_are_huge(tmp_path: Path) -> None:
         for read in (read_header, read_image, read_mask):
             with pytest.raises(ImageError, match="bomb.png has .*; at most 250 megapixels are read"):
                 read(tmp_path / "bomb.png")
-    assert MOST_MEGAPIXELS > 16320 * 12240 / 1e6  # a phone's
+    assert MAX_MEGAPIXELS > 16320 * 12240 / 1e6  # a phone's
     Image.new("1", (16320, 12240)).save(tmp_path / "phone.png")
     assert read_header(tmp_path / "phone.png").stored == (16320, 12240)
 
@@ -368,5 +370,5 @@ def test_damaged_files_are_read_or_refused(
         except ImageError as error:
             assert str(path) in str(error)
         else:
-            assert image.shape[0] * image.shape[1] <= MOST_MEGAPIXELS * 1_000_000
+            assert image.shape[0] * image.shape[1] <= MAX_MEGAPIXELS * 1_000_000
             assert np.isfinite(image).all()

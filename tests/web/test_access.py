@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from surface_sos_ns.web.access import HOSTS, is_websocket, known_names, page_policy, refusal, served_file
-from surface_sos_ns.web.listening import address, is_loopback, sentences, why_not_at
+from surface_sos_ns.web.access import (
+    HOSTS,
+    allowed_names,
+    content_security_policy,
+    is_websocket,
+    refusal_reason,
+    served_file,
+)
+from surface_sos_ns.web.listening import address, is_loopback, listen_problem, reachability_notes
 
 NAMES = {"localhost", "gpu-box"}
 
@@ -33,9 +40,9 @@ NAMES = {"localhost", "gpu-box"}
     ],
 )
 def test_known_names_and_addresses_are_let_in(host: str) -> None:
-    assert refusal([host], [], NAMES, websocket=False) is None
-    assert refusal([host], [], NAMES, websocket=True) is None, "no origin: no browser"
-    assert refusal([host], [f"http://{host}"], NAMES, websocket=True) is None, "the page's own"
+    assert refusal_reason([host], [], NAMES, websocket=False) is None
+    assert refusal_reason([host], [], NAMES, websocket=True) is None, "no origin: no browser"
+    assert refusal_reason([host], [f"http://{host}"], NAMES, websocket=True) is None, "the page's own"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +75,7 @@ def test_known_names_and_addresses_are_let_in(host: str) -> None:
     ],
 )
 def test_other_names_are_refused_with_what_to_do(hosts: list[str]) -> None:
-    words = refusal(hosts, [], NAMES, websocket=False)
+    words = refusal_reason(hosts, [], NAMES, websocket=False)
     assert words is not None and HOSTS in words and "http://localhost" in words and words.isascii()
 
 
@@ -91,14 +98,14 @@ def test_other_names_are_refused_with_what_to_do(hosts: list[str]) -> None:
     ],
 )
 def test_pages_of_others_get_no_websocket_but_files(origins: list[str]) -> None:
-    words = refusal(["192.168.1.5:7007"], origins, NAMES, websocket=True)
+    words = refusal_reason(["192.168.1.5:7007"], origins, NAMES, websocket=True)
     assert words is not None and HOSTS in words and words.isascii()
-    assert refusal(["192.168.1.5:7007"], origins, NAMES, websocket=False) is None
+    assert refusal_reason(["192.168.1.5:7007"], origins, NAMES, websocket=False) is None
 
 
 def test_pages_of_this_machine_get_one() -> None:
     for origin in ("http://localhost:3000", "http://127.0.0.1:7007", "http://[::1]:80", "https://gpu-box"):
-        assert refusal(["192.168.1.5:7007"], [origin], NAMES, websocket=True) is None
+        assert refusal_reason(["192.168.1.5:7007"], [origin], NAMES, websocket=True) is None
 
 
 def test_names_come_from_the_environment_and_those_of_the_machine_where_it_listens_to_others(monkeypatch) -> None:
@@ -106,10 +113,10 @@ def test_names_come_from_the_environment_and_those_of_the_machine_where_it_liste
     monkeypatch.setattr("socket.gethostname", lambda: "Box")
     monkeypatch.setattr("socket.getfqdn", lambda: "box.lab.example.")
     named = {"localhost", "proxy.example", "lab.example"}
-    assert known_names("127.0.0.1") == known_names("::1") == known_names("localhost") == named
-    assert known_names("0.0.0.0") == known_names("") == named | {"box", "box.local", "box.lab.example"}
+    assert allowed_names("127.0.0.1") == allowed_names("::1") == allowed_names("localhost") == named
+    assert allowed_names("0.0.0.0") == allowed_names("") == named | {"box", "box.local", "box.lab.example"}
     monkeypatch.delenv(HOSTS)
-    assert known_names("127.0.0.1") == {"localhost"}
+    assert allowed_names("127.0.0.1") == {"localhost"}
 
 
 @pytest.mark.parametrize(
@@ -184,7 +191,8 @@ def test_absolute_paths_lead_nowhere(root: Path) -> None:
 
 def test_the_page_connects_to_its_own_server_and_stands_in_no_foreign_page() -> None:
     policy = dict(
-        part.strip().split(" ", 1) for part in page_policy("127.0.0.1:7007", {"localhost", "p.example"}).split(";")
+        part.strip().split(" ", 1)
+        for part in content_security_policy("127.0.0.1:7007", {"localhost", "p.example"}).split(";")
     )
     connections = policy["connect-src"].split()
     assert {"'self'", "ws://127.0.0.1:7007", "wss://p.example:*"} <= set(connections)
@@ -206,16 +214,16 @@ def test_addresses_to_open() -> None:
 def test_who_reaches_it_is_said() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "localhost", "::1")))
     assert not any(map(is_loopback, ("0.0.0.0", "", "::", "192.168.1.5", "box")))
-    (alone,) = sentences("127.0.0.1", 7010)
+    (alone,) = reachability_notes("127.0.0.1", 7010)
     assert "ssh -L 7010:localhost:7010 HOST" in alone and "Warning" not in alone
-    (warning,) = sentences("0.0.0.0", 7010)
+    (warning,) = reachability_notes("0.0.0.0", 7010)
     assert warning.startswith("Warning") and "7010" in warning and "\n" not in warning
 
 
 def test_hosts_that_are_not_this_machines() -> None:
-    assert why_not_at("127.0.0.1") is None and why_not_at("0.0.0.0") is None
+    assert listen_problem("127.0.0.1") is None and listen_problem("0.0.0.0") is None
     for host in ("192.0.2.1", "no such host", "999.1.1.1", "x" * 300):
-        assert "expected an address of this machine" in str(why_not_at(host))
+        assert "expected an address of this machine" in str(listen_problem(host))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")

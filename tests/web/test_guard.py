@@ -23,12 +23,12 @@ from nerfstudio.viewer.viewer import Viewer
 from nerfstudio.viewer_legacy.server.viewer_state import ViewerLegacyState
 
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
-from surface_sos_ns.plugin.viewer.controls import LARGEST, picture_size
+from surface_sos_ns.plugin.viewer.controls import MAX_SIDE, picture_size
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.web.guard import MOST_BROWSERS, port_of
+from surface_sos_ns.web.guard import MAX_BROWSERS, port_of
 from tests.helpers.attacker import UPGRADE, Client, request, wait_until
+from tests.helpers.browser import chromium
 
-pytest.importorskip("numba")
 Build = Callable[..., Viewer]
 
 
@@ -69,6 +69,7 @@ def test_our_methods_listen_to_this_machine_alone() -> None:
         assert all_methods[method].viewer.websocket_host == "127.0.0.1"
 
 
+@pytest.mark.seconds(5)
 def test_ns_viewer_does_too_unless_another_host_is_typed(build: Build, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setattr(sys, "argv", ["ns-viewer", "--load-config", "config.yml"])
     viewer = build()
@@ -89,12 +90,14 @@ def test_ns_viewer_does_too_unless_another_host_is_typed(build: Build, monkeypat
         assert viewer.viewer_info == [f"Viewer: http://localhost:{port}"]
 
 
+@pytest.mark.seconds(2)
 def test_training_takes_the_host_of_its_settings(build: Build, capsys: Any) -> None:
     trainer = SimpleNamespace(training_state="training")
     viewer = build(ViewerConfig(websocket_port_default=0, websocket_host="0.0.0.0"), trainer=trainer)
     assert viewer.viser_server.get_host() == "0.0.0.0" and "Warning" in capsys.readouterr().out
 
 
+@pytest.mark.seconds(3)
 def test_the_port_that_is_said_is_the_one_that_is_open(build: Build, capsys: Any) -> None:
     first = build()
     second = build(ViewerConfig(websocket_port=port_of(first.viser_server)))
@@ -119,6 +122,7 @@ def test_the_older_viewer_is_refused(build: Build) -> None:
         ViewerLegacyState(ViewerConfig(), Path("viewer.log"), Path(), SimpleNamespace())  # type: ignore[arg-type]
 
 
+@pytest.mark.seconds(3)
 def test_an_address_on_the_internet_is_only_what_the_user_asks_for(
     build: Build, port: int, monkeypatch: Any, capsys: Any
 ) -> None:
@@ -137,9 +141,9 @@ def test_an_address_on_the_internet_is_only_what_the_user_asks_for(
     client.send({"type": "ShareUrlRequest"})
     client.wait_for_picture()
     assert not asked and request(port, b"/", host=name)[0] == 403
-    assert all(m["show_share_button"] is False for m in client.said if m["type"] == "ThemeConfigurationMessage")
+    assert {m["show_share_button"] for m in client.said if m["type"] == "ThemeConfigurationMessage"} == {False}
     client.close()
-    monkeypatch.setattr("surface_sos_ns.web.guard._invited", set())
+    monkeypatch.setattr("surface_sos_ns.web.guard._allowed_hosts", set())
     capsys.readouterr()
     shared = build(share=True)
     assert len(asked) == 1 and address in shared.viewer_info[0]
@@ -155,9 +159,13 @@ def test_an_address_on_the_internet_is_only_what_the_user_asks_for(
 @pytest.mark.parametrize(
     ("height", "aspect", "expected"),
     [
-        *((720, 16 / 9, (720, 1280)), (1, 1.0, (16, 16)), (10**9, 1.0, (LARGEST, LARGEST))),
-        *((LARGEST, 2.0, (LARGEST // 2, LARGEST)), (LARGEST, 0.5, (LARGEST, LARGEST // 2)), (720, 10.0, (410, 4096))),
-        *((LARGEST, 3000.0, (1, LARGEST)), (720, 1 / 3000, (720, 1))),
+        *((720, 16 / 9, (720, 1280)), (1, 1.0, (16, 16)), (10**9, 1.0, (MAX_SIDE, MAX_SIDE))),
+        *(
+            (MAX_SIDE, 2.0, (MAX_SIDE // 2, MAX_SIDE)),
+            (MAX_SIDE, 0.5, (MAX_SIDE, MAX_SIDE // 2)),
+            (720, 10.0, (410, 4096)),
+        ),
+        *((MAX_SIDE, 3000.0, (1, MAX_SIDE)), (720, 1 / 3000, (720, 1))),
     ],
 )
 def test_exported_pictures_are_capped_on_both_sides(height: int, aspect: float, expected: tuple[int, int]) -> None:
@@ -196,9 +204,9 @@ def test_a_browser_that_has_gone_keeps_nobody_waiting() -> None:
 
 
 def test_only_so_many_browsers_at_a_time(port: int) -> None:
-    clients = [Client(port, camera=None) for _ in range(MOST_BROWSERS)]
+    clients = [Client(port, camera=None) for _ in range(MAX_BROWSERS)]
     status, content = request(port, b"/", *UPGRADE)
-    assert status == 503 and f"{MOST_BROWSERS} browsers".encode() in content
+    assert status == 503 and f"{MAX_BROWSERS} browsers".encode() in content
     clients.pop().close()
     wait_until(lambda: request(port, b"/", *UPGRADE)[0] == 101, "a free place")
     for client in clients:
@@ -222,21 +230,15 @@ def test_typed_names_are_shown_as_what_became_of_them(port: int) -> None:
 
 
 @pytest.fixture
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = Path("/usr/bin/chromium")
-    if not program.exists():
-        pytest.skip(f"no browser: {program} does not exist (Debian: apt-get install chromium)")
-    names = "MAP evil.example 127.0.0.1, MAP rebound.example 127.0.0.1"
-    flags = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=str(program), args=[*flags, f"--host-resolver-rules={names}"])
-        yield browser
-        browser.close()
+def browser() -> Iterator[Any]:
+    """One that takes the names of other sites for this machine's."""
+    with chromium("--host-resolver-rules=MAP evil.example 127.0.0.1, MAP rebound.example 127.0.0.1") as started:
+        yield started
 
 
+@pytest.mark.browser
 @pytest.mark.seconds(15)
-def test_other_sites_do_not_get_at_the_panel_through_a_browser(port: int, chromium: Any) -> None:
+def test_other_sites_do_not_get_at_the_panel_through_a_browser(port: int, browser: Any) -> None:
     """A page that opens a websocket, one that shows ours inside itself, a name that was rebound, and addresses of our
     own page that tell it to take its orders from elsewhere."""
     visitors: list[str] = []
@@ -270,7 +272,7 @@ def test_other_sites_do_not_get_at_the_panel_through_a_browser(port: int, chromi
         for server in (site, orders):
             threading.Thread(target=server.serve_forever, daemon=True).start()
         elsewhere = orders.socket.getsockname()[1]
-        page = chromium.new_page(viewport={"width": 900, "height": 700})
+        page = browser.new_page(viewport={"width": 900, "height": 700})
         page.goto(f"http://evil.example:{site.server_port}/")
         page.wait_for_function("document.title === 'refused'")
         assert page.frames[1].url.startswith("chrome-error:"), "our page is not shown inside another"

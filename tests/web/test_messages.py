@@ -11,7 +11,13 @@ import msgspec
 import pytest
 
 from surface_sos_ns.utils.text import as_code, printable
-from surface_sos_ns.web.messages import LARGEST_MESSAGE, accepted_value, drawable, plain_path, read_message
+from surface_sos_ns.web.messages import (
+    MAX_MESSAGE_BYTES,
+    accepted_value,
+    clamped_camera,
+    read_message,
+    sanitised_path,
+)
 from tests.helpers.attacker import CAMERA
 
 CLICK = {
@@ -80,7 +86,7 @@ def test_of_a_control_only_its_value_is_set(updates: Any) -> None:
         {"type": "GetRenderResponseMessage", "payload": b"x"},
         *({"type": "nothing"}, {"type": None}, {"type": ["GuiUpdateMessage"]}, {}, [], None, 5, "text", [CAMERA]),
         {**UPDATE, "id": "a" * 1000},
-        {**UPDATE, "updates": {"value": "x" * LARGEST_MESSAGE}},
+        {**UPDATE, "updates": {"value": "x" * MAX_MESSAGE_BYTES}},
     ],
     ids=lambda message: str(message)[:40],
 )
@@ -99,8 +105,8 @@ def test_windows_and_lenses_of_any_shape_can_be_drawn() -> None:
         for fov in (0.0, -1.0, math.pi, 100.0, 0.8):
             found = read({**CAMERA, "aspect": aspect, "fov": fov})
             assert 0.1 <= found.aspect <= 10 and 0 < found.fov < math.pi
-    assert drawable(0.8, 16 / 9) == (0.8, 16 / 9)
-    assert all(map(math.isfinite, drawable(math.nan, math.nan)))
+    assert clamped_camera(0.8, 16 / 9) == (0.8, 16 / 9)
+    assert all(map(math.isfinite, clamped_camera(math.nan, math.nan)))
     assert read(CAMERA).aspect == pytest.approx(4 / 3)
 
 
@@ -176,15 +182,15 @@ def test_a_choice_is_one_of_those_offered() -> None:
     ],
 )
 def test_what_is_typed_becomes_a_path_that_stays_in_its_folder(typed: str, expected: str) -> None:
-    assert plain_path(typed) == expected
-    assert plain_path(expected) == expected
-    assert shlex.split(plain_path(typed)) == ([expected] if expected else [])
+    assert sanitised_path(typed) == expected
+    assert sanitised_path(expected) == expected
+    assert shlex.split(sanitised_path(typed)) == ([expected] if expected else [])
 
 
 def test_long_names_fit_a_file_system() -> None:
-    name = plain_path("\U0001d4b3" * 500)
+    name = sanitised_path("\U0001d4b3" * 500)
     assert len(f"{name}.json".encode()) <= 255 and name
-    assert len(plain_path("a/" * 10**6)) < 2000
+    assert len(sanitised_path("a/" * 10**6)) < 2000
 
 
 # ------------------------------------------------------------------ names that others wrote

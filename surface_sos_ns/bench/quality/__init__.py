@@ -1,1 +1,1 @@
-"""`surface-sos bench quality`: how good masks, clean plates and meshes are, on captures with and without truth."""
+"""`surface-sos bench quality`: how good masks, clean plates and meshes are, with and without ground truth."""

@@ -1,4 +1,4 @@
-"""What a quality benchmark consists of: recipes in YAML, checked before anything starts, and the runs they ask for."""
+"""Recipes of quality benchmarks (YAML files), and the runs that they define."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from surface_sos_ns.bench.settings import BenchError, require
 
 DEMO = "demo"
-"""The capture of this name is rendered on the spot."""
+"""Name of the demo capture, which is rendered by the benchmark."""
 DATAPARSER = "pipeline.datamanager.dataparser"
 
 
@@ -38,7 +38,7 @@ class _Section(BaseModel):
 
 
 class Variant(_Section):
-    """What a row of an ablation has of its own."""
+    """A row of an ablation: what differs from the recipe."""
 
     options: Options = {}
     """More of ns-train's options; they come after the recipe's."""
@@ -94,45 +94,45 @@ class Run:
     """Words of ns-train's command line, those for masks and steps included."""
 
     def settings(self) -> dict[str, Any]:
-        """All that the result depends on, as JSON has it."""
+        """All that the result depends on, as JSON values."""
         return {**asdict(self), "options": list(self.options), "capture": str(self.capture.folder.resolve())}
 
     @property
     def title(self) -> str:
-        """In words, for messages."""
+        """Text for messages."""
         parts = [self.capture.name, self.method, self.variant, f"masks {self.masks}", f"seed {self.seed}"]
         return ", ".join(filter(None, parts))
 
     @property
     def inputs(self) -> Inputs:
-        """What this run starts from."""
+        """The inputs of the run."""
         return Inputs(self.capture, self.masks, tuple(_dataparser_options(self.options)))
 
     def folder(self, output: Path) -> Path:
-        """Where its files go: readable, and a place of its own for every setting."""
+        """Folder of the run's files. Its name has the title and a digest of the settings."""
         return output / "runs" / _file_name(self.title, self.settings())
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What runs start from: coarse masks and the hull they are voted into, measured without any training."""
+    """The inputs of runs: coarse masks and their visual hull, which are measured without training."""
 
     capture: Capture
     masks: str
     options: tuple[str, ...]
-    """Those that decide what is read of the capture."""
+    """Options of the data parser."""
 
     def settings(self) -> dict[str, Any]:
-        """All that the result depends on, as JSON has it."""
+        """All that the result depends on, as JSON values."""
         return {"capture": str(self.capture.folder.resolve()), "options": list(self.options)}
 
     @property
     def title(self) -> str:
-        """In words, for messages."""
+        """Text for messages."""
         return f"{self.capture.name}, masks {self.masks}"
 
     def folder(self, output: Path) -> Path:
-        """Where its files go."""
+        """Folder of the files."""
         return output / "inputs" / _file_name(self.title, self.settings())
 
 
@@ -158,7 +158,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _place(location: tuple[str | int, ...]) -> str:
-    """The key as the file has it."""
+    """The key of an error, as text for a message."""
     return f"key '{'.'.join(map(str, location))}'"
 
 
@@ -171,15 +171,15 @@ def _words(problem: Any) -> str:
 
 
 def plan(recipes: Sequence[tuple[Path, Recipe]], data: Path, demo: Path) -> tuple[list[Run], list[Capture]]:
-    """The runs that recipes ask for, each once, and the captures that are not there.
+    """The distinct runs of recipes, and the captures that do not exist.
 
     Args:
-        recipes: with the files they come from.
-        data: folder that relative captures are looked up in.
-        demo: where the demo capture is or goes.
+        recipes: with the files they are read from.
+        data: base of relative paths of captures.
+        demo: folder of the demo capture.
 
     Raises:
-        BenchError: a folder is no capture, or has not the folder of masks that a recipe names.
+        BenchError: a folder is not a capture, or a folder of masks is missing.
     """
     runs: dict[Run, None] = {}
     absent: dict[Capture, None] = {}
@@ -226,7 +226,7 @@ def _option_words(name: str, value: Any) -> list[str]:
 
 
 def _dataparser_options(words: Sequence[str]) -> list[str]:
-    """Those options, with their values, that decide what is read of a capture."""
+    """The options of the data parser, with their values."""
     kept, keep = [], False
     for word in words:
         if word.startswith("--"):

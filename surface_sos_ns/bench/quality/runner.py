@@ -1,4 +1,4 @@
-"""Trains what recipes ask for with the user's own commands, measures it, and goes on where it was stopped."""
+"""Runs recipes: training by ns-train, then scoring. Finished runs are kept, so that a stopped benchmark resumes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLE = "results.md"
 
 
 def run_quality(settings: Quality) -> list[Outcome]:
-    """The whole benchmark; returns what was measured, inputs first, and rewrites results.md after every run.
+    """Runs the benchmark, and rewrites results.md after every run; returns the outcomes, inputs first.
 
     Raises:
         BenchError: a recipe or an option in it is wrong, or nerfstudio is missing; nothing has started then.
@@ -54,7 +54,7 @@ def run_quality(settings: Quality) -> list[Outcome]:
 
 
 def _check_options(runs: Sequence[Run], output: Path) -> None:
-    """ns-train's own word on the options, before any of the runs starts."""
+    """Checks the options of all runs with ns-train's parser, before the first run."""
     require(
         importlib.util.find_spec("nerfstudio") is not None,
         "`bench quality` trains with nerfstudio, which is not installed here: pip install 'nerfstudio>=1.1.5,<1.2'.",
@@ -71,7 +71,7 @@ def _check_options(runs: Sequence[Run], output: Path) -> None:
 
 
 def _measured(task: Run | Inputs, output: Path, title: str, measure: Callable[[Any, Path], dict[str, Any]]) -> Outcome:
-    """The kept result of a task, or a new one; a failure is a result as well, but not kept."""
+    """The stored result of a task, or a new one. Failures are returned but not stored."""
     kept = _kept(task, output)
     if kept is not None:
         other = "" if kept["code"] == _code() else " It is of another state of the code; --output names a fresh folder."
@@ -105,13 +105,13 @@ def _measure_run(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def score(task: str, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What a task of `score.py` finds, in a process of its own, so that its memory is given back."""
+    """The scores of a task of `score.py`, run in a process of its own to free its memory."""
     run_module([SCORE, task, json.dumps(arguments)], folder / "score.log")
     return json.loads((folder / "scores.json").read_text())
 
 
 def _kept(task: Run | Inputs, output: Path) -> dict[str, Any] | None:
-    """The result of the very same settings, if there is one."""
+    """The stored result for the same settings; None if there is none."""
     try:
         result = json.loads((task.folder(output) / RESULT).read_text())
     except (OSError, ValueError):
@@ -121,7 +121,7 @@ def _kept(task: Run | Inputs, output: Path) -> dict[str, Any] | None:
 
 
 def _code() -> str:
-    """Digest of this package's sources, so that results of different states of it can be told apart."""
+    """Digest of this package's source files; tells results of different versions apart."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -130,7 +130,7 @@ def _code() -> str:
 
 
 def _reason(message: str) -> str:
-    """The last line that a failed command said."""
+    """The last line of a failed command's message."""
     return message.strip().splitlines()[-1].strip()
 
 

@@ -1,4 +1,4 @@
-"""Measures one run, or what runs start from, in a process of its own: the only part that imports nerfstudio.
+"""Scores a run or its inputs, in a process of its own; of the quality benchmark, only this imports nerfstudio.
 
 Called as `python -m surface_sos_ns.bench.quality.score TASK ARGUMENTS`, the arguments in JSON; see `TASKS`.
 """
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import trimesh
 
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh, surface_mesh
 from surface_sos_ns.utils.errors import UserError, explanation
 from surface_sos_ns.utils.files import write_json
@@ -44,10 +45,10 @@ TILE = 320  # longer side of a picture of the contact sheet, at most
 
 
 def check(runs: list[tuple[str, str, list[str]]]) -> None:
-    """Reads the options of runs (title, method, options) as ns-train would.
+    """Parses the options of runs (title, method, options) as ns-train does.
 
     Raises:
-        UserError: ns-train would not take them.
+        UserError: an option is wrong.
     """
     from surface_sos_ns.plugin.evaluation import training_config
 
@@ -59,14 +60,14 @@ def check(runs: list[tuple[str, str, list[str]]]) -> None:
 
 
 def score_inputs(capture: str, options: list[str], folder: str) -> None:
-    """Coarse masks, and the hull that training would start from, against the truth.
+    """Scores coarse masks and their visual hull against the ground truth.
 
     Args:
-        capture: its folder.
-        options: those of the data parser.
-        folder: where the scores go.
+        capture: folder of the capture.
+        options: of the data parser.
+        folder: for the scores.
     """
-    from surface_sos_ns.capture.hull import project_hull
+    from surface_sos_ns.capture.hull_projection import project_hull
     from surface_sos_ns.plugin.cameras import views_from_cameras
     from surface_sos_ns.plugin.evaluation import scoring_views, start_of_training, training_config
 
@@ -84,11 +85,11 @@ def score_inputs(capture: str, options: list[str], folder: str) -> None:
         if float(item.get("mask_weight", torch.zeros(1)).max()) > 0:
             coarse.append(place | _finite(mask_metrics(item["coarse_mask"][..., 0], truth)))
         shown = np.asarray(project_hull(prior.hull, prior.sphere, cameras.subset([index]))[0])
-        # The hull is a vote, not a matte: its level is where the object is.
+        # The silhouette of the hull (probability 0.5), not its soft projection, which is no matte.
         voted.append(place | _finite(mask_metrics(torch.from_numpy(shown > 0.5).to(truth), truth)))
     figures: dict[str, Any] = {"coarse masks": {"views": coarse}, "voted hull": {"views": voted}}
     try:
-        mesh = surface_mesh(prior.hull.signed_distance(), prior.sphere.centre, prior.sphere.radius)
+        mesh = surface_mesh(prior.hull.signed_distance(), ObjectFrame(prior.sphere.centre, prior.sphere.radius))
         figures["voted hull"] |= _against_true_mesh(mesh, views, Path(capture))
     except MeshError as error:
         figures["voted hull"]["no_mesh"] = str(error)
@@ -96,12 +97,12 @@ def score_inputs(capture: str, options: list[str], folder: str) -> None:
 
 
 def score_run(config: str, capture: str, folder: str) -> None:
-    """A trained run against photos and truth; its contact sheet and its mesh, in the frame of transforms.json.
+    """Scores a trained run against photos and ground truth; writes a contact sheet, and the mesh in capture frame.
 
     Args:
-        config: the run's config.yml.
-        capture: its capture's folder.
-        folder: where scores, contact sheet and mesh go.
+        config: config.yml of the run.
+        capture: folder of the capture.
+        folder: for scores, contact sheet and mesh.
     """
     from surface_sos_ns.api import load_run
     from surface_sos_ns.plugin.evaluation import scoring_views
@@ -129,7 +130,7 @@ def score_run(config: str, capture: str, folder: str) -> None:
 
 
 def _items(views: ScoringViews) -> Iterable[tuple[int, dict[str, Any]]]:
-    """Photos with all that is known of them, in the dataset's order."""
+    """Index and data of each photo, in the order of the dataset."""
     for index in range(len(views.dataset)):
         yield index, views.dataset.get_data(index)
 
@@ -139,19 +140,19 @@ def _place(views: ScoringViews, index: int) -> dict[str, Any]:
 
 
 def _about(views: ScoringViews) -> dict[str, Any]:
-    """The capture in figures: size of the (first) photo as it was used, photos trained on and held out."""
+    """Size of the first photo as used, and numbers of photos trained on and held out."""
     width, height = views.dataset.size(0)
     held = sum(views.held_out)
     return {"width": width, "height": height, "trained_on": len(views.held_out) - held, "held_out": held}
 
 
 def _finite(metrics: dict[str, float]) -> dict[str, float]:
-    """Figures that exist: no clean plate's without the object, none at an outline that is not there."""
+    """The metrics that are finite: those of clean plates or outlines are nan if the photo does not show the object."""
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _chosen(views: ScoringViews) -> list[int]:
-    """Photos for the contact sheet: some of those that are held out, of all where none is."""
+    """Indices of photos for the contact sheet: some of the held-out ones, or of all if none is held out."""
     candidates = [index for index, held in enumerate(views.held_out) if held] or list(range(len(views.held_out)))
     places = np.linspace(0, len(candidates) - 1, min(SHEET_ROWS, len(candidates)))
     return [candidates[int(place)] for place in places.round()]
@@ -177,7 +178,7 @@ def _pictures(name: str, item: dict[str, Any], images: dict[str, np.ndarray]) ->
 
 
 def _against_true_mesh(mesh: trimesh.Trimesh, views: ScoringViews, capture: Path) -> dict[str, Any]:
-    """Brings a mesh of the world frame into that of transforms.json; how far it is from the true one, if there is."""
+    """Moves a mesh from the world frame to that of transforms.json; its metrics, if the capture has a true mesh."""
     mesh.apply_transform(np.linalg.inv(views.dataset.metadata["capture_to_world"]))
     path = capture / TRUE_MESH
     if not path.is_file():
@@ -191,7 +192,7 @@ TASKS = {"check": check, "inputs": score_inputs, "run": score_run}
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a task; an error that explains itself is a sentence and exit status 1."""
+    """Runs a task. Errors that the user can mend are printed as text, with exit status 1."""
     task, given = arguments
     try:
         TASKS[task](**json.loads(given))  # type: ignore[operator]

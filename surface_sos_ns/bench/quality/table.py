@@ -1,4 +1,4 @@
-"""Results as one table: for the terminal, in Markdown, and as plain rows for JSON."""
+"""The table of results: on the terminal, in Markdown, and as rows for JSON."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ COLUMNS = {
     "seconds": ("s", "{:.0f}"),
     "peak_gb": ("GB", "{:.2f}"),
 }
-"""Figures by name: heading and format."""
+"""Heading and format of each metric, by name."""
 OF_THE_RUN = ("mesh_chamfer", "mesh_chamfer_relative", "seconds", "peak_gb")
-"""Figures that do not depend on the view."""
+"""Metrics of the whole run, not of single views."""
 SHOWN = (
     *("mask_iou", "worst_mask_iou", "mask_miou", "mask_acc", "mask_sad", "mask_edge_mse"),
     *("psnr", "clean_plate_psnr", "mesh_chamfer", "seconds", "peak_gb"),
 )
-"""Those that fit on a terminal; the others are in the file."""
+"""Metrics that are shown on the terminal; the others are in results.md."""
 LEGEND = (
     "Masks: threshold 0.5, mean over views; worst: the least IoU of a view. SAD in thousands of pixels. Edge: within "
     "1 % of the longer image side (3 pixels at least) of the true outline. PSNR in dB, of the clean plate inside the "
@@ -45,7 +45,7 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task: its result, or why there is none."""
+    """The result of a task, or why it has none."""
 
     task: Run | Inputs
     result: dict[str, Any] | None
@@ -54,7 +54,7 @@ class Outcome:
 
 @dataclass
 class Row:
-    """A line of the table: figures by name, one value for each seed."""
+    """A row of the table: metrics by name, with a value for each seed."""
 
     capture: str
     masks: str
@@ -64,12 +64,12 @@ class Row:
     problems: list[str] = field(default_factory=list)
 
     def add(self, figures: dict[str, float]) -> None:
-        """One more seed."""
+        """Adds the metrics of a seed."""
         for name, value in figures.items():
             self.figures.setdefault(name, []).append(value)
 
     def cell(self, name: str, between: str) -> str:
-        """The figure as text: its mean and, of several seeds, its least and most."""
+        """A metric as text: its mean and, of several seeds, its range."""
         values, form = self.figures.get(name), COLUMNS[name][1]
         if not values:
             return "-"
@@ -78,7 +78,7 @@ class Row:
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[Row]:
-    """All lines, captures together; before the methods what they start from. Lines without a figure are left out."""
+    """All rows, grouped by capture, inputs before methods. Rows without metrics are left out."""
     found: dict[tuple[str, ...], Row] = {}
     for outcome in outcomes:
         for what, result in _parts(outcome):
@@ -103,7 +103,7 @@ def _row(found: dict[tuple[str, ...], Row], task: Run | Inputs, what: str, views
 
 
 def _parts(outcome: Outcome) -> Iterable[tuple[str, dict[str, Any]]]:
-    """What was measured in a task, by name."""
+    """The measured parts of a task, by name: masks and hull of inputs, or the method."""
     if outcome.result is None:
         return []
     if isinstance(outcome.task, Run):
@@ -117,7 +117,7 @@ def _what(run: Run) -> str:
 
 
 def _of_views(views: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Means over the views that have the figure, and the worst IoU."""
+    """Means over the views that have a metric, and the smallest IoU."""
     figures = {}
     for name in COLUMNS:
         values = [view[name] for view in views if name in view]
@@ -144,7 +144,7 @@ def sizes(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def plain(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Everything as JSON has it."""
+    """All results as JSON values."""
     return {
         "rows": [vars(row) for row in rows(outcomes)],
         "results": [outcome.result for outcome in outcomes if outcome.result is not None],
@@ -153,7 +153,7 @@ def plain(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def _used(lines: Sequence[Row]) -> list[str]:
-    """Figures that at least one line has."""
+    """Metrics that at least one row has."""
     return [name for name in COLUMNS if any(name in row.figures for row in lines)]
 
 
@@ -197,7 +197,7 @@ def show(outcomes: Sequence[Outcome]) -> None:
     console = Console(highlight=False, markup=False)
     for line in sizes(outcomes):
         console.print(line, soft_wrap=True)
-    # Figures cut off for a narrow window would be lost; lines that wrap are not.
+    # In a narrow window, wrapped rows are better than truncated numbers.
     console.width = max(console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum)
     console.print(table)
     for line in [LEGEND, *(f"Failed: {line}" for line in failures(outcomes))]:

@@ -1,1 +1,1 @@
-"""`surface-sos convert`: scenes of public data sets as captures in nerfstudio's layout, one data set a file."""
+"""`surface-sos convert`: scenes of public data sets as captures in nerfstudio's format; a file for each data set."""

@@ -30,7 +30,7 @@ class BlendedMvs(Conversion):
         images = [self.source / "blended_images" / f"{path.stem.removesuffix('_cam')}.jpg" for path in files]
         cameras = [_read_camera(path) for path in files]
         extrinsic, intrinsic = (np.array(part) for part in zip(*cameras, strict=True))
-        rotation = extrinsic[:, :3, :3].transpose(0, 2, 1)  # the file has world to camera, axes right, down, forward
+        rotation = extrinsic[:, :3, :3].transpose(0, 2, 1)  # the file has world-to-camera matrices in OpenCV axes
         centre = -(rotation @ extrinsic[:, :3, 3:])[..., 0]
         width, height = np.array([image_size(path) for path in images]).T
         views = Views(
@@ -46,7 +46,7 @@ class BlendedMvs(Conversion):
 
 
 def _read_camera(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """World to camera (4, 4) and intrinsic matrix (3, 3)."""
+    """World-to-camera matrix (4, 4) and intrinsic matrix (3, 3) of a camera file."""
     words = path.read_text().split()
     try:
         if (words[0], words[17]) != ("extrinsic", "intrinsic"):

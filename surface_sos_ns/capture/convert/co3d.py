@@ -1,4 +1,4 @@
-"""CO3D (Common Objects in 3D): turntable-like videos of objects with masks, in PyTorch3D's camera conventions."""
+"""CO3D (Common Objects in 3D): videos around objects with masks, in PyTorch3D's camera conventions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 from surface_sos_ns.capture.convert.conversion import Conversion, ConversionError, Scene, require
 from surface_sos_ns.capture.views import Views
 
-MOST_POINTS = 20_000
+MAX_POINTS = 20_000
+"""Points that are taken from a sequence's point cloud, at random."""
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Co3d(Conversion):
 
 
 def _scene(source: Path, frames: list[dict[str, Any]], annotations: Path) -> Scene:
-    root = source.parents[1]  # what the paths in the annotations are relative to
+    root = source.parents[1]  # base of the paths in the annotations
     images = [root / frame["image"]["path"] for frame in frames]
     masks = [_mask(root, frame) for frame in frames]
     for path in [*images, *filter(None, masks)]:
@@ -44,7 +45,7 @@ def _scene(source: Path, frames: list[dict[str, Any]], annotations: Path) -> Sce
     for frame, extent in zip(frames, size, strict=True):
         camera = frame["viewpoint"]
         poses.append(_pose(np.array(camera["R"]), np.array(camera["T"])))
-        half = _half_side(camera, extent, annotations)
+        half = _ndc_scale(camera, extent, annotations)
         focal.append(np.array(camera["focal_length"]) * half)
         # NDC's x points left and its y up.
         principal.append(extent / 2 - np.array(camera["principal_point"]) * half)
@@ -73,13 +74,13 @@ def _mask(root: Path, frame: dict[str, Any]) -> Path | None:
 
 
 def _pose(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """(3, 4) OpenGL camera from PyTorch3D's: x_camera = x_world R + T for rows, axes left, up, forward."""
+    """(3, 4) OpenGL camera-to-world matrix from PyTorch3D's x_camera = x_world R + T (rows; left, up, forward)."""
     left, up, forward = rotation.T
     return np.stack([-left, up, -forward, -rotation @ translation], axis=-1)
 
 
-def _half_side(camera: dict[str, Any], size: np.ndarray, annotations: Path) -> np.ndarray:
-    """(2,) pixels of a unit of NDC: half of each side, or half of the shorter one for both."""
+def _ndc_scale(camera: dict[str, Any], size: np.ndarray, annotations: Path) -> np.ndarray:
+    """(2,) pixels per unit of normalised device coordinates in x and y, by the format of the intrinsics."""
     kind = str(camera.get("intrinsics_format", "ndc_norm_image_bounds")).lower()
     if kind == "ndc_norm_image_bounds":
         return size / 2
@@ -91,11 +92,11 @@ def _half_side(camera: dict[str, Any], size: np.ndarray, annotations: Path) -> n
 
 
 def _points(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Some of the sequence's dense points, where it has them."""
+    """Positions and colours of points of the sequence's point cloud; None if it has none."""
     if not path.is_file():
         return None
-    from surface_sos_ns.capture.points import read_ply_points
+    from surface_sos_ns.capture.ply import read_ply_points
 
     points = read_ply_points(path)
-    kept = np.sort(np.random.default_rng(0).permutation(len(points))[:MOST_POINTS])
+    kept = np.sort(np.random.default_rng(0).permutation(len(points))[:MAX_POINTS])
     return points.xyz[kept], points.rgb[kept]

@@ -1,4 +1,4 @@
-"""What all data sets have in common: a scene is read into plain arrays and written as a capture."""
+"""The common part of all conversions: a scene of a data set, and writing it as a capture."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from surface_sos_ns.capture.transforms import transforms
+from surface_sos_ns.capture.transforms import transforms_content
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.errors import UserError
-from surface_sos_ns.utils.files import made_whole, remove_leftovers, write_json
+from surface_sos_ns.utils.files import atomic_folder, remove_leftovers, write_json
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0])
-"""Camera axes right, down, forward -> right, up, back."""
+"""Camera axes: right, down, forward (OpenCV) to right, up, back (OpenGL)."""
 
 
 class ConversionError(UserError):
@@ -27,21 +27,21 @@ class ConversionError(UserError):
 
 @dataclass(frozen=True)
 class Scene:
-    """A posed set of photos with what the data set says about them."""
+    """A scene of a data set: N posed photos, and masks and sparse points if it has any."""
 
     views: Views
-    """In the data set's own world frame."""
+    """N cameras, world frame of the data set."""
     images: Sequence[Path]
-    """One for each view."""
+    """N photos."""
     coarse_masks: Sequence[Path | None] = ()
-    """One for each view, or none at all."""
+    """N masks or None; empty if the data set has none."""
     points: tuple[np.ndarray, np.ndarray] | None = None
-    """Sparse points (P, 3), world frame, and their colours (P, 3) uint8."""
+    """Sparse points: positions (P, 3), world frame, and colours (P, 3) uint8."""
 
 
 @dataclass
 class Conversion(ABC):
-    """Where a scene comes from and where it goes."""
+    """A conversion of a scene, and its command-line options."""
 
     source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SOURCE")]]
     """Folder of the scene, as the data set's project hands it out."""
@@ -52,10 +52,10 @@ class Conversion(ABC):
 
     @abstractmethod
     def read(self) -> Scene:
-        """The scene.
+        """Reads the scene.
 
         Raises:
-            ConversionError: a file is missing or holds something else than expected.
+            ConversionError: a file is missing, or its content is not as expected.
         """
 
     def main(self) -> None:
@@ -74,13 +74,13 @@ def require(holds: bool, message: str) -> None:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raises a ConversionError where there is something already."""
+    """Raises a ConversionError if a path exists."""
     if folder.exists():
         raise ConversionError(f"{folder} exists; nothing is overwritten. Name another folder, or remove that one.")
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of a photo as it is stored: what its camera is for in these data sets.
+    """Width and height of a photo as stored; in these data sets, cameras are for the pixels as stored.
 
     Raises:
         ConversionError: it is missing or cannot be read.
@@ -94,36 +94,35 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def camera_to_world(rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """(N, 3, 4) poses of OpenGL cameras from rotations (N, 3, 3) of OpenCV cameras to the world and centres (N, 3)."""
+    """(N, 3, 4) OpenGL camera-to-world matrices from OpenCV camera-to-world rotations (N, 3, 3) and centres (N, 3)."""
     return np.concatenate([rotation @ OPENCV_TO_OPENGL, centre[..., None]], axis=-1)
 
 
 def write_capture(folder: Path, scene: Scene, link: bool = False) -> None:
-    """Writes a scene as a capture; the folder appears only when it is complete.
+    """Writes a scene as a capture, atomically.
 
     Args:
-        folder: must not exist.
-        scene: photos keep their names, but for dots before the suffix, which become underscores.
-        link: symbolic links in place of copies.
+        folder: of the capture; must not exist.
+        scene: its photos keep their names, except that dots before the suffix become underscores.
+        link: make symbolic links instead of copies.
 
     Raises:
-        ConversionError: the folder exists.
-        ConversionError: two photos have one name.
+        ConversionError: the folder exists, or two photos have the same name.
     """
     refuse_existing(folder)
     names = [f"{path.stem.replace('.', '_')}" for path in scene.images]
     require(len(set(names)) == len(names), f"{scene.images[0].parent}: two photos have one name but for the suffix.")
     remove_leftovers(folder.parent)
-    with made_whole(folder) as partial:
+    with atomic_folder(folder) as partial:
         frames: list[dict[str, Any]] = []
         masks = scene.coarse_masks or [None] * len(names)
         for name, image, mask in zip(names, scene.images, masks, strict=True):
             frames.append({"file_path": _place(partial, "images", name, image, link)})
             if mask is not None:
                 frames[-1]["coarse_mask_path"] = _place(partial, "coarse_masks", name, mask, link)
-        content = transforms(scene.views, frames)
+        content = transforms_content(scene.views, frames)
         if scene.points is not None:
-            from surface_sos_ns.capture.points import write_ply_points
+            from surface_sos_ns.capture.ply import write_ply_points
 
             write_ply_points(partial / "sparse_pc.ply", *scene.points)
             content["ply_file_path"] = "sparse_pc.ply"

@@ -33,7 +33,7 @@ class Llff(Conversion):
             "together in the order of the names. Download the scene again.",
         )
         pose, (height, width, focal) = rows[:, :, :4], rows[:, :, 4].T
-        # The axes are down, right, back.
+        # Columns of LLFF poses: down, right, back, centre.
         down, right, back, centre = np.moveaxis(pose, -1, 0)
         size = np.array([image_size(path) for path in images])
         across, along = size[:, 0] / width, size[:, 1] / height
@@ -49,7 +49,7 @@ class Llff(Conversion):
         return Scene(views, images, points=self._points())
 
     def _points(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Those of the COLMAP model that the poses come from, where the scene has it: its frame is the poses' own."""
+        """Points of the COLMAP model that the poses come from, in their frame; None if the scene has none."""
         model = self.source / "sparse" / "0"
         if not (model / "points3D.bin").is_file():
             return None
@@ -60,7 +60,7 @@ class Llff(Conversion):
 
 
 def _rows(scene: Llff) -> np.ndarray:
-    """(N, 3, 5) pose and, in the last column, height, width and focal length of the full photo."""
+    """(N, 3, 5) poses, with height, width and focal length (pixels) of the full-size photo in the last column."""
     path = scene.source / "poses_bounds.npy"
     try:
         values = np.load(path)

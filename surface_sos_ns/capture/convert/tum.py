@@ -1,4 +1,4 @@
-"""TUM RGB-D: hand-held videos of a depth camera whose path a motion-capture system measured."""
+"""TUM RGB-D: videos of a hand-held depth camera with poses from motion capture."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ CAMERAS = {
     "freiburg2": (520.9, 521.0, 325.1, 249.7, 0.2312, -0.7849, -0.0033, -0.0001, 0.9172),
     "freiburg3": (535.4, 539.2, 320.1, 247.6, 0.0, 0.0, 0.0, 0.0, 0.0),
 }
-"""fx, fy, cx, cy (centre of the first pixel at 0) and OpenCV's k1, k2, p1, p2, k3 of the colour cameras, as the data
-set's project gives them."""
+"""fx, fy, cx, cy (pixel centres at whole numbers) and k1, k2, p1, p2, k3 (OpenCV) of the colour cameras, as published
+with the data set."""
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Tum(Conversion):
 
 
 def _read_list(path: Path, columns: int) -> tuple[np.ndarray, list[list[str]]]:
-    """Times (N,) in seconds, growing, and the other columns of a file as the data set has them."""
+    """Increasing timestamps (N,) in seconds, and the other columns, of a text file of the data set."""
     try:
         lines = [line.split() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
         if any(len(line) != columns for line in lines):
@@ -94,9 +94,9 @@ def _read_list(path: Path, columns: int) -> tuple[np.ndarray, list[list[str]]]:
 
 
 def _sharpest(candidates: np.ndarray, paths: list[Path], count: int) -> list[int]:
-    """One photo out of each of `count` equal stretches: the one with the strongest edges."""
-    stretches = np.array_split(candidates, min(count, len(candidates)))
-    return [int(max(stretch, key=lambda i: _sharpness(paths[i]))) for stretch in stretches]
+    """Indices of the sharpest photo of each of ``count`` equal parts of the candidates."""
+    parts = np.array_split(candidates, min(count, len(candidates)))
+    return [int(max(part, key=lambda i: _sharpness(paths[i]))) for part in parts]
 
 
 def _sharpness(path: Path) -> float:

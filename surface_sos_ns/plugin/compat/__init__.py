@@ -1,4 +1,5 @@
-"""Every change that this package makes to nerfstudio's own code while it runs, one subject a file.
+"""Every change that this package makes to nerfstudio, or to torch and Python for nerfstudio's sake, while it runs.
 
-Each says what it changes and why, and is made once. Each has a test that fails when nerfstudio no longer needs it.
+One file a change; its docstring says what the host does wrong. Each has a canary in tests/plugin/compat/: a test of the
+host without the change, which fails once the host no longer needs it.
 """

@@ -1,7 +1,7 @@
-"""TensorBoard's files on a disk that is full: training goes on without them.
+"""nerfstudio writes TensorBoard's events between two steps and catches nothing: a full disk ends the training.
 
-nerfstudio writes its events between two steps and catches nothing; and once TensorBoard's own thread has failed to
-write, each further event raises that error again.
+Once TensorBoard's own thread has failed to write, each further event raises that error again. Events are not needed to
+train, so they are given up instead.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from nerfstudio.utils import writer
+
+from surface_sos_ns.plugin.compat.patching import patch
 
 __all__ = ["go_on_without_events"]
 
@@ -43,18 +45,18 @@ class _Forgiving(writer.Writer):
 def go_on_without_events(say: Callable[[str], None]) -> None:
     """Make the writers that are set up give up instead of ending the training; `say` is told once.
 
-    Of the failure of TensorBoard's thread, its trace is kept back: it is said in the main thread.
+    The traceback of TensorBoard's own thread is not printed: the main thread says the same in a sentence.
     """
     writer.EVENT_WRITERS[:] = [
         _Forgiving(one, say) if isinstance(one, writer.TensorboardWriter) else one for one in writer.EVENT_WRITERS
     ]
-    threading.excepthook = _show_others
+    patch(threading, "excepthook", _without_tensorboard)
 
 
-_show = threading.excepthook
+def _without_tensorboard(show: Callable[..., Any]) -> Callable[..., None]:
+    def show_others(failure: threading.ExceptHookArgs) -> None:
+        of_tensorboard = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (of_tensorboard and isinstance(failure.exc_value, OSError)):
+            show(failure)
 
-
-def _show_others(failure: threading.ExceptHookArgs) -> None:
-    of_tensorboard = type(failure.thread).__module__.startswith("tensorboard.")
-    if not (of_tensorboard and isinstance(failure.exc_value, OSError)):
-        _show(failure)
+    return show_others

@@ -1,8 +1,8 @@
-"""nerfstudio's commands read a run that was copied or moved: the checkpoints and the capture of the copy.
+"""nerfstudio's commands look for checkpoints and capture at the paths in config.yml, not beside that file.
 
-ns-render, ns-eval, ns-export and ns-viewer are given a config.yml, and look for everything else at the paths in it: of
-a copied run they read the original, of a moved one nothing. Where that config.yml lies is known to one local variable
-of their common loader, which offers no hook before the data are read.
+Of a copied run, ns-render, ns-eval, ns-export and ns-viewer read the original; of a moved one, nothing. Where the
+config.yml lies that they were given is known to one local variable of their common loader, which offers no hook before
+the data are read: so its frame is looked for on the stack.
 """
 
 from __future__ import annotations

@@ -1,42 +1,51 @@
-"""What `ns-export tsdf` makes of space that no photo sees: the object where the model says so, else nothing.
+"""`ns-export tsdf` takes space that no photo sees for solid.
 
-nerfstudio takes such space for solid. Photos from one side alone then leave walls at the edges of what they see, and
-all that lies behind the object.
+Photos from one side alone then leave walls at the edges of what they see, and all that lies behind the object. Here
+such space is the object where the model says so, and empty elsewhere.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
+from surface_sos_ns.plugin.compat.patching import patch
 from surface_sos_ns.utils.errors import UserError
 
-if TYPE_CHECKING:
-    from surface_sos_ns.plugin.model import SurfaceSOSModel
+__all__ = ["SolidObject", "fill_unseen_space"]
 
 EXPORTER = "nerfstudio.exporter.tsdf_utils"
 
 
-def fill_unseen_space(model: SurfaceSOSModel) -> None:
+class SolidObject(Protocol):
+    """A model that knows where the object is, world frame."""
+
+    def inside_object(self, points: Tensor) -> Tensor:
+        """(P,) bool: which points (P, 3) lie inside the object."""
+
+    def object_box(self) -> Tensor:
+        """(2, 3) lowest and highest corner of a box about the object."""
+
+
+def fill_unseen_space(model: SolidObject) -> None:
     """Have nerfstudio's TSDF ask this model about voxels that no photo sees; a no-op unless ns-export is running.
 
-    It offers no hook, so its `get_mesh` is wrapped, for this process.
+    It offers no hook, so its `get_mesh` is replaced. That raises UserError where the box holds no surface.
     """
     exporter: Any = sys.modules.get(EXPORTER)  # ns-export imports it, no other command does
-    if exporter is None:
-        return
-    mesh_of = getattr(exporter.TSDF.get_mesh, "__wrapped__", exporter.TSDF.get_mesh)
+    if exporter is not None:
+        patch(exporter.TSDF, "get_mesh", lambda mesh_of: _filled(mesh_of, model))
 
-    @functools.wraps(mesh_of)
+
+def _filled(mesh_of: Callable[..., Any], model: SolidObject) -> Callable[..., Any]:
     def get_mesh(volume: Any) -> Any:
-        scene, unseen = model.scene, volume.weights == 0
-        points = scene.frame.points(volume.voxel_coords.movedim(0, -1)[unseen])
-        # What moves a little is taken as it is in the middle of the clip.
-        time = None if scene.deformation is None else torch.full_like(points[:, 0], 0.5)
-        volume.values[unseen] = torch.where(scene.object_grid.inside(points, time), -1.0, 1.0).to(volume.values)
+        unseen = volume.weights == 0
+        points = volume.voxel_coords.movedim(0, -1)[unseen]
+        volume.values[unseen] = torch.where(model.inside_object(points), -1.0, 1.0).to(volume.values)
         if not bool((volume.values < 0).any()):
             low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in model.object_box())
             raise UserError(
@@ -45,4 +54,4 @@ def fill_unseen_space(model: SurfaceSOSModel) -> None:
             )
         return mesh_of(volume)
 
-    exporter.TSDF.get_mesh = get_mesh
+    return get_mesh

@@ -1,8 +1,8 @@
-"""Loading nerfstudio's checkpoints with torch >= 2.6.
+"""torch >= 2.6 refuses nerfstudio's checkpoints: `torch.load` unpickles plain data only.
 
-Since 2.6 ``torch.load`` unpickles plain data only. nerfstudio's learning-rate schedulers leave numpy scalars in the
-optimiser state, so every checkpoint of every method is refused: by ns-render, ns-eval, the viewer and when resuming.
-Numpy's scalars and number types are data, not code, and are all that is let through here.
+nerfstudio's learning-rate schedulers leave numpy scalars in the optimiser state, so every checkpoint of every method is
+refused: by ns-render, ns-eval, the viewer and when resuming. Numpy's scalars and number types are data, not code, and
+are all that is let through here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+__all__ = ["allow_numpy_scalars"]
 
 
 def allow_numpy_scalars() -> None:

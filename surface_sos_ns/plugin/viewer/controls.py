@@ -20,9 +20,9 @@ from nerfstudio.viewer.viewer_elements import (
 )
 
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.datamanager import PRIOR_FILE
-from surface_sos_ns.plugin.viewer.display_settings import Facing, Look, Show, Slice
-from surface_sos_ns.plugin.viewer.nearest_photo import coarse_mask, kept_prior, mask_over_photo, nearest_view
+from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
+from surface_sos_ns.plugin.viewer.display_settings import DisplaySettings, Facing, Show, Slice
+from surface_sos_ns.plugin.viewer.nearest_photo import coarse_mask, mask_over_photo, nearest_view
 from surface_sos_ns.utils.encoding import colour_picture, cutout_picture, mask_picture, matte_picture, write_new
 from surface_sos_ns.utils.image_io import ImageError
 from surface_sos_ns.utils.metrics import THRESHOLD
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     from surface_sos_ns.capture.object_prior import ObjectPrior
     from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
-    from surface_sos_ns.plugin.model import SurfaceSOSModel
+    from surface_sos_ns.plugin.viewer.viewed_model import ViewedModel
 
 SLICES: dict[str, Facing | None] = {"off": None, "facing you": "camera", "x": "x", "y": "y", "z": "z"}
-LARGEST = 4096  # pixels, longer side of an exported picture
-SMALLEST = 16  # the same
+MAX_SIDE = 4096  # pixels, longer side of an exported picture
+MIN_SIDE = 16  # the same
 SPHERE = "/object_sphere"
 SPHERE_COLOUR = (255, 190, 60)
 
@@ -66,26 +66,26 @@ def picture_size(height: float, aspect: float) -> tuple[int, int]:
     Args:
         aspect: of the window, width over height.
     """
-    height = min(max(round(height), SMALLEST), LARGEST, LARGEST / aspect)
+    height = min(max(round(height), MIN_SIDE), MAX_SIDE, MAX_SIDE / aspect)
     return max(1, round(height)), max(1, round(height * aspect))
 
 
 class ViewerControls(ViewerControl):
     """A folder in the viewer's panel. nerfstudio finds this among the model's attributes and calls `_setup`.
 
-    What changes the picture is read once for each (`look`). Everything here runs in viser's threads, for all browsers
-    at once; nothing runs while none is open.
+    What changes the picture is read once for each (`settings`). Everything here runs in viser's threads, for all
+    browsers at once; nothing runs while none is open.
     """
 
     _open = False
 
-    def look(self) -> Look:
-        """What the panel is set to; the default look where there is no panel."""
+    def settings(self) -> DisplaySettings:
+        """What the panel is set to; the defaults where there is no panel."""
         if not self._open:
-            return Look()
+            return DisplaySettings()
         facing = SLICES.get(self.slice.value)
         red, green, blue = (min(max(value / 255, 0.0), 1.0) for value in self.colour.value)
-        return Look(
+        return DisplaySettings(
             show=cast("Show", self.show.value),
             threshold=min(max(float(self.threshold.value), 0.0), 1.0),
             colour=(red, green, blue),
@@ -105,7 +105,7 @@ class ViewerControls(ViewerControl):
         gui = viewer.viser_server.gui
         # Above the tabs, so that it is in sight whichever is open.
         with gui.add_folder("Surface-SOS", order=viewer.stats_markdown.order + 0.5):
-            self._add_look()
+            self._add_display()
             with gui.add_folder("Object sphere", expand_by_default=False):
                 self._add_sphere()
             with gui.add_folder("Nearest photo", expand_by_default=False):
@@ -115,6 +115,9 @@ class ViewerControls(ViewerControl):
         self._open = True
         viewer.viser_server.on_client_connect(self._follow)
 
+    def _model(self) -> ViewedModel:
+        return cast("ViewedModel", self.viewer.get_model())
+
     def _install(self, element: ViewerElement) -> None:
         element.install(self.viser_server)
 
@@ -123,7 +126,7 @@ class ViewerControls(ViewerControl):
 
     # ------------------------------------------------------------------ what is shown
 
-    def _add_look(self) -> None:
+    def _add_display(self) -> None:
         self.show = ViewerDropdown(
             "Show",
             "both",
@@ -193,8 +196,8 @@ class ViewerControls(ViewerControl):
 
     def _run_sphere(self) -> tuple[np.ndarray, float]:
         """Centre (3,) and radius of the run's sphere, world frame."""
-        scene = cast("SurfaceSOSModel", self.viewer.get_model()).scene
-        return scene.frame.centre.detach().cpu().double().numpy(), float(scene.frame.radius)
+        centre, radius = self._model().object_sphere()
+        return centre.detach().cpu().double().numpy(), float(radius)
 
     @staticmethod
     def _scale() -> float:
@@ -304,7 +307,7 @@ class ViewerControls(ViewerControl):
         if not self._prior_read:
             self._prior_read = True
             try:
-                self._prior = kept_prior(self._run_folder() / PRIOR_FILE)
+                self._prior = read_prior(self._run_folder() / PRIOR_FILE)
             except ValueError as error:
                 say(f"The viewer shows no masks that were found before training: {error}")
         return self._prior
@@ -316,10 +319,10 @@ class ViewerControls(ViewerControl):
         self.export_height = gui.add_number(
             "Height",
             720,
-            min=SMALLEST,
-            max=LARGEST,
+            min=MIN_SIDE,
+            max=MAX_SIDE,
             step=1,
-            hint=f"Of the pictures, in pixels; their width follows from the window's. Neither is over {LARGEST}",
+            hint=f"Of the pictures, in pixels; their width follows from the window's. Neither is over {MAX_SIDE}",
         )
         self.export_button = gui.add_button(
             "Write the pictures",
@@ -368,17 +371,17 @@ class ViewerControls(ViewerControl):
         Raises:
             OSError: they cannot be written.
         """
-        model, threshold = cast("SurfaceSOSModel", self.viewer.get_model()), self.look().threshold
+        model, threshold = self._model(), self.settings().threshold
         width, height = int(camera.width[0]), int(camera.height[0])
         done = 0
 
-        def rendered(rays: int) -> None:
+        def show_progress(rays: int) -> None:
             nonlocal done
             self.export_progress.value = min(99.0, 100.0 * done / (width * height))
             done += rays
 
-        with self.viewer.train_lock or nullcontext(), model.telling(rendered):
-            images = model.images(camera, ["background", "foreground", "alpha"])
+        with self.viewer.train_lock or nullcontext():
+            images = model.images(camera, ["background", "foreground", "alpha"], before_chunk=show_progress)
             cutout = model.get_rgba_image(images)
         alpha = images["alpha"][..., 0].cpu().numpy()
         colours = cutout[..., :3].cpu().numpy()

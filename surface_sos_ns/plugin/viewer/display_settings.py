@@ -1,6 +1,6 @@
-"""How a viewer shows a view: which layer, where the mask ends, what is behind a cut-out, what is cut away.
+"""How a viewer shows a view: which layer, the mask's threshold, the colour behind a cut-out, a slicing plane.
 
-Pure functions on rendered images. What commands write has none of it: their look is the default one.
+Pure functions on rendered images. Commands use the default settings.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need
+from surface_sos_ns.plugin.outputs import Need, mask_image, overlay_image
 from surface_sos_ns.utils.metrics import THRESHOLD
 
-OVERLAY_COLOUR = (1.0, 0.35, 0.1)
 CUT_COLOUR = (0.98, 0.86, 0.55)
 """The inside of the object, where it is cut open."""
 
@@ -23,19 +22,8 @@ Show = Literal["both", "object", "background"]
 Facing = Literal["camera", "x", "y", "z"]
 
 
-def mask_image(alpha: Tensor, threshold: float = THRESHOLD) -> Tensor:
-    """(..., 3) white where alpha (..., 1) is over the threshold, else black."""
-    return (alpha > threshold).to(alpha.dtype).expand(*alpha.shape[:-1], 3)
-
-
-def overlay_image(rgb: Tensor, alpha: Tensor) -> Tensor:
-    """(..., 3) the view with the object tinted, half at most, by alpha (..., 1)."""
-    tint = 0.5 * alpha * torch.tensor(OVERLAY_COLOUR, device=rgb.device)
-    return (1 - 0.5 * alpha) * rgb + tint
-
-
-def moved_half(alpha: Tensor, threshold: float) -> Tensor:
-    """Alpha bent so that the threshold comes to lie at a half; 0 and 1 stay, and so does the order."""
+def threshold_at_half(alpha: Tensor, threshold: float) -> Tensor:
+    """Alpha mapped piecewise linearly, monotonically: 0 to 0, the threshold to 0.5, 1 to 1."""
     below = 0.5 * alpha / max(threshold, 1e-6)
     above = 0.5 + 0.5 * (alpha - threshold) / max(1 - threshold, 1e-6)
     return torch.where(alpha > threshold, above, below).clamp(0, 1)
@@ -116,8 +104,8 @@ def cut_open(images: dict[str, Tensor], cut: Cut, inside: Tensor) -> dict[str, T
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a viewer's panel is set to. The default look is that of commands."""
+class DisplaySettings:
+    """What a viewer's panel is set to. The defaults leave images as commands write them."""
 
     show: Show = "both"
     """What `rgb` shows: the whole view, the object over `colour`, or the clean plate."""
@@ -128,19 +116,19 @@ class Look:
     slice: Slice | None = None
     """What is cut away."""
 
-    def needs(self) -> dict[str, Need]:
-        """What each output takes."""
-        return {**NEEDS, "rgb": Need.PLATE} if self.show == "background" else NEEDS
+    def needs(self, outputs: dict[str, Need]) -> dict[str, Need]:
+        """What each output takes under these settings, of what it takes in commands."""
+        return {**outputs, "rgb": Need.PLATE} if self.show == "background" else outputs
 
     def applied(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Images (..., C) as this look has them; `rgb` is left out where it shows what is not rendered."""
-        if self == Look():
+        """Images (..., C) under these settings; `rgb` is left out where it shows what is not rendered."""
+        if self == DisplaySettings():
             return images
         shown, alpha = dict(images), images["alpha"]
         if self.threshold != THRESHOLD:
             shown["mask"] = mask_image(alpha, self.threshold)
             if "overlay" in images:
-                shown["overlay"] = overlay_image(images["rgb"], moved_half(alpha, self.threshold))
+                shown["overlay"] = overlay_image(images["rgb"], threshold_at_half(alpha, self.threshold))
         if "foreground" in images:
             behind = (1 - alpha) * torch.tensor(self.colour).to(alpha)
             shown["foreground"] = (images["foreground"] + behind).clamp(0, 1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
-from surface_sos_ns.plugin.viewer.display_settings import overlay_image
+from surface_sos_ns.plugin.outputs import overlay_image
 from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more
@@ -54,16 +53,3 @@ def coarse_mask(dataset: SurfaceSOSDataset, prior: ObjectPrior | None, index: in
     if given is not None or prior is None or len(prior.masks) != len(dataset):
         return given
     return prior.masks[index]
-
-
-def kept_prior(path: Path) -> ObjectPrior | None:
-    """What training started from, of a run that keeps it at `path`.
-
-    Raises:
-        CaptureError: the file is damaged.
-    """
-    if not path.is_file():
-        return None
-    from surface_sos_ns.capture.object_prior import ObjectPrior
-
-    return ObjectPrior.load(path)

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from surface_sos_ns.fields.contraction import contract, contracted_cell
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_density_to_points, fit_distance_to_points
 from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.sampling.contraction import contract, contracted_cell
 
 GRID = GridLayout(levels=5, features=2, log2_entries=14, base_resolution=8, max_resolution=64)
 REACH, RESOLUTION = 3.0, 48
@@ -26,6 +26,7 @@ def wall_seen_from_two_places() -> SightLines:
     return SightLines(points, cameras, seen)
 
 
+@pytest.mark.seconds(3)
 def test_a_density_is_where_the_points_are_and_not_in_front_of_them() -> None:
     torch.manual_seed(0)
     baco = DensityField(GRID, 3, 2.0, -3.5, 16)
@@ -42,6 +43,7 @@ def test_a_density_is_where_the_points_are_and_not_in_front_of_them() -> None:
     assert ((elsewhere.log() + 3.5).abs() < 2).all()  # as thin as it starts
 
 
+@pytest.mark.seconds(6)
 def test_a_distance_is_zero_at_the_points_and_positive_in_front_of_them() -> None:
     torch.manual_seed(0)
     baco = SDFField(GRID, 3, 2.0, -1.5, 16)

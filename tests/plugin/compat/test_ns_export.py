@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nerfstudio.exporter.tsdf_utils import TSDF
 
 from surface_sos_ns.plugin.compat.ns_export import fill_unseen_space
+from surface_sos_ns.plugin.compat.patching import unpatched
 
 CENTRE, RADIUS = torch.tensor([0.2, -0.1, 0.3]), 0.5  # of the object sphere; the ball has half of its size
 
 
-def half_seen(utils: Any, size: int = 40) -> Any:
+def half_seen(size: int = 40) -> TSDF:
     """A volume about the ball in which cameras at x -> -infinity have seen what is before it, and beside it."""
     box = torch.stack([CENTRE - RADIUS, CENTRE + RADIUS])
-    volume = utils.TSDF.from_aabb(box, torch.tensor([size, size, size]))
+    volume = TSDF.from_aabb(box, torch.tensor([size, size, size]))
     points = volume.voxel_coords.movedim(0, -1) - CENTRE
     beside = points[..., 1:].norm(dim=-1)
     front = -(0.25**2 - beside.square()).clamp(min=0).sqrt()  # where the ball begins along x
@@ -30,20 +32,17 @@ def half_seen(utils: Any, size: int = 40) -> Any:
 
 
 def test_what_no_photo_sees_is_the_object_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    utils = pytest.importorskip("nerfstudio.exporter.tsdf_utils")
     # An earlier test of this process may have loaded a run, and so have wrapped it.
-    nerfstudios_own = getattr(utils.TSDF.get_mesh, "__wrapped__", utils.TSDF.get_mesh)
-    monkeypatch.setattr(utils.TSDF, "get_mesh", nerfstudios_own)
-    walls = utils.TSDF.get_mesh(half_seen(utils)).vertices
+    monkeypatch.setattr(TSDF, "get_mesh", unpatched(TSDF.get_mesh))
+    walls = TSDF.get_mesh(half_seen()).vertices
     assert float((walls - CENTRE).norm(dim=-1).max()) > 0.4, "without it there are walls"
 
-    def inside(points: torch.Tensor, time: torch.Tensor | None = None) -> torch.Tensor:
-        return points.norm(dim=-1) < 0.5  # of the object sphere's radius
+    def inside_object(points: torch.Tensor) -> torch.Tensor:
+        return (points - CENTRE).norm(dim=-1) < 0.5 * RADIUS
 
-    scene: Any = SimpleNamespace(centre=CENTRE, radius=torch.tensor(RADIUS), deformation=None, inside=inside)
     for _ in range(2):  # a second run that is loaded does not wrap the first one's
-        fill_unseen_space(SimpleNamespace(scene=scene))  # type: ignore[arg-type]
-    mesh = utils.TSDF.get_mesh(half_seen(utils))
+        fill_unseen_space(SimpleNamespace(inside_object=inside_object))  # type: ignore[arg-type]
+    mesh = TSDF.get_mesh(half_seen())
     away = (mesh.vertices - CENTRE).norm(dim=-1)
     voxel = 2 * RADIUS / 40
     np.testing.assert_allclose(away.numpy(), 0.25, atol=1.5 * voxel)
@@ -51,14 +50,13 @@ def test_what_no_photo_sees_is_the_object_or_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_a_box_beside_the_object_is_told_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    utils = pytest.importorskip("nerfstudio.exporter.tsdf_utils")
-    monkeypatch.setattr(utils.TSDF, "get_mesh", getattr(utils.TSDF.get_mesh, "__wrapped__", utils.TSDF.get_mesh))
-    nowhere = SimpleNamespace(
-        centre=CENTRE, radius=torch.tensor(RADIUS), deformation=None, inside=lambda points, time: points[:, 0] > 1e6
+    monkeypatch.setattr(TSDF, "get_mesh", unpatched(TSDF.get_mesh))
+    model: Any = SimpleNamespace(
+        inside_object=lambda points: points[:, 0] > 1e6,
+        object_box=lambda: torch.tensor([[1.0, 2.0, 3.0], [1.5, 2.5, 3.5]]),
     )
-    model: Any = SimpleNamespace(scene=nowhere, object_box=lambda: torch.tensor([[1.0, 2.0, 3.0], [1.5, 2.5, 3.5]]))
     fill_unseen_space(model)
-    volume = half_seen(utils)
+    volume = half_seen()
     volume.values[volume.values < 0] = 1.0
     with pytest.raises(ValueError, match=r"--bounding-box-min 1\.000 2\.000 3\.000 --bounding-box-max 1\.500 2\.500"):
-        utils.TSDF.get_mesh(volume)
+        TSDF.get_mesh(volume)

@@ -21,12 +21,13 @@ from nerfstudio.viewer.utils import get_camera
 from nerfstudio.viewer.viewer import Viewer
 from PIL import Image
 
+from surface_sos_ns.plugin.outputs import NEEDS, OVERLAY_COLOUR, Need
 from surface_sos_ns.plugin.viewer.controls import ViewerControls, sphere_options
-from surface_sos_ns.plugin.viewer.display_settings import CUT_COLOUR, OVERLAY_COLOUR, Look, Slice, moved_half
+from surface_sos_ns.plugin.viewer.display_settings import CUT_COLOUR, DisplaySettings, Slice, threshold_at_half
 from surface_sos_ns.plugin.viewer.nearest_photo import coarse_mask, mask_over_photo, nearest_view
-from surface_sos_ns.plugin.viewer.requested_outputs import NEEDS, Need
+from surface_sos_ns.plugin.viewer.rendering import render_displayed
 from surface_sos_ns.utils.encoding import cutout_picture, mask_picture, matte_picture, write_new
-from surface_sos_ns.utils.image_io import image_file
+from surface_sos_ns.utils.image_io import encode_image
 from tests.helpers.viewer_session import WAIT, Browser, Machine, Session
 
 
@@ -48,7 +49,7 @@ def rendered(session: Session) -> dict[str, torch.Tensor]:
         camera = get_camera(session.viewer.get_camera_state(session.browser), 48, 64)
         rays = camera.generate_rays(camera_indices=0, keep_shape=True)
         was_training = session.model.training
-        images = session.model.eval()._render_view(rays, Need.PLATE)
+        images = session.model.eval().render_view(rays, Need.PLATE)
         session.model.train(was_training)
     return images
 
@@ -80,9 +81,9 @@ def test_the_overlay_is_half_tinted_at_the_threshold(session):
     assert np.abs(session.image("overlay") - np.floor(expected * 255)).max() <= 1
     alpha = torch.linspace(0, 1, 101)
     for threshold in (0.0, 0.3, 0.5, 1.0):
-        bent = moved_half(alpha, threshold)
+        bent = threshold_at_half(alpha, threshold)
         assert torch.isfinite(bent).all() and (bent.diff() >= 0).all() and bent[0] >= 0 and bent[-1] <= 1
-    assert torch.allclose(moved_half(alpha, 0.5), alpha)
+    assert torch.allclose(threshold_at_half(alpha, 0.5), alpha)
 
 
 def test_rgb_shows_the_layer_that_is_chosen_and_renders_no_more(session, spy):
@@ -109,9 +110,12 @@ def test_rgb_shows_the_layer_that_is_chosen_and_renders_no_more(session, spy):
 
 def test_a_layer_chosen_while_another_output_is_rendered_is_rendered_late():
     alpha = torch.full((2, 2, 1), 0.25)
-    partial = Look(show="background").applied({"alpha": alpha, "mask": alpha, "rgb": torch.zeros(2, 2, 3)})
+    partial = DisplaySettings(show="background").applied({"alpha": alpha, "mask": alpha, "rgb": torch.zeros(2, 2, 3)})
     assert "rgb" not in partial, "it would be the whole view"
-    assert Look(show="background").needs() == {**NEEDS, "rgb": Need.PLATE} and Look(show="object").needs() == NEEDS
+    assert (
+        DisplaySettings(show="background").needs(NEEDS) == {**NEEDS, "rgb": Need.PLATE}
+        and DisplaySettings(show="object").needs(NEEDS) == NEEDS
+    )
 
 
 def test_commands_do_not_see_what_the_panel_is_set_to(session):
@@ -127,7 +131,7 @@ def test_commands_do_not_see_what_the_panel_is_set_to(session):
     before, controls = command(), controls_of(session)
     controls.show.value, controls.threshold.value, controls.colour.value = "object", 0.9, (255, 0, 0)
     controls.slice.value = "facing you"
-    assert controls.look() == Look("object", 0.9, (1.0, 0.0, 0.0), Slice("camera", 0.0))
+    assert controls.settings() == DisplaySettings("object", 0.9, (1.0, 0.0, 0.0), Slice("camera", 0.0))
     after = command()
     assert all(torch.equal(before[name], after[name]) for name in names)
 
@@ -153,14 +157,14 @@ def test_how_far_along_a_ray_the_plane_is():
 
 def test_a_slice_through_a_ball_takes_its_near_half_away(session):
     """The ball: radius 0.5 about the origin, seen from (0, 0, 2); the plane: z = 0."""
-    look, images = Look(slice=Slice("camera", 0.0)), rendered(session)
+    settings, images = DisplaySettings(slice=Slice("camera", 0.0)), rendered(session)
     camera = get_camera(session.viewer.get_camera_state(session.browser), 48, 64)
     rays = camera.generate_rays(camera_indices=0, keep_shape=True)
     with torch.no_grad(), session.viewer.train_lock:
         session.model.eval()
-        cut = session.model._render_look(rays, Need.PLATE, look)
-        beyond = session.model._render_look(rays, Need.PLATE, Look(slice=Slice("camera", 0.9)))
-        nowhere = session.model._render_look(rays, Need.PLATE, Look(slice=Slice("camera", -1e9)))
+        cut = render_displayed(session.model, rays, Need.PLATE, settings)
+        beyond = render_displayed(session.model, rays, Need.PLATE, DisplaySettings(slice=Slice("camera", 0.9)))
+        nowhere = render_displayed(session.model, rays, Need.PLATE, DisplaySettings(slice=Slice("camera", -1e9)))
         session.model.train()
     to_plane = rays.origins[..., 2] / -rays.directions[..., 2]
     off_axis = (rays.origins + to_plane[..., None] * rays.directions).norm(dim=-1)
@@ -180,6 +184,7 @@ def test_a_slice_through_a_ball_takes_its_near_half_away(session):
 # ------------------------------------------------------------------ the render thread
 
 
+@pytest.mark.seconds(6)
 def test_no_setting_ends_the_render_thread_of_any_browser(session):
     browser = Browser()
     browser.camera.position = np.array([30.0, 1.0, -4.0])
@@ -348,10 +353,10 @@ def test_pictures_are_written_exactly(tmp_path):
     assert mask_picture(alpha).tolist() == [[0, 0, 0, 255, 255]]
     matte = matte_picture(alpha)
     assert matte.tolist() == [[0, 16384, 32768, 49151, 65535]]
-    with Image.open(io.BytesIO(image_file(matte))) as file:
+    with Image.open(io.BytesIO(encode_image(matte))) as file:
         assert np.array(file).tolist() == matte.tolist()
     colours = np.random.default_rng(0).random((1, 5, 3))
-    with Image.open(io.BytesIO(image_file(cutout_picture(colours, alpha)))) as file:
+    with Image.open(io.BytesIO(encode_image(cutout_picture(colours, alpha)))) as file:
         assert file.mode == "RGBA" and np.abs(np.array(file) / 255 - np.dstack([colours, alpha])).max() <= 0.5 / 255
     (tmp_path / "view_0007_other.txt").write_text("mine")
     assert [path.name for path in write_new(tmp_path, "view", {"mask": mask_picture(alpha)})] == ["view_0008_mask.png"]
@@ -414,51 +419,42 @@ def render_area(page: Any) -> np.ndarray:
         return np.array(picture.convert("RGB"))[100:560, 40:600]
 
 
+@pytest.mark.browser
 @pytest.mark.seconds(15)
-def test_in_a_browser(model, tmp_path, monkeypatch):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = Path("/usr/bin/chromium")
-    if not chromium.exists():
-        pytest.skip(f"no browser: {chromium} does not exist (Debian: apt-get install chromium)")
+def test_in_a_browser(model, browser, tmp_path, monkeypatch):
     monkeypatch.setattr("nerfstudio.viewer.viewer.RenderStateMachine", Machine)
     pipeline: Any = SimpleNamespace(model=model, datamanager=SimpleNamespace(includes_time=False))
     config = ViewerConfig(websocket_host="127.0.0.1", websocket_port_default=7301)
     model.train()
     viewer = Viewer(config, tmp_path / "viewer.log", tmp_path, pipeline, train_lock=threading.RLock())  # type: ignore[arg-type]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=str(chromium),
-            args=["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-        )
-        try:
-            page = browser.new_page(viewport={"width": 960, "height": 900})
-            page.goto(f"http://127.0.0.1:{viewer.viser_server.get_port()}")
-            page.get_by_text("Mask threshold").wait_for(timeout=1e3 * WAIT)
-            wait_until(lambda: viewer.control_panel.output_render == "rgb")
-            (client,) = viewer.viser_server.get_clients().values()
-            client.camera.position, client.camera.look_at = (0.0, -20.0, 0.0), (0.0, 0.0, 0.0)
-            page.get_by_role("textbox", name="Output type").click()
-            page.get_by_role("option", name="mask", exact=True).click()
-            wait_until(lambda: viewer.control_panel.output_render == "mask")
+    try:
+        page = browser.new_page(viewport={"width": 960, "height": 900})
+        page.goto(f"http://127.0.0.1:{viewer.viser_server.get_port()}")
+        page.get_by_text("Mask threshold").wait_for(timeout=1e3 * WAIT)
+        wait_until(lambda: viewer.control_panel.output_render == "rgb")
+        (client,) = viewer.viser_server.get_clients().values()
+        client.camera.position, client.camera.look_at = (0.0, -20.0, 0.0), (0.0, 0.0, 0.0)
+        page.get_by_role("textbox", name="Output type").click()
+        page.get_by_role("option", name="mask", exact=True).click()
+        wait_until(lambda: viewer.control_panel.output_render == "mask")
 
-            def shows(share: Callable[[float], bool]) -> bool:
-                page.wait_for_timeout(200)
-                picture = render_area(page)
-                return share(float((picture > 200).all(-1).mean())) and bool((picture < 20).all(-1).any())
+        def shows(share: Callable[[float], bool]) -> bool:
+            page.wait_for_timeout(200)
+            picture = render_area(page)
+            return share(float((picture > 200).all(-1).mean())) and bool((picture < 20).all(-1).any())
 
-            wait_until(lambda: shows(lambda white: 0.02 < white < 0.9))
-            slider = page.get_by_role("slider").first
-            slider.focus()
-            slider.press("End")
-            wait_until(lambda: model.viewer_controls.threshold.value == 1.0)
-            wait_until(lambda: shows(lambda white: white < 1e-3))  # no alpha is over 1
-            slider.press("Home")
-            slider.press("ArrowRight")
-            wait_until(lambda: 0 < model.viewer_controls.threshold.value < 0.1)
-            wait_until(lambda: shows(lambda white: 0.02 < white < 0.9))
-            assert all(machine.is_alive() for machine in viewer.render_statemachines.values())
-            with viewer.train_lock:
-                assert model.training
-        finally:
-            browser.close()
-            viewer.viser_server.stop()
+        wait_until(lambda: shows(lambda white: 0.02 < white < 0.9))
+        slider = page.get_by_role("slider").first
+        slider.focus()
+        slider.press("End")
+        wait_until(lambda: model.viewer_controls.threshold.value == 1.0)
+        wait_until(lambda: shows(lambda white: white < 1e-3))  # no alpha is over 1
+        slider.press("Home")
+        slider.press("ArrowRight")
+        wait_until(lambda: 0 < model.viewer_controls.threshold.value < 0.1)
+        wait_until(lambda: shows(lambda white: 0.02 < white < 0.9))
+        assert all(machine.is_alive() for machine in viewer.render_statemachines.values())
+        with viewer.train_lock:
+            assert model.training
+    finally:
+        viewer.viser_server.stop()

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from surface_sos_ns.fields.colour import ColourNet
-from surface_sos_ns.fields.contraction import contract, contracted_cell
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.initialisation import SightLines
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.composite import PackedValues
+from surface_sos_ns.sampling.contraction import contract, contracted_cell
 from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres
 from surface_sos_ns.sampling.ray_samples import Samples
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from surface_sos_ns.fields.colour import ColourNet
-from surface_sos_ns.fields.contraction import contract_direction
 from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.models.surface_sos.background.background import Background, BackgroundSamples
 from surface_sos_ns.models.surface_sos.background.density import GEOMETRY_WIDTH
@@ -15,6 +14,7 @@ from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_dis
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.composite import PackedValues
 from surface_sos_ns.rendering.neus import soft_density
+from surface_sos_ns.sampling.contraction import contract_direction
 from surface_sos_ns.sampling.ray_samples import Samples
 from surface_sos_ns.training.schedules import ramp
 

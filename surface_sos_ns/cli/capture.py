@@ -1,0 +1,37 @@
+"""The command `surface-sos capture`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Capture"]
+
+
+@dataclass
+class Capture:
+    """Only render the demo capture: photos, poses, noisy masks, and the truth to score against."""
+
+    output: Path = Path("demo_capture")
+    """Folder of the capture; give it to ns-train with --data."""
+    views: int = 48
+    """Photos in the capture; every 8th from the 5th on is held out for measuring."""
+    width: int = 200
+    """Width of the photos in pixels."""
+    height: int = 150
+    """Height of the photos in pixels."""
+    seed: int = 0
+    """Equal seeds give equal captures."""
+    workers: int | None = None
+    """Processes to render with; by default the usable CPUs (or OMP_NUM_THREADS where that is set)."""
+    quality: float = 1.0
+    """Mesh density, light rays and anti-aliasing; 0.4 renders quickly."""
+
+    def main(self) -> None:
+        """Runs the command."""
+        from surface_sos_ns.demo.capture import write_demo_capture
+
+        folder = write_demo_capture(
+            self.output, self.views, self.width, self.height, self.seed, self.workers, quality=self.quality
+        )
+        print(folder.resolve())

@@ -1,0 +1,163 @@
+"""The command `surface-sos masks`: its options, and what it does with a provider's masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from surface_sos_ns.utils.text import printable
+
+if TYPE_CHECKING:  # torch and more, which `surface-sos --help` does not need
+    from surface_sos_ns.masks.provider import CoarseMasks, MaskProvider
+    from surface_sos_ns.masks.vote import Vote
+    from surface_sos_ns.plugin.photos_for_masks import Scene
+
+__all__ = ["Masks"]
+
+OPTIONS = (
+    "allow_labels",
+    "features",
+    "model",
+    "category",
+    "device",
+    "program",
+    "source",
+    "instance",
+    "invert",
+    "by_order",
+    "host",
+    "port",
+)
+"""The fields of `Masks` that belong to methods (see `masks/methods.py`)."""
+
+
+@dataclass
+class Masks:
+    """Make coarse masks of a capture's photos, or bring them, and see how far they agree."""
+
+    data: Path
+    """The capture: its folder, or its transforms.json."""
+    method: Literal["auto", "prior", "selfment", "cosegment", "maskrcnn", "sam2", "rembg", "folder", "click"] = "auto"
+    """Where the masks come from. Auto: the better of prior and selfment, judged by sparse points. Prior: geometry
+    and colour. Selfment, cosegment: self-supervised features. Maskrcnn, sam2, rembg: detectors trained with labels.
+    Folder: masks that exist already. Click: a few clicks in the browser."""
+    vote: bool = False
+    """Vote the masks in space, and write what the vote says instead of them."""
+    overwrite: bool = False
+    """Replace coarse masks that the capture has; they are kept in coarse_masks_old."""
+    object_point: tuple[float, float, float] | None = None
+    """A point of the object, in the coordinates of transforms.json, when several objects could be meant."""
+    object_radius: float | None = None
+    """Radius of a sphere around object_point that holds the object, in the units of transforms.json."""
+    allow_labels: bool = False
+    """Auto: whether detectors that were trained with labels may be taken."""
+    features: Literal["auto", "network", "descriptor"] | None = None
+    """Selfment, cosegment, auto: features of a self-supervised network, or a descriptor of colour and texture, which
+    needs no weights. Auto: the network where its weights can be had."""
+    model: str | None = None
+    """Selfment, cosegment, auto: another checkpoint of the network (DINO, DINOv2, DINOv3), by name or folder."""
+    category: str | None = None
+    """Maskrcnn: what the object is, such as cat."""
+    device: str | None = None
+    """Maskrcnn, sam2: where the detector runs, such as cuda."""
+    program: str | None = None
+    """Rembg: the command that makes a mask, such as "rembg i {input} {output}"."""
+    source: Path | None = None
+    """Folder: the folder of masks, or a video of them."""
+    instance: tuple[int, ...] = ()
+    """Folder: ids of the object, where the masks hold ids of several."""
+    invert: bool = False
+    """Folder: the object is black."""
+    by_order: bool = False
+    """Folder: match masks and photos by their sorted names, where the names say nothing."""
+    host: str | None = None
+    """Click: the address to listen at."""
+    port: int | None = None
+    """Click: the port to listen at."""
+
+    def main(self) -> None:
+        """Runs the command.
+
+        Raises:
+            UserError: the capture, the options or the masks are not usable, or a file cannot be written; the message
+                says what to do. Then all is as it was.
+        """
+        from surface_sos_ns.capture.transforms import transforms_file
+        from surface_sos_ns.masks.methods import make_provider
+        from surface_sos_ns.masks.write import check_free, finish_interrupted
+        from surface_sos_ns.utils.files import check_writable
+        from surface_sos_ns.utils.locks import locked_folder
+
+        provider = make_provider(self.method, self._given(OPTIONS))
+        source = transforms_file(self.data)
+        with locked_folder(source.parent, "Wait until it is done."):
+            check_writable(source.parent)
+            finish_interrupted(source.parent)
+            check_free(source, self.overwrite)
+            provider.check()
+            self._make(provider, source)
+
+    def _make(self, provider: MaskProvider, source: Path) -> None:
+        """Has the provider make masks, says how far they agree, and writes them."""
+        from surface_sos_ns.masks.provider import MaskError
+        from surface_sos_ns.masks.summary import agreement_lines
+        from surface_sos_ns.masks.vote import vote
+        from surface_sos_ns.plugin.photos_for_masks import read_scene
+
+        scene = read_scene(self.data, self.object_point, self.object_radius)
+        _say(f"{len(scene.photos)} photos of {source.parent.resolve().name}: masks by {provider.name}")
+        found = provider.masks(scene.photos, _say)
+        if all(mask is None for mask in found.masks):
+            raise MaskError(f"{provider.name} found the object in no photo. Try another --method, or --object-point.")
+        for remark in found.remarks:
+            _say(remark)
+        voted = vote(scene.photos, found.masks)
+        for line in agreement_lines(scene.file_paths, found, voted):
+            _say(line)
+        self._write(scene, provider, found, voted)
+
+    def _write(self, scene: Scene, provider: MaskProvider, found: CoarseMasks, voted: Vote | None) -> None:
+        """Writes masks and contact sheet, and says what to do next."""
+        from surface_sos_ns.masks.contact_sheet import contact_sheet
+        from surface_sos_ns.masks.provider import MaskError
+        from surface_sos_ns.masks.summary import about
+        from surface_sos_ns.masks.vote import voted_masks
+        from surface_sos_ns.masks.write import SHEET, write_masks
+        from surface_sos_ns.utils.progress import Stage
+
+        photos = scene.photos
+        silhouettes = None
+        if voted is not None:
+            with Stage("projecting the voted hull", len(photos)) as stage:
+                silhouettes = voted.silhouettes(photos, lambda: stage.advance(1))
+        masks = found
+        if self.vote:
+            if voted is None or silhouettes is None:
+                raise MaskError("--vote needs masks with object pixels in two photos at least. Leave it out.")
+            masks = voted_masks(photos, found, voted, silhouettes)
+        options = self._given((*OPTIONS, "object_point", "object_radius"))
+        written = write_masks(
+            scene.source,
+            scene.file_paths,
+            masks.masks,
+            photos.sizes,
+            about(scene.file_paths, provider, options, masks, voted, self.vote),
+            contact_sheet(
+                photos, masks.masks, voted, silhouettes, () if voted is None else voted.disagreeing, self.vote
+            ),
+            self.overwrite,
+        )
+        if written.kept is not None:
+            _say(f"what was there is kept in {written.kept}, with the {scene.source.name} that named it")
+        _say(f"{written.count} masks in {written.folder}; look at {scene.source.parent / SHEET}")
+        _say(f"Next: ns-train surface-sos-lite --data {self.data}")
+
+    def _given(self, names: Sequence[str]) -> dict[str, Any]:
+        """Values of the options by name."""
+        return {name: getattr(self, name) for name in names}
+
+
+def _say(words: str) -> None:
+    print(printable(words), flush=True)

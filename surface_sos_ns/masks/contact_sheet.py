@@ -1,0 +1,97 @@
+"""The contact sheet of masks: each photo beside itself with the mask on it and the outline of the voted hull."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import cv2
+import numpy as np
+
+from surface_sos_ns.masks.provider import Photos
+from surface_sos_ns.masks.vote import Vote, fitted
+from surface_sos_ns.utils.text import ascii_only
+
+__all__ = ["contact_sheet"]
+
+MAX_VIEWS = 24
+COLUMNS = 3
+CELL = 200
+"""Longer side of a picture on the sheet, in pixels."""
+GAP, CAPTION = 8, 18  # pixels between pictures, and for the line below each
+TINT, OUTLINE, WRONG = (40, 200, 90), (255, 210, 0), (220, 60, 50)
+INK, PAPER = (40, 40, 40), 250
+
+
+def _with_mask(photo: np.ndarray, mask: np.ndarray | None, silhouette: np.ndarray | None = None) -> np.ndarray:
+    """A photo (H, W, 3) uint8 with a mask (H, W) in [0, 1] as a tint, the rest darker, and a silhouette's outline."""
+    picture = photo.astype(np.float32)
+    if mask is not None:
+        opacity = mask[..., None]
+        picture = picture * (0.55 + 0.1 * opacity) + 0.35 * opacity * np.array(TINT, np.float32)
+    picture = np.clip(picture, 0, 255).astype(np.uint8)
+    if silhouette is not None:
+        inside = (silhouette >= 0.5).astype(np.uint8)
+        outlines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, OUTLINE, 1, cv2.LINE_AA)
+    return picture
+
+
+def contact_sheet(
+    photos: Photos,
+    masks: Sequence[np.ndarray | None],
+    voted: Vote | None,
+    silhouettes: Sequence[np.ndarray] | None,
+    also: Collection[int] = (),
+    replaced: bool = False,
+) -> np.ndarray:
+    """Up to 24 views: evenly spaced ones, and those of `also` as far as there is room.
+
+    Args:
+        photos: of the whole capture.
+        masks: N masks, None where there is none.
+        voted: their vote, for the captions; None where there is none.
+        silhouettes: N projections of the voted hull, of the photos' size, whose outlines are drawn; or None.
+        also: views to show in any case, half of the sheet at most.
+        replaced: whether `masks` are no longer those that were voted, but what the vote made of them.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    views = _chosen(len(photos), also)
+    small = fitted(photos, masks)
+    widest, tallest = int(photos.views.width.max()), int(photos.views.height.max())
+    factor = CELL / max(widest, tallest)
+    width, height = round(widest * factor), round(tallest * factor)
+    across, down = 2 * width + 2 * GAP, height + CAPTION + GAP
+    columns = min(COLUMNS, len(views))
+    sheet = np.full((GAP + down * -(-len(views) // columns), GAP + across * columns, 3), PAPER, np.uint8)
+    for cell, view in enumerate(views):
+        row, column = divmod(cell, columns)
+        x, y = GAP + column * across, GAP + row * down
+        photo, mask = photos.images[view], small[view]
+        shape = photo.shape
+        fit = min(width / shape[1], height / shape[0])
+        size = (max(1, round(shape[1] * fit)), max(1, round(shape[0] * fit)))
+        shrunk = [
+            None if picture is None else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            for picture in (photo, mask, None if silhouettes is None else silhouettes[view])
+        ]
+        assert shrunk[0] is not None
+        for offset, tile in ((0, shrunk[0]), (width + 2, _with_mask(*shrunk))):  # type: ignore[arg-type]
+            sheet[y : y + size[1], x + offset : x + offset + size[0]] = tile
+        words, colour = photos.files[view].name, INK
+        if mask is None:
+            words, colour = f"{words}: no mask", WRONG
+        elif voted is not None:
+            words = f"{words}: {voted.agreement[view]:.2f}"
+            if view in voted.disagreeing:
+                words, colour = (f"{words}, replaced", INK) if replaced else (f"{words} disagrees", WRONG)
+        place, font = (x, y + height + CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(sheet, ascii_only(words), place, font, 0.4, colour, 1, cv2.LINE_AA)
+    return sheet
+
+
+def _chosen(count: int, also: Collection[int]) -> list[int]:
+    special = sorted(also)[: MAX_VIEWS // 2]
+    spaced = np.linspace(0, count - 1, min(count, MAX_VIEWS - len(special))).round().astype(int).tolist()
+    return sorted({*spaced, *special})

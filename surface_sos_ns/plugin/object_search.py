@@ -1,0 +1,161 @@
+"""Finds the object in a capture before training: its sphere, the voted hull, the masks to start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.plugin.console import say, warn
+from surface_sos_ns.plugin.dataparser import ObjectHint
+from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
+from surface_sos_ns.utils.image_io import resized
+
+if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
+    from surface_sos_ns.capture.object_prior import ObjectPrior
+    from surface_sos_ns.capture.points import SparsePoints
+    from surface_sos_ns.capture.transforms import Transforms
+    from surface_sos_ns.capture.views import Views
+
+__all__ = ["ObjectSearch"]
+
+LEAST_IOU, DOUBTFUL_IOU = 0.35, 0.6
+"""IoU of given masks with their hull under which they cannot belong to these poses, and under which it is doubtful."""
+CHECK_OFF = "--pipeline.datamanager.check-poses False"
+
+
+@dataclass(frozen=True)
+class ObjectSearch:
+    """What the object is looked for in."""
+
+    dataset: SurfaceSOSDataset
+    """The training photos."""
+    cache: PixelCache
+    """The same photos, and the capture's masks."""
+    capture: Transforms
+    """Poses as they stand in transforms.json."""
+    image_size: int
+    """Longer side, in pixels, of the photos that are looked at; larger ones are made smaller."""
+    check_poses: bool
+    """Stop where the poses cannot be those of the photos, or where masks and poses do not fit."""
+
+    def find(self, views: Views, folder: Path | None) -> ObjectPrior:
+        """The object's sphere, the voted hull and the masks to start from, world frame.
+
+        Args:
+            views: of the training photos, world frame.
+            folder: keeps triangulated points, which take long to find; None keeps nothing.
+
+        Raises:
+            CaptureError: poses, or masks and poses, do not fit the photos.
+            UserError: nothing can be found; the message says what to do.
+        """
+        from surface_sos_ns.capture.object_prior import GIVEN, LOW_CONFIDENCE, build_object_prior
+        from surface_sos_ns.capture.points_file import first_fitting_points
+        from surface_sos_ns.capture.triangulation import triangulate_points
+
+        metadata, cache = self.dataset.metadata, self.cache
+        factor = min(1.0, self.image_size / int(max(views.width.max(), views.height.max())))
+        small = views.scaled(factor) if factor < 1 else views
+        sizes = [(int(width), int(height)) for width, height in zip(small.width, small.height, strict=True)]
+        images = [resized(cache.image(view), *size) for view, size in enumerate(sizes)]
+        given = map(cache.mask, range(len(cache)))  # one at a time: all of them are larger than all photos
+        masks = [None if mask is None else resized(mask, *size) for mask, size in zip(given, sizes, strict=True)]
+        points, remarks = first_fitting_points(metadata["points_files"], views, metadata["file_paths"])
+        for remark in remarks:
+            warn(remark)
+        hint: ObjectHint = metadata.get("object_hint") or ObjectHint(None, None)
+        point = None if hint.point is None else np.array(hint.point)
+        has_masks = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
+        if self.check_poses:
+            self._check_poses(images)
+        points_cache = None if folder is None else Path(folder) / "sparse_points.npz"
+        if points is None:
+            points, remarks = triangulate_points(images, small, points_cache, progress=say)
+            for remark in remarks:
+                warn(remark)
+        origin = GIVEN
+        if not has_masks:
+            masks, origin = self._find_masks(images, small, points, point, hint.radius)
+        prior = build_object_prior(
+            small, masks, points, object_point=point, object_radius=hint.radius, source=origin, progress=say
+        )
+        if has_masks:
+            self._check_masks(prior)
+        elif prior.confidence < LOW_CONFIDENCE:
+            say(
+                f"the object is uncertain (masks and vote agree at IoU {prior.confidence:.2f} only): "
+                "please give coarse masks, or name a point on the object"
+            )
+        return prior
+
+    def _check_poses(self, images: list[np.ndarray]) -> None:
+        """Holds the poses, as they stand in transforms.json, against the features of the training photos.
+
+        Raises:
+            CaptureError: another reading of the file explains them.
+        """
+        from surface_sos_ns.capture.pose_check import CAUSES, pose_fit
+
+        source, place = self.capture.source, {path: index for index, path in enumerate(self.capture.file_paths)}
+        used = [place[path] for path in self.dataset.metadata["file_paths"]]
+        fit = pose_fit(images, self.capture.views.subset(used))
+        if fit is not None and fit.hypothesis is not None:
+            raise CaptureError(
+                f"{source}: photos and poses do not fit. Of {fit.matches} features matched between photos "
+                f"{fit.inlier_ratio:.0%} lie where the poses say, and {fit.best_inlier_ratio:.0%} would if this is so: "
+                f"{fit.hypothesis}. "
+                f"To go on with the file as it is: {CHECK_OFF}."
+            )
+        if fit is not None and fit.doubtful:
+            warn(
+                f"{source}: photos and poses hardly fit: of {fit.matches} features matched between photos "
+                f"{fit.inlier_ratio:.0%} lie where the poses say. Likely causes, in this order: {CAUSES}."
+            )
+
+    def _check_masks(self, prior: ObjectPrior) -> None:
+        """Whether the capture's masks and poses fit.
+
+        Raises:
+            CaptureError: they do not at all.
+        """
+        from surface_sos_ns.capture.pose_check import CAUSES
+
+        words = (
+            f"masks and poses {{}}: projected into the photos, what the masks say together agrees with them at IoU "
+            f"{prior.confidence:.2f} (good masks: 0.8 or more). Likely causes, in this order: {CAUSES}."
+        )
+        if self.check_poses and prior.confidence < LEAST_IOU:
+            raise CaptureError(
+                f"{self.capture.source}: {words.format('do not fit')} "
+                f"To go on all the same: {CHECK_OFF}; without these masks: "
+                "--pipeline.datamanager.dataparser.coarse-masks none."
+            )
+        if prior.confidence < DOUBTFUL_IOU:
+            warn(words.format("hardly fit") + " Masks that are very noisy look like this, too; training repairs those.")
+
+    def _find_masks(
+        self,
+        images: list[np.ndarray],
+        views: Views,
+        points: SparsePoints | None,
+        near: np.ndarray | None,
+        radius: float | None,
+    ) -> tuple[list[np.ndarray | None], str]:
+        """Masks of a capture that brings none, and what made them."""
+        from surface_sos_ns.masks.auto import Auto
+        from surface_sos_ns.masks.provider import Photos
+
+        sizes = [(int(width), int(height)) for width, height in zip(views.width, views.height, strict=True)]
+        photos = Photos(self.dataset.image_filenames, images, views, sizes, points, near, radius)
+        say("no masks: looking for the object (surface-sos masks --features descriptor)")
+        # The descriptor: the start of a training must not depend on what can be downloaded.
+        provider = Auto(features="descriptor")
+        provider.check()
+        found = provider.masks(photos, say)
+        for remark in found.remarks:
+            say(f"no masks: {remark}")
+        return list(found.masks), f"masks by {provider.chosen.name}"

@@ -1,0 +1,172 @@
+"""What happens in a training run, in order and in one place.
+
+1. `prepare`: find the object in the capture: its sphere, the voted hull, the masks to start from.
+2. `initialise`: fit the fields to that, or take over what a resumed run has.
+3. Of each step: `before_step` (schedules, self-training, m^P, cached fields); the trainer takes the step; `after_step`
+   (mean of the weights, common motion of refined poses).
+4. `finish`: the mean becomes the result; cached fields once more; what no photo shows of the background.
+
+The trainer counts steps, saves, resumes and stops; the data manager gives photos, rays and what is known of the object;
+the model renders. None of them calls another but through here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
+
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.models.surface_sos.initialisation import camera_distance, sight_lines
+from surface_sos_ns.plugin.console import say
+from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
+from surface_sos_ns.plugin.model import SurfaceSOSModel
+from surface_sos_ns.plugin.run_schedule import AVERAGE_EVERY, RunSchedule
+from surface_sos_ns.plugin.self_training import SelfTraining
+from surface_sos_ns.training.weight_average import WeightAverage
+
+if TYPE_CHECKING:  # it brings scipy and more, which only training needs
+    from surface_sos_ns.capture.object_prior import ObjectPrior
+
+__all__ = ["TrainingRun"]
+
+
+class TrainingRun:
+    """One training run, new or resumed.
+
+    Args:
+        model: what is trained; of a resumed run, with its checkpoint's weights.
+        datamanager: of the capture.
+        average: of the model's weights; of a resumed run, as its checkpoint has it.
+        schedule: at which steps what happens.
+        folder: of the run; what it starts from is kept there.
+        first_step: 0, or the step that the run is resumed at.
+    """
+
+    def __init__(
+        self,
+        model: SurfaceSOSModel,
+        datamanager: SurfaceSOSDataManager,
+        average: WeightAverage,
+        schedule: RunSchedule,
+        folder: Path,
+        first_step: int,
+    ) -> None:
+        self.model, self.datamanager, self.average = model, datamanager, average
+        self.schedule, self.folder, self.first_step = schedule, folder, first_step
+        self.cameras = datamanager.train_dataset.cameras
+        self.prior: ObjectPrior | None = None
+        self.self_training: SelfTraining | None = None
+
+    def callbacks(self) -> list[TrainingCallback]:
+        """`before_step` and `after_step` as nerfstudio's trainer calls them."""
+        before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
+        return [
+            TrainingCallback([before], self.before_step, update_every_num_iters=1),
+            TrainingCallback([after], self.after_step, update_every_num_iters=1),
+        ]
+
+    # ------------------------------------------------------------------ before the first step
+
+    def prepare(self) -> None:
+        """Find the object.
+
+        Raises:
+            UserError: nothing can be found, or the capture cannot be used; the message says what to do.
+        """
+        # Adam's moments of table entries that are rarely hit decay into denormals, which are slow on CPUs.
+        torch.set_flush_denormal(True)
+        self.prior = self.datamanager.prepare(self.folder)
+
+    def initialise(self) -> None:
+        """Start the model from what `prepare` found, unless a checkpoint says more.
+
+        Raises:
+            UserError: masks that a resumed run had made for itself cannot be read.
+        """
+        prior, scene = self.prior, self.model.scene
+        assert prior is not None, "prepare() first"
+        frame = ObjectFrame(prior.sphere.centre, prior.sphere.radius)
+        cameras = frame.points(self._camera_centres())
+        lines = None if prior.points is None else sight_lines(prior.points, cameras, frame, self.model.device)
+        if not bool(scene.ready):
+            hull = prior.initial_hull(self.model.config.hull_slack)
+            scene.initialise(
+                frame,
+                camera_distance(cameras),
+                torch.as_tensor(hull.probability),
+                torch.as_tensor(hull.signed_distance()),
+                lines,
+                self.model.config.initial_fit_steps,
+            )
+        if lines is not None:
+            self.model.set_sparse_points(lines.points)
+        if self.model.training_views is not None:
+            self.model.training_views.set(self.cameras)
+        self.self_training = SelfTraining(self.datamanager.train_cache, self.cameras, self.folder, prior.masks_given)
+        done = self.schedule.last_mask_refresh(self.first_step)
+        if done is not None:
+            self.self_training.restore(self.model, done)
+
+    # ------------------------------------------------------------------ steps
+
+    def before_step(self, step: int) -> None:
+        """Bring everything up to date that a step starts from."""
+        scene, config = self.model.scene, self.model.config
+        scene.set_progress(step / self.schedule.total_steps)
+        if step in self.schedule.mask_refreshes:
+            self._refresh_masks(self.schedule.mask_refreshes[step])
+        if step in self.schedule.probability_refreshes:
+            scene.object_grid.refresh_probability(config.probability_dilation)
+        if step % self.schedule.cache_interval == 0:
+            scene.update_cache(config.cache_share)
+
+    def after_step(self, step: int) -> None:
+        """Take the new weights into their mean where they belong to one; after the last step, finish."""
+        steps_done = step + 1
+        self._average_weights(steps_done)
+        if self.model.training_views is not None:
+            self.model.training_views.remove_common_motion()
+        if steps_done == self.schedule.total_steps:
+            self.finish()
+
+    def _refresh_masks(self, number: int) -> None:
+        """Self-training: the object's mattes take the place of masks that differ from them."""
+        assert self.self_training is not None, "initialise() first"
+        # Single weights move outlines to and fro, and what masks of them say would stay.
+        with self.average.in_place():
+            self.self_training.refresh(self.model, number, say)
+
+    def _average_weights(self, steps_done: int) -> None:
+        if not self.schedule.averages(steps_done):
+            self.average.clear()  # of another length of the run, if there is any
+        elif steps_done % AVERAGE_EVERY == 0:
+            self.average.add()
+        if steps_done == self.schedule.total_steps:
+            self.average.apply()
+
+    # ------------------------------------------------------------------ after the last step
+
+    def finish(self) -> None:
+        """Bring the cached fields up to date for rendering, and settle what no photo shows of the background."""
+        self.model.scene.set_progress(1.0)
+        self.model.scene.update_cache()
+        if self.model.config.scene.background != "directional":
+            self._complete_background()
+
+    def _complete_background(self) -> None:
+        """Find out what the object hides in all views, map what it stands on, and say so."""
+        started, scene, centres = monotonic(), self.model.scene, self._camera_centres()
+        scene.discount_hidden(centres)
+        if not self.model.config.support_map:
+            return
+        found = scene.map_support(centres)
+        what = "mapped" if found else "none found: clean plates are completed view by view, with the object's shadow"
+        say(f"what the object stands on: {what} ({monotonic() - started:.0f} s)")
+
+    def _camera_centres(self) -> torch.Tensor:
+        """(V, 3) of the training views, world frame."""
+        return self.cameras.camera_to_worlds[:, :3, 3]

@@ -1,0 +1,57 @@
+"""How good the images of a view are, against its photo and against the truth where there is some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from nerfstudio.utils import colormaps
+from torch import Tensor
+
+from surface_sos_ns.utils.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
+
+__all__ = ["comparison_images", "view_metrics"]
+
+# In both, what takes most is asked for first: rendering it brings the rest with it (see `ViewImages`).
+
+
+def view_metrics(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], lpips: bool = False) -> dict[str, float]:
+    """Metrics of a view by name.
+
+    Args:
+        outputs: of the view, (H, W, C).
+        batch: image (H, W, 3 or 4) 0..1, and where there is truth gt_mask (H, W, 1) and clean_plate (H, W, 3).
+        lpips: add LPIPS, whose weights are downloaded the first time.
+    """
+    background = outputs["background"]
+    photo = batch["image"][..., :3].to(background.device)
+    metrics = image_metrics(outputs["rgb"], photo)
+    if "gt_mask" in batch:
+        truth = batch["gt_mask"][..., 0].to(photo)
+        metrics |= mask_metrics(outputs["alpha"][..., 0], truth)
+        if "clean_plate" in batch:
+            plate = batch["clean_plate"].to(photo)
+            metrics["clean_plate_psnr"] = region_psnr(background, plate, truth > THRESHOLD)
+    if lpips:
+        metrics["lpips"] = _perceptual_distance(outputs["rgb"], photo)
+    return metrics
+
+
+def comparison_images(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Pictures (H, W', 3) for the log, some of two images side by side; arguments as in `view_metrics`."""
+    background = outputs["background"]
+    photo = batch["image"][..., :3].to(background.device)
+    return {
+        "img": torch.cat([photo, outputs["rgb"]], dim=1),
+        "mask": torch.cat([outputs["alpha"].expand(-1, -1, 3), outputs["overlay"]], dim=1),
+        "background": background,
+        "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=outputs["accumulation"]),
+    }
+
+
+def _perceptual_distance(image: Tensor, truth: Tensor) -> float:
+    """LPIPS of (H, W, 3) images."""
+    from torchmetrics.functional.image.lpips import learned_perceptual_image_patch_similarity
+
+    a, b = (t.movedim(-1, 0)[None] for t in (image, truth))
+    return float(learned_perceptual_image_patch_similarity(a, b, normalize=True))

@@ -1,0 +1,119 @@
+"""Whole views: rays in chunks, smooth outlines of the object, and clean plates completed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from nerfstudio.cameras.rays import RayBundle
+from torch import Tensor
+
+from surface_sos_ns.clean_plate.inpainting import complete
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.plugin.outputs import Need, layer_images, matte_images, plate_images
+from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
+
+__all__ = ["BeforeChunk", "ViewRenderer", "ray_times", "render_rays"]
+
+BeforeChunk = Callable[[int], None]
+"""Called with the number of rays that are rendered next; may raise to break off."""
+
+FILLED = "background_filled"
+"""The share of the background that the map of the support fills in: known until the view is completed."""
+
+
+def ray_times(scene: SurfaceSOS, rays: RayBundle) -> Tensor | None:
+    """(R,) in [0, 1], when each ray was taken, for an object that may deform; else None."""
+    return None if scene.deformation is None or rays.times is None else rays.times[..., 0]
+
+
+def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need) -> dict[str, Tensor]:
+    """Images of rays by name, float (R, 1) or (R, 3); of `Need.PLATE` also `FILLED`.
+
+    Args:
+        scene: the trained model.
+        rays: (R,), world frame.
+        need: how much to render.
+    """
+    origins, directions = scene.frame.rays(rays.origins, rays.directions)
+    time = ray_times(scene, rays)
+    if need is Need.MATTE:
+        return matte_images(scene.matte(origins, directions, time=time))
+    rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time)
+    images = layer_images(rendering, scene.frame.radius)
+    for head in scene.learned_heads:
+        images |= head.outputs(rendering)
+    if need is Need.PLATE:
+        images |= plate_images(rendering)
+        images[FILLED] = rendering.background_filled[:, None]
+    return images
+
+
+@dataclass(frozen=True)
+class ViewRenderer:
+    """Renders views of a scene, a number of rays at a time."""
+
+    scene: SurfaceSOS
+    """In evaluation mode."""
+    rays_at_once: int
+    """Rays that are rendered together: fewer take less memory."""
+
+    @torch.no_grad()
+    def view(
+        self, rays: RayBundle, need: Need, edge_samples: int = 1, before_chunk: BeforeChunk | None = None
+    ) -> dict[str, Tensor]:
+        """Images (H, W, C) of a view by name, as far as `need` says.
+
+        Args:
+            rays: (H, W), world frame.
+            need: how much to render.
+            edge_samples: rays per axis of a pixel at the object's outline, odd; 1 renders the pixels' middles alone.
+            before_chunk: see `BeforeChunk`.
+        """
+        images = self._in_chunks(rays, need, before_chunk)
+        if edge_samples > 1:
+            self._smooth_edges(rays, images, need, edge_samples, before_chunk)
+        if need is Need.PLATE:
+            seen = torch.maximum(images["background_confidence"], images.pop(FILLED))
+            images["background"] = complete(images["background"], seen[..., 0])
+        return images
+
+    def _in_chunks(self, rays: RayBundle, need: Need, before_chunk: BeforeChunk | None) -> dict[str, Tensor]:
+        """Images (H, W, C) of rays (H, W), on the rays' device."""
+        height, width = rays.origins.shape[:2]
+        parts: dict[str, list[Tensor]] = defaultdict(list)
+        for start in range(0, len(rays), self.rays_at_once):
+            chunk = rays.get_row_major_sliced_ray_bundle(start, start + self.rays_at_once)
+            if before_chunk is not None:
+                before_chunk(len(chunk))
+            for name, image in render_rays(self.scene, chunk.to(self.scene.frame.centre.device), need).items():
+                parts[name].append(image.to(rays.directions.device))
+        return {name: torch.cat(chunks).view(height, width, -1) for name, chunks in parts.items()}
+
+    def _smooth_edges(
+        self,
+        rays: RayBundle,
+        images: dict[str, Tensor],
+        need: Need,
+        edge_samples: int,
+        before_chunk: BeforeChunk | None,
+    ) -> None:
+        """Render more rays through the pixels of the object's outline and average, in place."""
+        chosen = edge_pixels(images["alpha"][..., 0])
+        if min(chosen.shape) < 2 or not chosen.any():
+            return
+        directions = sub_pixel_directions(rays.directions, chosen, edge_samples)
+        shape = directions.shape[:2]  # an image with a pixel a row
+        parts = RayBundle(
+            origins=rays.origins[chosen][:, None].expand(*shape, 3).contiguous(),
+            directions=directions,
+            pixel_area=rays.pixel_area[chosen][:, None].expand(*shape, 1) / (shape[1] + 1),
+            times=None if rays.times is None else rays.times[chosen][:, None].expand(*shape, 1).contiguous(),
+        )
+        found = self._in_chunks(parts, min(need, Need.LAYERS), before_chunk)
+        for name in ("alpha", "rgb", "foreground", "overlay"):
+            if name in found:
+                images[name][chosen] = (images[name][chosen] + found[name].sum(1)) / (shape[1] + 1)
+        images["mask"][chosen] = matte_images(images["alpha"][chosen][..., 0])["mask"]

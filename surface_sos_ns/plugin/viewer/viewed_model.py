@@ -1,0 +1,51 @@
+"""What the viewer asks of a model. The model imports the viewer's parts, so these know it by this interface alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from torch import Tensor
+
+from surface_sos_ns.plugin.outputs import Need
+from surface_sos_ns.plugin.view_rendering import BeforeChunk
+
+if TYPE_CHECKING:
+    from surface_sos_ns.plugin.viewer.display_settings import DisplaySettings
+
+__all__ = ["ViewedModel"]
+
+
+class ViewedModel(Protocol):
+    """A model whose object has a sphere, an inside and images by name; all in the world frame."""
+
+    def display_settings(self) -> DisplaySettings:
+        """What the viewer's panel is set to."""
+
+    def object_sphere(self) -> tuple[Tensor, Tensor]:
+        """Centre (3,) and radius () of the object sphere."""
+
+    def inside_object(self, points: Tensor, times: Tensor | None = None) -> Tensor:
+        """(P,) bool: which points (P, 3) lie inside the object, at times (P,) if it may deform."""
+
+    def render_view(
+        self, rays: RayBundle, need: Need, smooth_edges: bool = False, before_chunk: BeforeChunk | None = None
+    ) -> dict[str, Tensor]:
+        """Images (H, W, C) of rays (H, W), as far as `need` says."""
+
+    def output_needs(self) -> dict[str, Need]:
+        """Every output by name, and what it takes."""
+
+    def images(
+        self,
+        camera: Cameras,
+        names: Iterable[str],
+        smooth_edges: bool = True,
+        before_chunk: BeforeChunk | None = None,
+    ) -> dict[str, Tensor]:
+        """Images (H, W, C) of one camera (1,) by name."""
+
+    def get_rgba_image(self, outputs: Mapping[str, Tensor], output_name: str = "rgb") -> Tensor:
+        """(H, W, 4) the object with transparency."""

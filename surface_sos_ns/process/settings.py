@@ -1,0 +1,37 @@
+"""What `surface-sos process` is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from surface_sos_ns.process.lenses import Sharing
+from surface_sos_ns.process.pairs import Matching
+from surface_sos_ns.process.structure import CameraModel
+
+__all__ = ["ProcessSettings"]
+
+
+@dataclass
+class ProcessSettings:
+    """Which photos become a scene, and how."""
+
+    images: Path
+    """A folder of photos, or a video."""
+    output: Path
+    """Folder of the scene. One whose making was interrupted is gone on with."""
+    frames: int = 120
+    """Of a video: how many frames are taken, each the sharpest of its stretch."""
+    camera_model: CameraModel = "opencv"
+    """The lens: opencv (usual; radial and tangential distortion), simple (for few photos; one number of distortion),
+    pinhole (rendered or undistorted images), fisheye."""
+    camera: Sharing = "auto"
+    """Which photos share a lens: auto (those of one size, camera and focal length), shared (all), per-image."""
+    matching: Literal["auto"] | Matching = "auto"
+    """Which photos are compared: exhaustive (all pairs), sequential (neighbours in the order of names, and some far
+    ones), auto (sequential for videos and for more than 200 photos)."""
+    max_image_size: int = 1600
+    """Features are looked for in photos shrunk to this many pixels; the scene's images keep their size."""
+    overwrite: bool = False
+    """Begin anew where the output exists. The old folder is not deleted but renamed."""
