@@ -1,9 +1,10 @@
 """Every operation of every back-end against plain torch in double precision, forward and backward.
 
-`BACKENDS` and `CALLS` are the two tables. A new back-end is a line in the first one. A new operation is a function under
-`@calls`, which makes the inputs of one call; a test fails as long as there is none. Inputs are random and awkward: none,
-one and as many as fill a block of a kernel, or one more or less; points on the faces and corners of cells, outside, and
-far away; rays without samples; opacities of exactly 0 and 1. They are float32 numbers, given to torch as doubles.
+`BACKENDS` and `CALLS` are the two tables. A new back-end is a line in the first one. A new operation is a function
+under `@calls`, which makes the inputs of one call; a test fails as long as there is none. Inputs are random and
+awkward: none, one and as many as fill a block of a kernel, or one more or less; points on the faces and corners of
+cells, outside, and far away; rays without samples; opacities of exactly 0 and 1. They are float32 numbers, given to
+torch as doubles.
 
 A back-end on a CUDA device runs where there is one. Triton's kernels also run on the CPU, in its interpreter: see
 `test_triton_grid.py`, which starts a process for that.
