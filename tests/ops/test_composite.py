@@ -12,19 +12,19 @@ from torch import Tensor
 
 from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.rendering.composite import (
-    LEAST_COVERED,
+    MIN_BACKGROUND_OPACITY,
     Listed,
     RayColours,
     RayWeights,
-    background_trust,
+    background_growth_scale,
     composite_colours,
     composite_weights,
     density_section_opacity,
     nothing,
     scale_gradient,
+    scale_growth,
     section_opacity,
     seen_samples,
-    thin_or_trust,
 )
 
 both = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
@@ -231,13 +231,13 @@ def test_weights_of_two_samples_by_hand(compiled):
     # gated: aF 0.25, 1; aB 0.1, 0; light behind the first 0.75 x 0.9
     assert w.foreground.tolist() == [pytest.approx([0.25, 0.675])]
     assert w.background.tolist() == [pytest.approx([0.075, 0.0])]
-    assert w.alone.tolist() == [pytest.approx([0.2, 0.8 * 0.5])]
+    assert w.background_only.tolist() == [pytest.approx([0.2, 0.8 * 0.5])]
     assert w.alpha.tolist() == pytest.approx([0.925])
     assert w.accumulation.tolist() == pytest.approx([1.0])
     assert w.depth.tolist() == pytest.approx([0.325 * 1.5 + 0.675 * 3.0])
     assert w.vote.tolist() == pytest.approx([0.325 * 0.3 + 0.675 * 0.6])
     # (1.5 / 2)^2 and more than 1, on a ray that is free for three quarters
-    assert w.trust.tolist() == [pytest.approx([0.5625 * 0.75, 0.75])]
+    assert w.growth_scale.tolist() == [pytest.approx([0.5625 * 0.75, 0.75])]
     # edges at 1/3, 1/2, 2/3: middles 1/6 apart, both 1/6 long
     assert w.distortion.tolist() == pytest.approx([2 * 0.2 * 0.4 / 6 + (0.2**2 + 0.4**2) / 6 / 3])
 
@@ -282,7 +282,7 @@ def weights_of(p: Problem) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tens
             Listed(opacity_f, p.near), Listed(opacity_b, p.background), Listed(gate, p.inside), vote,
             p.edges, torch.ones_like(p.to_object), torch.zeros_like(p.crop), compiled=True,
         )  # fmt: skip
-        assert (w.trust == 1).all()
+        assert (w.growth_scale == 1).all()
         return (*w[:3], *w[4:7], w.distortion)
 
     values = [
@@ -343,7 +343,7 @@ def test_the_background_thins_always_and_grows_as_far_as_trusted(compiled):
         none, Listed(opacity, torch.arange(4)), none, none.values, edges, torch.tensor([2.0, 2.0]),
         torch.tensor([0.0, 1.0]), compiled=compiled,
     )  # fmt: skip
-    assert w.trust.tolist() == [[0.5625, 1.0], [0.0, 0.0]]
+    assert w.growth_scale.tolist() == [[0.5625, 1.0], [0.0, 0.0]]
     # accumulation is 1 - (1 - a)(1 - b): its derivative by either is what the other lets through
     (thinner,) = torch.autograd.grad(w.accumulation.sum(), opacity, retain_graph=True)
     (thicker,) = torch.autograd.grad(-w.accumulation.sum(), opacity)
@@ -360,27 +360,27 @@ def test_the_one_sided_gradient_judges_the_sum_of_all_losses(compiled):
         none, Listed(opacity, torch.tensor([0])), none, none.values, edges, torch.tensor([3.0]),
         torch.tensor([0.5]), compiled=compiled,
     )  # fmt: skip
-    (3.0 * w.background.sum() - w.alone.sum()).backward(retain_graph=True)
+    (3.0 * w.background.sum() - w.background_only.sum()).backward(retain_graph=True)
     assert opacity.grad is not None and opacity.grad.tolist() == pytest.approx([2.0])
     opacity.grad = None
-    (w.background.sum() - 3.0 * w.alone.sum()).backward()
+    (w.background.sum() - 3.0 * w.background_only.sum()).backward()
     assert opacity.grad is not None and opacity.grad.tolist() == pytest.approx([-2.0 * 0.25 * 0.5])
 
 
 def test_the_background_is_trusted_beyond_the_camera_and_off_the_object():
-    trust = background_trust(
+    scale = background_growth_scale(
         torch.tensor([[1.0, 2.0, 4.0, 9.0]] * 2), torch.tensor([4.0, 4.0]), torch.tensor([0, 0.75])
     )
-    assert trust.tolist() == [[1 / 16, 1 / 4, 1.0, 1.0], [1 / 64, 1 / 16, 1 / 4, 1 / 4]]
+    assert scale.tolist() == [[1 / 16, 1 / 4, 1.0, 1.0], [1 / 64, 1 / 16, 1 / 4, 1 / 4]]
 
 
 def test_gradients_are_bent_and_values_are_not():
-    values, trust = torch.tensor([1.0, -2.0, 3.0, 4.0], requires_grad=True), torch.tensor([0.0, 0.5, 0.0, 0.25])
-    for bent in (scale_gradient(values, trust), thin_or_trust(values, trust)):
+    values, scale = torch.tensor([1.0, -2.0, 3.0, 4.0], requires_grad=True), torch.tensor([0.0, 0.5, 0.0, 0.25])
+    for bent in (scale_gradient(values, scale), scale_growth(values, scale)):
         assert torch.equal(bent, values)
     upstream = torch.tensor([-1.0, -2.0, 3.0, 4.0])
-    (scaled,) = torch.autograd.grad(scale_gradient(values, trust), values, upstream)
-    (one_sided,) = torch.autograd.grad(thin_or_trust(values, trust), values, upstream)
+    (scaled,) = torch.autograd.grad(scale_gradient(values, scale), values, upstream)
+    (one_sided,) = torch.autograd.grad(scale_growth(values, scale), values, upstream)
     assert scaled.tolist() == [0.0, -1.0, 0.0, 1.0] and one_sided.tolist() == [0.0, -1.0, 3.0, 4.0]
 
 
@@ -406,8 +406,8 @@ def test_colours_of_two_samples_by_hand(compiled):
 
 @both
 def test_a_thin_plate_is_not_blown_up(compiled):
-    """A ray that the background covers by less than LEAST_COVERED stays darker than what little was hit."""
-    covered = torch.tensor([LEAST_COVERED / 5, LEAST_COVERED * 2])
+    """A ray that the background covers by less than MIN_BACKGROUND_OPACITY stays darker than what little was hit."""
+    covered = torch.tensor([MIN_BACKGROUND_OPACITY / 5, MIN_BACKGROUND_OPACITY * 2])
     w = composite_weights(
         nothing(covered), Listed(covered, torch.tensor([0, 1])), nothing(covered), covered[:0],
         torch.tensor([[1.0, 2.0]] * 2), torch.ones(2), torch.zeros(2), compiled=compiled,
@@ -418,7 +418,7 @@ def test_a_thin_plate_is_not_blown_up(compiled):
 
 
 def test_gradients_of_colours_by_differences():
-    """With trust everywhere the gradient is the true one; one ray's plate is thinner than LEAST_COVERED."""
+    """With trust everywhere the gradient is the true one; one ray's plate is thinner than MIN_BACKGROUND_OPACITY."""
     p = problem(6, 5, seed=11, kind=torch.float64)
     generator = torch.Generator().manual_seed(12)
     weights = [torch.rand(6, 5, generator=generator, dtype=torch.float64) for _ in range(3)]
@@ -472,8 +472,8 @@ def test_seen_samples_by_hand(compiled):
 def test_seen_samples_are_the_same_compiled():
     p = problem(200, 24, seed=13)
     weights, _ = pipeline(p, True)
-    one = seen_samples(p.background, 1e-2, weights.background, weights.alone, compiled=True)
-    two = seen_samples(p.background, 1e-2, weights.background, weights.alone)
+    one = seen_samples(p.background, 1e-2, weights.background, weights.background_only, compiled=True)
+    two = seen_samples(p.background, 1e-2, weights.background, weights.background_only)
     assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1]) and 0 < len(one[0]) < len(p.background)
 
 

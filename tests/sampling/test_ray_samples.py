@@ -13,7 +13,7 @@ from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.rendering.blend import blend_weights
 from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import (
-    LEAST_LIGHT,
+    MIN_TRANSMITTANCE,
     FieldCache,
     cell_centres,
     grid_centres,
@@ -21,7 +21,7 @@ from surface_sos_ns.sampling.field_cache import (
     look_up_in_cube,
     look_up_nearest,
 )
-from surface_sos_ns.sampling.ray_samples import FULLY_CROPPED, SamplePlan, Samples, live_rays, sample_edges, sample_rays
+from surface_sos_ns.sampling.ray_samples import MIN_UNCROPPED, SamplePlan, Samples, live_rays, sample_edges, sample_rays
 
 PLAN = SamplePlan((7, 40, 19), 0.4, 200.0, samples=24, sharpness=400.0, margin=0.08, support=0.02)
 
@@ -164,7 +164,7 @@ def test_lists_say_where_the_fields_matter(label: bool) -> None:
     assert torch.allclose(ours.crop, crop, atol=1e-6)
     near = (look_up_nearest(cache.sdf, points, 1.0) < PLAN.margin) & (points.norm(dim=-1) < 1)
     inside = (look_up(hull, points, 1.0) * in_cube > PLAN.support) if hull is not None else torch.zeros_like(near)
-    background = crop < 1 - FULLY_CROPPED
+    background = crop < 1 - MIN_UNCROPPED
     for chosen, truth in ((ours.near, near), (ours.inside, inside), (ours.background, background)):
         assert_nearly_the_same_list(chosen, truth.nonzero()[:, 0], 2)  # on the border of a cell
     assert 100 < near.sum() < 0.9 * near.numel()
@@ -206,9 +206,11 @@ def test_nothing_is_looked_for_where_no_light_is_left(compiled: bool) -> None:
         edges = sample_edges(cache, origins, directions, plan, False, compiled=compiled)[0]
         return int(((edges > 3.4) & (edges < 3.5)).sum())
 
-    even = 400 * 0.15 * 0.1 * 32 / 66  # what the floor gives a tenth of the way through the sphere, 64 of 66 intervals
+    even = (
+        400 * 0.15 * 0.1 * 32 / 66
+    )  # what the uniform share gives a tenth of the way through the sphere, 64 of 66 intervals
     assert at_the_back(10.0) > 5 * even
-    stopping = 1.2 * -torch.log(torch.tensor(LEAST_LIGHT)).item() / 0.125  # two cells thick
+    stopping = 1.2 * -torch.log(torch.tensor(MIN_TRANSMITTANCE)).item() / 0.125  # two cells thick
     assert abs(at_the_back(stopping) - even) <= 2
 
 
@@ -220,8 +222,8 @@ def test_weights_behind_the_last_light_are_zero() -> None:
     weights = cache.interval_weights(origins, directions, edges, 400.0, background_only=True).double()
     left = torch.exp(-3.0 * (edges[:, :-1] - edges[:, :1]).double())
     stops = 1 - torch.exp(-3.0 * edges.diff(dim=-1).double())
-    sure = (left / LEAST_LIGHT - 1).abs() > 1e-3
-    truth = left * stops * (left >= LEAST_LIGHT)
+    sure = (left / MIN_TRANSMITTANCE - 1).abs() > 1e-3
+    truth = left * stops * (left >= MIN_TRANSMITTANCE)
     assert torch.allclose(weights[sure], truth[sure], rtol=1e-3, atol=1e-7)
     assert (weights == 0).any() and (weights > 0).any()
 

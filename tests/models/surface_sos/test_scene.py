@@ -434,7 +434,7 @@ def test_what_a_head_carries_is_seen_along_rays_and_moves_no_geometry(config):
     scene.heads.append(Position())
     rays = rays_at(torch.tensor([[0.0, 0.0], [0.1, -0.2], [0.0, 0.9]]))
     seen = scene.render(*rays)
-    carried = seen.carried["position"]
+    carried = seen.head_values["position"]
     assert carried.shape == (3, 4)
     assert torch.allclose(carried[:, 3], seen.alpha, atol=64 * config.colour_threshold)  # what is not seen is left out
     where = rays[0] + rays[1] * seen.object_depth[:, None]
