@@ -8,7 +8,7 @@ from torch import Tensor
 from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres
 from surface_sos_ns.sampling.ray_samples import SamplePlan
 
-PLAN = SamplePlan((7, 40, 19), 0.4, 200.0, samples=24, sharpness=400.0, margin=0.08, least_hull=0.02)
+PLAN = SamplePlan((7, 40, 19), 0.4, 200.0, samples=24, sharpness=400.0, margin=0.08, min_hull_probability=0.02)
 
 
 def uniform(*shape: int, seed: int = 5) -> Tensor:

@@ -14,14 +14,14 @@ from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.ops.cpu.numba_ops import NumbaOps
 from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 from surface_sos_ns.rendering.composite import (
-    LEAST_COVERED,
+    MIN_BACKGROUND_OPACITY,
     PackedValues,
     RayColours,
     RayWeights,
-    background_trust,
+    background_growth_scale,
     no_values,
     scale_gradient,
-    thin_or_trust,
+    scale_growth,
 )
 
 NUMBA = NumbaOps()
@@ -210,13 +210,13 @@ def test_weights_of_two_samples_by_hand(ops):
     # gated: aF 0.25, 1; aB 0.1, 0; light behind the first 0.75 x 0.9
     assert w.foreground.tolist() == [pytest.approx([0.25, 0.675])]
     assert w.background.tolist() == [pytest.approx([0.075, 0.0])]
-    assert w.alone.tolist() == [pytest.approx([0.2, 0.8 * 0.5])]
+    assert w.background_only.tolist() == [pytest.approx([0.2, 0.8 * 0.5])]
     assert w.alpha.tolist() == pytest.approx([0.925])
     assert w.accumulation.tolist() == pytest.approx([1.0])
     assert w.depth.tolist() == pytest.approx([0.325 * 1.5 + 0.675 * 3.0])
-    assert w.stopped.tolist() == [pytest.approx([0.325, 0.675])]
+    assert w.combined.tolist() == [pytest.approx([0.325, 0.675])]
     # (1.5 / 2)^2 and more than 1, on a ray that is free for three quarters
-    assert w.trust.tolist() == [pytest.approx([0.5625 * 0.75, 0.75])]
+    assert w.growth_scale.tolist() == [pytest.approx([0.5625 * 0.75, 0.75])]
     # edges at 1/3, 1/2, 2/3: middles 1/6 apart, both 1/6 long
     assert w.distortion.tolist() == pytest.approx([2 * 0.2 * 0.4 / 6 + (0.2**2 + 0.4**2) / 6 / 3])
 
@@ -250,7 +250,7 @@ def weights_of(p: Problem) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tens
             PackedValues(opacity_f, p.near), PackedValues(opacity_b, p.background), PackedValues(gate, p.inside),
             p.edges, torch.ones_like(p.to_object), torch.zeros_like(p.crop)
         )  # fmt: skip
-        assert (w.trust == 1).all()
+        assert (w.growth_scale == 1).all()
         return (*w[:3], *w[4:7], w.distortion)
 
     values = [
@@ -284,7 +284,7 @@ def test_the_background_thins_always_and_grows_as_far_as_trusted(ops):
         none, PackedValues(opacity, torch.arange(4)), none, edges, torch.tensor([2.0, 2.0]),
         torch.tensor([0.0, 1.0])
     )  # fmt: skip
-    assert w.trust.tolist() == [[0.5625, 1.0], [0.0, 0.0]]
+    assert w.growth_scale.tolist() == [[0.5625, 1.0], [0.0, 0.0]]
     # accumulation is 1 - (1 - a)(1 - b): its derivative by either is what the other lets through
     (thinner,) = torch.autograd.grad(w.accumulation.sum(), opacity, retain_graph=True)
     (thicker,) = torch.autograd.grad(-w.accumulation.sum(), opacity)
@@ -301,27 +301,27 @@ def test_the_one_sided_gradient_judges_the_sum_of_all_losses(ops):
         none, PackedValues(opacity, torch.tensor([0])), none, edges, torch.tensor([3.0]),
         torch.tensor([0.5])
     )  # fmt: skip
-    (3.0 * w.background.sum() - w.alone.sum()).backward(retain_graph=True)
+    (3.0 * w.background.sum() - w.background_only.sum()).backward(retain_graph=True)
     assert opacity.grad is not None and opacity.grad.tolist() == pytest.approx([2.0])
     opacity.grad = None
-    (w.background.sum() - 3.0 * w.alone.sum()).backward()
+    (w.background.sum() - 3.0 * w.background_only.sum()).backward()
     assert opacity.grad is not None and opacity.grad.tolist() == pytest.approx([-2.0 * 0.25 * 0.5])
 
 
 def test_the_background_is_trusted_beyond_the_camera_and_off_the_object():
-    trust = background_trust(
+    scale = background_growth_scale(
         torch.tensor([[1.0, 2.0, 4.0, 9.0]] * 2), torch.tensor([4.0, 4.0]), torch.tensor([0, 0.75])
     )
-    assert trust.tolist() == [[1 / 16, 1 / 4, 1.0, 1.0], [1 / 64, 1 / 16, 1 / 4, 1 / 4]]
+    assert scale.tolist() == [[1 / 16, 1 / 4, 1.0, 1.0], [1 / 64, 1 / 16, 1 / 4, 1 / 4]]
 
 
 def test_gradients_are_bent_and_values_are_not():
-    values, trust = torch.tensor([1.0, -2.0, 3.0, 4.0], requires_grad=True), torch.tensor([0.0, 0.5, 0.0, 0.25])
-    for bent in (scale_gradient(values, trust), thin_or_trust(values, trust)):
+    values, scale = torch.tensor([1.0, -2.0, 3.0, 4.0], requires_grad=True), torch.tensor([0.0, 0.5, 0.0, 0.25])
+    for bent in (scale_gradient(values, scale), scale_growth(values, scale)):
         assert torch.equal(bent, values)
     upstream = torch.tensor([-1.0, -2.0, 3.0, 4.0])
-    (scaled,) = torch.autograd.grad(scale_gradient(values, trust), values, upstream)
-    (one_sided,) = torch.autograd.grad(thin_or_trust(values, trust), values, upstream)
+    (scaled,) = torch.autograd.grad(scale_gradient(values, scale), values, upstream)
+    (one_sided,) = torch.autograd.grad(scale_growth(values, scale), values, upstream)
     assert scaled.tolist() == [0.0, -1.0, 0.0, 1.0] and one_sided.tolist() == [0.0, -1.0, 3.0, 4.0]
 
 
@@ -346,8 +346,8 @@ def test_colours_of_two_samples_by_hand(ops):
 
 @each
 def test_a_thin_plate_is_not_blown_up(ops):
-    """A ray that the background covers by less than LEAST_COVERED stays darker than what little was hit."""
-    covered = torch.tensor([LEAST_COVERED / 5, LEAST_COVERED * 2])
+    """A ray that the background covers by less than MIN_BACKGROUND_OPACITY stays darker than what little was hit."""
+    covered = torch.tensor([MIN_BACKGROUND_OPACITY / 5, MIN_BACKGROUND_OPACITY * 2])
     w = ops.composite_weights(
         no_values(covered), PackedValues(covered, torch.tensor([0, 1])), no_values(covered),
         torch.tensor([[1.0, 2.0]] * 2), torch.ones(2), torch.zeros(2)
@@ -358,7 +358,7 @@ def test_a_thin_plate_is_not_blown_up(ops):
 
 
 def test_gradients_of_colours_by_differences():
-    """With trust everywhere the gradient is the true one; one ray's plate is thinner than LEAST_COVERED."""
+    """With trust everywhere the gradient is the true one; one ray's plate is thinner than MIN_BACKGROUND_OPACITY."""
     p = problem(6, 5, seed=11, kind=torch.float64)
     generator = torch.Generator().manual_seed(12)
     weights = [torch.rand(6, 5, generator=generator, dtype=torch.float64) for _ in range(3)]
@@ -416,7 +416,7 @@ def test_seen_samples_by_hand(ops):
 
 @each
 def test_what_surfaces_carry_by_hand(ops):
-    stopped, both = two_samples(ops).stopped, torch.tensor([0, 1])  # light stopped: 0.325, 0.675
+    stopped, both = two_samples(ops).combined, torch.tensor([0, 1])  # light stopped: 0.325, 0.675
     values = torch.tensor([[0.3, 1.0, 0.0], [0.6, 0.0, -2.0]], requires_grad=True)
     expected = [0.325 * 0.3 + 0.675 * 0.6, 0.325, -2 * 0.675]
     carried = ops.accumulate_detached(stopped, PackedValues(values, both))
@@ -434,10 +434,10 @@ def test_what_surfaces_carry_does_not_move_them(ops):
     """A predicted alpha is gate and label in one: as a label it learns, and what it splits does not."""
     p = problem(30, 8, seed=9)
     weights, _ = pipeline(p, ops)
-    assert weights.stopped.requires_grad
-    carried = ops.accumulate_detached(weights.stopped, PackedValues(p.gate, p.inside))
+    assert weights.combined.requires_grad
+    carried = ops.accumulate_detached(weights.combined, PackedValues(p.gate, p.inside))
     by_label, *by_geometry = torch.autograd.grad(carried.sum(), (p.gate, p.sdf, p.density), allow_unused=True)
-    assert torch.equal(by_label, weights.stopped.detach().reshape(-1)[p.inside])
+    assert torch.equal(by_label, weights.combined.detach().reshape(-1)[p.inside])
     assert all(gradient is None or not gradient.any() for gradient in by_geometry)
 
 

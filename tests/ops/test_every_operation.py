@@ -525,7 +525,7 @@ def _(shape: str, places: str) -> Call:
     weights["alone"][1::4] = 0  # or not at all
 
     def run(ops: TorchOps, t: Any) -> Any:
-        given = RayWeights(t.foreground, t.background, t.alone, t.trust, *[t.sums] * 4)
+        given = RayWeights(t.foreground, t.background, t.alone, t.growth_scale, *[t.sums] * 4)
         return ops.composite_colours(given, *(PackedValues(vars(t)[n], vars(t)[f"{n}_at"]) for n in values))
 
     return Call(

@@ -15,14 +15,14 @@ from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 from surface_sos_ns.rendering.blend import blend_weights
 from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import (
-    LEAST_LIGHT,
+    MIN_TRANSMITTANCE,
     FieldCache,
     cell_centres,
     grid_centres,
     look_up,
     look_up_nearest,
 )
-from surface_sos_ns.sampling.ray_samples import FULLY_CROPPED, SamplePlan, Samples
+from surface_sos_ns.sampling.ray_samples import MIN_UNCROPPED, SamplePlan, Samples
 from tests.helpers.cached_ball import PLAN, cached_ball, rays, uniform
 
 NUMBA = NumbaOps()
@@ -103,7 +103,7 @@ def test_lists_say_where_the_fields_matter(ops: TorchOps, label: bool) -> None:
     assert torch.allclose(found.crop, crop, atol=1e-6)
     near = (look_up_nearest(cache.sdf, points, 1.0) < PLAN.margin) & (points.norm(dim=-1) < 1)
     inside = (look_up(hull, points, 1.0) * in_cube > PLAN.least_hull) & label
-    background = crop < 1 - FULLY_CROPPED
+    background = crop < 1 - MIN_UNCROPPED
     for chosen, truth in ((found.near_surface, near), (found.in_hull, inside), (found.background, background)):
         assert (chosen.diff() > 0).all()
         assert len(set(chosen.tolist()) ^ set(truth.nonzero()[:, 0].tolist())) <= 2  # on the border of a cell
@@ -145,9 +145,11 @@ def test_nothing_is_looked_for_where_no_light_is_left(ops: TorchOps) -> None:
         edges = ops.sample_edges(cache, origins, directions, plan, False)[0]
         return int(((edges > 3.4) & (edges < 3.5)).sum())
 
-    even = 400 * 0.15 * 0.1 * 32 / 66  # what the floor gives a tenth of the way through the sphere, 64 of 66 intervals
+    even = (
+        400 * 0.15 * 0.1 * 32 / 66
+    )  # what the uniform share gives a tenth of the way through the sphere, 64 of 66 intervals
     assert at_the_back(10.0) > 5 * even
-    stopping = 1.2 * -torch.log(torch.tensor(LEAST_LIGHT)).item() / 0.125  # two cells thick
+    stopping = 1.2 * -torch.log(torch.tensor(MIN_TRANSMITTANCE)).item() / 0.125  # two cells thick
     assert abs(at_the_back(stopping) - even) <= 2
 
 
@@ -159,8 +161,8 @@ def test_weights_behind_the_last_light_are_zero() -> None:
     weights = cache.interval_weights(origins, directions, edges, 400.0, background_only=True).double()
     left = torch.exp(-3.0 * (edges[:, :-1] - edges[:, :1]).double())
     stops = 1 - torch.exp(-3.0 * edges.diff(dim=-1).double())
-    sure = (left / LEAST_LIGHT - 1).abs() > 1e-3
-    truth = left * stops * (left >= LEAST_LIGHT)
+    sure = (left / MIN_TRANSMITTANCE - 1).abs() > 1e-3
+    truth = left * stops * (left >= MIN_TRANSMITTANCE)
     assert torch.allclose(weights[sure], truth[sure], rtol=1e-3, atol=1e-7)
     assert (weights == 0).any() and (weights > 0).any()
 

@@ -177,7 +177,7 @@ def test_draws_follow_the_weights():
     weights = torch.zeros(2, 10)
     weights[:, 4] = 0.3
     weights[1, 8] = 0.6
-    drawn = draw_edges(edges, weights, 9999, stratified=True, floor=0.0)
+    drawn = draw_edges(edges, weights, 9999, stratified=True, uniform_share=0.0)
     assert drawn.shape == (2, 10000) and (drawn.diff(dim=-1) >= 0).all()
     share = torch.stack([torch.histc(row, 10, 0, 10) for row in drawn]) / 10000
     # half of an interval's weight stays, a quarter goes to either neighbour
@@ -186,11 +186,11 @@ def test_draws_follow_the_weights():
     assert share[1].tolist() == pytest.approx(third.tolist(), abs=2e-3)
 
 
-def test_the_floor_reaches_every_interval():
+def test_the_uniform_share_reaches_every_interval():
     edges = torch.linspace(0, 10, 11)[None]
     weights = torch.zeros(1, 10)
     weights[0, 4] = 1.0
-    drawn = draw_edges(edges, weights, 9999, stratified=False, floor=0.2)
+    drawn = draw_edges(edges, weights, 9999, stratified=False, uniform_share=0.2)
     share = torch.histc(drawn, 10, 0, 10) / 10000
     assert share[[0, 1, 2, 6, 7, 8, 9]].tolist() == pytest.approx([0.02] * 7, abs=1e-3)
     assert float(share[4]) == pytest.approx(0.8 * 0.5 + 0.02, abs=1e-3)
