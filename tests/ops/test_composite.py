@@ -535,5 +535,5 @@ def test_shapes_and_kinds_are_checked():
         NUMBA.composite_colours(w, no_values(two, 4), no_values(two, 3), no_values(two, 3))
     with pytest.raises(ValueError, match="weights"):
         NUMBA.composite_colours(
-            w._replace(alone=torch.ones(1, 3)), no_values(two, 3), no_values(two, 3), no_values(two, 3)
+            w._replace(background_only=torch.ones(1, 3)), no_values(two, 3), no_values(two, 3), no_values(two, 3)
         )

@@ -520,18 +520,18 @@ def _(shape: str, places: str) -> Call:
     numbers, sizes = Numbers(15), RAYS[shape]
     values = ("rgb_f", "rgb_b", "normal")
     where = {f"{name}_at": positions(numbers, sizes, places) for name in values}
-    weights = {name: numbers.uniform(*sizes) / sizes[1] for name in ("foreground", "background", "alone")}
-    weights["alone"][::3] *= 1e-2  # rays that the background hardly covers
-    weights["alone"][1::4] = 0  # or not at all
+    weights = {name: numbers.uniform(*sizes) / sizes[1] for name in ("foreground", "background", "background_only")}
+    weights["background_only"][::3] *= 1e-2  # rays that the background hardly covers
+    weights["background_only"][1::4] = 0  # or not at all
 
     def run(ops: TorchOps, t: Any) -> Any:
-        given = RayWeights(t.foreground, t.background, t.alone, t.growth_scale, *[t.sums] * 4)
+        given = RayWeights(t.foreground, t.background, t.background_only, t.growth_scale, *[t.sums] * 4)
         return ops.composite_colours(given, *(PackedValues(vars(t)[n], vars(t)[f"{n}_at"]) for n in values))
 
     return Call(
         run,
         weights | {name: numbers.uniform(len(where[f"{name}_at"]), 3) for name in values},
-        where | {"trust": numbers.uniform(*sizes), "sums": numbers.uniform(sizes[0])},
+        where | {"growth_scale": numbers.uniform(*sizes), "sums": numbers.uniform(sizes[0])},
     )
 
 

@@ -102,7 +102,7 @@ def test_lists_say_where_the_fields_matter(ops: TorchOps, label: bool) -> None:
     crop = look_up(probability, points, 1.0) * in_cube
     assert torch.allclose(found.crop, crop, atol=1e-6)
     near = (look_up_nearest(cache.sdf, points, 1.0) < PLAN.margin) & (points.norm(dim=-1) < 1)
-    inside = (look_up(hull, points, 1.0) * in_cube > PLAN.least_hull) & label
+    inside = (look_up(hull, points, 1.0) * in_cube > PLAN.min_hull_probability) & label
     background = crop < 1 - MIN_UNCROPPED
     for chosen, truth in ((found.near_surface, near), (found.in_hull, inside), (found.background, background)):
         assert (chosen.diff() > 0).all()
@@ -330,7 +330,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     for grid in (torch.ones(4, 4, 5), torch.ones(1, 1, 1)):
         with pytest.raises(ValueError, match="a grid of"):
             NUMBA.look_up(grid, origins, 1.0)
-    with pytest.raises(ValueError, match="not for both"):
+    with pytest.raises(ValueError, match="exclude each other"):
         replace(PLAN, background_only=True, foreground_only=True)
 
 
