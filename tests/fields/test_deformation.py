@@ -11,6 +11,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
@@ -180,7 +181,7 @@ def masks_of_a_swaying_ball(bound: float) -> tuple[Tensor, Tensor]:
     at = capture.centre(capture.times)
     inside = ((grid_centres(n, 1.0)[:, None] - at).norm(dim=-1) < RADIUS).float().mean(1).reshape(n, n, n)
     hull = grid_centres(n, 1.0).norm(dim=-1).reshape(n, n, n) - RADIUS - 0.05
-    scene.initialise(torch.zeros(3), 1.0, 1.0, inside, hull, steps=60)
+    scene.initialise(ObjectFrame(), 1.0, inside, hull, steps=60)
     optimisers = [
         torch.optim.Adam(group, RATES[name].lr, RATES[name].betas, 1e-15)
         for name, group in parameter_groups(scene).items()

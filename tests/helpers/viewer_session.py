@@ -19,6 +19,7 @@ from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMach
 from nerfstudio.viewer.viewer import Viewer
 from viser._icons import svg_from_icon
 
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
@@ -95,7 +96,7 @@ def small_model() -> SurfaceSOSModel:
     model: SurfaceSOSModel = config.setup(scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2)
     axis = torch.linspace(-1, 1, 24)
     distance = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0) - 0.5
-    model.scene.initialise(torch.zeros(3), 1.0, 4.0, (distance < 0).float(), distance, steps=60)
+    model.scene.initialise(ObjectFrame(), 4.0, (distance < 0).float(), distance, steps=60)
     return model
 
 

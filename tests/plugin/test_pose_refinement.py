@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.heads import LabelHead
 from surface_sos_ns.models.surface_sos.renderer import State
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
@@ -40,7 +41,7 @@ def started(config: SceneConfig, views: int = 1) -> SurfaceSOS:
     scene = SurfaceSOS(config, views)
     n = 32
     distance = (grid_centres(n, 1.0).norm(dim=-1) - RADIUS).reshape(n, n, n)
-    scene.initialise(torch.zeros(3), 1.0, 3.0, (distance < 0).float(), distance, steps=60)
+    scene.initialise(ObjectFrame(), 3.0, (distance < 0).float(), distance, steps=60)
     return scene
 
 

@@ -175,8 +175,7 @@ class SurfaceSOS(nn.Module):
 
     def initialise(
         self,
-        centre: Tensor,
-        radius: float,
+        frame: ObjectFrame,
         contraction_radius: float,
         probability: Tensor,
         signed_distance: Tensor,
@@ -189,7 +188,7 @@ class SurfaceSOS(nn.Module):
         the sparse points that lie outside the hull.
 
         Args:
-            centre: (3,) of the object, world frame; radius in world units.
+            frame: of the object that was found.
             contraction_radius: how far from the centre space is as detailed as near the object, in object radii, at
                 least 1: the distance of the cameras. What lies beyond is contracted.
             probability: (R, R, R) soft visual hull over the object cube, indexed [x, y, z].
@@ -199,7 +198,7 @@ class SurfaceSOS(nn.Module):
         """
         device = self.progress.device
         probability, signed_distance = probability.to(device), signed_distance.to(device)
-        self.frame.set(centre, radius)
+        self.frame.take(frame)
         self.background.set_contraction_radius(contraction_radius)
         self.object_grid.start(probability)
         fit_to_hull(self.foreground.field, self.label.field, probability, signed_distance, steps)

@@ -113,8 +113,8 @@ def test_a_layer_chosen_while_another_output_is_rendered_is_rendered_late():
     partial = DisplaySettings(show="background").applied({"alpha": alpha, "mask": alpha, "rgb": torch.zeros(2, 2, 3)})
     assert "rgb" not in partial, "it would be the whole view"
     assert (
-        DisplaySettings(show="background").needs() == {**NEEDS, "rgb": Need.PLATE}
-        and DisplaySettings(show="object").needs() == NEEDS
+        DisplaySettings(show="background").needs(NEEDS) == {**NEEDS, "rgb": Need.PLATE}
+        and DisplaySettings(show="object").needs(NEEDS) == NEEDS
     )
 
 

@@ -29,6 +29,8 @@ class Head(nn.Module, ABC):
 
     name: ClassVar[str]
     """By which `Rendering.carried` holds what rays see of it."""
+    output_names: ClassVar[tuple[str, ...]] = ()
+    """Of the images that `outputs` makes."""
     ops: TorchOps
 
     @abstractmethod
@@ -51,5 +53,5 @@ class Head(nn.Module, ABC):
         return {}
 
     def outputs(self, rendering: Rendering) -> dict[str, Tensor]:
-        """Images by name, (R, C): what viewer and commands show of it."""
+        """Images (R, C) by name, those of `output_names`: what viewer and commands show of it."""
         return {}
