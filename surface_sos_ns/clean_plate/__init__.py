@@ -1,1 +1,1 @@
-"""The view without the object: what photos have shown of it, what is painted in, and the light that the object took."""
+"""The clean plate, the view without the object: what photos show of it, inpainting of the rest, removal of shadows."""

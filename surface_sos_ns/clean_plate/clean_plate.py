@@ -1,39 +1,35 @@
-"""The background as it is without the object: how surely it is known, and what completes it where it is not."""
+"""The clean plate: the background without the object, its confidence, and its completion where no photo shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from surface_sos_ns.clean_plate.observation_grid import ObservationGrid
-from surface_sos_ns.clean_plate.shadow import seen_past
-from surface_sos_ns.clean_plate.support_map import BackgroundView, SupportMap
+from surface_sos_ns.clean_plate.shadow import visible_past
+from surface_sos_ns.clean_plate.support_map import BackgroundView, RenderBackground, SupportMap
 from surface_sos_ns.sampling.ray_samples import Samples
 
-COVERED = 1e-2
-"""Alpha from which on the background of a ray is sampled anew behind the object."""
-
-Look = Callable[[Tensor, Tensor], BackgroundView]
-"""What rays (R, 3), (R, 3) of the object frame see of the background alone."""
+MIN_OBJECT_ALPHA = 1e-2
+"""Alpha above which the background of a ray is sampled once more, without the object."""
 
 
 class PlateView(NamedTuple):
     """The clean plate of R rays."""
 
-    colours: Tensor  # (R, 3) as they add up
-    confidence: Tensor  # (R,) how surely training has seen it; 0 where the map fills in
-    filled: Tensor  # (R,) share of it that the map of the support fills in
-    shadow: Tensor  # (R,) share of the light on it that the object keeps away, made up for in it
+    colours: Tensor  # (R, 3) in the space in which colours are blended, see `SceneConfig.blending`
+    confidence: Tensor  # (R,) in [0, 1] that photos show it; 0 where the support map fills in
+    filled: Tensor  # (R,) share that the support map fills in
+    shadow: Tensor  # (R,) share of the light that the object blocks; the colours are corrected for it
 
 
 class CleanPlate(nn.Module):
-    """What training has seen of the background, and a map of what the object stands on.
+    """What training rays have observed of the background, and a map of the plane that the object stands on.
 
     Args:
-        resolution: cells per axis of the record of what has been seen.
+        resolution: cells per axis of the observation grid.
     """
 
     def __init__(self, resolution: int):
@@ -42,64 +38,74 @@ class CleanPlate(nn.Module):
         self.support_map = SupportMap()
 
     def observe(self, samples: Samples, weights: Tensor) -> None:
-        """Count the light (R, S) that training rays left at their samples of the background."""
+        """Count the weights (R, S) that training rays have at their background samples."""
         self.observations.add(samples.points[samples.background], weights.reshape(-1)[samples.background])
 
     def confidence(self, samples: Samples, weights: Tensor) -> Tensor:
-        """(R,) how surely training has seen the background that weighs `weights` (R, S) in these samples."""
-        per_ray, at = samples.interval.shape[1], samples.background
-        weight = weights.reshape(-1)[at]
-        known = weights.new_zeros(weights.shape[0])
-        known.index_add_(0, at // per_ray, weight * self.observations.confidence(samples.points[at]))
-        return known / weights.sum(-1).clamp(min=1e-6)
+        """Confidence (R,), in [0, 1], of the background: the mean over its samples, weighted by `weights` (R, S)."""
+        per_ray, index = samples.interval.shape[1], samples.background
+        weight = weights.reshape(-1)[index]
+        total = weights.new_zeros(weights.shape[0])
+        total.index_add_(0, index // per_ray, weight * self.observations.confidence(samples.points[index]))
+        return total / weights.sum(-1).clamp(min=1e-6)
 
     def complete(
-        self, origins: Tensor, directions: Tensor, beside: BackgroundView, alpha: Tensor, look: Look
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        first_pass: BackgroundView,
+        alpha: Tensor,
+        render_background: RenderBackground,
     ) -> PlateView:
-        """The clean plate of rays, looked at anew where the object covers it, completed and lit.
+        """The clean plate of rays: rendered again where the object covers it, completed, shadows removed.
 
         Args:
-            origins, directions: (R, 3), object frame.
-            beside: what the same rays see of the background with samples that were drawn with the object in place.
+            origins, directions: (R, 3), object frame, directions unit.
+            first_pass: the background of the same rays, at samples that were drawn with the object present.
             alpha: (R,) the object's matte.
-            look: see `Look`.
+            render_background: see `RenderBackground`.
         """
-        confidence = beside.confidence
-        background, filled, shadow = self.support_map.mend(origins, directions, beside)
-        hidden = (alpha > COVERED).nonzero()[:, 0]
+        confidence = first_pass.confidence
+        background, filled, shadow = self.support_map.complete(origins, directions, first_pass)
+        hidden = (alpha > MIN_OBJECT_ALPHA).nonzero()[:, 0]
         if hidden.numel():
             rays = origins[hidden], directions[hidden]
-            behind = look(*rays)
-            mended = self.support_map.mend(*rays, behind)
-            background = background.index_put((hidden,), mended.colours)
-            confidence = confidence.index_put((hidden,), behind.confidence)
-            filled = filled.index_put((hidden,), mended.filled)
-            shadow = shadow.index_put((hidden,), mended.shadow)
+            second_pass = render_background(*rays)
+            completed = self.support_map.complete(*rays, second_pass)
+            background = background.index_put((hidden,), completed.colours)
+            confidence = confidence.index_put((hidden,), second_pass.confidence)
+            filled = filled.index_put((hidden,), completed.filled)
+            shadow = shadow.index_put((hidden,), completed.shadow)
         return PlateView(background, confidence * (1.0 - filled), filled, shadow)
 
     @torch.no_grad()
-    def discount_hidden(self, around: Tensor, cameras: Tensor) -> None:
-        """Discount what training believes to have seen of the background where the object hides it in all views.
+    def discount_hidden(self, dilated: Tensor, cameras: Tensor) -> None:
+        """Discount observations of what the object hides in all views: rays had leaked through it.
 
         Args:
-            around: (N, N, N) bool over the object cube, where the object is, grown by what it stains.
+            dilated: (N, N, N) bool, the object's cells over the object cube, dilated.
             cameras: (V, 3) centres of the training views, object frame.
         """
-        self.observations.discount(lambda points: seen_past(around, points, cameras))
+        self.observations.discount(lambda points: visible_past(dilated, points, cameras))
 
     @torch.no_grad()
-    def map_support(self, look: Look, solid: Tensor, around: Tensor, cameras: Tensor, chunk: int = 1 << 13) -> bool:
-        """Map what the object stands on; whether it stands on a plane.
+    def map_support(
+        self, render_background: RenderBackground, solid: Tensor, dilated: Tensor, cameras: Tensor, chunk: int = 1 << 13
+    ) -> bool:
+        """Build the support map.
 
         Args:
-            look: see `Look`.
-            solid: (N, N, N) bool over the object cube, where the object is; `around` grown by what it stains.
+            render_background: see `RenderBackground`.
+            solid: (N, N, N) bool, the object's cells over the object cube; `dilated`: the same, dilated.
             cameras: (V, 3) centres of the training views, object frame.
             chunk: rays rendered at once.
+
+        Returns:
+            Whether the object stands on (or hangs at) a plane.
         """
 
         def in_chunks(origins: Tensor, directions: Tensor) -> BackgroundView:
             parts = zip(origins.split(chunk), directions.split(chunk), strict=True)
-            return BackgroundView(*map(torch.cat, zip(*(look(*part) for part in parts), strict=True)))
+            return BackgroundView(*map(torch.cat, zip(*(render_background(*part) for part in parts), strict=True)))
 
-        return self.support_map.make(in_chunks, solid, around, cameras)
+        return self.support_map.build(in_chunks, solid, dilated, cameras)

@@ -1,4 +1,4 @@
-"""Where training has seen the background, so that a clean plate can say what of it is known and what is a guess."""
+"""Where training rays have observed the background: from this follows the confidence of clean plates."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ from torch import Tensor, nn
 from surface_sos_ns.sampling.contraction import contract, expand
 from surface_sos_ns.sampling.field_cache import cell_centres, look_up
 
-HARDLY_SEEN = 0.05
-"""Share of the light that is enough: cells with less than it have hardly been seen, and are not discounted."""
+MIN_LIGHT_SHARE = 0.05
+"""Cells with less light than this share of the light scale have no confidence to speak of: `discount` skips them."""
 
 
 class ObservationGrid(nn.Module):
-    """Light of training rays that ended in the background, on a grid over space contracted around the object sphere.
+    """Accumulated weights of training rays in the background, on a grid over contracted space.
 
-    Contracted at the object's own radius, not as BaCo's space is, it resolves best what the object hides or touches.
-    It is a buffer, so a checkpoint knows it.
+    Space is contracted at the object's radius, not at that of BaCo: the grid is finest where the object hides or
+    touches the background. Weights are counted in rays: a ray that ends in one cell adds 1 to it. It is a buffer, so in
+    checkpoints.
 
     Args:
         resolution: cells per axis.
-        enough: light, in rays, at which a cell counts as seen with confidence 1 - 1/e.
-        share: of the light in the cell where an average ray ends; where that is less, it is enough. So a short run and
-            a view amid training say the same as a long one, less finely.
-        half_life: share of the run after which what was seen counts half: surfaces move while they are learned.
+        light_scale: light, in rays, at which a cell has the confidence 1 - 1/e.
+        mean_share: share of the light in the cell where an average ray ends. If this is less than `light_scale`, it is
+            the scale: confidence is then comparable between short runs, long ones and views during training.
+        half_life: fraction of the run after which light counts half, since surfaces move while they are learned.
     """
 
     light: Tensor
     faded_at: Tensor
 
-    def __init__(self, resolution: int, enough: float = 3.0, share: float = 0.1, half_life: float = 0.25):
+    def __init__(self, resolution: int, light_scale: float = 3.0, mean_share: float = 0.1, half_life: float = 0.25):
         super().__init__()
-        self.resolution, self.enough, self.share, self.half_life = resolution, enough, share, half_life
-        self._enough_here = (-1, enough)  # and the state of `light` it is of
+        self.resolution, self.half_life = resolution, half_life
+        self.light_scale, self.mean_share = light_scale, mean_share
+        self._scale_cache = (-1, light_scale)  # version of `light`, and its scale
         self.register_buffer("light", torch.zeros((resolution,) * 3))
         self.register_buffer("faded_at", torch.zeros((), dtype=torch.float64))  # fraction of the run at the last `fade`
 
     @torch.no_grad()
     def add(self, points: Tensor, weights: Tensor) -> None:
-        """Count light `weights` (P,), in rays, that ended at points (P, 3) of the object frame."""
+        """Add rendering weights (P,) at points (P, 3) of the object frame."""
         n = self.resolution
         cell = ((contract(points) / 2.0 + 1) * (0.5 * n)).long().clamp(0, n - 1)
         flat = (cell[:, 0] * n + cell[:, 1]) * n + cell[:, 2]
@@ -48,31 +50,31 @@ class ObservationGrid(nn.Module):
 
     @torch.no_grad()
     def fade(self, progress: float) -> None:
-        """Let what was counted fade, up to this fraction of the run."""
+        """Apply the half-life since the last call, up to this fraction of the run."""
         self.light.mul_(0.5 ** max((progress - float(self.faded_at)) / self.half_life, 0.0))
         self.faded_at.fill_(progress)
 
     @torch.no_grad()
     def discount(self, visibility: Callable[[Tensor], Tensor]) -> None:
-        """Discount what cannot have been seen: rays that leaked through the object, say.
+        """Scale down light at places that cameras cannot have observed: rays leak through the object.
 
         Args:
-            visibility: in [0, 1], (P,), how much of the light at points (P, 3) of the object frame counts.
+            visibility: points (P, 3) of the object frame -> factor (P,) in [0, 1].
         """
         light = self.light.view(-1)
-        index = (light > HARDLY_SEEN * self._enough()).nonzero()[:, 0]
+        index = (light > MIN_LIGHT_SHARE * self._light_scale()).nonzero()[:, 0]
         centres = cell_centres(index, self.resolution, 2.0)
         light[index] *= visibility(expand(centres))
 
     def confidence(self, points: Tensor) -> Tensor:
-        """In [0, 1], (P,): how surely training has seen what is at points (P, 3) of the object frame. No gradient."""
+        """Confidence (P,), in [0, 1], that training has observed points (P, 3) of the object frame. No gradient."""
         with torch.no_grad():
-            return 1.0 - torch.exp(-look_up(self.light, contract(points), 2.0) / self._enough())
+            return 1.0 - torch.exp(-look_up(self.light, contract(points), 2.0) / self._light_scale())
 
-    def _enough(self) -> float:
-        """Light, in rays, that is enough after what has been counted so far."""
-        if self._enough_here[0] != self.light._version:
+    def _light_scale(self) -> float:
+        """The light scale, in rays, at the present state of the grid; see the class."""
+        if self._scale_cache[0] != self.light._version:
             per_ray = float(self.light.square().sum() / self.light.sum().clamp(min=1e-6))
-            enough = min(self.enough, self.share * per_ray) if per_ray > 0 else self.enough
-            self._enough_here = (self.light._version, enough)
-        return self._enough_here[1]
+            scale = min(self.light_scale, self.mean_share * per_ray) if per_ray > 0 else self.light_scale
+            self._scale_cache = (self.light._version, scale)
+        return self._scale_cache[1]

@@ -1,8 +1,8 @@
-"""What the object stands on, seen straight from above: completed where the object touches it, and in full light.
+"""A map of the plane that the object stands on, seen from above: inpainted under the object, its shadow removed.
 
-No photo shows what the object touches, and what is around it lies in its shadow. Both are easier to mend on a map of
-the surface than in a picture: the hidden part is small there, what is around it is seen from all sides, and all views
-get the same. A wall that the object hangs at is as good as a table.
+No photo shows what the object touches, and the surface around it lies in its shadow. Both are easier to correct on a
+map than in an image: the hidden part is small there, its surroundings are seen from all sides, and all views agree. A
+wall that the object hangs at works like a table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surface_sos_ns.clean_plate.inpainting import pull_push
-from surface_sos_ns.clean_plate.shadow import blocked, fit_light, hemisphere, seen_past, tangents
+from surface_sos_ns.clean_plate.shadow import blocked, fit_light, hemisphere, tangents, visible_past
 from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.sampling.field_cache import cell_centres
 
@@ -24,40 +24,41 @@ if TYPE_CHECKING:
     from surface_sos_ns.capture.support_plane import SupportPlane
 
 EXTENT = 2.0
-"""Half a side of the map, object radii: shadows reach further than the object."""
-THICKNESS = 0.12
-"""What is nearer than this to the plane, in object radii, belongs to it."""
-LIFT = 0.03
-"""From so far above the plane, object radii, light is followed: a cell of the object may reach into it."""
-TOUCHES = 0.3
-"""So near to the plane the object has to come, object radii, for it to stand there: its feet may be missing."""
-SINKS = 0.1
-"""And so far it may reach through it: neither is known better."""
-SURE = 0.8
-"""Confidence and share of a ray's light from which on a point counts as seen."""
-RAYS = 8192
-"""Rays that look for the plane."""
-LOOKS = 6
-"""Cameras, drawn at random, from which each cell of the map is looked at."""
-LIGHTS = 128
-"""Directions that light may come from."""
-MOST_SHADE = 0.85
-"""Share of the light that can be given back: from less than the rest, noise is made."""
-FAINT_SHADE = 0.03
-"""Share up to which a shadow is none."""
-LEAST_SEEN = 0.1
-"""Share of the map that has to be seen for it to say anything."""
-PAINT_REACH = 5
-"""Cells around a hidden one of which lines are continued into it."""
+"""Half a side of the map, object radii: shadows reach farther than the object."""
+PLANE_TOLERANCE = 0.12
+"""Distance from the plane, object radii, within which a sample belongs to it."""
+SHADOW_RAY_OFFSET = 0.03
+"""Distance from the plane, object radii, at which shadow rays start: cells of the object may reach into the plane."""
+MAX_GAP = 0.3
+"""Largest gap, object radii, between the object and a plane that it stands on: its feet may be missing."""
+MAX_PENETRATION = 0.1
+"""Largest depth, object radii, to which the object may reach through the plane: neither surface is known better."""
+MIN_OBSERVED = 0.8
+"""Confidence, and share of a ray's light, above which a point counts as observed."""
+SEARCH_RAYS = 8192
+"""Rays whose surface points the plane is fitted to."""
+CAMERAS_PER_CELL = 6
+"""Cameras, drawn at random, from which each cell of the map is rendered."""
+LIGHT_DIRECTIONS = 128
+"""Directions in the hemisphere over the plane from which light is fitted."""
+MAX_SHADOW = 0.85
+"""Largest share of blocked light that is corrected. Where more is blocked, the correction would amplify noise: such
+places are inpainted instead."""
+MIN_SHADOW = 0.03
+"""Share of blocked light that does not count as shadow."""
+MIN_OBSERVED_SHARE = 0.1
+"""Share of the map's cells that have to be observed for the map to be used."""
+INPAINT_RADIUS = 5
+"""Radius, in cells, of the neighbourhood that inpainting takes colours and gradients from."""
 
 
 class BackgroundView(NamedTuple):
-    """What rays see of the background alone. R rays of S samples, object frame."""
+    """R rays of S samples, object frame, rendered through the background alone."""
 
-    colours: Tensor  # (R, 3) as they add up
-    confidence: Tensor  # (R,) how surely training has seen it
-    weights: Tensor  # (R, S) light stopped at each sample
-    edges: Tensor  # (R, S + 1) distances of the samples' sections
+    colours: Tensor  # (R, 3) in the space in which colours are blended
+    confidence: Tensor  # (R,) in [0, 1] that training has observed it
+    weights: Tensor  # (R, S) rendering weights of the samples
+    edges: Tensor  # (R, S + 1) distances of the edges of the samples' intervals
 
     @property
     def middles(self) -> Tensor:
@@ -65,23 +66,27 @@ class BackgroundView(NamedTuple):
         return 0.5 * (self.edges[:, 1:] + self.edges[:, :-1])
 
     def heights(self, origins: Tensor, directions: Tensor, point: Tensor, normal: Tensor) -> Tensor:
-        """(R, S) of the samples over a plane through a point (3,) or (R, 3); the rays (R, 3) are those of this view."""
+        """Heights (R, S) of the samples over a plane through `point`, (3,) or (R, 3); rays (R, 3) of this view."""
         return ((origins - point) @ normal)[:, None] + (directions @ normal)[:, None] * self.middles
 
 
-class Mended(NamedTuple):
-    """The background of R rays, completed and lit."""
+RenderBackground = Callable[[Tensor, Tensor], BackgroundView]
+"""Renders rays, origins and directions (R, 3) of the object frame, through the background alone."""
+
+
+class CompletedBackground(NamedTuple):
+    """The background of R rays, inpainted where hidden and without the object's shadow."""
 
     colours: Tensor  # (R, 3)
-    filled: Tensor  # (R,) share of it that no photo shows and the map fills in
-    shadow: Tensor  # (R,) share of the light on it that the object keeps away
+    filled: Tensor  # (R,) share that no photo shows and the map fills in
+    shadow: Tensor  # (R,) share of the light that the object blocks
 
 
 class SupportMap(nn.Module):
-    """A map of the plane that carries the object. All of it are buffers, so that a loaded checkpoint renders at once.
+    """A map of the plane that the object stands on. All of it are buffers, so in checkpoints.
 
     Args:
-        resolution: cells a side.
+        resolution: cells per side.
     """
 
     found: Tensor
@@ -95,173 +100,178 @@ class SupportMap(nn.Module):
         super().__init__()
         n = resolution
         self.register_buffer("found", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("frame", torch.zeros(4, 3))  # the middle, two axes and the normal
-        self.register_buffer("colour", torch.zeros(3, n, n))  # as it is seen, mean over views
-        self.register_buffer("shade", torch.zeros(1, n, n))  # share of the light that the object keeps away
-        self.register_buffer("fill", torch.zeros(3, n, n))  # in full light, also where it is not seen
-        self.register_buffer("hidden", torch.zeros(1, n, n))  # how surely no photo shows it
+        self.register_buffer("frame", torch.zeros(4, 3))  # origin, two axes and normal of the plane, object frame
+        self.register_buffer("colour", torch.zeros(3, n, n))  # as photos show it, mean over cameras
+        self.register_buffer("shade", torch.zeros(1, n, n))  # share of the light that the object blocks
+        self.register_buffer("fill", torch.zeros(3, n, n))  # without the shadow, inpainted where hidden
+        self.register_buffer("hidden", torch.zeros(1, n, n))  # in [0, 1], 1 where no photo shows it
 
     # ------------------------------------------------------------------ use
 
-    def mend(self, origins: Tensor, directions: Tensor, view: BackgroundView) -> Mended:
-        """Complete and light what rays see of the background.
+    def complete(self, origins: Tensor, directions: Tensor, view: BackgroundView) -> CompletedBackground:
+        """Inpaint the background of rays where the object hides it, and remove the object's shadow.
 
-        Where the plane lies in the object's shadow, the light that is missing is added: as much as the surface sends
-        to all sides, since what mirrors in it has lost nothing.
+        In the shadow the blocked light is added back, in proportion to the diffuse colour: the mean over cameras, or
+        the view's own colour where that is darker. Specular reflections are not affected by the shadow.
 
         Args:
-            origins, directions: (R, 3), object frame, unit directions.
+            origins, directions: (R, 3), object frame, directions unit.
             view: of the same rays.
         """
         none = torch.zeros_like(view.confidence)
         if not self.found:
-            return Mended(view.colours, none, none)
-        middle, normal = self.frame[0], self.frame[3]
-        distance = ((middle - origins) @ normal) / (directions @ normal)
+            return CompletedBackground(view.colours, none, none)
+        centre, normal = self.frame[0], self.frame[3]
+        distance = ((centre - origins) @ normal) / (directions @ normal)
         meets = torch.isfinite(distance) & (distance > 0)
-        place = (origins + directions * torch.where(meets, distance, 0.0)[:, None] - middle) @ self.frame[1:3].T
+        place = (origins + directions * torch.where(meets, distance, 0.0)[:, None] - centre) @ self.frame[1:3].T
         meets &= (place.abs() < EXTENT).all(-1)
         if not meets.any():
-            return Mended(view.colours, none, none)
-        height = view.heights(origins, directions, middle, normal)
-        on_plane = (view.weights * (height.abs() < THICKNESS)).sum(-1) * meets
-        before = (view.weights * ((height > THICKNESS) & (view.middles < distance[:, None]))).sum(-1)
+            return CompletedBackground(view.colours, none, none)
+        height = view.heights(origins, directions, centre, normal)
+        on_plane = (view.weights * (height.abs() < PLANE_TOLERANCE)).sum(-1) * meets
+        in_front = (view.weights * ((height > PLANE_TOLERANCE) & (view.middles < distance[:, None]))).sum(-1)
         at = (place / EXTENT).flip(-1)[None, None]  # grid_sample wants (x, y) as (column, row)
         maps = torch.cat([self.colour, self.fill, self.shade, self.hidden])
         values = F.grid_sample(maps[None], at, align_corners=False, padding_mode="border")[0, :, 0].T
         colour, fill, shade, hidden = values[:, :3], values[:, 3:6], values[:, 6], values[:, 7]
-        missing = (on_plane * shade / (1.0 - shade))[:, None] * torch.minimum(view.colours, colour)
-        lit = view.colours + missing
+        blocked_light = (on_plane * shade / (1.0 - shade))[:, None] * torch.minimum(view.colours, colour)
+        lit = view.colours + blocked_light
         shadow = 1.0 - view.colours.sum(-1) / lit.sum(-1).clamp(min=1e-6)
-        filled = hidden * (1.0 - before).clamp(0, 1) * meets
+        filled = hidden * (1.0 - in_front).clamp(0, 1) * meets
         shadow = torch.lerp(torch.where(meets, shadow, none), shade, filled)
-        return Mended(torch.lerp(lit, fill, filled[:, None]), filled, shadow)
+        return CompletedBackground(torch.lerp(lit, fill, filled[:, None]), filled, shadow)
 
-    # ------------------------------------------------------------------ making
+    # ------------------------------------------------------------------ building
 
     @torch.no_grad()
-    def make(
-        self, look: Callable[[Tensor, Tensor], BackgroundView], solid: Tensor, around: Tensor, cameras: Tensor
-    ) -> bool:
-        """Make the map anew.
+    def build(self, render_background: RenderBackground, solid: Tensor, dilated: Tensor, cameras: Tensor) -> bool:
+        """Build the map, at the end of training.
 
         Args:
-            look: what rays (R, 3), (R, 3) of the object frame see of the background alone.
-            solid: (N, N, N) bool, where the object is, over the object cube, indexed [x, y, z].
-            around: the same, grown: what may be hidden or stained by the object's last cells.
+            render_background: see `RenderBackground`.
+            solid: (N, N, N) bool, the object's cells over the object cube, indexed [x, y, z].
+            dilated: the same, dilated: what the object's outermost cells may hide or stain.
             cameras: (V, 3) centres of the training views, object frame.
 
         Returns:
-            Whether there is such a plane. If not, the map says nothing.
+            Whether there is such a plane, and enough of it was observed. If not, the map changes nothing.
         """
         self.found.fill_(False)
-        random = torch.Generator().manual_seed(0)  # the run's own is not touched
-        plane = self._plane(look, solid, cameras, random)
+        random = torch.Generator().manual_seed(0)  # not the global one, whose state belongs to the run
+        plane = self._find_plane(render_background, solid, cameras, random)
         if plane is None:
             return False
         normal = torch.as_tensor(plane.normal, dtype=torch.float32, device=cameras.device)
         first, second = tangents(normal)
-        middle = _centres(solid).mean(0)
-        middle = middle - normal * (middle @ normal - plane.offset)
-        self.frame.copy_(torch.stack([middle, first, second, normal]))
+        centre = _solid_centres(solid).mean(0)
+        centre = centre - normal * (centre @ normal - plane.offset)
+        self.frame.copy_(torch.stack([centre, first, second, normal]))
         n = self.shade.shape[-1]
         axis = ((torch.arange(n, device=cameras.device) + 0.5) / n * 2 - 1) * EXTENT
         offsets = axis[:, None, None] * first + axis[None, :, None] * second
-        points = (middle + offsets).reshape(-1, 3)
+        points = (centre + offsets).reshape(-1, 3)
 
-        colour, known = self._colours(look, points, normal, cameras, random)
-        seen = seen_past(around, points, cameras).reshape(n, n)
-        lights = hemisphere(normal, LIGHTS)
-        visible = torch.stack([~blocked(solid, points, light.expand_as(points), LIFT) for light in lights])
-        visible = visible.reshape(LIGHTS, n, n)
+        colour, known = self._observe_colours(render_background, points, normal, cameras, random)
+        seen = visible_past(dilated, points, cameras).reshape(n, n)
+        lights = hemisphere(normal, LIGHT_DIRECTIONS)
+        visible = torch.stack([~blocked(solid, points, light.expand_as(points), SHADOW_RAY_OFFSET) for light in lights])
+        visible = visible.reshape(LIGHT_DIRECTIONS, n, n)
         shares = fit_light(colour, known * (seen >= 1), visible)
         shade = torch.tensordot(shares, (~visible).float(), 1)
-        shade = ((shade - FAINT_SHADE) / (1.0 - FAINT_SHADE)).clamp(0, MOST_SHADE)
-        seen = seen * (shade < MOST_SHADE)  # so dark that it says nothing
-        # Towards the map's edge it fades: a shadow that is cut off there would be seen.
+        shade = ((shade - MIN_SHADOW) / (1.0 - MIN_SHADOW)).clamp(0, MAX_SHADOW)
+        seen = seen * (shade < MAX_SHADOW)  # too dark to be used
+        # Fades out towards the edge of the map, where a sudden end of the correction would be visible.
         shade = shade * ((EXTENT - offsets.norm(dim=-1)) / (0.25 * EXTENT)).clamp(0, 1)
 
         self.colour.copy_(colour)
         self.shade.copy_(shade)
-        sure = (known > 0.5 * SURE) & (seen >= 1)
-        if sure.float().mean() < LEAST_SEEN:
+        sure = (known > 0.5 * MIN_OBSERVED) & (seen >= 1)
+        if sure.float().mean() < MIN_OBSERVED_SHARE:
             return False
         self.hidden.copy_(1.0 - seen)
-        self.fill.copy_(_filled(colour / (1.0 - shade), seen, sure))
+        self.fill.copy_(_inpainted(colour / (1.0 - shade), seen, sure))
         self.found.fill_(True)
         return True
 
     @staticmethod
-    def _plane(
-        look: Callable[[Tensor, Tensor], BackgroundView], solid: Tensor, cameras: Tensor, random: torch.Generator
+    def _find_plane(
+        render_background: RenderBackground, solid: Tensor, cameras: Tensor, random: torch.Generator
     ) -> SupportPlane | None:
-        """The plane that the object touches, all of it on the cameras' side."""
-        # Only the making needs these, once at the end of a run; rendering does without.
+        """The plane that the object stands on, with the object on the cameras' side; None if there is none."""
+        # Imported here: building the map needs them once, rendering does not.
         from surface_sos_ns.capture.sphere import ObjectSphere
         from surface_sos_ns.capture.support_plane import find_support_plane
 
-        cells = _centres(solid)
+        cells = _solid_centres(solid)
         if not len(cells):
             return None
         device = cameras.device
-        target = F.normalize(torch.randn(RAYS, 3, generator=random), dim=-1)
-        target = target * 1.5 * torch.rand(RAYS, 1, generator=random) ** (1 / 3)
-        origins = cameras[torch.randint(len(cameras), (RAYS,), generator=random).to(device)]
+        target = F.normalize(torch.randn(SEARCH_RAYS, 3, generator=random), dim=-1)
+        target = target * 1.5 * torch.rand(SEARCH_RAYS, 1, generator=random) ** (1 / 3)
+        origins = cameras[torch.randint(len(cameras), (SEARCH_RAYS,), generator=random).to(device)]
         directions = F.normalize(target.to(device) - origins, dim=-1)
-        view = look(origins, directions)
+        view = render_background(origins, directions)
         stopped = view.weights.cumsum(-1)
         half = (stopped < 0.5 * stopped[:, -1:]).sum(-1, keepdim=True).clamp(max=stopped.shape[1] - 1)
         points = origins + directions * view.middles.gather(1, half)
-        found = (view.confidence > SURE) & (stopped[:, -1] > SURE)
+        found = (view.confidence > MIN_OBSERVED) & (stopped[:, -1] > MIN_OBSERVED)
         points = points[found & (points.norm(dim=-1) < 1.5 * EXTENT)]
-        # The largest plane may be another one: the floor, where the object stands on a box.
+        # The largest plane may be another one, such as the floor under a table: drop its points and try again.
         for _ in range(3):
             plane = find_support_plane(cameras.cpu().numpy(), points.cpu().numpy(), ObjectSphere(np.zeros(3), 1.0))
             if plane is None:
                 return None
             height = np.quantile(plane.height(cells.cpu().numpy()), 0.02)
-            if -SINKS < height < TOUCHES:
+            if -MAX_PENETRATION < height < MAX_GAP:
                 return plane
             points = points[torch.as_tensor(np.abs(plane.height(points.cpu().numpy())) > plane.tolerance)]
         return None
 
     @staticmethod
-    def _colours(
-        look: Callable[[Tensor, Tensor], BackgroundView],
+    def _observe_colours(
+        render_background: RenderBackground,
         points: Tensor,
         normal: Tensor,
         cameras: Tensor,
         random: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
-        """(3, n, n) mean colours of points (n * n, 3) on the plane, and (n, n) how surely they are of it."""
+        """Mean colours (3, n, n) over cameras of points (n * n, 3) on the plane, and their confidence (n, n)."""
         n = round(len(points) ** 0.5)
         total, amount = torch.zeros_like(points), torch.zeros_like(points[:, 0])
-        for _ in range(LOOKS):
+        for _ in range(CAMERAS_PER_CELL):
             origins = cameras[torch.randint(len(cameras), (len(points),), generator=random).to(points.device)]
             directions = F.normalize(points - origins, dim=-1)
-            view = look(origins, directions)
+            view = render_background(origins, directions)
             height = view.heights(origins, directions, points, normal)
-            on_plane = (view.weights * (height.abs() < THICKNESS)).sum(-1)
-            weight = (on_plane > SURE) * view.confidence
+            on_plane = (view.weights * (height.abs() < PLANE_TOLERANCE)).sum(-1)
+            weight = (on_plane > MIN_OBSERVED) * view.confidence
             total += view.colours * weight[:, None]
             amount += weight
         colours = total / amount.clamp(min=1e-6)[:, None]
-        return colours.T.reshape(3, n, n), (amount / LOOKS).reshape(n, n)
+        return colours.T.reshape(3, n, n), (amount / CAMERAS_PER_CELL).reshape(n, n)
 
 
-def _centres(solid: Tensor) -> Tensor:
-    """(P, 3) centres of the cells that are solid, object frame."""
+def _solid_centres(solid: Tensor) -> Tensor:
+    """Centres (P, 3) of the solid cells, object frame."""
     return cell_centres(solid.reshape(-1).nonzero()[:, 0], solid.shape[0], 1.0)
 
 
-def _filled(colours: Tensor, seen: Tensor, sure: Tensor) -> Tensor:
-    """(3, n, n) colours, light, also where they are not sure (n, n): lines run on into what is not seen (n, n)."""
-    import cv2  # as above
+def _inpainted(colours: Tensor, seen: Tensor, sure: Tensor) -> Tensor:
+    """Colours (3, n, n), linear light, with hidden cells inpainted (Navier-Stokes, Bertalmio et al. 2001).
+
+    Args:
+        colours: (3, n, n) linear light.
+        seen: (n, n) in [0, 1], visibility from the cameras.
+        sure: (n, n) bool, where colours are reliable; elsewhere they are interpolated first.
+    """
+    import cv2  # imported here for the same reason
 
     smooth = pull_push(colours.movedim(0, -1), sure.to(colours))
-    hidden = F.max_pool2d((seen[None] < 1).float(), 2 * PAINT_REACH - 1, stride=1, padding=PAINT_REACH - 1)[0] > 0
-    hole = (seen < 1) | (hidden & ~sure)
+    margin = INPAINT_RADIUS - 1
+    near_hidden = F.max_pool2d((seen[None] < 1).float(), 2 * margin + 1, stride=1, padding=margin)[0] > 0
+    hole = (seen < 1) | (near_hidden & ~sure)
     picture = np.rint(to_display(smooth).clamp(0, 1).cpu().numpy() * 255).astype(np.uint8)
-    painted = cv2.inpaint(picture, hole.cpu().numpy().astype(np.uint8), PAINT_REACH, cv2.INPAINT_NS)
+    painted = cv2.inpaint(picture, hole.cpu().numpy().astype(np.uint8), INPAINT_RADIUS, cv2.INPAINT_NS)
     light = to_light(torch.as_tensor(painted.astype(np.float32) / 255, device=colours.device))
     return torch.where(hole[..., None], light, smooth).movedim(-1, 0)

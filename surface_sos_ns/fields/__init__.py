@@ -1,0 +1,1 @@
+"""Neural fields over hash grids: signed distance, density, colour, label; and the object's deformation."""

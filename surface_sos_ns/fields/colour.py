@@ -8,13 +8,14 @@ from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 
 
 class ColourNet(nn.Module):
-    """`M_C`: colour, and on request the predicted alpha of eq. 3, from what the geometry says at a point.
+    """`M_C` of eq. 2 and 4: colour from geometry and viewing direction; optionally the alpha of eq. 3.
 
     Args:
-        inputs: width of the geometric inputs (position, normal, sdf, geometry feature ...), directions not counted.
+        inputs: width of the geometric inputs (position, normal, SDF, geometry feature ...), without the 16 spherical
+            harmonics of the direction.
         hidden: width of both hidden layers.
-        predict_alpha: append one output in (0, 1), eq. 3.
-        ops: numeric operations.
+        predict_alpha: append the predicted alpha in (0, 1), eq. 3.
+        ops: back-end of the numeric operations.
     """
 
     def __init__(self, inputs: int, hidden: int = 64, predict_alpha: bool = False, ops: TorchOps = TORCH):
@@ -29,6 +30,14 @@ class ColourNet(nn.Module):
         )
 
     def forward(self, inputs: Tensor, directions: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Args: inputs (P, I), directions (P, 3) unit. Returns: rgb (P, 3) in (0, 1), alpha (P,) or None."""
+        """Evaluate eq. 2 or 4, and eq. 3 where alpha is predicted.
+
+        Args:
+            inputs: (P, I) geometric inputs.
+            directions: (P, 3) unit viewing directions, from the camera to the point.
+
+        Returns:
+            rgb (P, 3) in (0, 1), and alpha (P,) in (0, 1) or None.
+        """
         value = self.ops.colour_network(inputs, directions, *self.net.parameters())
         return value[:, :3], (value[:, 3] if self.predict_alpha else None)

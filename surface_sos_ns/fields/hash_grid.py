@@ -1,7 +1,7 @@
-"""Multi-resolution hash grid: the trainable table and its interpolation.
+"""Multi-resolution hash encoding `h(p)` (eq. 1; Mueller et al. 2022): the trainable table and its interpolation.
 
-The encoding is linear in the table, so features *and* Jacobian have a first-order backward that is one scatter: no
-second-order graph is needed for SDF normals.
+Features and their Jacobian by the points are both linear in the table. So SDF normals come out of the forward pass, and
+training through them needs no second-order graph (double backward).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class HashGrid(nn.Module):
     """Trainable multi-resolution grid over the unit cube.
 
     Args:
-        layout: sizes.
-        ops: numeric operations.
+        layout: levels, features and table sizes.
+        ops: back-end of the numeric operations.
     """
 
     def __init__(self, layout: GridLayout, ops: TorchOps = TORCH):
@@ -32,9 +32,9 @@ class HashGrid(nn.Module):
 
         Args:
             x: (P, 3) in the unit cube; points outside are clamped to its faces.
-            jacobian: also return the derivative of the features with respect to x.
+            jacobian: also return the derivative of the features by x.
 
         Returns:
-            features (P, L*F) and, where asked for, their Jacobian (P, L*F, 3).
+            features (P, L*F), level by level, and the Jacobian (P, L*F, 3) or None.
         """
         return self.ops.hash_grid(x, self.table, self.layout, jacobian)

@@ -1,7 +1,7 @@
-"""The label field: how far a surface point belongs to the object, whatever direction it is seen from.
+"""The label field: the probability that a surface point belongs to the object, independent of the viewing direction.
 
-It is the alpha of the paper's eq. 3 with the view taken out. A smooth, low-resolution grid on purpose: one wrong mask
-must not carve its outline into the label; sharp edges come from the geometry the label is read on.
+It takes the place of the paper's predicted alpha (eq. 3), which depends on the view. Its grid is coarse on purpose: the
+outline of one wrong mask must not be reproduced in it. Sharp edges come from the surfaces on which it is evaluated.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 
 LABEL_LAYOUT = GridLayout(levels=8, features=2, log2_entries=16, base_resolution=8, max_resolution=128)
+"""Default sizes of its hash grid."""
 
 
 class LabelField(nn.Module):
-    """Logit of 'is object' over the cube [-1, 1]^3 of the object frame."""
+    """Logit of 'belongs to the object' over the cube [-1, 1]^3 of the object frame.
+
+    Args:
+        layout: of the hash grid.
+        hidden: width of the hidden layer.
+        ops: back-end of the numeric operations.
+    """
 
     def __init__(self, layout: GridLayout = LABEL_LAYOUT, hidden: int = 32, ops: TorchOps = TORCH):
         super().__init__()
@@ -26,6 +33,6 @@ class LabelField(nn.Module):
         self.out = nn.Linear(hidden, 1)
 
     def forward(self, points: Tensor) -> Tensor:
-        """Args: points (P, 3) in the object frame. Returns: logits (P,)."""
+        """Logits (P,) at points (P, 3) of the object frame."""
         layers = (self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias)
         return self.ops.relu_network((points + 1) * 0.5, self.grid.table, self.grid.layout, *layers)[:, 0]

@@ -1,4 +1,4 @@
-"""How layers of the fields' networks start."""
+"""Initialisation of network layers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from torch import nn
 
 
 def relu_layer(inputs: int, outputs: int) -> nn.Linear:
-    """A layer that a ReLU follows (He et al. 2015), without bias to begin with.
+    """A linear layer before a ReLU: He initialisation (He et al. 2015), zero bias.
 
-    Features of a hash grid begin near zero. With torch's own start some units then have a negative bias and never see a
-    gradient, in a network this small now and then so many that the background's geometry does not come out.
+    Hash features start near zero. Under torch's default initialisation a hidden unit with a negative bias is then dead
+    from the start: it never sees a gradient. In a network this small, enough of them may die for the background's
+    geometry to fail.
     """
     layer = nn.Linear(inputs, outputs)
     nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")

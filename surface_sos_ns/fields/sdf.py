@@ -14,10 +14,10 @@ from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 
 
 class SurfaceSample(NamedTuple):
-    """What an SDF field says at P points."""
+    """An SDF field at P points."""
 
-    sdf: Tensor  # (P,) signed distance in field units, negative inside
-    normal: Tensor | None  # (P, 3) gradient of the SDF, not normalised
+    sdf: Tensor  # (P,) signed distance in the units of the points, negative inside
+    normal: Tensor | None  # (P, 3) gradient of the SDF, not normalised; None where it was not asked for
     geometry: Tensor  # (P, G) geometry feature for the colour net
 
 
@@ -33,17 +33,17 @@ def sphere_directions(count: int) -> Tensor:
 class SDFField(nn.Module):
     """`(sdf, geometry) = M_S(p, h(p))` with one hidden layer (eq. 1).
 
-    The field covers the cube [-extent, extent]^3 of its input frame. It starts as a sphere: the mean of ReLUs over
-    evenly spread directions is proportional to |p|, so the hidden layer reads |p| - radius from p alone and the hash
-    features begin with no say.
+    The field covers the cube [-extent, extent]^3 of its input frame and starts as a sphere (geometric initialisation,
+    Atzmon & Lipman 2020): the mean of ReLUs over evenly spread directions is proportional to |p|, so that the network
+    computes |p| - radius from the position alone while hash features are near zero.
 
     Args:
         layout: of the hash grid.
-        geometry_width: length of the geometry feature (12 for FoCoR, 7 for BaCo).
-        extent: half the side of the cube covered.
-        radius: of the initial sphere; negative turns it inside out (a room seen from within).
+        geometry_width: length G of the geometry feature (12 for FoCoR, 7 for BaCo, Fig. 3).
+        extent: half the side of the cube, in the units of the points.
+        radius: of the initial sphere, in the same units; negative makes the outside solid (a room seen from within).
         hidden: width of the hidden layer.
-        ops: numeric operations.
+        ops: back-end of the numeric operations.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class SDFField(nn.Module):
             # relu(w.p) averages to |p| / 4 over the sphere of directions
             self.out.weight[0] = sign * 4.0 / hidden
             self.out.bias[0] = -radius
-            # a small pull from the grid, or its first gradient would be zero
+            # not zero, or the hash grid would get no gradient
             self.hidden.weight[:, 3:].normal_(0.0, 0.3 / math.sqrt(layout.width))
 
     def forward(self, points: Tensor, normals: bool = True) -> SurfaceSample:
-        """Evaluate at points.
+        """Evaluate eq. 1, and its gradient.
 
         Args:
             points: (P, 3) in the field's frame.
-            normals: whether to compute the gradient.
+            normals: whether to compute the gradient of the SDF.
         """
         layers = (self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias)
         value, normal = self.ops.sdf_network(points, self.grid.table, self.grid.layout, self.extent, normals, *layers)

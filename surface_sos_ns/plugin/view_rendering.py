@@ -10,7 +10,7 @@ import torch
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
-from surface_sos_ns.clean_plate.inpainting import complete
+from surface_sos_ns.clean_plate.inpainting import inpaint
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.outputs import Need, layer_images, matte_images, plate_images
 from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
@@ -77,7 +77,7 @@ class ViewRenderer:
             self._smooth_edges(rays, images, need, edge_samples, before_chunk)
         if need is Need.PLATE:
             seen = torch.maximum(images["background_confidence"], images.pop(FILLED))
-            images["background"] = complete(images["background"], seen[..., 0])
+            images["background"] = inpaint(images["background"], seen[..., 0])
         return images
 
     def _in_chunks(self, rays: RayBundle, need: Need, before_chunk: BeforeChunk | None) -> dict[str, Tensor]:

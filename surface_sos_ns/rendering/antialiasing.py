@@ -1,4 +1,4 @@
-"""Anti-aliased outlines: where a matte changes from pixel to pixel, a pixel is more than the ray through its middle."""
+"""Anti-aliased outlines: supersampling of the pixels at which the matte changes."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEAST_STEP = 0.02
-"""Difference of alpha between neighbours from which on there is an edge."""
+MIN_ALPHA_STEP = 0.02
+"""Difference of alpha between neighbouring pixels above which they count as an edge."""
 
 
 def edge_pixels(alpha: Tensor) -> Tensor:
-    """(H, W) bool: pixels of a matte (H, W) that differ from one of their eight neighbours."""
-    around = alpha[None, None]
-    highest = F.max_pool2d(around, 3, stride=1, padding=1)
-    lowest = -F.max_pool2d(-around, 3, stride=1, padding=1)
-    return (highest - lowest)[0, 0] > LEAST_STEP
+    """(H, W) bool: pixels of a matte (H, W) in whose 3 x 3 neighbourhood alpha varies by more than `MIN_ALPHA_STEP`."""
+    image = alpha[None, None]
+    highest = F.max_pool2d(image, 3, stride=1, padding=1)
+    lowest = -F.max_pool2d(-image, 3, stride=1, padding=1)
+    return (highest - lowest)[0, 0] > MIN_ALPHA_STEP
 
 
 def sub_pixel_directions(directions: Tensor, chosen: Tensor, per_axis: int) -> Tensor:
-    """Directions through the middles of a pixel's per_axis x per_axis parts, but for the one that is its own middle.
+    """Directions through the centres of the per_axis x per_axis sub-pixels of some pixels, without the central one.
 
-    Neighbouring pixels' rays say how direction changes within a pixel, whatever the lens.
+    How the direction changes within a pixel is taken from the rays of its neighbours, so any lens model will do.
 
     Args:
-        directions: (H, W, 3) unit, through the pixels' middles; at least 2 x 2.
-        chosen: (H, W) bool, K pixels.
-        per_axis: odd.
+        directions: (H, W, 3) unit, through the pixel centres; H and W at least 2.
+        chosen: (H, W) bool, true for K pixels.
+        per_axis: sub-pixels per axis, odd.
 
     Returns:
         (K, per_axis^2 - 1, 3) unit.
@@ -39,7 +39,7 @@ def sub_pixel_directions(directions: Tensor, chosen: Tensor, per_axis: int) -> T
     down, right = (torch.gradient(directions, dim=axis)[0][chosen] for axis in (0, 1))
     steps = (torch.arange(per_axis, device=directions.device) - per_axis // 2) / per_axis
     y, x = torch.meshgrid(steps, steps, indexing="ij")
-    parts = torch.stack([y, x], -1).reshape(-1, 2)
-    parts = parts[parts.abs().sum(-1) > 0].to(directions.dtype)
-    moved = directions[chosen][:, None] + parts[None, :, :1] * down[:, None] + parts[None, :, 1:] * right[:, None]
+    offsets = torch.stack([y, x], -1).reshape(-1, 2)
+    offsets = offsets[offsets.abs().sum(-1) > 0].to(directions.dtype)
+    moved = directions[chosen][:, None] + offsets[None, :, :1] * down[:, None] + offsets[None, :, 1:] * right[:, None]
     return F.normalize(moved, dim=-1)

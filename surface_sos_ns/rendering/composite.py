@@ -1,11 +1,12 @@
-"""From opacities to what a ray sees, in plain torch.
+"""Volume rendering of both layers (eq. 3-7) for a batch of rays, in plain torch.
 
-`section_opacity` (or `density_section_opacity`) says how much light each evaluated sample stops, `composite_weights`
-how much each of them contributes, `composite_colours` adds up what was evaluated where that matters, and
-`accumulate_detached` anything else that surfaces carry. Fields are evaluated at some of the samples: their values are
-packed together with the samples' positions `ray * S + sample`, and are zero at all others.
+`section_opacity` and `density_section_opacity` turn fields into the opacity of samples, `composite_weights` blends both
+layers into weights, `composite_colours` sums colours and normals with them, and `accumulate_detached` sums anything
+else. Fields are evaluated at some of the samples only. Their values are packed: listed with the positions
+`ray * S + sample` of their samples, and zero at all others.
 
-Shapes: R rays, S samples ordered from near to far. Everything is in the object frame, lengths in object radii.
+The gate is the alpha of eq. 3 that splits the layers. m^P is the probability map of eq. 4, the crop its value at a
+sample. Shapes: R rays, S samples ordered from near to far. Object frame; lengths in object radii.
 """
 
 from __future__ import annotations
@@ -16,93 +17,92 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surface_sos_ns.rendering.blend import accumulate, blend_weights, ray_distortion, single_weights
+from surface_sos_ns.rendering.blend import accumulate, blend_weights, layer_weights, ray_distortion
 from surface_sos_ns.rendering.neus import density_opacity, neus_opacity
 
-LEAST_COVERED = 0.05
-"""Rays on which the background stops less light than this have its colour scaled as if it stopped this much."""
+MIN_BACKGROUND_OPACITY = 0.05
+"""Least accumulated opacity that the clean plate's colour is divided by: fainter rays stay darker."""
 
 
 class PackedValues(NamedTuple):
-    """Values at some of the samples of R rays; at all others they are zero."""
+    """Values at N of the R * S samples of rays; zero at all others."""
 
     values: Tensor  # (N,) or (N, C)
     positions: Tensor  # (N,) int64, ray * S + sample, ascending
 
     def spread(self, rays: int, samples: int) -> Tensor:
-        """(R, S) or (R, S, C) with the values in their places."""
+        """Unpack to (R, S) or (R, S, C), zeros included."""
         flat = self.values.new_zeros(rays * samples, *self.values.shape[1:])
         return flat.index_put((self.positions,), self.values).reshape(rays, samples, *self.values.shape[1:])
 
 
 def no_values(like: Tensor, *width: int) -> PackedValues:
-    """Values at no sample at all, (0, *width) of the dtype and device of `like`."""
+    """Values (0, *width) at no sample, of the dtype and device of `like`."""
     return PackedValues(like.new_zeros(0, *width), torch.zeros(0, dtype=torch.int64, device=like.device))
 
 
 class RayWeights(NamedTuple):
-    """How much samples contribute to rays, and what follows from that alone."""
+    """Volume rendering weights of samples (eq. 7), and the sums along rays that need no colour."""
 
     foreground: Tensor  # (R, S) T_i aF_i
     background: Tensor  # (R, S) T_i (1 - aF_i) aB_i
-    alone: Tensor  # (R, S) of the background without the foreground: the clean plate's
-    trust: Tensor  # (R, S) in [0, 1], see `background_trust`; no gradient
+    background_only: Tensor  # (R, S) T_i aB_i of the background rendered without the foreground: the clean plate's
+    growth_scale: Tensor  # (R, S) in [0, 1], see `background_growth_scale`; no gradient
     alpha: Tensor  # (R,) the object's matte, sum of `foreground`
-    accumulation: Tensor  # (R,) light stopped by anything
-    depth: Tensor  # (R,) expected distance along the ray; the last sample's where nothing stops the light
-    distortion: Tensor  # (R,) spread of the light stopped by the background alone, 0 for one surface
+    accumulation: Tensor  # (R,) accumulated opacity of both layers
+    depth: Tensor  # (R,) expected distance along the ray; remaining transmittance counts at the last sample
+    distortion: Tensor  # (R,) mip-NeRF 360's, of `background_only`: 0 for one surface
 
     @property
-    def stopped(self) -> Tensor:
-        """(R, S) light that either layer stops at each sample."""
+    def combined(self) -> Tensor:
+        """(R, S) sum of both layers' weights."""
         return self.foreground + self.background
 
 
 class RayColours(NamedTuple):
-    """Colours of rays before a view's exposure."""
+    """Colours of rays, before the exposure of a view is applied."""
 
-    foreground: Tensor  # (R, 3) the object over black
-    background: Tensor  # (R, 3) the clean plate, scaled to full coverage
+    foreground: Tensor  # (R, 3) the object over black (premultiplied)
+    background: Tensor  # (R, 3) the clean plate, divided by its accumulated opacity
     rgb: Tensor  # (R, 3) both layers over black
     normal: Tensor  # (R, 3) weighted unit normals of the foreground
 
 
-class _ThinOrTrust(torch.autograd.Function):
+class _ScaleGrowth(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, opacity: Tensor, trust: Tensor) -> Tensor:
-        ctx.save_for_backward(trust)
+    def forward(ctx: Any, opacity: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(scale)
         return opacity.view_as(opacity)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        (trust,) = ctx.saved_tensors
-        return torch.where(grads[0] > 0, grads[0], grads[0] * trust), None
+        (scale,) = ctx.saved_tensors
+        return torch.where(grads[0] > 0, grads[0], grads[0] * scale), None
 
 
-def thin_or_trust(opacity: Tensor, trust: Tensor) -> Tensor:
-    """The same opacity; gradients that ask for more of it are scaled by `trust`, those that thin it pass.
+def scale_growth(opacity: Tensor, scale: Tensor) -> Tensor:
+    """The same opacity; gradients that would increase it are multiplied by `scale`, those that would decrease it pass.
 
-    Descent goes against the gradient: a negative one asks for more opacity.
+    Gradient descent increases what has a negative gradient.
     """
-    return _ThinOrTrust.apply(opacity, trust)
+    return _ScaleGrowth.apply(opacity, scale)
 
 
 def scale_gradient(values: Tensor, scale: Tensor) -> Tensor:
-    """The same values; gradients through them are multiplied by `scale` (broadcastable, without gradient)."""
+    """The same values; their gradients are multiplied by `scale` (broadcastable, gets no gradient)."""
     return values * scale + values.detach() * (1.0 - scale) if values.requires_grad else values
 
 
-def background_trust(middle: Tensor, to_object: Tensor, crop: Tensor) -> Tensor:
-    """(R, S) how much each sample may teach the background to grow, in [0, 1]; it may always be thinned.
+def background_growth_scale(middle: Tensor, to_object: Tensor, crop: Tensor) -> Tensor:
+    """Factor (R, S), in [0, 1], on gradients that would make the background denser or change its colours.
 
-    Rays through m^P must not: the background would learn the object's colours, explain the object away and leave a
-    ghost in the clean plate. And space near a camera is hit by that camera's rays quadratically more often than by
-    the others', so floaters grow there; gradients are scaled back by (distance / distance to the object)^2
-    (Philip & Deschaintre 2023, the paper's [23]).
+    It is 0 on rays through m^P: the background would learn the object's colours there, replace the object and leave a
+    ghost in the clean plate. And it falls off towards the camera as (distance / distance to the object)^2: rays of one
+    camera are so dense near it that floaters would grow there (Philip & Deschaintre 2023, the paper's [23]).
 
     Args:
-        middle: (R, S) distances of the samples.
-        to_object: (R,) distance to the object, at least 1.
+        middle: (R, S) distances of the samples from the camera.
+        to_object: (R,) distance from the camera to the object, at least 1.
         crop: (R,) highest m^P along the ray.
     """
     return (middle / to_object[:, None]).square().clamp(max=1.0) * (1.0 - crop)[:, None]
@@ -117,22 +117,22 @@ def section_opacity(
     anneal: float,
     index: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Opacity of sections of rays through a signed distance field (eq. 6, `neus_opacity`).
+    """Opacity of ray sections in a signed distance field (eq. 6, by `neus_opacity`), and unit normals.
 
     Args:
-        sdf: (N,) signed distance at the sample in the section's middle.
-        normal: (N, 3) its gradient, not normalised.
-        directions: unit, (N, 3), one a sample; with `index` (R, 3), one a ray.
-        interval: lengths of the sections, (N,), one a sample; with `index` (R, S), of all samples.
-        sharpness: () b of eq. 6.
-        anneal: 0 softens the cosine as at the start of NeuS training, 1 leaves it as it is.
-        index: (N,) which of the rays' samples these are: ray * S + sample, ascending.
+        sdf: (N,) signed distance at the sample, the midpoint of its section.
+        normal: (N, 3) gradient of the SDF, not normalised.
+        directions: (N, 3) unit, one per sample; with `index` (R, 3), one per ray.
+        interval: (N,) lengths of the sections; with `index` (R, S), of all samples.
+        sharpness: () b of eq. 6, in 1 / unit of `sdf`.
+        anneal: NeuS' cosine annealing, from 0 (softened, start of training) to 1 (the true cosine).
+        index: (N,) int64, positions `ray * S + sample` of the samples, ascending.
 
     Returns:
         opacity (N,) in [0, 1] and unit normals (N, 3). Gradients go to `sdf`, `normal`, `sharpness` and `directions`.
 
     Raises:
-        ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
+        ValueError, TypeError: numba back-end only, for shapes, positions or dtypes that do not fit.
     """
     if index is not None:
         directions, interval = directions[index // interval.shape[1]], interval.reshape(-1)[index]
@@ -141,19 +141,18 @@ def section_opacity(
 
 
 def density_section_opacity(density: Tensor, crop: Tensor, interval: Tensor, index: Tensor | None = None) -> Tensor:
-    """Opacity `1 - exp(-density (1 - crop) interval)` of sections of rays through a cropped density (eq. 4).
+    """Opacity `1 - exp(-density (1 - crop) interval)` of ray sections in a density that m^P crops (as in eq. 4).
 
     Args:
         density: (N,) per object radius, at least 0.
-        crop, interval: m^P in [0, 1] and lengths of the sections, (N,), one a sample; with `index` of all of the rays'
-            samples, (R, S) or (R * S,).
+        crop, interval: (N,) m^P in [0, 1] and lengths of the sections; with `index` (R, S) or (R * S,), of all samples.
         index: as for `section_opacity`.
 
     Returns:
         (N,) in [0, 1]. Gradients go to `density`.
 
     Raises:
-        ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
+        ValueError, TypeError: numba back-end only, for shapes, positions or dtypes that do not fit.
     """
     if index is not None:
         crop, interval = crop.reshape(-1)[index], interval.reshape(-1)[index]
@@ -168,103 +167,107 @@ def composite_weights(
     to_object: Tensor,
     crop: Tensor,
 ) -> RayWeights:
-    """Blend both layers front to back (eq. 3, 5 and 7) and add up along the rays what needs no colour.
+    """Blend both layers front to back (eq. 3, 5 and 7): weights, and the sums along rays that need no colour.
 
     Args:
-        foreground: opacity of the foreground surface at N samples, before the label has split it.
-        background: opacity of the background at B samples. Its gradient passes `thin_or_trust`.
-        gate: (I,) the alpha of eq. 3 that splits the layers, in [0, 1]; with a gradient where it has one.
-        edges: (R, S + 1) distances along the rays where their samples' sections begin and end, increasing.
-        to_object: (R,) distance to the object, at least 1.
+        foreground: opacity of FoCoR's surface at N samples, before the gate splits it.
+        background: opacity of the background at B samples. Its gradient goes through `scale_growth`.
+        gate: the alpha of eq. 3 that splits the layers, at I samples, in [0, 1].
+        edges: (R, S + 1) increasing distances of the edges between the samples' sections.
+        to_object: (R,) distance from the camera to the object, at least 1.
         crop: (R,) highest m^P along the ray.
 
     Returns:
-        See `RayWeights`. Gradients go to both opacities and the gate. Distortion is that of distances t as fractions
-        t / (t + to_object): half way to the object 1/3, the object 1/2.
+        See `RayWeights`. Gradients go to both opacities and the gate. Distortion is computed on normalised distances
+        t / (t + to_object), in which the object lies at 1/2 and infinity at 1.
 
     Raises:
-        ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
+        ValueError, TypeError: numba back-end only, for shapes, positions or dtypes that do not fit.
     """
     rays, samples = edges.shape[0], edges.shape[1] - 1
     middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
-    trust = background_trust(middle, to_object, crop)
-    opacity = thin_or_trust(background.spread(rays, samples), trust)
+    growth_scale = background_growth_scale(middle, to_object, crop)
+    opacity = scale_growth(background.spread(rays, samples), growth_scale)
     weights = blend_weights(foreground.spread(rays, samples), opacity, gate.spread(rays, samples))
-    union = weights.foreground + weights.background
-    alone = single_weights(opacity)
+    combined = weights.foreground + weights.background
+    background_only = layer_weights(opacity)
     return RayWeights(
         foreground=weights.foreground,
         background=weights.background,
-        alone=alone,
-        trust=trust,
+        background_only=background_only,
+        growth_scale=growth_scale,
         alpha=weights.foreground.sum(-1),
-        accumulation=union.sum(-1),
-        depth=(union * middle).sum(-1) + weights.transmittance * middle[:, -1],
-        distortion=ray_distortion(alone, edges / (edges + to_object[:, None])),
+        accumulation=combined.sum(-1),
+        depth=(combined * middle).sum(-1) + weights.transmittance * middle[:, -1],
+        distortion=ray_distortion(background_only, edges / (edges + to_object[:, None])),
     )
 
 
 def seen_samples(
     index: Tensor, threshold: float, weights: Tensor, others: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Which of the listed samples weigh more than `threshold`, in `weights` or in `others`. No gradient.
+    """Which of N listed samples have a weight above `threshold`, in `weights` or in `others`. No gradient.
 
     Args:
-        index: (N,) int64, ray * S + sample, ascending.
+        index: (N,) int64, positions `ray * S + sample`, ascending.
+        threshold: on a sample's weight, a fraction of the ray's light.
         weights, others: (R, S).
 
     Returns:
-        (K,) places in the list, ascending, and (K,) the positions `index` has there.
+        (K,) indices into the list, ascending, and the positions (K,) `index` has there.
 
     Raises:
-        ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
+        ValueError, TypeError: numba back-end only, for shapes, positions or dtypes that do not fit.
     """
     largest = weights.detach() if others is None else torch.maximum(weights.detach(), others.detach())
-    places = (largest.reshape(-1)[index] > threshold).nonzero()[:, 0]
-    return places, index[places]
+    chosen = (largest.reshape(-1)[index] > threshold).nonzero()[:, 0]
+    return chosen, index[chosen]
 
 
 def composite_colours(
     weights: RayWeights, foreground: PackedValues, background: PackedValues, normal: PackedValues
 ) -> RayColours:
-    """Add up along the rays the colours (eq. 7) and normals of samples.
+    """Sum colours (eq. 7) and normals of samples along rays.
 
     Args:
         weights: of `composite_weights`.
-        foreground: colours (F, 3) of the foreground at samples that can be seen.
-        background: colours (G, 3) of the background. Gradients into them are scaled by `weights.trust`.
+        foreground: colours (F, 3) of the foreground at samples with a weight that matters, see `seen_samples`.
+        background: colours (G, 3) of the background at such samples. Their gradient is scaled by
+            `weights.growth_scale`.
         normal: unit normals (N, 3) of the foreground.
 
     Returns:
         See `RayColours`. Gradients go to the weights, both colours and the normals.
 
     Raises:
-        ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
+        ValueError, TypeError: numba back-end only, for shapes, positions or dtypes that do not fit.
     """
-    shape = weights.alone.shape
-    rgb_b = scale_gradient(background.spread(*shape), weights.trust[..., None])
+    shape = weights.background_only.shape
+    rgb_b = scale_gradient(background.spread(*shape), weights.growth_scale[..., None])
     rgb_f = accumulate(weights.foreground, foreground.spread(*shape))
-    covered = weights.alone.sum(-1, keepdim=True)
+    opacity = weights.background_only.sum(-1, keepdim=True)
     return RayColours(
         foreground=rgb_f,
-        background=accumulate(weights.alone, rgb_b) / covered.clamp(min=LEAST_COVERED),
+        background=accumulate(weights.background_only, rgb_b) / opacity.clamp(min=MIN_BACKGROUND_OPACITY),
         rgb=rgb_f + accumulate(weights.background, rgb_b),
         normal=accumulate(weights.foreground, normal.spread(*shape)),
     )
 
 
 def accumulate_detached(weights: Tensor, values: PackedValues) -> Tensor:
-    """What surfaces carry, summed along rays: `sum_i w_i v_i`, with the geometry detached.
+    """Sum values of samples along rays, `sum_i w_i v_i`, without gradient to the weights.
+
+    For what is learned on surfaces (labels, features): it must not move them.
 
     Args:
-        weights: (R, S). No gradient goes to them: what is painted on surfaces must not move them.
+        weights: (R, S).
         values: (N,) or (N, C).
 
     Returns:
         (R,) or (R, C). Gradients go to the values.
 
     Raises:
-        ValueError, TypeError: compiled, where shapes, positions or kinds of numbers do not fit.
+        ValueError, TypeError: numba back-end only, for shapes, positions or dtypes that do not fit.
     """
     spread = values.spread(*weights.shape)
     fixed = weights.detach()

@@ -1,4 +1,4 @@
-"""Drawing ray samples where cached fields say that light stops."""
+"""Importance sampling along rays: inverse transform sampling of the weights of coarse intervals."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ import torch
 from torch import Tensor
 
 
-def importance_cdf(weights: Tensor, floor: float) -> Tensor:
-    """Cumulative share of the draws at interval edges.
+def importance_cdf(weights: Tensor, uniform_share: float) -> Tensor:
+    """Cumulative distribution of the draws at interval edges.
 
     Args:
         weights: (R, E) non-negative importance of each interval.
-        floor: share of the draws spread evenly over the intervals.
+        uniform_share: share of the draws spread evenly over the intervals.
 
     Returns:
-        (R, E + 1) from 0 to 1, strictly increasing for floor > 0.
+        (R, E + 1) from 0 to 1, strictly increasing where `uniform_share` is positive.
     """
-    # A neighbour's share keeps the draw from missing a surface that has moved since the cache was made.
+    # Weights are blurred over neighbouring intervals: a surface may have moved since the cache was refreshed.
     padded = torch.nn.functional.pad(weights, (1, 1))
-    spread = 0.5 * weights + 0.25 * (padded[:, :-2] + padded[:, 2:])
+    blurred = 0.5 * weights + 0.25 * (padded[:, :-2] + padded[:, 2:])
     total = weights.sum(-1, keepdim=True)
-    pdf = (1.0 - floor) * spread / total.clamp(min=1e-5) + floor / weights.shape[1]
+    pdf = (1.0 - uniform_share) * blurred / total.clamp(min=1e-5) + uniform_share / weights.shape[1]
     pdf = pdf / pdf.sum(-1, keepdim=True)
     return torch.cat([torch.zeros_like(pdf[:, :1]), pdf.cumsum(-1)], -1)
 
 
 def invert_cdf(edges: Tensor, cdf: Tensor, u: Tensor) -> Tensor:
-    """(R, D) increasing distances at which the cumulative share `cdf` (R, E + 1) at `edges` reaches `u` (R, D)."""
+    """Distances (R, D) at which `cdf` (R, E + 1), given at `edges` and linear between them, reaches `u` (R, D).
+
+    `u` is increasing in [0, 1], and so are the distances.
+    """
     u = u.clamp(max=1 - 1e-5).contiguous()
     above = torch.searchsorted(cdf, u, right=True).clamp(1, edges.shape[1] - 1)
     below = above - 1
@@ -38,27 +41,28 @@ def invert_cdf(edges: Tensor, cdf: Tensor, u: Tensor) -> Tensor:
 
 
 def stratified_draws(edges: Tensor, cdf: Tensor, draws: int, stratified: bool) -> Tensor:
-    """(R, draws) increasing distances, one in each of as many strata of the cumulative share.
+    """Distances (R, draws), increasing, one from each of `draws` equal strata of the cumulative distribution.
 
     Args:
-        edges, cdf: (R, E + 1) distances and cumulative share there.
-        draws: strata.
-        stratified: at random in each stratum, else in its middle.
+        edges, cdf: (R, E + 1) distances, and the cumulative distribution there.
+        draws: number of strata.
+        stratified: draw at random within each stratum (training); otherwise take its midpoint.
     """
     jitter = torch.rand(edges.shape[0], draws, device=edges.device) if stratified else None
     return invert_cdf(edges, cdf, _quantiles(edges, draws, jitter))
 
 
 def _quantiles(edges: Tensor, draws: int, jitter: Tensor | None) -> Tensor:
+    """(R, draws) one quantile of each stratum: at `jitter` (R, draws) within it, or its midpoint."""
     strata = torch.arange(draws, device=edges.device, dtype=edges.dtype)
     return ((strata + (0.5 if jitter is None else jitter)) / draws).expand(edges.shape[0], -1)
 
 
 Draw = Callable[[Tensor, Tensor, int, bool], Tensor]
-"""Arguments and result as of `stratified_draws`."""
+"""A function with the arguments and the result of `stratified_draws`."""
 
-FLOOR = 0.15
-"""Share of the draws that is spread evenly over the coarse intervals."""
+UNIFORM_SHARE = 0.15
+"""Share of the draws that is spread evenly over the coarse intervals, whatever their weights."""
 
 
 def draw_edges(
@@ -66,26 +70,26 @@ def draw_edges(
     weights: Tensor,
     count: int,
     stratified: bool,
-    floor: float = FLOOR,
+    uniform_share: float = UNIFORM_SHARE,
     jitter: Tensor | None = None,
     draw: Draw = stratified_draws,
 ) -> Tensor:
-    """Redistribute interval edges by the inverse of the cumulative weights.
+    """Edges of the sample intervals, drawn by the weights of coarse intervals.
 
     Args:
-        edges: (R, E + 1) increasing distances of coarse intervals.
-        weights: (R, E) non-negative importance of each interval.
-        count: samples wanted, so count + 1 edges come back.
-        stratified: jitter each draw within its stratum (training); otherwise strata middles (rendering).
-        floor: share of the draws spread evenly over the coarse intervals, so that no place is never looked at.
-        jitter: (R, count + 1) in [0, 1), place of each draw in its stratum, instead of random ones.
-        draw: the draws of a cumulative share.
+        edges: (R, E + 1) increasing distances of the coarse intervals' edges.
+        weights: (R, E) non-negative importance of each coarse interval.
+        count: number of samples, one less than edges are drawn.
+        stratified: draw at random within each stratum (training); otherwise take its midpoint (rendering).
+        uniform_share: share of the draws spread evenly over the coarse intervals, so that all space is explored.
+        jitter: (R, count + 1) in [0, 1), position of each draw within its stratum, in place of random ones.
+        draw: draws from a cumulative distribution.
 
     Returns:
-        (R, count + 1) increasing distances. No gradient flows through them.
+        (R, count + 1) increasing distances, without gradient.
     """
     with torch.no_grad():
-        cdf = importance_cdf(weights, floor)
+        cdf = importance_cdf(weights, uniform_share)
         if jitter is not None:
             return invert_cdf(edges, cdf, _quantiles(edges, count + 1, jitter))
         return draw(edges, cdf, count + 1, stratified)

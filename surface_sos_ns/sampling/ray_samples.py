@@ -1,4 +1,7 @@
-"""The samples of rays, and which field has to be evaluated at which of them, in plain torch."""
+"""Samples along rays, and at which of them each field is evaluated, in plain torch.
+
+m^P is the probability map of eq. 4, the crop its value at a sample. The hull is the visual hull voted from the masks.
+"""
 
 from __future__ import annotations
 
@@ -13,62 +16,61 @@ from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import FieldCache, look_up, look_up_in_cube, look_up_nearest
 from surface_sos_ns.sampling.importance import Draw, draw_edges, stratified_draws
 
-FULLY_CROPPED = 1e-3
-"""Where m^P leaves less than this of the background, the background is empty."""
+MIN_UNCROPPED = 1e-3
+"""Where 1 - m^P, which scales the background's density (eq. 4), is not above this, the background is not evaluated."""
 
 
 class Samples(NamedTuple):
-    """Samples of L rays, S each, and where along them the fields can matter. Object frame; no gradients.
+    """S samples on each of L rays, and where along them each field is evaluated. Object frame; no gradients.
 
-    The lists hold indices into the L * S samples, in increasing order.
+    The last three hold positions `ray * S + sample`, ascending.
     """
 
-    rays: Tensor  # (L,) int64, which of the given rays these are, in increasing order
-    edges: Tensor  # (L, S + 1) increasing distances along the rays
-    middle: Tensor  # (L, S) distances of the samples
-    interval: Tensor  # (L, S) lengths of the intervals around them
+    rays: Tensor  # (L,) int64, indices of these rays among the given ones, ascending
+    edges: Tensor  # (L, S + 1) increasing distances of the interval edges
+    middle: Tensor  # (L, S) distances of the samples, the midpoints of their intervals
+    interval: Tensor  # (L, S) lengths of the intervals
     points: Tensor  # (L * S, 3)
     crop: Tensor  # (L * S,) m^P, 0 outside the object cube
-    near_surface: Tensor  # (N,) int64, where FoCoR can be other than empty
-    in_hull: Tensor  # (I,) int64, where the label can say object
-    background: Tensor  # (B,) int64, where BaCo can be other than empty
+    near_surface: Tensor  # (N,) int64, where FoCoR is evaluated; elsewhere it is empty
+    in_hull: Tensor  # (I,) int64, where the label is evaluated; elsewhere it says background
+    background: Tensor  # (B,) int64, where BaCo is evaluated; elsewhere it is cropped
 
     def on_rays(self, origins: Tensor, directions: Tensor) -> Samples:
-        """The same samples at the same distances, their points with the gradient of the given rays (R, 3)."""
+        """The same distances; points recomputed from the given rays (R, 3), so that gradients go to these."""
         points = origins[self.rays, None] + directions[self.rays, None] * self.middle[..., None]
         return self._replace(points=points.reshape(-1, 3))
 
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """How rays are sampled."""
+    """How rays are sampled. Lengths in object radii."""
 
     candidates: tuple[int, int, int]
-    """Coarse intervals a ray before, inside and beyond the object sphere."""
+    """Coarse intervals per ray before, inside and beyond the object sphere."""
     near_fraction: float
-    """Rays start at this fraction of the way to the object sphere."""
+    """Rays start at this fraction of the distance to the object sphere."""
     far: float
-    """Farthest distance, object-frame units."""
+    """Least distance of the last coarse edge."""
     samples: int
-    """Samples a ray."""
+    """Samples per ray."""
     sharpness: float
-    """b of the foreground, in 1 / object-frame units."""
+    """b of the foreground (eq. 6), in 1 / object radius."""
     contraction_radius: float = 1.0
-    """Radius within which the background's space is not contracted, object-frame units."""
+    """Radius within which the background's space is not contracted."""
     margin: float = 0.0
-    """Cached distance, object-frame units, from which on the foreground is taken as empty."""
-    least_hull: float = 0.0
-    """Probability of the voted hull up to which nothing is labelled object."""
+    """Cached signed distance from which on the foreground counts as empty."""
+    min_hull_probability: float = 0.0
+    """Probability of the voted hull above which the label is evaluated."""
     background_only: bool = False
-    """Draw where the background is, as if there were no foreground (clean plate); only `background` is filled."""
+    """Sample the background as if there were no foreground (clean plate); only `Samples.background` is filled."""
     foreground_only: bool = False
-    """Only what the object's alpha needs: rays that come near the object (`live_rays`), and in the lists only samples
-    that can be seen in alpha: `near_surface` where the label is evaluated too, `in_hull` up to the last of these on a
-    ray, and `background` in front of it."""
+    """Only what the object's alpha depends on: rays that pass near the object (`live_rays`), and on them `near_surface`
+    where the label is evaluated too, `in_hull` up to the last of these samples, and `background` in front of it."""
 
     def __post_init__(self) -> None:
         if self.background_only and self.foreground_only:
-            raise ValueError("samples are for the background alone or for the foreground alone, not for both")
+            raise ValueError("background_only and foreground_only exclude each other")
 
 
 @torch.no_grad()
@@ -81,7 +83,7 @@ def sample_edges(
     jitter: Tensor | None = None,
     draw: Draw = stratified_draws,
 ) -> Tensor:
-    """Edges (R, S + 1) of the intervals that samples are the middles of; see `sample_rays` for the arguments."""
+    """Edges (R, S + 1) of the sample intervals; see `sample_rays` for the arguments."""
     edges = candidate_edges(origins, directions, plan.candidates, plan.near_fraction, plan.far)
     weights = cache.interval_weights(
         origins, directions, edges, plan.sharpness, plan.contraction_radius, plan.background_only
@@ -90,18 +92,17 @@ def sample_edges(
 
 
 def live_margin(cache: FieldCache, plan: SamplePlan) -> float:
-    """What `live_rays` adds to half an interval, object-frame units."""
+    """Distance, object radii, that `live_rays` adds to half an interval: `plan.margin` and half a cell's diagonal."""
     return plan.margin + 0.5 * math.sqrt(3.0) * cache.cell
 
 
 @torch.no_grad()
 def live_rays(cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Tensor:
-    """(L,) int64: rays that come near the object; on all others its alpha is zero.
+    """Indices (L,) int64 of the rays that pass near the object; on all others its alpha is zero.
 
-    A ray does where one of its coarse intervals that touch the object sphere has, at one of its ends, a cached distance
-    below `plan.margin` and what a sample in that interval can be nearer by: half the interval, and the way from a point
-    to the centre of its cell. So no sample of a ray that is left out has a cached distance below the margin, as long as
-    the distance changes no faster than that between two points.
+    A ray is kept if some coarse interval that touches the object sphere has at one of its ends a cached distance below
+    `plan.margin` plus what a sample within it may be closer by: half the interval, and half the diagonal of a cell. As
+    the gradient of a distance has norm 1, no sample of a dropped ray has a cached distance below the margin.
     """
     margin = live_margin(cache, plan)
     closest = origins - (origins * directions).sum(-1, keepdim=True) * directions
@@ -110,10 +111,10 @@ def live_rays(cache: FieldCache, origins: Tensor, directions: Tensor, plan: Samp
     edges = candidate_edges(origins, directions, plan.candidates, plan.near_fraction, plan.far)
     half, middle = 0.5 * (edges[:, 1:] - edges[:, :-1]), 0.5 * (edges[:, 1:] + edges[:, :-1])
     at_middles = origins[:, None] + directions[:, None] * middle[..., None]
-    touches = at_middles.square().sum(-1) < (1.0 + half).square()
+    touches_sphere = at_middles.square().sum(-1) < (1.0 + half).square()
     distance = look_up(cache.sdf, origins[:, None] + directions[:, None] * edges[..., None], 1.0)
     close = torch.minimum(distance[:, 1:], distance[:, :-1]) < margin + half
-    return passing[(touches & close).any(-1)]
+    return passing[(touches_sphere & close).any(-1)]
 
 
 @torch.no_grad()
@@ -128,23 +129,23 @@ def sample_rays(
     jitter: Tensor | None = None,
     draw: Draw = stratified_draws,
 ) -> Samples:
-    """Draw the samples of rays where the cached fields stop light, and say what to evaluate at them.
+    """Importance-sample rays by the cached fields, and list the samples at which each field is evaluated.
 
     Args:
         cache: of the fields.
-        probability: (M, M, M) object probability m^P over the object cube.
-        hull: (M, M, M) the hull that training started from; None where no label is learned, `in_hull` is then empty.
+        probability: (M, M, M) m^P over the object cube.
+        hull: (M, M, M) probability of the voted hull; None where no label is learned, `in_hull` is then empty.
         origins, directions: (R, 3), object frame, directions unit.
-        plan: how.
-        stratified: draw at random in each stratum (training) instead of at its middle.
-        jitter: (R, S + 1) in [0, 1), place of each draw in its stratum, instead of random ones.
-        draw: the draws of a cumulative share.
+        plan: numbers of samples and thresholds.
+        stratified: draw at random within each stratum (training); otherwise take its midpoint (rendering).
+        jitter: (R, S + 1) in [0, 1), position of each draw within its stratum, in place of random ones.
+        draw: draws from a cumulative distribution.
 
     Returns:
-        Samples of all rays, or of the live ones for `plan.foreground_only`.
+        Samples of all rays; with `plan.foreground_only` of the live ones.
 
     Raises:
-        ValueError: shapes that do not fit (compiled code only; torch raises its own errors).
+        ValueError: numba back-end only, for shapes that do not fit; torch raises its own errors.
     """
     if plan.foreground_only:
         rays = live_rays(cache, origins, directions, plan)
@@ -158,15 +159,15 @@ def sample_rays(
     crop = look_up_in_cube(probability, points)
     nowhere = torch.zeros_like(middle, dtype=torch.bool)
     if plan.background_only:
-        near = inside = nowhere
+        near = in_hull = nowhere
     else:
         near = (look_up_nearest(cache.sdf, points, 1.0) < plan.margin) & (points.square().sum(-1) < 1.0)
-        inside = nowhere if hull is None else look_up_in_cube(hull, points) > plan.least_hull
-    background = crop < 1.0 - FULLY_CROPPED
+        in_hull = nowhere if hull is None else look_up_in_cube(hull, points) > plan.min_hull_probability
+    background = crop < 1.0 - MIN_UNCROPPED
     if plan.foreground_only:
-        near = near if hull is None else near & inside
-        following = near.long().flip(-1).cumsum(-1).flip(-1)  # near samples from here on
-        inside = inside & (following > 0)
-        background = background & (following - near.long() > 0)
-    lists = (chosen.reshape(-1).nonzero()[:, 0] for chosen in (near, inside, background))
+        near = near if hull is None else near & in_hull
+        remaining = near.long().flip(-1).cumsum(-1).flip(-1)  # near samples from this one on
+        in_hull = in_hull & (remaining > 0)
+        background = background & (remaining - near.long() > 0)
+    lists = (chosen.reshape(-1).nonzero()[:, 0] for chosen in (near, in_hull, background))
     return Samples(rays, edges, middle, interval, points.reshape(-1, 3), crop.reshape(-1), *lists)

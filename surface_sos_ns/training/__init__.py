@@ -1,1 +1,1 @@
-"""What is minimised, when, and by which steps: objective, losses, schedules, presets, optimiser, masks' reliability."""
+"""Objective, losses, schedules, presets, optimiser, weight average, colour metric, and reliability of masks."""

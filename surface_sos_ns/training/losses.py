@@ -1,4 +1,4 @@
-"""Training losses (the paper's eq. 8-12 and the vote loss of the default preset), as pure functions."""
+"""Training losses, as pure functions: the paper's eq. 9-12, and those of the default preset."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ from torch import Tensor
 
 
 def colour_cost(predicted: Tensor, target: Tensor, precision: Tensor | None = None) -> Tensor:
-    """(R,) mean squared difference of (R, 3) colours; with a metric (3, 3) a third of d^T precision d."""
+    """Squared difference (R,) of colours (R, 3): mean over channels, or with a metric (3, 3) `d^T precision d / 3`."""
     difference = predicted - target
     weighed = difference if precision is None else (difference[:, None] * precision).sum(-1)
     return (difference * weighed).mean(-1)
 
 
 def colour_loss(predicted: Tensor, target: Tensor, precision: Tensor | None = None) -> Tensor:
-    """Eq. 9 with R = L2: mean of `colour_cost`."""
+    """Eq. 9 with R = L2: the mean of `colour_cost` over rays."""
     return colour_cost(predicted, target, precision).mean()
 
 
 def eikonal_loss(normals: Tensor) -> Tensor:
-    """Eq. 10: mean of (|n| - 1)^2 over (P, 3) SDF gradients."""
+    """Eq. 10: mean of (|n| - 1)^2 over SDF gradients (P, 3); 0 for none."""
     return (normals.norm(dim=-1) - 1.0).square().mean() if normals.shape[0] else normals.sum()
 
 
 def sparsity_loss(sdf: Tensor, tau: float) -> Tensor:
-    """Eq. 11 without its outer square, which only doubles tau: mean of exp(-tau |f|) over (P,) distances."""
+    """Eq. 11 without the outer square, which only doubles tau: mean of exp(-tau |f|) over signed distances (P,).
+
+    tau is in 1 / unit of the distances; 0 for no distances.
+    """
     return torch.exp(-tau * sdf.abs()).mean() if sdf.shape[0] else sdf.sum()
 
 
 def mask_loss(alpha: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
-    """Eq. 12: binary cross entropy of rendered alphas (R,) against coarse masks (R,), weighted by view (R,).
+    """Eq. 12: binary cross entropy of rendered alphas (R,) against coarse masks (R,), weighted (R,).
 
-    Alphas are clamped to [1e-3, 1 - 1e-3], so that one wrong mask pixel has a bounded pull.
+    Alphas are clamped to [1e-3, 1 - 1e-3]: it bounds the gradient of a wrong mask pixel.
     """
     alpha = alpha.clamp(1e-3, 1.0 - 1e-3)
     entropy = -(mask * alpha.log() + (1.0 - mask) * (1.0 - alpha).log())
@@ -41,39 +44,42 @@ def mask_loss(alpha: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
 def vote_loss(alpha: Tensor, mask: Tensor, weight: Tensor, robustness: float) -> Tensor:
     """Generalised cross entropy (Zhang & Sabuncu 2018): between cross entropy (robustness -> 0) and L1 (1).
 
-    Cross entropy settles at the *mean* of the votes, L1 at their majority: a surface point that three masks of four
-    call object becomes 1, not 0.75.
+    Cross entropy has its minimum at the *mean* of the votes, L1 at their majority: a surface point that three masks of
+    four call object becomes 1, not 0.75.
 
     Args:
         alpha: (R,) rendered label in [0, 1].
         mask: (R,) coarse mask in [0, 1].
-        weight: (R,) confidence of the view.
+        weight: (R,) weight of each ray's vote.
         robustness: q in (0, 1].
+
+    Returns:
+        () weighted mean.
     """
     agreement = (mask * alpha + (1.0 - mask) * (1.0 - alpha)).clamp(1e-3, 1.0)
     return (((1.0 - agreement**robustness) / robustness) * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
 def entropy_loss(alpha: Tensor) -> Tensor:
-    """Mean binary entropy of (R,) alphas: pushes mattes to 0 or 1."""
+    """Mean binary entropy of alphas (R,), in nats: pushes mattes to 0 or 1."""
     alpha = alpha.clamp(1e-4, 1.0 - 1e-4)
     return -(alpha * alpha.log() + (1.0 - alpha) * (1.0 - alpha).log()).mean()
 
 
 def deformation_loss(displaced: Tensor, later: Tensor, jacobian: Tensor, bound: float) -> Tensor:
-    """What a small motion costs: being away from the canonical place, changing over time, and bending or stretching.
+    """Regulariser of the deformation: mean squares of displacement, of its change over time, and of `J^T J - I`.
 
     Args:
-        displaced, later: (P, 3) displacements of the same points at a time and a little later.
-        jacobian: (P, 3, 3) of the displaced points; `J^T J = I` is rigid.
-        bound: farthest displacement, the unit of the first two.
+        displaced, later: (P, 3) displacements of the same points at a time and a short step later.
+        jacobian: (P, 3, 3) derivative of canonical by observed points; `J^T J = I` where the motion is rigid.
+        bound: largest displacement, in which the first two are measured.
     """
-    away = (displaced / bound).square().sum(-1).mean()
+    size = (displaced / bound).square().sum(-1).mean()
     change = ((later - displaced) / bound).square().sum(-1).mean()
     stretch = jacobian.transpose(1, 2) @ jacobian - torch.eye(3).to(jacobian)
-    return away + change + stretch.square().sum((1, 2)).mean()
+    return size + change + stretch.square().sum((1, 2)).mean()
 
 
 def surface_point_loss(sdf: Tensor) -> Tensor:
-    """Mean |f| (P,) at triangulated points that lie on a surface."""
+    """Mean |f| of signed distances (P,) at sparse points, which lie on surfaces; 0 for none."""
     return sdf.abs().mean() if sdf.shape[0] else sdf.sum()

@@ -1,8 +1,8 @@
-"""How far each coarse mask can be believed, learned from how it differs from what all of them together say.
+"""Error rates of each coarse mask, estimated against the label that all masks together have taught, and vote weights.
 
-Masks of one capture fail in their own ways: one has bites, one a blob on the wall, one nothing at all. With rates of
-their failures, votes can be weighed as crowdsourced labels are (Dawid & Skene 1979): a mask that misses much but
-invents little says more where it says object than where it says background.
+Masks of one capture fail in different ways: one misses parts, one marks a piece of wall, one is empty. Votes are
+weighted by these rates, as crowdsourced labels are (Dawid & Skene 1979): for a mask with many false negatives but few
+false positives, a vote for the object weighs more than one against it.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-FIRST_RATES = (0.1, 0.8)
-"""Share of the background and of the object that a mask is taken to cover before anything is known."""
-FIRST_RAYS = 64.0
-"""Rays of each kind that this assumption is worth."""
-LEAST_RATE = 0.02
-"""No mask is believed to be surer than this."""
+PRIOR_RATES = (0.1, 0.8)
+"""Prior false and true positive rate of a mask: the shares of the background and of the object that it covers."""
+PRIOR_RAYS = 64.0
+"""Weight of the prior, in rays of each class."""
+MIN_RATE = 0.02
+"""Bound on all estimated error rates from below: no mask counts as perfect."""
 
 
 class MaskReliability(nn.Module):
-    """Rates at which the masks of V views cover background and object, near the object, and what their votes weigh.
+    """False and true positive rates of the masks of V views on rays near the object, and the weights of their votes.
 
     Args:
         views: V.
-        memory: rays of a view after which what was counted counts half.
+        memory: half-life of the counts, in rays of a view.
     """
 
     counts: Tensor
@@ -33,35 +33,35 @@ class MaskReliability(nn.Module):
     def __init__(self, views: int, memory: float = 2000.0):
         super().__init__()
         self.memory = memory
-        self.register_buffer("counts", torch.zeros(views, 2, 2))  # rays by truth and by mask
+        self.register_buffer("counts", torch.zeros(views, 2, 2))  # rays by consensus and mask: background, object
 
     @torch.no_grad()
-    def observe(self, view: Tensor, mask: Tensor, truth: Tensor) -> None:
-        """Count rays that pass near the object.
+    def observe(self, view: Tensor, mask: Tensor, consensus: Tensor) -> None:
+        """Count rays near the object.
 
         Args:
             view: (R,) int64.
-            mask: (R,) what the mask says, in [0, 1].
-            truth: (R,) what all masks together say, in [0, 1].
+            mask: (R,) coarse mask, in [0, 1].
+            consensus: (R,) rendered label, in [0, 1]: what all masks together say.
         """
-        both = torch.stack([1.0 - truth, truth], -1)[:, :, None] * torch.stack([1.0 - mask, mask], -1)[:, None]
+        both = torch.stack([1.0 - consensus, consensus], -1)[:, :, None] * torch.stack([1.0 - mask, mask], -1)[:, None]
         rays = torch.zeros_like(self.counts[:, 0, 0]).index_add_(0, view, torch.ones_like(mask))
         self.counts.mul_(0.5 ** (rays / self.memory)[:, None, None])
         self.counts.index_add_(0, view, both)
 
     def forget(self, views: Sequence[int]) -> None:
-        """Know nothing of some views' masks: they are others now."""
+        """Reset the counts of some views, whose masks have been replaced."""
         self.counts[list(views)] = 0.0
 
     def rates(self) -> tuple[Tensor, Tensor]:
-        """(V,) shares of the background near the object, and of the object, that each mask covers."""
-        first = torch.tensor(FIRST_RATES, device=self.counts.device)
-        covered = self.counts[..., 1] + FIRST_RAYS * first
-        rates = (covered / (self.counts.sum(-1) + FIRST_RAYS)).clamp(LEAST_RATE, 1.0 - LEAST_RATE)
+        """False and true positive rate of each mask, (V,) each."""
+        prior = torch.tensor(PRIOR_RATES, device=self.counts.device)
+        covered = self.counts[..., 1] + PRIOR_RAYS * prior
+        rates = (covered / (self.counts.sum(-1) + PRIOR_RAYS)).clamp(MIN_RATE, 1.0 - MIN_RATE)
         return rates[:, 0], rates[:, 1]
 
     def vote_weight(self, view: Tensor, mask: Tensor) -> Tensor:
-        """(R,) what a vote weighs: its log-likelihood ratio, 0 for masks that say nothing. No gradient.
+        """Weight (R,) of each vote: its log-likelihood ratio, 0 where the mask is uninformative. No gradient.
 
         Args:
             view: (R,) int64.

@@ -1,6 +1,6 @@
-"""What training minimises: the paper's eq. 8-12, and in the default preset the votes that keep the split honest.
+"""The training objective: the paper's eq. 8-12, and the further losses of the default preset.
 
-Every schedule is a fraction of the run. The two presets differ by `dataclasses.replace` of `ObjectiveConfig` only.
+All schedules are fractions of the run. Presets differ by `dataclasses.replace` of `ObjectiveConfig` only.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from surface_sos_ns.training.losses import (
 )
 from surface_sos_ns.training.schedules import fade_out, ramp
 
-LATER = 0.05
-"""Part of a clip over which motion should be smooth."""
+MOTION_TIME_STEP = 0.05
+"""Time step, as a fraction of the clip, over which the change of the deformation is penalised."""
 
 
 @dataclass(frozen=True)
@@ -34,51 +34,52 @@ class ObjectiveConfig(LabelObjective):
     """Weights and schedules of the losses, those of the heads among them; schedules are fractions of the run."""
 
     learned_noise: bool = True
-    """Measure differences of colours (eq. 9) by the covariance that they are found to have, not all alike."""
+    """Measure differences of colours (eq. 9) by the Mahalanobis distance under the running covariance of the residuals,
+    instead of by the plain MSE."""
     eikonal: float = 0.03
     """Weight of eq. 10, on every field that is an SDF. At the usual 0.1 narrow gaps between parts stay closed."""
     sparsity: float = 0.0
-    """Weight of eq. 11, on ray samples and on uniform samples. Ray samples lie before the surface more often than
-    behind it, so this pushes it inwards: it is for the paper's preset."""
+    """Weight of eq. 11, on ray samples and on uniform samples. More ray samples lie in front of the surface than behind
+    it, so it pushes the surface inwards: it is used in the paper preset only."""
     sparsity_tau: float = 50.0
     """tau of eq. 11, in 1 / object radius."""
     mask: float = 0.03
-    """Weight of the initial mask loss, eq. 12. It must stay below the colours' say: where some masks are bitten, a
-    large one carves to the intersection of all in the first hundred steps."""
+    """Weight of the initial mask loss, eq. 12. With a large one, the object shrinks to the intersection of all masks in
+    the first hundred steps where some masks miss parts."""
     mask_hold: float = 0.1
     """The mask loss keeps its full weight until this fraction of the run ..."""
     mask_end: float = 0.3
     """... and has faded out at this one."""
     learned_reliability: bool = True
-    """Weigh each vote by what its mask's errors are found to be (Dawid & Skene 1979), not all alike."""
+    """Weight each vote by the estimated error rates of its mask (Dawid & Skene 1979), instead of all equally."""
     plate: float = 1.0
-    """Weight of the background rendered alone against the photo, where a ray misses the rendered object."""
+    """Weight of the colour loss of the background rendered alone, on rays that miss the rendered object."""
     distortion: float = 3e-3
-    """Weight of the spread along rays of the light the background stops: fog in front of the cameras costs."""
+    """Weight of mip-NeRF 360's distortion loss on the background's weights, against floaters and fog."""
     entropy: float = 3e-3
-    """Weight of the matte's entropy in the second half of the run; not in the paper."""
+    """Weight of the matte's entropy, rising in the second half of the run; not in the paper."""
     parsimony: float = 1e-3
-    """Weight of the mean matte, rising to this in the first half: where object and background can paint a ray equally
-    well, as on a thin shell in the colour of what is behind it, it is background."""
+    """Weight of the mean matte, rising to this in the first half of the run: where object and background explain a ray
+    equally well, such as a thin shell in the colour of what is behind it, it becomes background."""
     outside: float = 1.0
-    """Weight that keeps FoCoR empty where nearly no mask puts the object."""
+    """Weight that keeps FoCoR empty where hardly any mask covers a point."""
     points: float = 0.01
-    """Weight of the pull of the SDFs to zero at sparse points."""
+    """Weight of |SDF| at sparse points, which lie on surfaces."""
     surfaces: float = 0.01
-    """Weight that keeps a background of density opaque at sparse points: a bare table else becomes a hole now and then,
-    through which another table, further away, is painted for each view."""
+    """Weight that keeps a density background opaque at sparse points: otherwise a textureless table sometimes becomes a
+    hole, behind which each view gets a table of its own."""
     surfaces_hold: float = 0.2
     """It keeps its full weight until this fraction of the run ..."""
     surfaces_end: float = 0.5
-    """... and has faded out at this one: points lie a little off, and what they hold by then holds itself."""
+    """... and has faded out at this one: sparse points are inaccurate, and surfaces are stable by then."""
     appearance: float = 1e-3
-    """Weight of the size of the per-view exposure and white-balance codes."""
+    """Weight of the mean square of the exposure and white-balance codes."""
     deformation: float = 1e-3
-    """Weight of the cost of motion, where the object may deform (`scene.deformation`)."""
+    """Weight of the deformation's regulariser, where the object may deform (`scene.deformation`)."""
     uniform_points: int = 1024
-    """Points drawn in the object cube in each step for the regularisers."""
+    """Random points of the object cube in each step, for the regularisers."""
     sparse_points: int = 512
-    """Sparse points taken in each step, at most."""
+    """Largest number of sparse points in each step, drawn at random."""
 
 
 def training_losses(
@@ -91,15 +92,17 @@ def training_losses(
     view: Tensor,
     points: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """All weighted losses of a step. Also notes in the scene how masks agree with the label, and colours with photos.
+    """All weighted losses of a training step (eq. 8-12). Also updates the scene's `residual_metric` and `reliability`.
 
     Args:
-        scene: the model, for the regularisers and its progress.
-        rendering: of R rays, in training mode, with the points that `draw_regulariser_points` chose.
+        scene: the model, for its regularisers and its progress.
+        config: weights and schedules.
+        rendering: of R rays, in training mode, with the points of `draw_regulariser_points`.
         photo: (R, 3) colours.
-        mask, mask_weight: (R,) coarse mask and how far its view is trusted.
+        mask: (R,) coarse mask, in [0, 1].
+        mask_weight: (R,) confidence in the mask of the ray's view, 0 without one.
         view: (R,) int64, training view of each ray.
-        points: (P, 3) sparse points of the whole capture, object frame; of some, those beside the hull are taken.
+        points: (P, 3) sparse points of the whole capture, object frame. Those outside the hull hold the background.
 
     Returns:
         Loss name -> scalar; their sum is eq. 8.
@@ -111,10 +114,10 @@ def training_losses(
         precision = scene.residual_metric.precision
     losses = {"colour": colour_loss(rendering.rgb, photo, precision)}
     weight = mask_weight
-    label = rendering.carried.get("label")
+    label = rendering.head_values.get("label")
     if label is not None and config.learned_reliability:
-        asked = rendering.crosses_hull & (mask_weight > 0)
-        scene.reliability.observe(view[asked], mask[asked], label.detach()[asked].clamp(0, 1))
+        counted = rendering.crosses_hull & (mask_weight > 0)
+        scene.reliability.observe(view[counted], mask[counted], label.detach()[counted].clamp(0, 1))
         weight = mask_weight * scene.reliability.vote_weight(view, mask)
     fade = fade_out(progress, config.mask_hold, config.mask_end)
     if fade > 0:
@@ -124,7 +127,7 @@ def training_losses(
     for head in scene.learned_heads:
         losses |= head.losses(rendering, Targets(mask, weight, hull), config, progress)
     if config.plate > 0:
-        # Rays through the object must not teach the background the object's colours: gate by the rendered matte.
+        # On rays through the object the photo does not show the background: they are masked by the rendered matte.
         misses = (1.0 - rendering.alpha.detach()).clamp(0, 1).square() * (rendering.crop < 0.5)
         losses["plate"] = config.plate * (colour_cost(rendering.background, photo, precision) * misses).mean()
 
@@ -145,44 +148,47 @@ def training_losses(
         losses["parsimony"] = config.parsimony * ramp(progress, 0.0, 0.5) * rendering.alpha.mean()
     if config.points > 0 and rendering.regularisers.points.shape[0] > config.uniform_points:
         losses["points"] = config.points * _point_pull(scene, rendering.regularisers, config.uniform_points)
-    held = fade_out(progress, config.surfaces_hold, config.surfaces_end)
-    if config.surfaces > 0 and held > 0 and points is not None:
-        chosen = _some(points, config.sparse_points)
+    hold = fade_out(progress, config.surfaces_hold, config.surfaces_end)
+    if config.surfaces > 0 and hold > 0 and points is not None:
+        chosen = _random_subset(points, config.sparse_points)
         chosen = chosen[scene.object_grid.beside_hull(chosen)]
         shortfall = scene.background.density_shortfall(chosen) if len(chosen) else None
         if shortfall is not None:
-            losses["surfaces"] = config.surfaces * held * shortfall.mean()
+            losses["surfaces"] = config.surfaces * hold * shortfall.mean()
     if scene.deformation is not None and config.deformation > 0:
         time = torch.rand(len(uniform), device=uniform.device)
-        now, later = scene.deformation(uniform, time), scene.deformation(uniform, time + LATER)
-        moved = (now.points - uniform, later.points - uniform, now.jacobian, scene.deformation.config.bound)
-        losses["deformation"] = config.deformation * deformation_loss(*moved)
+        now, later = scene.deformation(uniform, time), scene.deformation(uniform, time + MOTION_TIME_STEP)
+        displacements = now.points - uniform, later.points - uniform
+        cost = deformation_loss(*displacements, now.jacobian, scene.deformation.config.bound)
+        losses["deformation"] = config.deformation * cost
     losses["appearance"] = config.appearance * scene.exposure.codes.square().mean()
     return losses
 
 
 def draw_regulariser_points(config: ObjectiveConfig, points: Tensor | None, device: torch.device) -> Tensor:
-    """Points of the object frame at which the losses of one step want the foreground.
+    """Points at which the regularisers of one step evaluate the foreground.
 
     Args:
-        points: (P, 3) sparse surface points in the object sphere, object frame.
+        config: numbers of points.
+        points: (P, 3) sparse points in the object sphere, object frame.
+        device: of the result.
 
     Returns:
-        (uniform_points + K, 3): random ones of the object cube, then some of the sparse ones.
+        (uniform_points + K, 3), object frame: random points of the object cube, then some of the sparse points.
     """
     uniform = torch.rand(config.uniform_points, 3, device=device) * 2 - 1
     if points is None or config.points == 0:
         return uniform
-    return torch.cat([uniform, _some(points, config.sparse_points)])
+    return torch.cat([uniform, _random_subset(points, config.sparse_points)])
 
 
-def _some(points: Tensor, most: int) -> Tensor:
-    """Some of the points (P, 3), drawn anew each time; none of none."""
-    return points[torch.randint(max(len(points), 1), (min(most, len(points)),), device=points.device)]
+def _random_subset(points: Tensor, count: int) -> Tensor:
+    """`count` random ones of the points (P, 3), with replacement, at most P."""
+    return points[torch.randint(max(len(points), 1), (min(count, len(points)),), device=points.device)]
 
 
 def _point_pull(scene: SurfaceSOS, regularisers: RegulariserPoints, first: int) -> Tensor:
-    """Pull the SDF that m^P assigns each sparse point to towards zero there."""
+    """Mean |SDF| at the sparse points: FoCoR's where m^P is above 1/2, BaCo's (where it is an SDF) elsewhere."""
     points = regularisers.points[first:]
     is_object = scene.object_grid.crop(points) > 0.5
     pull = surface_point_loss(regularisers.sdf[first:][is_object])

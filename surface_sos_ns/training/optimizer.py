@@ -1,4 +1,4 @@
-"""Adam for hash tables: most entries see no gradient in a step, and those stay as they are."""
+"""Adam for hash tables, in which most entries have no gradient in a step."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 
 
 class SparseAdam(Optimizer):
-    """Adam (Kingma & Ba 2015) that leaves an element and its averages alone where its gradient is exactly 0.
+    """Adam (Kingma & Ba 2015) that skips elements, and their moments, where the gradient is exactly 0.
 
-    Dense Adam goes on moving entries that no ray touched, on the strength of old gradients, and reads and writes all
-    of a table to do so.
+    Plain Adam keeps moving entries that no ray touched, by the momentum of old gradients.
 
     Args:
         params: as for torch's optimisers.
         lr, betas, eps: of Adam.
-        ops: numeric operations.
+        ops: back-end of the numeric operations.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""The presets' numbers, free of nerfstudio: sizes, losses, run lengths, learning rates.
+"""The presets without nerfstudio: sizes, losses, run lengths, learning rates.
 
-`plugin/methods.py` and `plugin/model.py` make nerfstudio's configs of them, `bench/` runs them on the core alone.
+`plugin/methods.py` and `plugin/model.py` make nerfstudio's configs of them; `bench/` uses them directly.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from surface_sos_ns.training.objective import ObjectiveConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """What a run of a preset consists of."""
+    """All numbers of a run."""
 
     scene: SceneConfig = field(default_factory=lambda: SceneConfig(blending="light"))
     """Sizes and choices of the scene model."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Losses and their schedules."""
     steps: int = 15_000
-    """Length of the run."""
+    """Training steps."""
     rays: int = 2048
     """Rays per training step."""
     rays_per_chunk: int = 1 << 14
     """Rays rendered at once."""
     initial_fit_steps: int = 300
-    """Steps that fit FoCoR and the label to the voted hull before training."""
+    """Steps of the regressions that initialise the fields before training."""
     cache_interval: int = 25
-    """Steps between two refreshes of the cached fields that guide sampling."""
+    """Training steps between two refreshes of the cached fields that guide sampling."""
     cache_share: float = 0.25
-    """Share of the cells that such a refresh takes, drawn at random; those near FoCoR's surface are always taken."""
+    """Share of the cells in such a refresh, drawn at random; those near FoCoR's surface are always refreshed."""
     hull_slack: float = 0.25
-    """How far the voted hull's decision level is lowered for the start, as a fraction of the votes: colours carve
-    surplus away more easily than they grow what is missing."""
+    """How much the voted hull's threshold is lowered for initialisation, as a fraction of the votes: training removes
+    surplus volume more easily than it adds missing volume."""
 
 
 def lite_scene(scene: SceneConfig) -> SceneConfig:
-    """The same scene model with small tables, for a laptop or a CPU."""
+    """The same scene model with smaller tables and fewer samples, for a laptop or a CPU."""
     small = GridLayout(levels=12, features=2, log2_entries=16, base_resolution=16, max_resolution=512)
     return replace(
         scene,
@@ -68,7 +68,7 @@ def paper_scene(scene: SceneConfig) -> SceneConfig:
 
 
 def paper_objective(objective: ObjectiveConfig) -> ObjectiveConfig:
-    """The losses as printed: the mask loss at the start only."""
+    """The losses of eq. 8-12 as printed, with the mask loss at the start only."""
     return replace(
         objective,
         learned_noise=False,
@@ -96,7 +96,7 @@ PRESETS = {"full": FULL, "lite": LITE, "paper": PAPER}
 
 @dataclass(frozen=True)
 class Rate:
-    """Adam's settings for a group of parameters."""
+    """Adam's settings for a parameter group."""
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
@@ -104,7 +104,7 @@ class Rate:
 
 
 TABLE_BETAS = (0.9, 0.99)
-"""Most entries of a hash table see a gradient rarely, so the second moment forgets faster."""
+"""Betas for hash tables: their entries rarely have a gradient, so the second moment has to forget faster."""
 
 RATES = {
     "grids": Rate(1e-2, TABLE_BETAS),
@@ -119,7 +119,7 @@ RATES = {
 
 
 def parameter_groups(scene: SurfaceSOS) -> dict[str, list[Parameter]]:
-    """FoCoR's surface, the other hash tables, the other networks, sharpness and appearance codes."""
+    """Parameters by group, with the names of `RATES`."""
     groups: dict[str, list[Parameter]] = defaultdict(list)
     for name, parameter in scene.named_parameters():
         groups[_group(name)].append(parameter)
@@ -127,7 +127,7 @@ def parameter_groups(scene: SurfaceSOS) -> dict[str, list[Parameter]]:
 
 
 def _group(name: str) -> str:
-    """The group of a scene's parameter."""
+    """The group of a scene's parameter, by its name."""
     part = name.split(".")[0]
     if "log_sharpness" in name:
         return "sharpness"

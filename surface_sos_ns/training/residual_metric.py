@@ -2,7 +2,7 @@
 
 Residuals are far larger in brightness (grain of wood, exposure, highlights) than in hue. MSE weights both equally, so
 that a green rim on brown wood of the same brightness hardly counts. Under the covariance of the residuals (Mahalanobis
-1936) it counts for what it is: rare.
+1936) it counts more, because it is rare.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 AVERAGED_STEPS = 100.0
-"""Steps over which the covariance is averaged."""
+"""Time constant, in training steps, of the running mean of the covariance."""
 VARIANCE_FLOOR = 0.1
-"""Share of the mean variance that is added along all directions: JPEG files store less hue than brightness."""
+"""Share of the mean variance that is added in all directions: JPEG files store hue less accurately than brightness."""
 
 
 class ResidualMetric(nn.Module):
@@ -21,9 +21,9 @@ class ResidualMetric(nn.Module):
 
     Attributes:
         covariance: (3, 3) running mean; zero before the first step.
-        precision: (3, 3) metric for differences d of colours, d^T precision d. The identity before anything is known.
-            Along the direction in which colours are wrong most it is 1, so that nothing loses weight against the other
-            losses; along all others it is larger.
+        precision: (3, 3) metric `d^T precision d` of colour differences d; the identity before the first update. It is
+            1 in the direction of the largest variance and larger in all others, so that no difference loses weight
+            against the other losses.
     """
 
     covariance: Tensor
@@ -36,16 +36,16 @@ class ResidualMetric(nn.Module):
 
     @torch.no_grad()
     def observe(self, difference: Tensor) -> None:
-        """Take the differences (R, 3) of one step into the covariance."""
-        difference = difference.float()  # and no matrix product, which mixed precision would take as half
-        here = (difference[:, :, None] * difference[:, None, :]).mean(0)
-        first = (self.covariance.diagonal().sum() == 0).to(here)  # no branch: on a GPU that would wait for it
-        self.covariance.lerp_(here, torch.clamp(first, min=1.0 / AVERAGED_STEPS))
+        """Update the running covariance with the differences (R, 3) of one step."""
+        difference = difference.float()  # and no matrix product, which autocast would compute in half precision
+        covariance = (difference[:, :, None] * difference[:, None, :]).mean(0)
+        first = (self.covariance.diagonal().sum() == 0).to(covariance)  # no branch, which would wait for a GPU
+        self.covariance.lerp_(covariance, torch.clamp(first, min=1.0 / AVERAGED_STEPS))
 
     @torch.no_grad()
     def update(self) -> None:
-        """Make the metric anew of the covariance as it is by now."""
-        covariance = self.covariance.cpu()  # so small, and not all devices can
+        """Recompute the metric from the present covariance."""
+        covariance = self.covariance.cpu()  # not all devices have eigh
         size = covariance.diagonal().mean()
         if size > 0:
             variance, directions = torch.linalg.eigh(covariance / size + VARIANCE_FLOOR * torch.eye(3))

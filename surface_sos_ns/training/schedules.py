@@ -1,4 +1,4 @@
-"""Schedules as fractions of a run, so that a longer run stretches them and a resumed one continues them."""
+"""Schedules as functions of the fraction of a run that is done: they scale with its length, and resume with it."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def fade_out(progress: float, hold: float, end: float) -> float:
 
 
 def geometric(progress: float, first: float, last: float, end: float = 1.0) -> float:
-    """From `first` to `last` with constant ratio a step, reached at the fraction `end`."""
+    """Exponential interpolation from `first` to `last`, which is reached at the fraction `end`."""
     return first * math.exp(math.log(last / first) * ramp(progress, 0.0, end))

@@ -1,7 +1,7 @@
-"""The mean of a model's weights over a part of a run, which is better than any of the weights it is made of.
+"""Stochastic weight averaging (Izmailov et al. 2018): the mean of a model's weights over a part of a run.
 
-At the learning rates of a run, and be it that at its end, each step moves surfaces to and fro by a fraction of a pixel,
-each time another way. The mean does not (Izmailov et al. 2018).
+Even at the final learning rate each step moves surfaces by a fraction of a pixel, at random. Averaged weights do not
+have this noise.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ class WeightAverage:
     """Running mean of parameters.
 
     Args:
-        parameters: of the model; they are read by `add` and written by `apply`.
+        parameters: of the model; read by `add`, overwritten by `apply` and `in_place`.
     """
 
     def __init__(self, parameters: Iterable[Tensor]):
         self._parameters = list(parameters)
         self._update = get_swa_multi_avg_fn()
         self.count = 0
-        """How many times the weights have been added."""
+        """Number of states that have been averaged."""
         self.mean: list[Tensor] = []
 
     @torch.no_grad()
     def add(self) -> None:
-        """Take the parameters as they are now into the mean."""
+        """Add the present parameters to the mean."""
         now = [parameter.detach() for parameter in self._parameters]
         if self.count == 0:
             self.mean = [value.clone() for value in now]
@@ -41,14 +41,14 @@ class WeightAverage:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Replace the parameters by their mean, where there is one, and begin anew."""
+        """Replace the parameters by their mean, if there is one, and start a new mean."""
         for parameter, mean in zip(self._parameters, self.mean, strict=self.count > 0):
             parameter.copy_(mean)
         self.clear()
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Have the mean in the parameters' place, where there is one, and them back afterwards; then begin anew."""
+        """Inside, parameters are their mean, if there is one; afterwards they are restored, and a new mean starts."""
         kept = [parameter.detach().clone() for parameter in self._parameters] if self.count else []
         self.apply()
         try:
@@ -59,18 +59,18 @@ class WeightAverage:
                     parameter.copy_(value)
 
     def clear(self) -> None:
-        """Forget what has been added."""
+        """Start a new mean."""
         self.count, self.mean = 0, []
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to go on."""
+        """The state for a checkpoint."""
         return {"count": self.count, "mean": self.mean}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`, on the parameters' devices.
+        """Restore `state_dict`, on the parameters' devices.
 
         Raises:
-            ValueError: it is of other parameters.
+            ValueError: its shapes are not those of the parameters.
         """
         shapes = [tuple(value.shape) for value in state["mean"]]
         if state["count"] and shapes != [tuple(parameter.shape) for parameter in self._parameters]:

@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from surface_sos_ns.clean_plate.inpainting import complete
+from surface_sos_ns.clean_plate.inpainting import inpaint
 from surface_sos_ns.clean_plate.observation_grid import ObservationGrid
 
 
 def test_confidence_follows_the_light_that_ended_in_a_cell() -> None:
-    evidence = ObservationGrid(16, enough=2.0, share=1.0)
+    evidence = ObservationGrid(16, light_scale=2.0, mean_share=1.0)
     seen, never = torch.tensor([[0.125, 0.125, 0.125]]), torch.tensor([[-0.625, -0.625, -0.625]])
     evidence.add(seen.expand(8, 3), torch.full((8,), 0.5))  # four rays' light in one cell of side 1/4
     at_centre = float(evidence.confidence(seen))
@@ -37,7 +37,7 @@ def test_a_short_run_knows_what_a_long_one_knows() -> None:
 
 
 def test_far_space_is_counted_where_contraction_puts_it() -> None:
-    evidence = ObservationGrid(32, share=1.0)
+    evidence = ObservationGrid(32, mean_share=1.0)
     contracted = torch.tensor([[0.0625, 0.0625, -1.8125]])  # the centre of a cell
     norm = float(contracted.norm())
     wall = contracted / norm / (2 - norm)  # contract, turned round: beyond the unit ball |c| = 2 - 1 / |p|
@@ -50,7 +50,7 @@ def test_far_space_is_counted_where_contraction_puts_it() -> None:
 
 def test_light_that_cannot_have_been_seen_is_taken_back() -> None:
     """A wall behind the object and one beside it, far off as well."""
-    evidence = ObservationGrid(32, enough=2.0, share=1.0)
+    evidence = ObservationGrid(32, light_scale=2.0, mean_share=1.0)
     places = torch.tensor([[0.0625, 0.0625, -0.9375], [0.9375, 0.0625, 0.0625], [7.0, 7.0, 0.0]])
     evidence.add(places.repeat(4, 1), torch.ones(12))
     asked = []
@@ -94,7 +94,7 @@ def test_known_pixels_stay_and_unknown_ones_come_from_around_them() -> None:
     confidence[10:20, 12:24] = 0.0
     damaged = ramp.clone()
     damaged[10:20, 12:24] = torch.tensor([0.0, 5.0, 0.0])
-    filled = complete(damaged, confidence)
+    filled = inpaint(damaged, confidence)
     known = confidence > 0
     assert torch.allclose(filled[known], ramp[known], atol=1e-6)
     assert float((filled - ramp)[~known].abs().max()) < 0.2  # of a hole a third as wide as the ramp; unfilled, it is 5
@@ -107,8 +107,8 @@ def test_a_half_known_pixel_is_mixed_and_an_unknown_picture_is_left_alone() -> N
     confidence = torch.ones(8, 8)
     confidence[3, 3] = 0.45  # half way from a guess to known
     nothing = torch.zeros(8, 8)
-    assert float(complete(image, confidence)[3, 3]) == pytest.approx(0.5, abs=0.1)
-    assert torch.equal(complete(image, nothing), image)
+    assert float(inpaint(image, confidence)[3, 3]) == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(inpaint(image, nothing), image)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (6, 8)])
@@ -116,4 +116,4 @@ def test_any_size_of_one_colour_keeps_its_colour(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     confidence = torch.rand(size)
     confidence[0, 0] = 1.0
-    assert torch.allclose(complete(torch.full((*size, 3), 0.3), confidence), torch.tensor(0.3), atol=1e-5)
+    assert torch.allclose(inpaint(torch.full((*size, 3), 0.3), confidence), torch.tensor(0.3), atol=1e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from surface_sos_ns.clean_plate.shadow import blocked, fit_light, hemisphere, seen_past, tangents
+from surface_sos_ns.clean_plate.shadow import blocked, fit_light, hemisphere, tangents, visible_past
 from tests.helpers.ball_on_table import RADIUS, ball, light_on, paint, passes_ball, table
 
 
@@ -52,10 +52,10 @@ def test_what_the_object_hides_in_all_views_is_not_seen_past_it() -> None:
     turn = torch.arange(50) / 50 * 2 * math.pi
     ring = torch.stack([3 * turn.cos(), 3 * turn.sin(), torch.full_like(turn, 1.5)], -1)
     points = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, -RADIUS - 0.02], [0.0, 0.0, -4.0], [0.9, 0.0, 0.0]])
-    assert seen_past(ball(), points, ring).tolist() == [0.0, 0.0, 1.0, 1.0]
+    assert visible_past(ball(), points, ring).tolist() == [0.0, 0.0, 1.0, 1.0]
     # With one camera of them all on one side, the other side of the ball is seen by hardly any.
     one = torch.cat([torch.tensor([[-3.0, 0.0, 0.0]]).expand(46, 3), torch.tensor([[3.0, 0.0, 0.0]]).expand(4, 3)])
-    assert float(seen_past(ball(), points[3:], one)) == pytest.approx((4 / 50 - 0.04) / 0.08)
+    assert float(visible_past(ball(), points[3:], one)) == pytest.approx((4 / 50 - 0.04) / 0.08)
 
 
 @pytest.mark.seconds(1.5)

@@ -54,7 +54,7 @@ TABLE = plane_view(-RADIUS, shadowed, hidden_disc)
 @pytest.fixture(scope="module")
 def made() -> SupportMap:
     support = SupportMap(96)
-    assert support.make(TABLE, ball(), ball(radius=RADIUS + 0.03), cameras())
+    assert support.build(TABLE, ball(), ball(radius=RADIUS + 0.03), cameras())
     return support
 
 
@@ -82,31 +82,31 @@ def test_the_light_that_the_object_keeps_away_is_given_back(made: SupportMap) ->
     points = grid(1.2)
     points = points[points[:, :2].norm(dim=-1) > 0.3]
     rays = rays_to(points)
-    mended = made.mend(*rays, TABLE(*rays))
+    completed = made.complete(*rays, TABLE(*rays))
     light, truth = light_on(points, SUN, SHARE, sky=300), paint(points).T
     dark = light < 0.75
-    before, after = (shadowed(points) - truth).abs(), (mended.colours - truth).abs()
+    before, after = (shadowed(points) - truth).abs(), (completed.colours - truth).abs()
     assert int(dark.sum()) > 150
     assert float(after[dark].mean()) < 0.4 * float(before[dark].mean())
     assert float(after[~dark].mean()) < 0.03
     # The shadow that is told is the one there was.
-    error = (mended.shadow - (1 - light)).abs()
+    error = (completed.shadow - (1 - light)).abs()
     assert float(error[dark].mean()) < 0.12 and float((1 - light)[dark].mean()) > 0.4
-    assert float(mended.filled[points[:, :2].norm(dim=-1) > 0.45].max()) < 1e-6, "photos show it, and not too dark"
+    assert float(completed.filled[points[:, :2].norm(dim=-1) > 0.45].max()) < 1e-6, "photos show it, and not too dark"
 
 
 def test_what_no_photo_shows_is_filled_from_its_surroundings_in_full_light(made: SupportMap) -> None:
     points = grid(0.12, 15)
     rays = rays_to(points)
     view = TABLE(*rays)
-    mended = made.mend(*rays, view)
-    assert float(mended.filled.min()) > 0.95
+    completed = made.complete(*rays, view)
+    assert float(completed.filled.min()) > 0.95
     tone = to_display(paint(grid(0.5, 41))).mean(-1)
-    assert float((to_display(mended.colours).mean(0) - tone).abs().max()) < 0.1
+    assert float((to_display(completed.colours).mean(0) - tone).abs().max()) < 0.1
     assert float(view.colours.max()) <= 0.02, "soot it was"
     # What stands before the plane stays: a lemon, say.
     before = view._replace(edges=view.edges - 1.0)
-    kept = made.mend(*rays, before)
+    kept = made.complete(*rays, before)
     assert float(kept.filled.max()) < 1e-6
     torch.testing.assert_close(kept.colours, before.colours)
 
@@ -117,7 +117,7 @@ def test_what_mirrors_in_the_surface_is_not_lit_twice(made: SupportMap) -> None:
     rays = rays_to(points)
     view = TABLE(*rays)
     gleaming = view._replace(colours=view.colours + 0.4)
-    added, more = (made.mend(*rays, one).colours - one.colours for one in (view, gleaming))
+    added, more = (made.complete(*rays, one).colours - one.colours for one in (view, gleaming))
     torch.testing.assert_close(more, added, rtol=0.1, atol=1e-3)
     assert float(added.min()) > 0.05
 
@@ -130,9 +130,9 @@ def test_rays_that_miss_the_map_are_left_alone(made: SupportMap) -> None:
     view = BackgroundView(
         torch.full((3, 3), 0.4), torch.ones(3), torch.full((3, 4), 0.25), torch.linspace(1, 9, 5).expand(3, 5)
     )
-    mended = made.mend(origins, directions, view)
-    torch.testing.assert_close(mended.colours, view.colours)
-    assert float(mended.filled.max()) == 0 and float(mended.shadow.abs().max()) < 1e-6
+    completed = made.complete(origins, directions, view)
+    torch.testing.assert_close(completed.colours, view.colours)
+    assert float(completed.filled.max()) == 0 and float(completed.shadow.abs().max()) < 1e-6
 
 
 def test_without_a_plane_nothing_changes() -> None:
@@ -144,10 +144,10 @@ def test_without_a_plane_nothing_changes() -> None:
         (TABLE, torch.zeros(64, 64, 64, dtype=torch.bool)),  # no object
         (plane_view(-RADIUS, shadowed, lambda points: torch.zeros(len(points))), ball()),  # nothing is sure
     ):
-        assert not support.make(look, solid, solid, cameras())
+        assert not support.build(look, solid, solid, cameras())
         view = look(*rays)
-        mended = support.mend(*rays, view)
-        assert mended.colours is view.colours and float(mended.filled.max()) == float(mended.shadow.max()) == 0
+        completed = support.complete(*rays, view)
+        assert completed.colours is view.colours and float(completed.filled.max()) == float(completed.shadow.max()) == 0
 
 
 @pytest.mark.seconds(2)
@@ -163,7 +163,7 @@ def test_a_box_on_the_floor_carries_what_stands_on_it() -> None:
         return BackgroundView(*pick)
 
     support = SupportMap(64)
-    assert support.make(look, ball(), ball(radius=RADIUS + 0.03), cameras(height=2.5))
+    assert support.build(look, ball(), ball(radius=RADIUS + 0.03), cameras(height=2.5))
     assert float(support.frame[0, 2]) == pytest.approx(-RADIUS, abs=0.01)
 
 
@@ -172,4 +172,4 @@ def test_a_checkpoint_brings_the_map_back(made: SupportMap) -> None:
     view = TABLE(*rays)
     again = SupportMap(96)
     again.load_state_dict(made.state_dict())
-    torch.testing.assert_close(again.mend(*rays, view), made.mend(*rays, view))
+    torch.testing.assert_close(again.complete(*rays, view), made.complete(*rays, view))

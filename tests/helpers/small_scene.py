@@ -55,7 +55,7 @@ def tensors(rendering: Rendering) -> Iterator[tuple[str, Tensor]]:
     for name, value in rendering._asdict().items():
         if isinstance(value, Tensor):
             yield name, value
-        elif name == "carried":
+        elif name == "head_values":
             yield from value.items()
 
 

@@ -17,7 +17,7 @@ from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.heads import LabelHead
-from surface_sos_ns.models.surface_sos.renderer import State
+from surface_sos_ns.models.surface_sos.renderer import RenderState
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
@@ -75,7 +75,7 @@ def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeyp
     scene = started(replace(KINDS[kind], backend="torch")).double().eval()
     origins, directions, correction = a_pose(scene)
     with torch.no_grad():
-        state = State(scene.done, training=False)
+        state = RenderState(scene.done, training=False)
         drawn = scene.renderer.sample(*moved(origins, directions, correction), scene.renderer.plan(state), state)
     # Distances are fixed, as the gradient has it; and gradients to the background are not scaled by its trust.
     monkeypatch.setattr(scene.ops, "sample_rays", lambda *args: drawn)
@@ -88,7 +88,7 @@ def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeyp
     monkeypatch.setattr(
         LabelHead, "gate", lambda self, logits, progress: torch.full_like(logits, 0.9)
     )  # it has no gradient
-    monkeypatch.setattr(composite, "background_trust", lambda middle, *args: torch.ones_like(middle))
+    monkeypatch.setattr(composite, "background_growth_scale", lambda middle, *args: torch.ones_like(middle))
     loss_of(scene, *moved(origins, directions, correction)).backward()
     assert correction.grad is not None and (correction.grad.abs() > 1e-6).all()
     step = 1e-7

@@ -10,8 +10,8 @@ import torch
 from surface_sos_ns.rendering.blend import (
     accumulate,
     blend_weights,
+    layer_weights,
     ray_distortion,
-    single_weights,
     transmittance,
 )
 from surface_sos_ns.rendering.colour_space import to_display, to_light
@@ -75,7 +75,7 @@ def test_a_ray_through_a_plane_is_stopped_there(samples):
     t = torch.linspace(2.0, 5.0, samples + 1, dtype=torch.float64)[None]
     middle, length = 0.5 * (t[:, 1:] + t[:, :-1]), t.diff(dim=-1)
     sdf = (2.0 + cosine * middle) - 0.3
-    weights = single_weights(neus_opacity(sdf, torch.full_like(sdf, cosine), length, 400.0))
+    weights = layer_weights(neus_opacity(sdf, torch.full_like(sdf, cosine), length, 400.0))
     assert float(weights.sum()) == pytest.approx(1.0, abs=1e-6)
     assert float((weights * middle).sum()) == pytest.approx(3.4, abs=3.0 / samples)
 
@@ -132,10 +132,10 @@ def test_a_label_of_one_or_zero_is_one_layer_alone():
     generator = torch.Generator().manual_seed(2)
     foreground, background = torch.rand(2, 5, 9, generator=generator)
     only_f = blend_weights(foreground, background, torch.ones(5, 9))
-    assert torch.allclose(only_f.foreground, single_weights(foreground), atol=1e-6)
+    assert torch.allclose(only_f.foreground, layer_weights(foreground), atol=1e-6)
     assert not only_f.background.any()
     only_b = blend_weights(foreground, background, torch.zeros(5, 9))
-    assert torch.allclose(only_b.background, single_weights(background), atol=1e-6)
+    assert torch.allclose(only_b.background, layer_weights(background), atol=1e-6)
     assert not only_b.foreground.any()
 
 
@@ -162,7 +162,7 @@ def test_blending_gradients():
     parts = torch.rand(3, 2, 4, generator=generator, dtype=torch.float64) * 0.9 + 0.05
     foreground, background, label = (p.clone().requires_grad_() for p in parts)
     assert torch.autograd.gradcheck(lambda f, b, a: tuple(blend_weights(f, b, a)), (foreground, background, label))
-    assert torch.autograd.gradcheck(single_weights, (foreground,))
+    assert torch.autograd.gradcheck(layer_weights, (foreground,))
 
 
 def test_gradients_are_finite_behind_an_opaque_sample():

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from surface_sos_ns.training.mask_reliability import FIRST_RATES, MaskReliability
+from surface_sos_ns.training.mask_reliability import PRIOR_RATES, MaskReliability
 
 TRUE, FALSE = (0.6, 0.95, 0.0), (0.02, 0.3, 0.0)  # what three masks cover of the object and of the background
 
@@ -28,7 +28,7 @@ def test_rates_are_those_the_masks_were_made_with() -> None:
     false, true = observed().rates()
     assert torch.allclose(true[:2], torch.tensor(TRUE[:2]), atol=0.05)
     assert torch.allclose(false[:2], torch.tensor(FALSE[:2]), atol=0.05)
-    assert (float(false[3]), float(true[3])) == pytest.approx(FIRST_RATES)
+    assert (float(false[3]), float(true[3])) == pytest.approx(PRIOR_RATES)
 
 
 def test_votes_weigh_their_log_likelihood_ratio() -> None:

@@ -1,1 +1,1 @@
-"""Surface-SOS: object and background as two fields, what they start from, and the object's mesh."""
+"""Surface-SOS: foreground (FoCoR) and background (BaCo), their initialisation and rendering, the object's mesh."""

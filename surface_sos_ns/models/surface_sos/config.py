@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from surface_sos_ns.fields.deformation import STILL, DeformationConfig
+from surface_sos_ns.fields.deformation import RIGID, DeformationConfig
 from surface_sos_ns.fields.label import LABEL_LAYOUT
 from surface_sos_ns.ops.choose import Backend
 from surface_sos_ns.ops.layout import GridLayout
@@ -30,41 +30,43 @@ class SceneConfig:
     """What splits the layers: a view-independent label learned from mask votes to the end of the run (default preset),
     or the colour net's predicted alpha (eq. 3, paper preset)."""
     foreground: Literal["sdf", "density"] = "sdf"
-    """FoCoR's geometry: a surface, or for the ablation a density of the same network, without surface or eikonal."""
+    """FoCoR's geometry: a signed distance, or for the ablation a density of the same network, without eikonal loss."""
     background: Literal["density", "sdf", "directional"] = "density"
-    """BaCo's geometry in contracted space; or for the ablation none at all: a colour for every direction."""
+    """BaCo's geometry in contracted space, or for the ablation none: a colour that depends on the direction alone."""
     blending: Literal["light", "display"] = "display"
-    """What adds up along rays: light, as in a camera, or the photo's own values, as eq. 7 is printed."""
+    """The space in which colours are blended: linear light, as in a camera, or the photo's encoded values, as eq. 7 is
+    printed."""
     hidden: int = 64
     """Width of the hidden layers (Fig. 3)."""
     samples: int = 32
-    """Samples per ray in training, drawn where the cached fields stop light."""
+    """Samples per ray in training, drawn by the cached fields."""
     render_samples: int = 64
-    """Samples per ray otherwise: chance makes up for few in training, but not in a picture, where thin parts fray."""
+    """Samples per ray otherwise. The noise of few samples averages out in training; in an image thin parts fray."""
     candidates: tuple[int, int, int] = (24, 64, 32)
-    """Coarse intervals a ray before, inside and beyond the object sphere."""
+    """Coarse intervals per ray before, inside and beyond the object sphere."""
     cache_resolution: int = 64
     """Cells per axis of the cached foreground that guides sampling."""
     background_cache_resolution: int = 128
     """Cells per axis of the cached background that guides sampling."""
     observation_resolution: int = 128
-    """Cells per axis of the record of what training has seen of the background."""
+    """Cells per axis of the grid that counts training rays in the background, for the clean plate's confidence."""
     probability_resolution: int = 96
-    """Cells per axis of the stored object probability m^P."""
+    """Cells per axis of the probability map m^P (eq. 4)."""
     first_sharpness: float = 64.0
-    """Floor of b of eq. 6 at the start, in 1 / object radius. The learned b starts at exp(3) = 20; but started at a
-    hull, FoCoR must hide what is behind it before the background has explained the object away."""
+    """Floor of b of eq. 6 at the start, in 1 / object radius. The learned b starts at exp(3) = 20, too soft after
+    initialisation at the hull: FoCoR must occlude the background before that learns the object's colours."""
     last_sharpness: float = 400.0
-    """Floor of b at the end of the run; a learned b alone stays blurred in short runs."""
+    """Floor of b at the end of the run, in 1 / object radius; in short runs a learned b alone stays too small."""
     gate_slope: tuple[float, float] = (1.0, 6.0)
-    """Slope on the label's logit when it splits the layers, first and last: the split hardens during the run."""
+    """Factor on the label's logit in the gate (the alpha of eq. 3), at the start and the end of the run: the split
+    hardens."""
     gate_gradient: float = 0.1
-    """Share of the colours' gradient that reaches the label: where votes are even, what explains the photos decides."""
+    """Share of the colour loss' gradient that reaches the label: where votes are even, the photos decide."""
     near_fraction: float = 0.4
-    """Rays start at this fraction of the way from the camera to the object sphere."""
+    """Rays start at this fraction of the distance from the camera to the object sphere."""
     far: float = 200.0
     """Farthest sample distance, in object radii."""
     colour_threshold: float = 1e-3
-    """Samples with less weight than this get no colour evaluated."""
-    deformation: DeformationConfig = STILL
+    """Colours are evaluated at samples with a larger weight than this only."""
+    deformation: DeformationConfig = RIGID
     """Small motion of the object over time, for video; off by default."""

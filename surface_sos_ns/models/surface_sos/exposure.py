@@ -1,4 +1,4 @@
-"""Exposure and white balance of the training photos."""
+"""Exposure and white balance of the training photos (appearance codes)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class Exposure(nn.Module):
-    """A gain and an offset a colour channel for each training view.
+    """A gain and an offset per colour channel and training view.
 
     Args:
-        views: their number.
+        views: number of training views.
     """
 
     def __init__(self, views: int):
@@ -18,10 +18,10 @@ class Exposure(nn.Module):
         self.codes = nn.Parameter(torch.zeros(max(views, 1), 6))
 
     def forward(self, view: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Gain and offset (R, 3) of views (R,); for no view in particular (1, 3), 1 and 0.
+        """Gain and offset, (R, 3) each, of views (R,); for None (1, 3) each, 1 and 0.
 
-        Codes count relative to their mean, so that the fields hold what photos show in the mean: could all drift
-        together, an offset would tint what is lit anew.
+        The mean of the codes is subtracted: the fields then have the mean appearance of the photos, and a common
+        offset cannot tint what the support map corrects.
         """
         code = self.codes.new_zeros(1, 6)
         if view is not None:

@@ -1,4 +1,4 @@
-"""FoCoR: the object's surface, how opaque it is along rays, and its colours (eq. 1-3, 6)."""
+"""FoCoR, the foreground: the object's surface, its opacity along rays, and its colours (eq. 1-3 and 6)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from surface_sos_ns.training.schedules import geometric, ramp
 
 GEOMETRY_WIDTH = 12
 """Length of FoCoR's geometry feature (Fig. 3)."""
-ANNEALED_AT = 0.3
-"""Fraction of the run from which the cosine of eq. 6 is the surface's own."""
+ANNEALING_END = 0.3
+"""Fraction of the run at which NeuS' cosine annealing ends."""
 
 
 class ForegroundSamples(NamedTuple):
-    """The foreground at the N samples near its surface, and behind them in `surface` at Q further points.
+    """The foreground at the N samples near its surface; `surface` also holds Q further points, after these.
 
-    Where the object deforms, points and the field's own normals are canonical; opacity and unit normals are those seen.
+    Where the object deforms, points and the field's normals are canonical, opacity and unit normals observed.
     """
 
-    opacity: PackedValues  # (N,) before the layers are split
+    opacity: PackedValues  # (N,) before the gate (the alpha of eq. 3) splits the layers
     unit: Tensor  # (N, 3) unit normals
-    points: Tensor  # (N, 3) at which the field was asked
+    points: Tensor  # (N, 3) at which the field was evaluated
     surface: SurfaceSample  # (N + Q,)
 
     @property
@@ -42,25 +42,25 @@ class ForegroundSamples(NamedTuple):
 
     @property
     def colour_inputs(self) -> Tensor:
-        """(N, I) of the colour net, directions not counted."""
+        """Inputs (N, I) of the colour net (eq. 2 and 3), without the directions."""
         sdf, geometry = self.surface.sdf[: self.size, None], self.surface.geometry[: self.size]
         return torch.cat([self.points, self.unit, sdf, geometry], -1)
 
 
 class SurfaceColours(NamedTuple):
-    """The foreground at P points, seen straight from the outside."""
+    """The foreground at P points, viewed against the surface normal."""
 
-    sdf: Tensor  # (P,) signed distance
+    sdf: Tensor  # (P,) signed distance, object radii
     rgb: Tensor  # (P, 3)
-    alpha: Tensor | None  # (P,) predicted alpha of eq. 3, where one is predicted
+    alpha: Tensor | None  # (P,) predicted alpha of eq. 3; None where votes split the layers
 
 
 class Foreground(nn.Module):
-    """The signed distance field over the object cube, its colour net and its sharpness.
+    """The signed distance field over the object cube, its colour net and its sharpness b.
 
     Args:
         config: sizes and choices.
-        ops: numeric operations.
+        ops: back-end of the numeric operations.
     """
 
     def __init__(self, config: SceneConfig, ops: TorchOps):
@@ -70,10 +70,10 @@ class Foreground(nn.Module):
         self.colour = ColourNet(
             3 + 3 + 1 + GEOMETRY_WIDTH, config.hidden, predict_alpha=config.split == "predicted", ops=ops
         )
-        self.log_sharpness = nn.Parameter(torch.tensor(0.3))  # v of b = exp(10 v)
+        self.log_sharpness = nn.Parameter(torch.tensor(0.3))  # v in b = exp(10 v), as in NeuS
 
     def sharpness(self, progress: float) -> Tensor:
-        """() b of eq. 6: learned, on top of a floor that rises over the run."""
+        """() b of eq. 6, in 1 / object radius: the learned value on top of a floor that rises over the run."""
         floor = geometric(progress, self.config.first_sharpness, self.config.last_sharpness, 0.8)
         return floor + torch.exp(10.0 * self.log_sharpness).clamp(max=2.0 * self.config.last_sharpness)
 
@@ -85,17 +85,17 @@ class Foreground(nn.Module):
         progress: float,
         further: Tensor | None = None,
     ) -> ForegroundSamples:
-        """The field and its opacity at `samples.near_surface`.
+        """Evaluate the field (eq. 1) and its opacity (eq. 6) at `samples.near_surface`.
 
         Args:
             samples: of R rays.
             directions: (R, 3) unit.
-            displacement: of those samples into the canonical frame; None where nothing deforms.
+            displacement: of those samples to the canonical frame; None if the object does not deform.
             progress: fraction of the run.
-            further: (Q, 3) canonical points at which the field is wanted as well.
+            further: (Q, 3) canonical points at which the field is evaluated as well.
         """
-        at = samples.near_surface
-        points = samples.points[at] if displacement is None else displacement.points
+        index = samples.near_surface
+        points = samples.points[index] if displacement is None else displacement.points
         surface = self.field(points if further is None else torch.cat([points, further]))
         assert surface.normal is not None
         count = points.shape[0]
@@ -103,7 +103,7 @@ class Foreground(nn.Module):
         normal = normal if displacement is None else displacement.observed_normal(normal)
         if self.config.foreground == "density":
             density = soft_density(surface.sdf[:count], self.sharpness(progress))
-            interval = samples.interval.reshape(-1)[at]
+            interval = samples.interval.reshape(-1)[index]
             opacity = self.ops.density_section_opacity(density, torch.zeros_like(density), interval)
             unit = F.normalize(normal, dim=-1)
         else:
@@ -113,13 +113,13 @@ class Foreground(nn.Module):
                 directions,
                 samples.interval,
                 self.sharpness(progress),
-                ramp(progress, 0.0, ANNEALED_AT),
-                at,
+                ramp(progress, 0.0, ANNEALING_END),
+                index,
             )
-        return ForegroundSamples(PackedValues(opacity, at), unit, points, surface)
+        return ForegroundSamples(PackedValues(opacity, index), unit, points, surface)
 
     def seen_from_outside(self, points: Tensor) -> SurfaceColours:
-        """What is at canonical points (P, 3), looking against the normal."""
+        """The foreground at canonical points (P, 3), viewed against the surface normal."""
         surface = self.field(points)
         assert surface.normal is not None
         unit = F.normalize(surface.normal, dim=-1)

@@ -1,4 +1,4 @@
-"""The object frame, in which everything is computed: the object sphere is the unit sphere about the origin."""
+"""The object frame, in which fields live and rays are rendered: the object sphere is the unit sphere at the origin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ObjectFrame(nn.Module):
-    """Between the world frame and the object frame. The only place that knows both.
+    """`p_object = (p_world - centre) / radius`, and back. The only place that knows both frames.
 
     Args:
         centre: (3,) of the object sphere, world frame; its origin where it is not known yet.
@@ -42,9 +42,9 @@ class ObjectFrame(nn.Module):
         return self.centre + self.radius * points
 
     def rays(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """World rays (R, 3) -> object-frame rays; directions are unit and stay so."""
+        """Rays (R, 3) of the world frame -> object frame. Unit directions stay unit, so distances are object radii."""
         return (origins - self.centre) / self.radius, directions
 
     def world_lengths(self, lengths: Tensor) -> Tensor:
-        """Lengths (...) of the object frame -> world units."""
+        """Lengths (...) in object radii -> world units."""
         return lengths * self.radius

@@ -1,4 +1,4 @@
-"""The object's surface as a mesh: where FoCoR's distance is zero and the split says object."""
+"""The object's surface as a mesh: the zero level of FoCoR's SDF where the gate says object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
-from surface_sos_ns.models.surface_sos.object_grid import LEAST_HULL, Membership, ObjectGrid
+from surface_sos_ns.models.surface_sos.object_grid import MIN_HULL_PROBABILITY, Membership, ObjectGrid
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.sampling.field_cache import cell_centres, grid_centres
 from surface_sos_ns.utils.errors import UserError
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 
 class MeshError(UserError):
-    """There is no surface; the message says why."""
+    """The scene has no surface to extract; the message says why."""
 
 
 def object_mesh(
     scene: SurfaceSOS, resolution: int = 192, chunk: int = 1 << 16, colours: bool = False
 ) -> trimesh.Trimesh:
-    """The object's surface, closed, in the world frame, normals outwards; nothing floats beside it.
+    """The object's surface in the world frame: one closed piece, normals outwards.
 
-    The solid is an intersection: inside FoCoR, on the object's side of what splits the layers, within reach of the
-    votes, and in the object sphere. All are given as distances, and the largest of them is the field whose zero level
-    is taken: continuous where two of them meet, and exact to first order on each.
+    The solid is an intersection: inside FoCoR, where the gate is above 1/2, in the voted hull, and in the object
+    sphere. Each is converted to a signed distance, exact to first order near its boundary, and marching cubes takes the
+    zero level of their maximum.
 
     Args:
         scene: a trained model.
         resolution: cells per axis of the grid over the object sphere's cube.
         chunk: grid points evaluated at once.
-        colours: give the vertices the object's colours there, see `surface_colours`.
+        colours: give the vertices colours, see `surface_colours`.
 
     Raises:
-        MeshError: nothing is object in this scene, or its foreground is no signed distance.
+        MeshError: no point belongs to the object, or the foreground is a density.
     """
     if scene.config.foreground == "density":
         raise MeshError("the foreground is a density in this configuration: it has no surface")
@@ -47,7 +47,7 @@ def object_mesh(
     sphere = grid_centres(resolution, 1.0).norm(dim=-1).reshape(shape).numpy() - 1.0
     field = np.maximum.reduce([distance, _distance_to_zero(-split, cell), sphere])
     if found.hull is not None:
-        field = np.maximum(field, _distance_to_zero(LEAST_HULL - found.hull.reshape(shape).numpy(), cell))
+        field = np.maximum(field, _distance_to_zero(MIN_HULL_PROBABILITY - found.hull.reshape(shape).numpy(), cell))
     mesh = surface_mesh(field, scene.frame)
     if colours:
         import trimesh
@@ -59,9 +59,9 @@ def object_mesh(
 
 @torch.no_grad()
 def surface_colours(scene: SurfaceSOS, points: np.ndarray, chunk: int = 1 << 16) -> np.ndarray:
-    """(P, 3) float32, 0 to 1: the object's colours at surface points (P, 3), world frame, seen straight from outside.
+    """Colours (P, 3), float32 in [0, 1], of surface points (P, 3), world frame, viewed against the normal.
 
-    Exposure and white balance are the mean over the training photos.
+    Exposure and white balance are the mean of the training photos.
     """
     positions = scene.frame.points(torch.as_tensor(points, dtype=torch.float32))
     seen = [scene.foreground.seen_from_outside(part).rgb.clamp(0, 1).cpu() for part in positions.split(chunk)]
@@ -69,10 +69,10 @@ def surface_colours(scene: SurfaceSOS, points: np.ndarray, chunk: int = 1 << 16)
 
 
 def surface_mesh(field: np.ndarray, frame: ObjectFrame) -> trimesh.Trimesh:
-    """The zero level of a field over the object cube as a mesh: closed, normals outwards, the largest piece alone.
+    """The zero level of a field over the object cube as a closed mesh, normals outwards; only the largest piece.
 
     Args:
-        field: (R, R, R) negative inside, index [x, y, z], at the centres of the cells that tile [-1, 1]^3.
+        field: (R, R, R) negative inside, indexed [x, y, z], at the centres of the cells that tile [-1, 1]^3.
         frame: of the object.
 
     Raises:
@@ -84,7 +84,7 @@ def surface_mesh(field: np.ndarray, frame: ObjectFrame) -> trimesh.Trimesh:
     if not (field < 0).any():
         raise MeshError("no point of the object sphere lies inside the object: there is no surface")
     cell = 2.0 / field.shape[0]
-    closed = np.pad(field.astype(np.float32), 1, constant_values=cell)  # what leaves the cube ends at its faces
+    closed = np.pad(field.astype(np.float32), 1, constant_values=cell)  # closes the surface at the faces of the cube
     vertices, faces, _, _ = marching_cubes(closed, 0.0)
     points = (vertices - 0.5) * cell - 1.0  # the first of the padded centres lies half a cell before the cube
     mesh = trimesh.Trimesh(frame.to_world(torch.as_tensor(points)).cpu().numpy(), faces, process=False)
@@ -96,7 +96,7 @@ def surface_mesh(field: np.ndarray, frame: ObjectFrame) -> trimesh.Trimesh:
 
 @torch.no_grad()
 def _on_grid(grid: ObjectGrid, resolution: int, chunk: int) -> Membership:
-    """What bounds the object at the (resolution^3,) cell centres of the object cube, x slowest, on the CPU."""
+    """Membership at the resolution^3 cell centres of the object cube, x slowest, on the CPU."""
     found = []
     for index in torch.arange(resolution**3, device=grid.hull.device).split(chunk):
         part = grid.canonical_membership(cell_centres(index, resolution, 1.0))
@@ -106,6 +106,6 @@ def _on_grid(grid: ObjectGrid, resolution: int, chunk: int) -> Membership:
 
 
 def _distance_to_zero(values: np.ndarray, cell: float) -> np.ndarray:
-    """First-order signed distance to the zero level of a field (R, R, R) that is none: value over slope, at most 1."""
+    """Signed distance (R, R, R) to the zero level of a field, to first order: value over slope, clipped to [-1, 1]."""
     slope = np.sqrt(sum(np.square(part) for part in np.gradient(values, cell)))
     return np.clip(values / np.maximum(slope, 1e-6), -1.0, 1.0)

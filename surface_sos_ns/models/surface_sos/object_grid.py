@@ -1,4 +1,8 @@
-"""Where the object is: the one place that answers that, on grids over the object cube and at points."""
+"""Where the object is, on grids over the object cube and at points. Everything else asks here.
+
+The hull is the visual hull voted from the coarse masks, m^P the probability map of eq. 4, the crop its value at a
+sample, and the gate the alpha of eq. 3 that splits the layers: the label's, or the predicted one.
+"""
 
 from __future__ import annotations
 
@@ -16,42 +20,42 @@ from surface_sos_ns.models.surface_sos.heads import LabelHead
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up
 
-LEAST_HULL = 0.02
-"""Probability of the voted hull up to which nothing can be labelled object."""
-SWEPT_MOMENTS = 16
-"""Moments of a clip at which a deforming object is looked at for what it sweeps."""
-STAINED_CELLS = 1
-"""Cells of the cached foreground about the object past which nothing of the background is seen well."""
+MIN_HULL_PROBABILITY = 0.02
+"""Probability of the voted hull up to which no point can belong to the object."""
+SWEEP_TIMES = 16
+"""Times of the clip, evenly spaced, whose union is the swept volume of a deforming object."""
+DILATION_CELLS = 1
+"""Cells by which the object is dilated: background so near to it is hidden or stained by its outermost cells."""
 GATE_DECAY = 0.9
-"""What is left of a cell's cached gate at each refresh that finds less, where the object deforms."""
+"""Factor on a cell's cached gate at each refresh that finds a smaller value, where the object deforms."""
 
 
 class Membership(NamedTuple):
-    """What says whether P points belong to the object: they do where all agree. Its zero levels bound the object."""
+    """The criteria by which P points belong to the object; all must hold."""
 
-    distance: Tensor  # (P,) to FoCoR's surface, negative inside
-    split: Tensor  # (P,) logit of the alpha that splits the layers, positive on the object's side
-    hull: Tensor | None  # (P,) probability of the voted hull, more than `LEAST_HULL`; None where votes do not split
+    distance: Tensor  # (P,) signed distance to FoCoR's surface: negative
+    split: Tensor  # (P,) logit of the gate: positive
+    hull: Tensor | None  # (P,) of the voted hull: above `MIN_HULL_PROBABILITY`; None where votes do not split
 
     @property
     def inside(self) -> Tensor:
-        """(P,) bool."""
+        """(P,) bool, whether all criteria hold."""
         found = (self.distance < 0) & (self.split > 0)
-        return found if self.hull is None else found & (self.hull > LEAST_HULL)
+        return found if self.hull is None else found & (self.hull > MIN_HULL_PROBABILITY)
 
 
 class ObjectGrid(nn.Module):
-    """The voted hull, m^P, and what fields and caches say of where the object is. Object frame throughout.
+    """The voted hull, m^P, and the object's extent by fields and caches. Object frame throughout.
 
     Args:
         config: sizes and choices.
-        ops: numeric operations.
-        foreground, label, deformation, cache: the scene's.
+        ops: back-end of the numeric operations.
+        foreground, label, deformation, cache: parts of the scene, not owned.
 
     Attributes:
         hull: (N, N, N) probability of the voted hull that training started from, indexed [x, y, z].
-        reachable: the hull, grown by how far the object may move; the same grid where it does not deform.
-        probability: (N, N, N) m^P as it is now.
+        reachable: the hull, dilated by the bound of the deformation; the same grid without deformation.
+        probability: (N, N, N) the present m^P.
     """
 
     hull: Tensor
@@ -69,7 +73,7 @@ class ObjectGrid(nn.Module):
     ):
         super().__init__()
         self.config, self.ops = config, ops
-        self._parts = (foreground, label, cache)  # in a tuple: they are the scene's, not parts of this module's state
+        self._parts = (foreground, label, cache)  # in a tuple, so that they are no submodules: the scene owns them
         self._deformation = (deformation,)
         n = config.probability_resolution
         if deformation is not None:
@@ -79,7 +83,7 @@ class ObjectGrid(nn.Module):
 
     @property
     def deformation(self) -> Deformation | None:
-        """The object's motion."""
+        """The object's motion; None where it does not deform."""
         return self._deformation[0]
 
     @property
@@ -89,12 +93,12 @@ class ObjectGrid(nn.Module):
 
     @property
     def votes_split(self) -> bool:
-        """Whether the label splits the layers, not the predicted alpha."""
+        """Whether the label splits the layers (default preset), or else the predicted alpha (eq. 3)."""
         return self.config.split == "votes"
 
     @torch.no_grad()
     def start(self, probability: Tensor) -> None:
-        """Take over the voted hull (R, R, R) over the object cube, also as the first m^P."""
+        """Set the hull, and m^P to it: probability (R, R, R) over the object cube, indexed [x, y, z]."""
         n = self.config.probability_resolution
         self.hull.copy_(look_up(probability, grid_centres(n, 1.0, probability.device), 1.0).reshape(n, n, n))
         self.probability.copy_(self.hull)
@@ -105,23 +109,23 @@ class ObjectGrid(nn.Module):
     # ------------------------------------------------------------------ at points
 
     def crop(self, points: Tensor) -> Tensor:
-        """m^P at points (..., 3); 0 outside the object cube. No gradient."""
+        """m^P (...) at points (..., 3); 0 outside the object cube. No gradient."""
         return self.ops.look_up_in_cube(self.probability, points.detach())
 
     def hull_probability(self, points: Tensor) -> Tensor:
-        """The voted hull at points (..., 3); 0 outside the object cube. No gradient."""
+        """Probability (...) of the voted hull at points (..., 3); 0 outside the object cube. No gradient."""
         return self.ops.look_up_in_cube(self.hull, points.detach())
 
     def beside_hull(self, points: Tensor) -> Tensor:
-        """(P,) bool: points (P, 3) that hardly any mask of the start takes for the object's."""
-        return self.hull_probability(points) <= LEAST_HULL
+        """(P,) bool, whether points (P, 3) are outside the voted hull: hardly any coarse mask covers them."""
+        return self.hull_probability(points) <= MIN_HULL_PROBABILITY
 
     @torch.no_grad()
     def membership(self, points: Tensor, time: Tensor | None = None) -> Membership:
-        """What decides on points (P, 3), as the object is at times (P,).
+        """Membership of points (P, 3), at times (P,) where the object deforms.
 
         Raises:
-            ValueError: the object may deform and there are no times.
+            ValueError: the object may deform and no times are given.
         """
         if self.deformation is None:
             return self.canonical_membership(points)
@@ -132,7 +136,7 @@ class ObjectGrid(nn.Module):
 
     @torch.no_grad()
     def canonical_membership(self, points: Tensor) -> Membership:
-        """What decides on canonical points (P, 3)."""
+        """Membership of canonical points (P, 3)."""
         foreground, label, _ = self._parts
         if self.votes_split:
             sdf = foreground.field(points, normals=False).sdf
@@ -159,10 +163,14 @@ class ObjectGrid(nn.Module):
 
     @torch.no_grad()
     def refresh_probability(self, dilation: float, chunk: int = 1 << 15) -> None:
-        """Re-estimate m^P from the foreground itself: inside FoCoR, grown by `dilation`, where the label agrees.
+        """Re-estimate m^P (eq. 4) from the foreground: inside FoCoR's surface, dilated, and labelled object.
 
-        Where the object deforms, m^P is what it sweeps over the clip. A predicted alpha has no say: eq. 4 crops the
-        background wherever FoCoR is.
+        Where the object deforms, m^P is its swept volume over the clip. With a predicted alpha (paper preset) FoCoR
+        alone counts: there eq. 4 crops the background wherever FoCoR is.
+
+        Args:
+            dilation: of FoCoR's surface, object radii.
+            chunk: cells evaluated at once.
         """
         foreground, _, _ = self._parts
         n = self.config.probability_resolution
@@ -172,15 +180,15 @@ class ObjectGrid(nn.Module):
                 solid = self._soft_membership(points, dilation)
             else:
                 solid = torch.zeros_like(points[:, 0])
-                reach = self.deformation.config.bound + dilation + 4.0 / n
-                reached = foreground.field(points, normals=False).sdf < reach
-                for moment in torch.linspace(0, 1, SWEPT_MOMENTS, device=points.device):
-                    seen = self.deformation(points[reached], moment.expand(int(reached.sum()))).points
-                    solid[reached] = torch.maximum(solid[reached], self._soft_membership(seen, dilation))
+                margin = self.deformation.config.bound + dilation + 4.0 / n
+                near = foreground.field(points, normals=False).sdf < margin
+                for time in torch.linspace(0, 1, SWEEP_TIMES, device=points.device):
+                    canonical = self.deformation(points[near], time.expand(int(near.sum()))).points
+                    solid[near] = torch.maximum(solid[near], self._soft_membership(canonical, dilation))
             self.probability.view(-1)[index] = solid * (points.norm(dim=-1) < 1.0)
 
     def _soft_membership(self, points: Tensor, dilation: float) -> Tensor:
-        """(P,) in [0, 1]: whether canonical points are in FoCoR, grown by `dilation`, and the label agrees."""
+        """(P,) in [0, 1]: canonical points (P, 3) are inside FoCoR's dilated surface and labelled object."""
         foreground, label, _ = self._parts
         slope = 2.0 * self.config.probability_resolution  # from 0.1 to 0.9 in about a cell
         solid = torch.sigmoid((dilation - foreground.field(points, normals=False).sdf) * slope)
@@ -188,10 +196,10 @@ class ObjectGrid(nn.Module):
 
     @torch.no_grad()
     def refresh_cache(self, share: float, progress: float, chunk: int = 1 << 15) -> None:
-        """Refresh the cached distance and gate that guide sampling.
+        """Refresh the cached SDF and gate that guide sampling.
 
         Args:
-            share: of the cells, drawn at random; those near FoCoR's surface are refreshed in any case.
+            share: of the cells, drawn at random; those near FoCoR's surface are always refreshed.
             progress: fraction of the run.
             chunk: cells evaluated at once.
         """
@@ -207,29 +215,29 @@ class ObjectGrid(nn.Module):
             if not cache.splits:
                 continue
             before, gate[index] = gate[index], 0.0
-            reachable = self.ops.look_up_in_cube(self.reachable, centres) > LEAST_HULL
-            asked = centres[reachable]
+            reachable = self.ops.look_up_in_cube(self.reachable, centres) > MIN_HULL_PROBABILITY
+            points = centres[reachable]
             if self.deformation is None:
-                gate[index[reachable]] = label.gate(label(asked), progress)
-            else:  # what is seen there may be that far away in the canonical frame
-                asked = asked + (torch.rand_like(asked) * 2 - 1) * self.deformation.max_displacement
-                found = label.gate(label(asked), progress)
+                gate[index[reachable]] = label.gate(label(points), progress)
+            else:  # what is observed in a cell may be displaced by as much in the canonical frame
+                points = points + (torch.rand_like(points) * 2 - 1) * self.deformation.max_displacement
+                found = label.gate(label(points), progress)
                 gate[index[reachable]] = torch.maximum(before[reachable] * GATE_DECAY, found)
 
     @torch.no_grad()
     def solid_cells(self) -> tuple[Tensor, Tensor]:
-        """(N, N, N) bool each: cells of the cache that are object; and with those that it stains or may move into."""
+        """(N, N, N) bool each: cells of the cache inside the object; the same dilated, also by the object's motion."""
         solid = self._solid(0.0)
-        cells = STAINED_CELLS
+        cells = DILATION_CELLS
         if self.deformation is not None:
             cells += math.ceil(self.deformation.max_displacement / self._parts[2].cell)
         return solid, F.max_pool3d(solid[None].float(), 2 * cells + 1, stride=1, padding=cells)[0] > 0
 
     @torch.no_grad()
     def bounds(self) -> Tensor:
-        """(2, 3) lowest and highest corner of a box about the object; the object cube where there is no object."""
+        """(2, 3) lowest and highest corner of the object's bounding box; the object cube if there is no object."""
         cache = self._parts[2]
-        # What touches the surface is taken, or parts thinner than a cell would not be in the box.
+        # With the cells that the surface touches: parts thinner than a cell have no cell centre inside.
         margin = cache.cell + (0.0 if self.deformation is None else self.deformation.max_displacement)
         cells = self._solid(margin).nonzero()
         if not len(cells):
@@ -237,12 +245,12 @@ class ObjectGrid(nn.Module):
         return torch.stack([cells.amin(0), cells.amax(0) + 1]) * cache.cell - 1.0
 
     def _solid(self, margin: float) -> Tensor:
-        """(N, N, N) bool: cells of the cache with a distance below `margin`, on the object's side of the split."""
+        """(N, N, N) bool: cells of the cache with an SDF below `margin` and a gate above 1/2."""
         cache = self._parts[2]
         near = cache.sdf < margin
         if cache.splits:
             return near & (cache.gate > 0.5)
-        index = near.view(-1).nonzero()[:, 0]  # no gate is cached: the predicted alpha is asked
+        index = near.view(-1).nonzero()[:, 0]  # no gate is cached: the predicted alpha is evaluated
         centres = cell_centres(index, cache.resolution, 1.0).split(1 << 15)
         split = [self.canonical_membership(part).split for part in centres]
         near = near.clone()

@@ -1,7 +1,8 @@
-"""A ray's way through both layers (eq. 3-7), once from samples to colours.
+"""Rendering of rays through both layers (eq. 3-7).
 
-Coarse intervals -> samples drawn where the cached fields stop light -> opacities of both layers -> weights -> colours
-where the weights matter -> sums along the ray. Everything is in the object frame.
+Coarse intervals -> importance sampling by the cached fields -> opacities of both layers -> weights -> colours where the
+weights matter -> sums along the ray. The gate is the alpha of eq. 3 that splits the layers: the label's, or the
+predicted one. The crop is m^P (eq. 4) at a sample. Everything is in the object frame.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.exposure import Exposure
 from surface_sos_ns.models.surface_sos.foreground import Foreground, ForegroundSamples
 from surface_sos_ns.models.surface_sos.heads import Head, LabelHead
-from surface_sos_ns.models.surface_sos.object_grid import LEAST_HULL, ObjectGrid
+from surface_sos_ns.models.surface_sos.object_grid import MIN_HULL_PROBABILITY, ObjectGrid
 from surface_sos_ns.models.surface_sos.rendering import RegulariserPoints, Rendering
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.colour_space import to_display, to_light
@@ -28,23 +29,23 @@ from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeig
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 
-OUT_OF_SIGHT = 4.0
-"""Object radii behind the centre's distance, where the object counts as lying on rays that miss it: a surface there is
-beyond its cube, and beyond the boxes that people give to ns-export."""
+NO_OBJECT_OFFSET = 4.0
+"""Distance behind the object's centre, object radii, that `object_depth` has on rays that miss the object: beyond the
+object cube, and beyond the boxes that users give to ns-export."""
 
 
 @dataclass(frozen=True)
-class State:
-    """Of the run, for one rendering."""
+class RenderState:
+    """The state of the run that rendering depends on."""
 
     progress: float
     """Fraction of the run that is done."""
     training: bool
-    """Draw few samples at random and note what is seen of the background."""
+    """Draw few samples, at random, and count them in the observation grid."""
 
 
 class Renderer:
-    """Renders rays of the object frame through a scene's parts, which it does not own."""
+    """Renders rays of the object frame through the parts of a scene, which it does not own; see `SurfaceSOS`."""
 
     def __init__(
         self,
@@ -66,16 +67,16 @@ class Renderer:
 
     @property
     def ops(self) -> TorchOps:
-        """Numeric operations; those of the parts."""
+        """Back-end of the numeric operations: that of the parts."""
         return self.foreground.ops
 
-    # ------------------------------------------------------------------ what rays see
+    # ------------------------------------------------------------------ rendering
 
     def render(
         self,
         origins: Tensor,
         directions: Tensor,
-        state: State,
+        state: RenderState,
         view: Tensor | None = None,
         plate: bool = True,
         regulariser_points: Tensor | None = None,
@@ -91,10 +92,10 @@ class Renderer:
         to_object = -(origins * directions).sum(-1).detach().clamp(max=-1.0)
         weights = self.ops.composite_weights(front.opacity, back.opacity, gate, samples.edges, to_object, crop)
 
-        rgb_f, carried = self._surface_values(samples, front, directions, weights, rgb)
-        rgb_b = self.background.colours(back, samples, directions, weights.background, weights.alone)
+        rgb_f, head_values = self._surface_values(samples, front, directions, weights, rgb)
+        rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only)
         if label is not None:
-            carried[self.label.name] = self.label.accumulate(weights, label)
+            head_values[self.label.name] = self.label.accumulate(weights, label)
         unit = PackedValues(front.unit, samples.near_surface)
         colours = self.ops.composite_colours(weights, self._to_light(rgb_f), self._to_light(rgb_b), unit)
         if state.training:
@@ -121,7 +122,7 @@ class Renderer:
             object_depth=_object_depth(weights.foreground.detach(), samples.edges, to_object),
             normal=colours.normal,
             accumulation=weights.accumulation,
-            carried=carried,
+            head_values=head_values,
             crosses_hull=crosses_hull,
             crop=crop,
             distortion=weights.distortion,
@@ -131,7 +132,7 @@ class Renderer:
             regularisers=RegulariserPoints(further, front.surface.sdf[count:], normals[count:], logits),
         )
 
-    def matte(self, origins: Tensor, directions: Tensor, state: State, time: Tensor | None = None) -> Tensor:
+    def matte(self, origins: Tensor, directions: Tensor, state: RenderState, time: Tensor | None = None) -> Tensor:
         """See `SurfaceSOS.matte`."""
         samples = self.sample(origins, directions, replace(self.plan(state), foreground_only=True), state)
         alpha = origins.new_zeros(origins.shape[0])
@@ -142,30 +143,30 @@ class Renderer:
         front = self.foreground.evaluate(samples, directions, displacement, state.progress)
         gate, *_ = self._split(samples, front, directions, state, time, None)
         back = self.background.evaluate(samples, directions, state.progress)
-        ones = samples.edges.new_ones(samples.edges.shape[0])  # nothing of what they decide reaches alpha
+        ones = samples.edges.new_ones(samples.edges.shape[0])  # alpha depends on neither of them
         weights = self.ops.composite_weights(front.opacity, back.opacity, gate, samples.edges, ones, ones)
         return alpha.index_put((samples.rays,), weights.alpha)
 
-    def background_view(self, origins: Tensor, directions: Tensor, state: State) -> BackgroundView:
-        """What rays (R, 3) see of the background alone, sampled where the background is."""
+    def background_view(self, origins: Tensor, directions: Tensor, state: RenderState) -> BackgroundView:
+        """See `SurfaceSOS.background_view`."""
         samples = self.sample(origins, directions, replace(self.plan(state), background_only=True), state)
         back = self.background.evaluate(samples, directions, state.progress)
         none, ones = no_values(origins), samples.edges.new_ones(samples.edges.shape[0])
         weights = self.ops.composite_weights(none, back.opacity, none, samples.edges, ones, ones)
-        rgb = self.background.colours(back, samples, directions, weights.alone)
+        rgb = self.background.colours(back, samples, directions, weights.background_only)
         blank = no_values(origins, 3)
         colours = self.ops.composite_colours(weights, blank, self._to_light(rgb), blank)
-        confidence = self.clean_plate.confidence(samples, weights.alone)
-        return BackgroundView(colours.background, confidence, weights.alone, samples.edges)
+        confidence = self.clean_plate.confidence(samples, weights.background_only)
+        return BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
     # ------------------------------------------------------------------ samples
 
-    def plan(self, state: State) -> SamplePlan:
-        """How rays are sampled now."""
+    def plan(self, state: RenderState) -> SamplePlan:
+        """The sample plan at this state of the run."""
         c, sharpness = self.config, float(self.foreground.sharpness(state.progress).detach())
-        # FoCoR only where its cached distance can matter; elsewhere it is empty.
+        # Beyond this distance from FoCoR's surface its opacity is negligible: exp(-5), and two cells for the cache.
         margin = 5.0 / sharpness + 2.0 * self.cache.cell
-        if self.deformation is not None:  # the cache is canonical: what is seen may be that far from it
+        if self.deformation is not None:  # the cache is canonical: observed points may be displaced by as much
             displacement = self.deformation.max_displacement
             margin += displacement
             sharpness = min(sharpness, 1.0 / max(displacement, 1e-6))
@@ -177,49 +178,49 @@ class Renderer:
             sharpness,
             self.background.contraction_radius,
             margin,
-            LEAST_HULL,
+            MIN_HULL_PROBABILITY,
         )
 
-    def sample(self, origins: Tensor, directions: Tensor, plan: SamplePlan, state: State) -> Samples:
-        """Samples of rays (R, 3), and at which of them each field is evaluated."""
+    def sample(self, origins: Tensor, directions: Tensor, plan: SamplePlan, state: RenderState) -> Samples:
+        """Draw samples of rays (R, 3), and list those at which each field is evaluated."""
         hull = self.object_grid.reachable if self.object_grid.votes_split else None
         fixed = (origins.detach(), directions.detach())
         probability = self.object_grid.probability
         samples = self.ops.sample_rays(self.cache, probability, hull, *fixed, plan, state.training)
-        samples = self.background.place(samples)
-        # Poses that are refined learn by what lies at the distances drawn, not by which are drawn.
-        moves = origins.requires_grad or directions.requires_grad
-        return samples.on_rays(origins, directions) if moves else samples
+        samples = self.background.select_samples(samples)
+        # Refined poses get gradients through the points at the drawn distances, not through the drawing.
+        refined = origins.requires_grad or directions.requires_grad
+        return samples.on_rays(origins, directions) if refined else samples
 
-    def _displaced(self, samples: Samples, where: Tensor, time: Tensor | None) -> Displacement | None:
-        """The samples listed in `where` in the canonical frame, seen by rays at times (R,); None where nothing deforms.
+    def _displaced(self, samples: Samples, index: Tensor, time: Tensor | None) -> Displacement | None:
+        """The samples listed in `index`, of rays at times (R,), in the canonical frame; None without deformation.
 
         Raises:
-            ValueError: the object may deform and the rays have no times.
+            ValueError: the object may deform and no times are given.
         """
         if self.deformation is None:
             return None
         if time is None:
             raise ValueError("the object may deform (scene.deformation): rays need the times at which they were taken")
-        times = time[samples.rays][where // samples.interval.shape[1]]
-        return self.deformation(samples.points[where], times)
+        times = time[samples.rays][index // samples.interval.shape[1]]
+        return self.deformation(samples.points[index], times)
 
-    # ------------------------------------------------------------------ what lies at them
+    # ------------------------------------------------------------------ values at the samples
 
     def _split(
         self,
         samples: Samples,
         front: ForegroundSamples,
         directions: Tensor,
-        state: State,
+        state: RenderState,
         time: Tensor | None,
         further: Tensor | None,
     ) -> tuple[PackedValues, PackedValues | None, Tensor, Tensor | None]:
-        """The alpha of eq. 3 that splits the layers.
+        """The gate, which splits the layers (eq. 3).
 
         Returns:
-            gate; the label at the same samples and its logits at further points, where votes split; the foreground's
-            colours at all of its samples, where they had to be asked for the predicted alpha.
+            gate; label at the same samples (None with a predicted alpha); its logits (Q,) at the further points;
+            colours of all foreground samples, which come with a predicted alpha (None with the label).
         """
         if self.object_grid.votes_split:
             displacement = self._displaced(samples, samples.in_hull, time)
@@ -234,7 +235,7 @@ class Renderer:
     def _surface_values(
         self, samples: Samples, front: ForegroundSamples, directions: Tensor, weights: RayWeights, rgb: Tensor | None
     ) -> tuple[PackedValues, dict[str, Tensor]]:
-        """Colours of the foreground where they can be seen, and what the heads' fields there add up to along rays."""
+        """Foreground colours at samples above the colour threshold, and the heads' values accumulated over these."""
         if rgb is not None and not self.heads:
             return PackedValues(rgb, samples.near_surface), {}
         threshold = self.config.colour_threshold
@@ -254,33 +255,33 @@ class Renderer:
         samples: Samples,
         weights: RayWeights,
         colours: RayColours,
-        state: State,
+        state: RenderState,
         complete: bool,
     ) -> PlateView:
-        """The clean plate: read off the samples at hand, or looked at anew behind the object and completed."""
+        """The clean plate: from the samples at hand or, with `complete`, rendered behind the object and completed."""
         none = torch.zeros_like(weights.alpha)
         if not complete:
             return PlateView(colours.background, none, none, none)
-        confidence = self.clean_plate.confidence(samples, weights.alone)
-        beside = BackgroundView(colours.background, confidence, weights.alone, samples.edges)
+        confidence = self.clean_plate.confidence(samples, weights.background_only)
+        first_pass = BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
-        def look(at: Tensor, towards: Tensor) -> BackgroundView:
-            return self.background_view(at, towards, state)
+        def render_background(origins: Tensor, directions: Tensor) -> BackgroundView:
+            return self.background_view(origins, directions, state)
 
-        return self.clean_plate.complete(origins, directions, beside, weights.alpha, look)
+        return self.clean_plate.complete(origins, directions, first_pass, weights.alpha, render_background)
 
     def _to_light(self, colours: PackedValues) -> PackedValues:
-        """What the colours of samples add to a ray."""
+        """Colours of samples in the space in which they are blended, see `SceneConfig.blending`."""
         return colours._replace(values=to_light(colours.values)) if self.config.blending == "light" else colours
 
     def _to_display(self, colours: Tensor) -> Tensor:
-        """The way back from :meth:`_to_light`, for what has been added up."""
+        """The inverse of `_to_light`, for blended colours."""
         return to_display(colours) if self.config.blending == "light" else colours
 
 
 def _object_depth(weights: Tensor, edges: Tensor, to_object: Tensor) -> Tensor:
-    """(R,) where rays meet the object that weighs (R, S) in them; where that is less than half, beyond its cube."""
+    """Expected distance (R,) of the object by its weights (R, S); beyond its cube where alpha is 0.5 or less."""
     alpha = weights.sum(-1)
     middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
-    met = (weights * middle).sum(-1) / alpha.clamp(min=1e-6)
-    return torch.where(alpha > 0.5, met, to_object + OUT_OF_SIGHT)
+    depth = (weights * middle).sum(-1) / alpha.clamp(min=1e-6)
+    return torch.where(alpha > 0.5, depth, to_object + NO_OBJECT_OFFSET)

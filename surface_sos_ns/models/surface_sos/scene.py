@@ -1,6 +1,6 @@
-"""The whole numeric model: FoCoR and BaCo, what splits them, and the renderer over both, wired together.
+"""The whole numeric model: FoCoR, BaCo, the label that splits them, and the renderer, wired together.
 
-Everything is in the object frame (object in the unit sphere); `frame` alone knows the world.
+Everything is in the object frame, with the object in the unit sphere; only `frame` knows the world frame.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.heads import Head, LabelHead, make_heads
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_hull
 from surface_sos_ns.models.surface_sos.object_grid import ObjectGrid
-from surface_sos_ns.models.surface_sos.renderer import Renderer, State
+from surface_sos_ns.models.surface_sos.renderer import Renderer, RenderState
 from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
@@ -33,7 +33,7 @@ from surface_sos_ns.utils.errors import UserError
 
 
 class SurfaceSOS(nn.Module):
-    """Two layers, rendered together. Rays, points and lengths are of the object frame unless said otherwise.
+    """Foreground and background, rendered together. Object frame and object radii unless stated otherwise.
 
     Args:
         config: sizes and choices.
@@ -42,18 +42,19 @@ class SurfaceSOS(nn.Module):
     Attributes:
         frame: between world and object frame.
         foreground, background: the two layers.
-        label: what splits them in the default preset, also the first of the heads.
-        heads: what surfaces carry besides.
+        label: splits the layers in the default preset; the first of the heads.
+        heads: further quantities learned on surfaces.
         object_grid: where the object is.
-        cache: of both layers, guides sampling.
+        cache: cached values of both fields, which guide sampling.
         exposure: of the training views.
-        clean_plate: what is known of the background, and what completes it.
-        deformation: the object's motion; None where it does not move.
-        ops: numeric operations that the parts compute with, chosen anew on another device.
-        reliability, residual_metric: what training has learned about masks and colours.
+        clean_plate: confidence and completion of the background.
+        deformation: the object's motion; None where it does not deform.
+        ops: back-end of the numeric operations, chosen again when the model is moved to another device.
+        reliability: error rates of the coarse masks.
+        residual_metric: metric of colour differences.
 
     Raises:
-        UserError: a back-end that cannot run here, or options that do not go together.
+        UserError: a back-end that cannot run here, or options that exclude each other.
     """
 
     ops: TorchOps
@@ -95,12 +96,12 @@ class SurfaceSOS(nn.Module):
         )
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))  # whether `initialise` has been called
-        self._done = 0.0  # the buffer's value: reading it from a GPU in every call would stall
+        self._done = 0.0  # the buffer's value on the host: reading it from a GPU would stall
 
     # ------------------------------------------------------------------ state
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        super()._apply(fn, recurse)  # of `to` and its like: on another device other operations may be the best
+        super()._apply(fn, recurse)  # called by `to`, `cuda`, ...: the new device may need another back-end
         use_ops(self, choose_ops(self.config.backend, self.progress.device))
         return self
 
@@ -114,7 +115,7 @@ class SurfaceSOS(nn.Module):
         return self._done
 
     def set_progress(self, fraction: float) -> None:
-        """Tell the schedules how much of the run is done, in [0, 1]."""
+        """Set the fraction of the run that is done, for all schedules; clamped to [0, 1]."""
         self._done = min(max(fraction, 0.0), 1.0)
         self.progress.fill_(self._done)
 
@@ -125,17 +126,17 @@ class SurfaceSOS(nn.Module):
 
     @property
     def learned_heads(self) -> list[Head]:
-        """The heads that are trained: the label where it splits the layers, and all others."""
+        """The heads that are trained: the label if it splits the layers, and all others."""
         return [*([self.label] if self.object_grid.votes_split else []), *cast("Iterable[Head]", self.heads)]
 
     def describe(self) -> str:
-        """One line: what computes the operations, and how rays are sampled."""
+        """One line for the log: the back-end, and how rays are sampled."""
         return f"operations: {self.ops.describe()} | cached sampling, {self.config.samples} samples"
 
     # ------------------------------------------------------------------ rendering
 
-    def _state(self) -> State:
-        return State(self._done, self.training)
+    def _state(self) -> RenderState:
+        return RenderState(self._done, self.training)
 
     def render(
         self,
@@ -146,29 +147,28 @@ class SurfaceSOS(nn.Module):
         regulariser_points: Tensor | None = None,
         time: Tensor | None = None,
     ) -> Rendering:
-        """Render rays; in training, also note what they see of the background.
+        """Render rays (eq. 3-7); in training, also count them in the observation grid.
 
         Args:
-            origins, directions: (R, 3), directions unit. Where they have gradients (poses that are refined), what is
-                rendered has one with respect to them, at fixed distances along the rays.
-            view: (R,) training view of each ray for its exposure; None uses the mean.
-            plate: outside training, resample behind the object for the clean plate; without it the background is
-                read off the samples of the first pass.
-            regulariser_points: (Q, 3) at which the losses want the foreground as well: one evaluation of a field costs
-                less than two.
+            origins, directions: (R, 3), directions unit. If they require gradients (refined poses), gradients go to
+                them at fixed distances along the rays.
+            view: (R,) int64, training view of each ray, for its exposure; None takes the mean exposure.
+            plate: outside training, render the clean plate with samples of its own where the object covers it, and
+                complete it; otherwise it is rendered with the samples at hand.
+            regulariser_points: (Q, 3) at which the foreground is evaluated as well, in the same call of its field.
             time: (R,) in [0, 1], when each ray was taken; needed where the object may deform.
 
         Raises:
-            ValueError: the object may deform and there are no times.
+            ValueError: the object may deform and no times are given.
         """
         return self.renderer.render(origins, directions, self._state(), view, plate, regulariser_points, time)
 
     def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
-        """(R,) the object's alpha alone, as `render` has it: no colours, and nothing on rays that miss the object."""
+        """The alpha (R,) of `render`, without colours and without samples on rays that miss the object."""
         return self.renderer.matte(origins, directions, self._state(), time)
 
     def background_view(self, origins: Tensor, directions: Tensor) -> BackgroundView:
-        """What rays (R, 3) see of the background alone."""
+        """Rays (R, 3) through the background alone, at samples drawn for it."""
         return self.renderer.background_view(origins, directions, self._state())
 
     # ------------------------------------------------------------------ a run
@@ -182,18 +182,18 @@ class SurfaceSOS(nn.Module):
         lines: SightLines | None = None,
         steps: int = 300,
     ) -> None:
-        """Start from what is known before training.
+        """Initialise before training.
 
-        FoCoR starts at the voted hull's signed distance, the label at its votes, m^P at its probability, and BaCo at
-        the sparse points that lie outside the hull.
+        FoCoR is fitted to the signed distance of the voted hull, the label and m^P are set to its probability, and BaCo
+        is fitted to the sparse points outside the hull.
 
         Args:
             frame: of the object that was found.
-            contraction_radius: how far from the centre space is as detailed as near the object, in object radii, at
-                least 1: the distance of the cameras. What lies beyond is contracted.
+            contraction_radius: distance from the centre up to which space is not contracted, object radii, at least 1:
+                that of the cameras.
             probability: (R, R, R) soft visual hull over the object cube, indexed [x, y, z].
-            signed_distance: (R, R, R) to the hull, negative inside.
-            lines: sparse points and who sees them.
+            signed_distance: (R, R, R) to the hull, object radii, negative inside.
+            lines: sparse points and their lines of sight.
             steps: of each regression, a few milliseconds each.
         """
         device = self.progress.device
@@ -203,7 +203,9 @@ class SurfaceSOS(nn.Module):
         self.object_grid.start(probability)
         fit_to_hull(self.foreground.field, self.label.field, probability, signed_distance, steps)
         if lines is not None:
-            outside = self.object_grid.beside_hull(lines.points)  # a part that most masks miss is not lost
+            outside = self.object_grid.beside_hull(
+                lines.points
+            )  # a part that few masks cover is not fitted as background
             seen = None if lines.seen is None else lines.seen[outside]
             self.background.fit(SightLines(lines.points[outside], lines.cameras, seen), steps)
         self.update_cache()
@@ -211,10 +213,10 @@ class SurfaceSOS(nn.Module):
 
     @torch.no_grad()
     def update_cache(self, share: float = 1.0) -> None:
-        """Refresh the cached fields that guide sampling, and the metric of colours; fade what the background showed.
+        """Refresh what is not refreshed at every step: cached fields, observation grid's fading, colour metric.
 
         Args:
-            share: of the cells, drawn at random; of FoCoR's, those near its surface are refreshed in any case.
+            share: of the cells, drawn at random; those near FoCoR's surface are always refreshed.
         """
         self.clean_plate.observations.fade(self._done)
         self.residual_metric.update()
@@ -222,19 +224,22 @@ class SurfaceSOS(nn.Module):
         self.background.refresh_cache(self.cache, self.object_grid.crop, share)
 
     def discount_hidden(self, cameras: Tensor) -> None:
-        """Discount what training believes to have seen of the background where the object hides it in all views.
+        """Discount observations of background that the object hides in all views: rays had leaked through it.
 
         Args:
             cameras: (V, 3) centres of the training views, world frame.
         """
-        _, around = self.object_grid.solid_cells()
-        self.clean_plate.discount_hidden(around, self.frame.points(cameras))
+        _, dilated = self.object_grid.solid_cells()
+        self.clean_plate.discount_hidden(dilated, self.frame.points(cameras))
 
     def map_support(self, cameras: Tensor) -> bool:
-        """Map what the object stands on, for clean plates; whether it stands on a plane.
+        """Build the support map for clean plates.
 
         Args:
             cameras: (V, 3) centres of the training views, world frame.
+
+        Returns:
+            Whether the object stands on (or hangs at) a plane.
         """
         training, centres = self.training, self.frame.points(cameras)
         self.eval()

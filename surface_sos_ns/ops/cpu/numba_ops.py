@@ -9,10 +9,10 @@ from surface_sos_ns.ops.cpu import adam, composite, encoded, grid, mlp, sampler,
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.networks import SOFTPLUS_BETA, spherical_harmonics
 from surface_sos_ns.ops.torch_ops import TorchOps
-from surface_sos_ns.rendering.composite import LEAST_COVERED, PackedValues, RayColours, RayWeights
-from surface_sos_ns.sampling.field_cache import LEAST_LIGHT, FieldCache
-from surface_sos_ns.sampling.importance import FLOOR
-from surface_sos_ns.sampling.ray_samples import FULLY_CROPPED, SamplePlan, Samples, live_margin
+from surface_sos_ns.rendering.composite import MIN_BACKGROUND_OPACITY, PackedValues, RayColours, RayWeights
+from surface_sos_ns.sampling.field_cache import MIN_TRANSMITTANCE, FieldCache
+from surface_sos_ns.sampling.importance import UNIFORM_SHARE
+from surface_sos_ns.sampling.ray_samples import MIN_UNCROPPED, SamplePlan, Samples, live_margin
 
 
 class NumbaOps(TorchOps):
@@ -92,7 +92,7 @@ class NumbaOps(TorchOps):
             origins, directions = origins[rays], directions[rays]
             jitter = None if jitter is None else jitter[rays]
         call = _call(cache, origins, directions, plan, stratified, jitter)
-        limits = (plan.margin, plan.least_hull, 1.0 - FULLY_CROPPED, plan.foreground_only)
+        limits = (plan.margin, plan.min_hull_probability, 1.0 - MIN_UNCROPPED, plan.foreground_only)
         return Samples(rays, *sampler.sample_rays(call, probability, hull, *limits))
 
     # ------------------------------------------------------------------ rendering
@@ -136,7 +136,9 @@ class NumbaOps(TorchOps):
     def composite_colours(
         self, weights: RayWeights, foreground: PackedValues, background: PackedValues, normal: PackedValues
     ) -> RayColours:
-        return RayColours(*composite.composite_colours(*weights[:4], *foreground, *background, *normal, LEAST_COVERED))
+        return RayColours(
+            *composite.composite_colours(*weights[:4], *foreground, *background, *normal, MIN_BACKGROUND_OPACITY)
+        )
 
     def accumulate_detached(self, weights: Tensor, values: PackedValues) -> Tensor:
         return composite.accumulate_detached(weights, *values)
@@ -178,8 +180,8 @@ def _call(
         plan.contraction_radius,
         cache.splits,
         plan.background_only,
-        LEAST_LIGHT,
+        MIN_TRANSMITTANCE,
         plan.samples,
-        FLOOR,
+        UNIFORM_SHARE,
         jitter,
     )

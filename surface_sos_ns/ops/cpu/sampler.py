@@ -18,9 +18,9 @@ from torch import Tensor
 
 from surface_sos_ns.ops.cpu.simd import exp, sigmoid, truncate
 from surface_sos_ns.ops.cpu.threads import parallel
-from surface_sos_ns.sampling.candidates import LEAST_REACH
+from surface_sos_ns.sampling.candidates import MIN_DISPARITY_DISTANCE
 
-_LEAST_REACH = np.float32(LEAST_REACH)
+_MIN_DISPARITY_DISTANCE = np.float32(MIN_DISPARITY_DISTANCE)
 _CHUNK = 32  # coarse intervals between two looks at the light that is left
 _BATCH = 32  # rays whose samples are looked up together; threads take whole batches
 _BLOCK = 1024  # points of a look-up that a thread takes at a time
@@ -120,7 +120,7 @@ def _candidates(origin, direction, fractions, before, within, near_fraction, far
     part, out = fractions[before:beyond], edges[before:beyond]
     for i in range(part.shape[0]):
         out[i] = enter + (leave - enter) * part[i]
-    shift = max(_LEAST_REACH - leave, np.float32(0.0))
+    shift = max(_MIN_DISPARITY_DISTANCE - leave, np.float32(0.0))
     start, end = one / (leave + shift), one / (max(np.float32(2.0) * leave, far) + shift)
     part, out = fractions[beyond:], edges[beyond : fractions.shape[0]]
     for i in range(part.shape[0]):
@@ -160,7 +160,7 @@ def _weigh(origin, direction, edges, before, within, fields, cells, scratch, wei
 
     Chunks start anew at the object sphere and beyond it: the foreground's fields are needed in between only.
     """
-    density, sdf, gate, d, shrink, n, slope, splits, plate, least_light = fields
+    density, sdf, gate, d, shrink, n, slope, splits, plate, min_transmittance = fields
     one, half, nothing = np.float32(1.0), np.float32(0.5), np.float32(0.0)
     ox, oy, oz = origin[0], origin[1], origin[2]
     dx, dy, dz = direction[0], direction[1], direction[2]
@@ -170,7 +170,7 @@ def _weigh(origin, direction, edges, before, within, fields, cells, scratch, wei
     light, total = 1.0, 0.0
     first, count = 0, weights.shape[0]
     while first < count:
-        if light < least_light:
+        if light < min_transmittance:
             weights[first:] = nothing
             break
         stop = before if first < before else (before + within if first < before + within else count)
@@ -206,7 +206,7 @@ def _weigh(origin, direction, edges, before, within, fields, cells, scratch, wei
                 scratch[_OPACITY + i] = one - (one - opacity) * (one - surface)
         for i in range(size):
             opacity = scratch[_OPACITY + i]
-            share = light * opacity if light >= least_light else 0.0
+            share = light * opacity if light >= min_transmittance else 0.0
             light *= 1.0 - opacity
             weights[first + i] = np.float32(share)
             total += share
@@ -494,7 +494,7 @@ class RayCall:
         origins, directions: (R, 3), object frame.
         caches: density (D, D, D); sdf and gate, (N, N, N) each.
         counts, near_fraction, far: of `candidate_edges`.
-        sharpness, contraction_radius, splits, background_only, least_light: of `FieldCache.interval_weights`.
+        sharpness, contraction_radius, splits, background_only, min_transmittance: of `FieldCache.interval_weights`.
         samples, floor: of `draw_edges`.
         jitter: (R, samples + 1) in [0, 1), place of each draw in its stratum; None for the middles.
 
@@ -514,7 +514,7 @@ class RayCall:
         contraction_radius: float,
         splits: bool,
         background_only: bool,
-        least_light: float,
+        min_transmittance: float,
         samples: int,
         floor: float,
         jitter: Tensor | None,
@@ -542,7 +542,7 @@ class RayCall:
                 slope,
                 splits,
                 background_only,
-                least_light,
+                min_transmittance,
             ),
             floor,
             np.empty((1, 0), np.float32) if jitter is None else _array(jitter),

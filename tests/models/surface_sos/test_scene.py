@@ -431,7 +431,7 @@ class Position(Head):
         return torch.cat([points * self.scale, torch.ones_like(points[:, :1])], -1)
 
     def outputs(self, rendering: Rendering) -> dict[str, Tensor]:
-        return {"position": rendering.carried["position"][:, :3]}
+        return {"position": rendering.head_values["position"][:, :3]}
 
 
 def ray_bundle(scene: SurfaceSOS, rays: tuple[Tensor, Tensor]) -> RayBundle:
@@ -448,7 +448,7 @@ def test_what_a_head_carries_is_seen_along_rays_and_moves_no_geometry(config):
     scene.heads.append(Position())
     rays = rays_at(torch.tensor([[0.0, 0.0], [0.1, -0.2], [0.0, 0.9]]))
     seen = scene.render(*rays)
-    carried = seen.carried["position"]
+    carried = seen.head_values["position"]
     assert carried.shape == (3, 4)
     assert torch.allclose(carried[:, 3], seen.alpha, atol=64 * config.colour_threshold)  # what is not seen is left out
     where = rays[0] + rays[1] * seen.object_depth[:, None]

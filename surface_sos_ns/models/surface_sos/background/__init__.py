@@ -1,4 +1,4 @@
-"""BaCo: the background. One protocol (`background.Background`), three geometries."""
+"""BaCo, the background: one interface (`background.Background`), three geometries."""
 
 from __future__ import annotations
 

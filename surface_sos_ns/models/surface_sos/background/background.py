@@ -1,4 +1,7 @@
-"""What every background offers to renderer, losses and caches."""
+"""The interface of backgrounds, and what they have in common.
+
+m^P is the probability map of eq. 4, which empties the background inside the object; the crop is its value at a sample.
+"""
 
 from __future__ import annotations
 
@@ -20,29 +23,35 @@ from surface_sos_ns.sampling.contraction import contract, contracted_cell
 from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres
 from surface_sos_ns.sampling.ray_samples import Samples
 
-EMPTY_SHARE, EMPTY_OPACITY = 0.1, 1e-2
-"""Cells of the cached background with less opacity than the second are refreshed this much more rarely."""
+EMPTY_OPACITY = 1e-2
+"""Opacity below which a cell of the cached background counts as empty."""
+EMPTY_REFRESH_SHARE = 0.1
+"""How often empty cells are refreshed, relative to others."""
 MAX_OPTICAL_DEPTH = 0.7
-"""Of a cell of the cached background. A surface is somewhere in its cell: were all light to stop at the cell's front,
-so would all samples."""
+"""Largest optical depth of a cell of the cached background. A surface may be anywhere in its cell: with an opaque cell,
+all samples would be drawn at the cell's front."""
 CACHE_DECAY = 0.7
-"""What is left of a cell's cached density at each refresh that finds less."""
+"""Factor on a cell's cached density at each refresh that finds a smaller value."""
 
 
 class BackgroundSamples(NamedTuple):
-    """The background at the B samples where it can be other than empty."""
+    """The background at B samples."""
 
-    opacity: PackedValues  # (B,)
-    colour_inputs: Tensor  # (B, I) of the colour net, directions not counted
-    normals: Tensor  # (Q, 3) gradients of a signed distance where it is not cropped, for eq. 10; none of a density
+    opacity: PackedValues  # (B,) cropped by m^P
+    colour_inputs: Tensor  # (B, I) of the colour net (eq. 4), without the directions
+    normals: Tensor  # (Q, 3) SDF gradients where it is not cropped, for eq. 10; none of a density
 
 
 class Background(nn.Module, ABC):
-    """The layer behind the object, over space that is contracted beyond `contraction_radius` into a ball of radius 2.
+    """The background layer, over unbounded space contracted into a ball of radius 2 (mip-NeRF 360).
+
+    Args:
+        config: sizes and choices.
+        ops: back-end of the numeric operations.
 
     Attributes:
-        field, colour: geometry and colour net.
-        contraction_radius: how far from the object's centre space is not contracted, object radii.
+        field, colour: geometry, over contracted space, and colour net.
+        contraction_radius: distance from the object's centre up to which space is not contracted, object radii.
     """
 
     field: DensityField | SDFField
@@ -53,26 +62,26 @@ class Background(nn.Module, ABC):
         super().__init__()
         self.config, self.ops = config, ops
         self.register_buffer("radius", torch.ones(()))
-        self.contraction_radius = 1.0  # the buffer's value: reading it from a GPU in every call would stall
+        self.contraction_radius = 1.0  # the buffer's value on the host: reading it from a GPU would stall
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.contraction_radius = float(self.radius)
 
     def set_contraction_radius(self, radius: float) -> None:
-        """At least 1 object radius is taken."""
+        """Set the contraction radius, object radii, to at least 1."""
         self.contraction_radius = max(radius, 1.0)
         self.radius.fill_(self.contraction_radius)
 
     def contracted(self, points: Tensor) -> Tensor:
-        """Points (P, 3) of the object frame -> contracted space."""
+        """Points (P, 3) of the object frame -> contracted space, (P, 3)."""
         return contract(points / self.contraction_radius)
 
-    # ------------------------------------------------------------------ what a geometry says
+    # ------------------------------------------------------------------ of each geometry
 
     @abstractmethod
     def evaluate(self, samples: Samples, directions: Tensor, progress: float) -> BackgroundSamples:
-        """Opacity, cropped by m^P (eq. 4), and what colours need, at `samples.background`.
+        """Evaluate opacity, cropped by m^P (eq. 4), and the colour net's inputs at `samples.background`.
 
         Args:
             samples: of R rays.
@@ -82,26 +91,26 @@ class Background(nn.Module, ABC):
 
     @abstractmethod
     def cropped_density(self, contracted: Tensor, crop: Tensor) -> Tensor:
-        """(P,) per object radius, at points (P, 3) of contracted space where m^P is `crop` (P,)."""
+        """Density (P,), per object radius, at points (P, 3) of contracted space where m^P is `crop` (P,)."""
 
     @abstractmethod
     def fit(self, lines: SightLines, steps: int) -> None:
-        """Start from sparse points beside the object and who sees them; see `initialisation`."""
+        """Initialise the field from sparse points outside the object and their lines of sight; see `initialisation`."""
 
     def signed_distance(self, points: Tensor) -> Tensor | None:
-        """(P,) at points (P, 3) of the object frame, not cropped; None where the geometry has none."""
+        """Signed distance (P,), not cropped, at points (P, 3) of the object frame; None for a density."""
         return None
 
     def density_shortfall(self, points: Tensor) -> Tensor | None:
-        """How much thinner the background is at points (P, 3) of the object frame than a surface that is found.
+        """How far the density at points (P, 3) of the object frame is below that of a surface, see `surface_density`.
 
         Returns:
-            (P,) difference of log densities, at least 0; None where the geometry is no density.
+            (P,) difference of log densities, at least 0; None for a signed distance.
         """
         return None
 
-    def place(self, samples: Samples) -> Samples:
-        """The samples with the list of those at which this background is evaluated."""
+    def select_samples(self, samples: Samples) -> Samples:
+        """Choose the samples at which this background is evaluated: all that are not cropped, unless overridden."""
         return samples
 
     # ------------------------------------------------------------------ common to all
@@ -114,7 +123,7 @@ class Background(nn.Module, ABC):
         weights: Tensor,
         others: Tensor | None = None,
     ) -> PackedValues:
-        """Colours (G, 3) where one of the weights (R, S) can be seen."""
+        """Colours (G, 3) (eq. 4) at samples where `weights` or `others`, (R, S) each, exceed the colour threshold."""
         threshold = self.config.colour_threshold
         chosen, seen = self.ops.seen_samples(samples.background, threshold, weights, others)
         rgb, _ = self.colour(found.colour_inputs[chosen], directions[seen // samples.interval.shape[1]])
@@ -124,21 +133,21 @@ class Background(nn.Module, ABC):
     def refresh_cache(
         self, cache: FieldCache, crop: Callable[[Tensor], Tensor], share: float, chunk: int = 1 << 15
     ) -> None:
-        """Refresh the cached density that guides sampling; most cells are empty and stay so.
+        """Refresh the cached density that guides sampling, empty cells more rarely than others.
 
         Args:
             cache: of both layers.
-            crop: m^P (P,) at points (P, 3) of the object frame.
+            crop: points (P, 3) of the object frame -> m^P (P,).
             share: of the cells, drawn at random.
             chunk: cells evaluated at once.
         """
         n, density = cache.background_resolution, cache.density.view(-1)
         opaque = density * (4.0 * self.contraction_radius / n) > EMPTY_OPACITY
-        likely = share * (EMPTY_SHARE + (1.0 - EMPTY_SHARE) * opaque)
-        for index in (torch.rand_like(density) < likely).nonzero()[:, 0].split(chunk):
+        chance = share * (EMPTY_REFRESH_SHARE + (1.0 - EMPTY_REFRESH_SHARE) * opaque)
+        for index in (torch.rand_like(density) < chance).nonzero()[:, 0].split(chunk):
             jitter = (torch.rand(index.shape[0], 3, device=index.device) * 2 - 1) * (2.0 / n)
             centres = cell_centres(index, n, 2.0)
             at = centres + jitter
-            found = self.cropped_density(at, crop(at * self.contraction_radius))  # what is contracted is not cropped
+            found = self.cropped_density(at, crop(at * self.contraction_radius))  # m^P is 0 beyond
             most = MAX_OPTICAL_DEPTH / contracted_cell(centres, self.contraction_radius, n)
             density[index] = torch.maximum(density[index] * CACHE_DECAY, torch.minimum(found, most))

@@ -16,18 +16,19 @@ from surface_sos_ns.sampling.ray_samples import Samples
 
 GEOMETRY_WIDTH = 7
 """Length of BaCo's geometry feature (Fig. 3)."""
-FIRST_LOG_DENSITY = -3.5
-"""Nearly transparent, or the space in front of the cameras takes all of the first gradients."""
+INITIAL_LOG_DENSITY = -3.5
+"""Log density, per object radius, at the start. Nearly transparent: otherwise density in front of the cameras gets all
+of the first gradients."""
 
 
 class DensityBackground(Background):
-    """A density field, and colours that depend on place and direction."""
+    """A density field over contracted space, and colours that depend on position and direction."""
 
     field: DensityField
 
     def __init__(self, config: SceneConfig, ops: TorchOps):
         super().__init__(config, ops)
-        self.field = DensityField(config.background_grid, GEOMETRY_WIDTH, 2.0, FIRST_LOG_DENSITY, config.hidden, ops)
+        self.field = DensityField(config.background_grid, GEOMETRY_WIDTH, 2.0, INITIAL_LOG_DENSITY, config.hidden, ops)
         self.colour = ColourNet(3 + GEOMETRY_WIDTH, config.hidden, ops=ops)
 
     def evaluate(self, samples: Samples, directions: Tensor, progress: float) -> BackgroundSamples:

@@ -1,4 +1,4 @@
-"""No geometry at all behind the object, for the ablation: a colour for every direction."""
+"""For the ablation: no background geometry, a colour that depends on the direction alone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from surface_sos_ns.sampling.ray_samples import Samples
 
 
 class DirectionalBackground(DensityBackground):
-    """The density field at each ray's last sample alone, which is so far away that only its direction counts."""
+    """The density field at each ray's last sample only, which is so far away that it depends on the direction alone."""
 
-    def place(self, samples: Samples) -> Samples:
-        """See `Background.place`."""
+    def select_samples(self, samples: Samples) -> Samples:
+        """See `Background.select_samples`."""
         rays, per_ray = samples.interval.shape
         return samples._replace(background=torch.arange(1, rays + 1, device=samples.edges.device) * per_ray - 1)
 
     def cropped_density(self, contracted: Tensor, crop: Tensor) -> Tensor:
-        """Nowhere: samples are drawn as if there were nothing behind the object."""
+        """0: samples are drawn by the foreground alone."""
         return torch.zeros_like(contracted[:, 0])

@@ -18,26 +18,26 @@ from surface_sos_ns.sampling.contraction import contract_direction
 from surface_sos_ns.sampling.ray_samples import Samples
 from surface_sos_ns.training.schedules import ramp
 
-FIRST_RADIUS = -1.5
-"""Of the sphere that the field starts as, inside out: a room seen from within, beyond the object."""
-ANNEALED_AT = 0.5
-"""Fraction of the run from which the cosine of eq. 6 is the surface's own."""
+INITIAL_RADIUS = -1.5
+"""Radius of the initial sphere, in contracted units; negative, so solid outside: a room seen from within."""
+ANNEALING_END = 0.5
+"""Fraction of the run at which NeuS' cosine annealing ends."""
 
 
 class SDFBackground(Background):
-    """A signed distance field, its own sharpness, and colours from all that it says."""
+    """A signed distance field over contracted space with its own sharpness b, and colours by eq. 4."""
 
     field: SDFField
 
     def __init__(self, config: SceneConfig, ops: TorchOps):
         super().__init__(config, ops)
-        self.field = SDFField(config.background_grid, GEOMETRY_WIDTH, 2.0, FIRST_RADIUS, config.hidden, ops)
+        self.field = SDFField(config.background_grid, GEOMETRY_WIDTH, 2.0, INITIAL_RADIUS, config.hidden, ops)
         self.colour = ColourNet(3 + 3 + 1 + 1 + GEOMETRY_WIDTH, config.hidden, ops=ops)
         self.log_sharpness = nn.Parameter(torch.tensor(0.2))
 
     @property
     def sharpness(self) -> Tensor:
-        """() b of eq. 6: softer at the start than the foreground's, and without a floor."""
+        """() b of eq. 6, in 1 / contracted unit: softer at the start than the foreground's, and without a floor."""
         return torch.exp(10.0 * self.log_sharpness).clamp(max=self.config.last_sharpness)
 
     def evaluate(self, samples: Samples, directions: Tensor, progress: float) -> BackgroundSamples:
@@ -47,16 +47,16 @@ class SDFBackground(Background):
         contracted = self.contracted(points)
         surface = self.field(contracted)
         assert surface.normal is not None
-        # The SDF lives in contracted space: its slope along the ray is along the contracted direction.
+        # The SDF lives in contracted space: its derivative along the ray is that along the contracted direction.
         scale = self.contraction_radius
-        heading = contract_direction(points / scale, directions[at // samples.interval.shape[1]] / scale)
+        direction = contract_direction(points / scale, directions[at // samples.interval.shape[1]] / scale)
         opacity, unit = self.ops.section_opacity(
             torch.lerp(surface.sdf, torch.ones_like(crop), crop),  # eq. 4: set the SDF to a positive number
             surface.normal,
-            heading,
+            direction,
             interval,
             self.sharpness,
-            ramp(progress, 0.0, ANNEALED_AT),
+            ramp(progress, 0.0, ANNEALING_END),
         )
         inputs = torch.cat([contracted, unit, surface.sdf[:, None], crop[:, None], surface.geometry], -1)
         return BackgroundSamples(PackedValues(opacity, at), inputs, surface.normal[crop < 0.5])

@@ -1,4 +1,6 @@
-"""Heads: what surfaces carry besides their colour. A new one is a file here and a line in `make_heads`."""
+"""Heads: quantities learned on surfaces besides colour, such as the label. A new one is a file here and a line in
+`make_heads`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,6 @@ __all__ = ["Head", "LabelHead", "LabelObjective", "Targets", "make_heads"]
 
 
 def make_heads(config: SceneConfig, ops: TorchOps) -> list[Head]:
-    """The heads that a config asks for, but for the label, which also splits the layers: the scene makes it itself."""
+    """The heads that a config asks for, without the label: that also splits the layers, so the scene owns it."""
     del config, ops
     return []

@@ -1,4 +1,4 @@
-"""What surfaces carry besides their colour."""
+"""The interface of heads: quantities learned on surfaces besides colour."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from surface_sos_ns.rendering.composite import PackedValues, RayWeights
 
 
 class Targets(NamedTuple):
-    """What the losses of heads may be held against, for R rays and Q regulariser points."""
+    """Training targets of heads, for R rays and Q random regulariser points."""
 
     mask: Tensor  # (R,) coarse mask, in [0, 1]
-    weight: Tensor  # (R,) what the ray's mask counts
-    hull: Tensor  # (Q,) voted hull's probability at the random regulariser points
+    weight: Tensor  # (R,) weight of the mask's vote on the ray
+    hull: Tensor  # (Q,) probability of the voted hull
 
 
 class Head(nn.Module, ABC):
     """A field on surfaces, its losses and its outputs.
 
-    The renderer evaluates it where the object can be seen and sums it along rays with the geometry detached: what is
-    painted on surfaces must not move them.
+    The renderer evaluates it at the foreground samples that matter and accumulates it along rays with the geometry
+    detached: what is learned on surfaces must not move them.
     """
 
     name: ClassVar[str]
-    """By which `Rendering.carried` holds what rays see of it."""
+    """Key of its accumulated values in `Rendering.head_values`."""
     output_names: ClassVar[tuple[str, ...]] = ()
-    """Of the images that `outputs` makes."""
+    """Names of the images that `outputs` makes."""
     ops: TorchOps
 
     @abstractmethod
     def forward(self, points: Tensor) -> Tensor:
-        """(P,) or (P, C) at canonical points (P, 3) of the object frame, which come without gradient."""
+        """Values (P,) or (P, C) at canonical points (P, 3) of the object frame, which are detached."""
 
     def accumulate(self, weights: RayWeights, values: PackedValues) -> Tensor:
-        """(R,) or (R, C) seen along rays of what the head says at samples of the foreground."""
+        """Values at foreground samples, accumulated along rays: (R,) or (R, C)."""
         return self.ops.accumulate_detached(weights.foreground, values)
 
     def losses(self, rendering: Rendering, targets: Targets, objective: Any, progress: float) -> dict[str, Tensor]:
@@ -47,11 +47,11 @@ class Head(nn.Module, ABC):
         Args:
             rendering: of R rays in training.
             targets: of the same rays.
-            objective: `training.objective.ObjectiveConfig`, which holds the weights.
+            objective: `training.objective.ObjectiveConfig`, with the weights of the losses.
             progress: fraction of the run.
         """
         return {}
 
     def outputs(self, rendering: Rendering) -> dict[str, Tensor]:
-        """Images (R, C) by name, those of `output_names`: what viewer and commands show of it."""
+        """Images (R, C) by name, those of `output_names`, for the viewer and for commands."""
         return {}

@@ -1,4 +1,6 @@
-"""The label 'is object': learned from mask votes to the end of the run, it splits the layers (default preset)."""
+"""The label 'belongs to the object': learned from mask votes to the end of the run, it splits the layers (default
+preset).
+"""
 
 from __future__ import annotations
 
@@ -26,27 +28,29 @@ class LabelObjective:
     """Weights of the label's losses."""
 
     votes: float = 0.3
-    """Weight of the label's mask votes, taken with the geometry detached, to the end of the run (default preset)."""
+    """Weight of the coarse masks' votes on the label, with the geometry detached, to the end of the run (default
+    preset)."""
     vote_robustness: tuple[float, float] = (0.1, 0.7)
-    """q of the votes' generalised cross entropy, first and last: from a mean of the masks to their majority."""
+    """q of the votes' generalised cross entropy at the start and the end of the run: from the masks' mean to their
+    majority."""
     label_prior: float = 0.05
-    """Weight that keeps the label near the voted hull where no surface is seen (free space, insides)."""
+    """Weight that keeps the label near the voted hull where rays see no surface (free space, the inside of objects)."""
 
 
 class LabelSamples(NamedTuple):
     """The label at the I samples in the voted hull."""
 
-    gate: PackedValues  # (I,) the alpha that splits the layers, with a share of its gradient
-    label: PackedValues  # (I,) probability of the object
+    gate: PackedValues  # (I,) the alpha of eq. 3 that splits the layers; its gradient is scaled by `gate_gradient`
+    label: PackedValues  # (I,) probability of belonging to the object
     further: Tensor  # (Q,) logits at the further points
 
 
 class LabelHead(Head):
-    """A small field of logits over the object cube.
+    """The label field, its gate and its losses.
 
     Args:
         config: sizes and choices.
-        ops: numeric operations.
+        ops: back-end of the numeric operations.
     """
 
     name = "label"
@@ -61,7 +65,7 @@ class LabelHead(Head):
         return self.field(points)
 
     def gate(self, logits: Tensor, progress: float) -> Tensor:
-        """Logits -> the alpha of eq. 3 that splits the layers; its slope rises over the run."""
+        """Logits (P,) -> the alpha of eq. 3 (P,) that splits the layers; its slope rises over the run."""
         first, last = self.config.gate_slope
         return torch.sigmoid(geometric(progress, first, last) * logits)
 
@@ -70,26 +74,27 @@ class LabelHead(Head):
     ) -> LabelSamples:
         """The label at `samples.in_hull`, and its logits at canonical points `further` (Q, 3).
 
-        Like geometry, poses and motion follow the colours and not the coarse masks: no gradient to the points.
+        Points are detached: coarse masks must move neither poses nor the object, only colours may.
         """
-        at = samples.in_hull
-        points = (samples.points[at] if displacement is None else displacement.points).detach()
+        index = samples.in_hull
+        points = (samples.points[index] if displacement is None else displacement.points).detach()
         logits = self.field(points if further is None else torch.cat([points, further]))
         here = logits[: points.shape[0]]
         gate = scale_gradient(self.gate(here, progress), torch.as_tensor(self.config.gate_gradient))
-        return LabelSamples(PackedValues(gate, at), PackedValues(torch.sigmoid(here), at), logits[points.shape[0] :])
+        label = PackedValues(torch.sigmoid(here), index)
+        return LabelSamples(PackedValues(gate, index), label, logits[points.shape[0] :])
 
     def accumulate(self, weights: RayWeights, values: PackedValues) -> Tensor:
-        """(R,) on surfaces of both layers: which of them is the object's is what the label says."""
-        return self.ops.accumulate_detached(weights.stopped, values)
+        """The label (R,) of the surfaces of both layers, since it decides which of them are the object."""
+        return self.ops.accumulate_detached(weights.combined, values)
 
     def losses(
         self, rendering: Rendering, targets: Targets, objective: LabelObjective, progress: float
     ) -> dict[str, Tensor]:
-        """Votes of the masks where rays see a surface, and the voted hull where they do not."""
+        """Vote loss on rays, and the voted hull as a prior at random points."""
         first, last = objective.vote_robustness
         robustness = first + (last - first) * progress
-        seen, logits = rendering.carried[self.name], rendering.regularisers.label[: len(targets.hull)]
+        seen, logits = rendering.head_values[self.name], rendering.regularisers.label[: len(targets.hull)]
         anchor = F.binary_cross_entropy_with_logits(logits, targets.hull.clamp(0.02, 0.98))
         return {
             "votes": objective.votes * vote_loss(seen, targets.mask, targets.weight, robustness),
