@@ -1,4 +1,4 @@
-"""One step of Adam that leaves alone what has no gradient, in plain torch."""
+"""A step of Adam that skips elements without gradient, in plain torch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ def sparse_adam_step(
     epsilon: float,
     step: int,
 ) -> None:
-    """Update value, mean and square in place where the gradient is not 0; elsewhere nothing moves or decays.
+    """Update value and both moments in place where the gradient is not 0; elsewhere nothing changes.
 
     Args:
-        value, gradient, mean, square: of one shape.
+        value, gradient: of one shape.
+        mean, square: first and second moment, of the same shape.
         rate, betas, epsilon: of Adam (Kingma & Ba 2015, algorithm 1).
-        step: counted from 1, for the correction of the averages' bias.
+        step: counted from 1, for bias correction.
     """
     beta1, beta2 = betas
     touched = gradient != 0
     mean.copy_(torch.where(touched, mean.lerp(gradient, 1 - beta1), mean))
     square.copy_(torch.where(touched, square.lerp(gradient.square(), 1 - beta2), square))
-    spread = (square / (1 - beta2**step)).sqrt() + epsilon
-    value.sub_(torch.where(touched, rate / (1 - beta1**step) * mean / spread, 0.0))
+    deviation = (square / (1 - beta2**step)).sqrt() + epsilon
+    value.sub_(torch.where(touched, rate / (1 - beta1**step) * mean / deviation, 0.0))

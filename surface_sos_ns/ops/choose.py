@@ -14,11 +14,12 @@ from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 from surface_sos_ns.utils.errors import UserError
 
 Backend = Literal["auto", "torch", "numba", "triton", "tcnn"]
+"""What `SceneConfig.backend` may be."""
 
 
 @functools.cache
 def numba_problem() -> str | None:
-    """Why the compiled operations cannot be used on a CPU, or None where they can."""
+    """Why numba's kernels cannot be used on a CPU, or None where they can."""
     return None if importlib.util.find_spec("numba") is not None else "the package numba is not installed"
 
 
@@ -26,8 +27,8 @@ def numba_problem() -> str | None:
 def triton_problem(device: torch.device) -> str | None:
     """Why Triton cannot be used on a CUDA device, or None where it can.
 
-    Tries the kernels, since Triton may be installed without the C compiler or the GPU that it needs. So ask only on a
-    machine with CUDA, and not while a graph is captured; the answer is kept.
+    Runs the kernels, since Triton may be installed without the C compiler or the GPU that it needs. So call it only
+    with CUDA, and not while a CUDA graph is captured. The answer is cached.
     """
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed"
@@ -41,7 +42,7 @@ def triton_problem(device: torch.device) -> str | None:
 
 @functools.cache
 def tcnn_problem() -> str | None:
-    """Why tiny-cuda-nn cannot be used here, or None where it can. Imports it, so ask only on a machine with CUDA."""
+    """Why tiny-cuda-nn cannot be used here, or None where it can. Imports it, so call it only with CUDA."""
     if importlib.util.find_spec("tinycudann") is None:
         return "the package tinycudann is not installed"
     try:
@@ -52,13 +53,13 @@ def tcnn_problem() -> str | None:
 
 
 def choose_ops(requested: Backend, device: torch.device) -> TorchOps:
-    """The operations that a model on `device` is to use.
+    """The back-end for a model on `device`.
 
     'auto' takes numba on a CPU; on CUDA the hash grid in Triton, or in tiny-cuda-nn where Triton does not work; and
-    plain torch where none of them is there, and on other devices.
+    plain torch where none of them is available, and on other devices.
 
     Raises:
-        UserError: a back-end was asked for by name that cannot run here; nothing is replaced silently.
+        UserError: a back-end requested by name cannot run here. There is no fallback from it.
     """
     if requested == "torch":
         return TORCH

@@ -1,4 +1,4 @@
-"""The hash grid in plain torch: runs anywhere, differentiable in every argument."""
+"""The hash grid in plain torch: on any device, differentiable in points and table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from surface_sos_ns.ops.layout import PRIMES, GridLayout
 
 
 def _level_entries(vertices: Tensor, resolution: int, entries: int, hashed: bool) -> Tensor:
-    """(..., 3) integer vertices -> (...) entries within one level."""
+    """Integer vertices (..., 3) -> entries (...) within their level's table."""
     x, y, z = vertices.unbind(-1)
     if hashed:
         return (x * PRIMES[0] ^ y * PRIMES[1] ^ z * PRIMES[2]) & (entries - 1)
@@ -17,24 +17,24 @@ def _level_entries(vertices: Tensor, resolution: int, entries: int, hashed: bool
 
 
 def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Multilinear interpolation of a hash table's levels, and its derivative by the points.
+    """Multi-resolution hash encoding `h(p)` (eq. 1; Mueller et al. 2022), and its Jacobian by the points.
 
     Args:
         x: (P, 3) in the unit cube; points outside are clamped to its faces.
         table: (entries, F) of all levels, see `GridLayout`.
         layout: of the table.
-        jacobian: also return the derivative of the features with respect to x.
+        jacobian: also return the derivative of the features by x.
 
     Returns:
-        features (P, L*F), level by level, and, where asked for, their Jacobian (P, L*F, 3). Gradients go to `table` and
-        `x`; second derivatives may be refused.
+        features (P, L*F), level by level, and the Jacobian (P, L*F, 3) or None. Gradients go to `table` and `x`;
+        back-ends may lack second derivatives.
 
     Raises:
-        ValueError: compiled for the CPU, where a point is NaN.
+        ValueError: numba back-end only, where a point is NaN.
     """
     x = x.clamp(0.0, 1.0)
     bits = torch.arange(8, device=x.device)
-    corners = torch.stack([bits & 1, bits >> 1 & 1, bits >> 2 & 1], -1)  # (8, 3) of a cell
+    corners = torch.stack([bits & 1, bits >> 1 & 1, bits >> 2 & 1], -1)  # (8, 3) corners of a cell
     upper, sign = corners.bool(), (2 * corners - 1).to(x.dtype)
     features, jacobians = [], []
     # split, not slices: the backward of 16 slices would fill 16 whole tables with zeros.
@@ -46,7 +46,7 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
         fraction = (scaled - cell)[:, None]
         entry = _level_entries(cell[:, None] + corners, resolution, level_table.shape[0], hashed)  # (P, 8)
         values = level_table.index_select(0, entry.reshape(-1)).reshape(-1, 8, layout.features)
-        wx, wy, wz = torch.where(upper, fraction, 1 - fraction).unbind(-1)  # (P, 8) each: one factor an axis
+        wx, wy, wz = torch.where(upper, fraction, 1 - fraction).unbind(-1)  # (P, 8) each: one factor per axis
         features.append(((wx * wy * wz)[..., None] * values).sum(1))
         if jacobian:
             slopes = torch.stack([wy * wz, wx * wz, wx * wy], -1) * (sign * float(resolution))  # (P, 8, 3)

@@ -1,7 +1,7 @@
-"""Sizes of a multi-resolution hash grid, and where each of its levels lives in one flat table.
+"""Sizes of a multi-resolution hash grid, and the position of its levels in one flat table.
 
-Source: the paper's Fig. 3 (16 levels, 16 -> 2048) and Mueller et al. 2022. Levels whose vertices fit into the table are
-indexed densely (no collisions); only finer ones are hashed.
+As in instant-ngp (Mueller et al. 2022), with the paper's sizes (Fig. 3: 16 levels, 16 -> 2048). Levels whose vertices
+fit into the table are indexed densely, without collisions; only finer ones are hashed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import numpy as np
 from surface_sos_ns.utils.errors import UserError
 
 PRIMES = (1, 2654435761, 805459861)
-"""Of the hash: the exclusive or of a vertex' coordinates times these, modulo the level's entries."""
+"""Factors of the spatial hash: the XOR of a vertex' coordinates times these, modulo the level's entries."""
 
 
 @dataclass(frozen=True)
 class GridLayout:
-    """Sizes of a hash grid and where each level lives in the flat table."""
+    """Sizes of a hash grid.
+
+    Raises:
+        UserError: sizes that make no grid.
+    """
 
     levels: int = 16
     features: int = 2
@@ -40,7 +44,7 @@ class GridLayout:
 
     @property
     def resolutions(self) -> np.ndarray:
-        """(L,) cells per axis of each level, growing geometrically."""
+        """(L,) cells per axis of each level, in geometric progression."""
         if self.levels == 1:
             return np.array([self.base_resolution], dtype=np.int64)
         growth = math.log(self.max_resolution / self.base_resolution) / (self.levels - 1)
@@ -48,12 +52,12 @@ class GridLayout:
 
     @property
     def entries(self) -> np.ndarray:
-        """(L,) table entries of each level: all its vertices if they fit, else 2**log2_entries hashed ones."""
+        """(L,) table entries of each level: one per vertex if they fit, else 2**log2_entries hashed ones."""
         return np.minimum((self.resolutions + 1) ** 3, 2**self.log2_entries)
 
     @property
     def hashed(self) -> np.ndarray:
-        """(L,) bool, whether a level shares entries by hashing."""
+        """(L,) bool, whether a level is hashed."""
         return (self.resolutions + 1) ** 3 > 2**self.log2_entries
 
     @property

@@ -1,4 +1,4 @@
-"""The layers of the fields' networks in plain torch: distance with its normal (eq. 1), ReLUs, harmonics."""
+"""The fields' networks in plain torch: SDF with normal (eq. 1), ReLU layers, spherical harmonics."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SOFTPLUS_BETA = 100.0
-"""Sharpness of the softplus in the signed distance's network."""
+"""beta of the softplus in the SDF network."""
 
 
 def relu_layers(values: Tensor, *parameters: Tensor) -> Tensor:
-    """Dense layers with ReLUs between them.
+    """Linear layers with ReLUs between them.
 
     Args:
         values: (P, I).
@@ -31,19 +31,19 @@ def sdf_and_normal(
 ) -> tuple[Tensor, Tensor | None]:
     """`(sdf, geometry) = M_S(p, h(p))` with one hidden softplus layer (eq. 1), and the exact normal.
 
-    With z = W1 [p; h] + b1 and g = sigmoid(beta z) w2, w2 the row of W2 that gives the distance, the normal is
-    `W1_p^T g + J^T W1_h^T g`: first-order operations alone, so one backward pass trains through it (eikonal loss,
-    cosines, colour inputs).
+    With z = W1 [p; h] + b1 and g = sigmoid(beta z) w2, where w2 is the row of W2 that gives the SDF, the normal is
+    `W1_p^T g + J^T W1_h^T g`. It needs no autograd in the forward pass, so one ordinary backward pass trains through it
+    (eikonal loss, cosines, colour inputs).
 
     Args:
         points: (P, 3) in the cube [-extent, extent]^3, which the hash grid covers.
         features: (P, C) of the hash grid there.
-        jacobian: (P, C, 3) of them by the points of the grid's unit cube; None for no normal.
+        jacobian: (P, C, 3) of the features by the points of the grid's unit cube; None for no normal.
         extent: half the side of the cube.
         parameters: weight and bias of the hidden layer and of the last one.
 
     Returns:
-        (P, 1 + G) distance and geometry feature, (P, 3) gradient of the distance by the points or None.
+        SDF and geometry feature (P, 1 + G), and the gradient (P, 3) of the SDF by the points or None.
     """
     weight, bias, last_weight, last_bias = parameters
     z = F.linear(torch.cat([points, features], -1), weight, bias)
@@ -57,7 +57,7 @@ def sdf_and_normal(
 
 
 def spherical_harmonics(directions: Tensor) -> Tensor:
-    """Real spherical harmonics of degree 0 to 3.
+    """Real spherical harmonics of degrees 0 to 3 (16 of them, instant-ngp's SH-4).
 
     Args:
         directions: (P, 3) unit vectors.

@@ -15,29 +15,29 @@ from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 
 
 class TorchOps:
-    """All numeric operations in plain torch, on any device; other back-ends inherit those that they do not replace.
+    """All numeric operations in plain torch, on any device. Other back-ends inherit those that they do not override.
 
-    A back-end may raise ValueError or TypeError for shapes, dtypes and positions that do not fit, where torch raises
-    errors of its own, and refuse second derivatives. Otherwise all give the same results, to rounding.
+    All back-ends give the same results up to rounding. They may raise ValueError or TypeError for shapes, dtypes and
+    positions that do not fit, where torch raises errors of its own, and may lack second derivatives.
     """
 
     name = "torch"
     fused_networks = False
-    """Whether a network with its hash grid is one node of autograd's graph."""
+    """Whether a hash grid and the network on it are one autograd node."""
 
     def describe(self) -> str:
-        """What runs, in a few words for the line that is printed at the start."""
+        """What runs, in a few words for the line that is logged at the start."""
         return self.name
 
     def claim_threads(self) -> None:
-        """Set this process up for the operations; once is enough, more does no harm."""
+        """Set up the threads of this process. May be called again."""
 
     def threads(self) -> int:
-        """Threads of the CPU that the operations use."""
+        """Number of CPU threads that the operations use."""
         return torch.get_num_threads()
 
     def set_threads(self, count: int) -> None:
-        """Have the operations use this many threads of the CPU."""
+        """Set the number of CPU threads that the operations use."""
         torch.set_num_threads(count)
 
     # ------------------------------------------------------------------ fields
@@ -49,7 +49,7 @@ class TorchOps:
         return hash_grid.encode(x, table, layout, jacobian)
 
     def relu_network(self, points: Tensor, table: Tensor, layout: GridLayout, *parameters: Tensor) -> Tensor:
-        """A network with ReLUs on a hash grid's features: the density and the label.
+        """A ReLU network on the features of a hash grid: density, label.
 
         Args:
             points: (P, 3) in the grid's unit cube.
@@ -57,11 +57,11 @@ class TorchOps:
             parameters: weight (N, K) and bias (N,) of each of two or three layers in turn.
 
         Returns:
-            (P, O). Gradients go to points, table and parameters.
+            outputs (P, O). Gradients go to points, table and parameters.
 
         Raises:
-            ValueError: compiled for the CPU, where a point is NaN.
-            UserError: compiled for the CPU, where hidden widths are unequal or no multiple of 4.
+            ValueError: numba back-end only, where a point is NaN.
+            UserError: numba back-end only, where hidden widths are unequal or no multiple of 4.
         """
         features, _ = self.hash_grid(points, table, layout)
         return networks.relu_layers(features, *parameters)
@@ -69,39 +69,39 @@ class TorchOps:
     def sdf_network(
         self, points: Tensor, table: Tensor, layout: GridLayout, extent: float, normals: bool, *parameters: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Signed distance, geometry feature and exact normal (eq. 1); see `networks.sdf_and_normal`.
+        """SDF, geometry feature and exact normal (eq. 1) from hash grid and network; see `networks.sdf_and_normal`.
 
         Args:
             points: (P, 3) in the cube [-extent, extent]^3, which the hash grid covers.
             table, layout: of the hash grid.
             extent: half the side of that cube.
-            normals: whether to compute the gradient of the distance.
+            normals: whether to compute the gradient of the SDF.
             parameters: weight and bias of the hidden layer and of the last one.
 
         Returns:
-            (P, 1 + G) distance and geometry feature, (P, 3) gradient of the distance by the points or None. Gradients
-            go to points, table and parameters.
+            SDF and geometry feature (P, 1 + G), and the gradient (P, 3) of the SDF by the points or None. Gradients go
+            to points, table and parameters.
 
         Raises:
-            ValueError: compiled for the CPU, where a point is NaN.
-            UserError: compiled for the CPU, where the hidden width is no multiple of 4.
+            ValueError: numba back-end only, where a point is NaN.
+            UserError: numba back-end only, where the hidden width is no multiple of 4.
         """
         features, jacobian = self.hash_grid((points / extent + 1) * 0.5, table, layout, normals)
         return networks.sdf_and_normal(points, features, jacobian, extent, *parameters)
 
     def colour_network(self, inputs: Tensor, directions: Tensor, *parameters: Tensor) -> Tensor:
-        """`M_C`: ReLU layers on inputs and the viewing direction's harmonics, ending in a sigmoid (eq. 2-4).
+        """`M_C` (eq. 2-4): ReLU layers on inputs and the spherical harmonics of the direction, then a sigmoid.
 
         Args:
             inputs: (P, I).
             directions: (P, 3) unit vectors.
-            parameters: weight (N, K) and bias (N,) of each of two or three layers; the first one takes I + 16 numbers.
+            parameters: weight (N, K) and bias (N,) of each of two or three layers in turn; the first has I + 16 inputs.
 
         Returns:
             (P, O) in (0, 1). Gradients go to inputs, directions and parameters.
 
         Raises:
-            UserError: compiled for the CPU, where hidden widths are unequal or no multiple of 4.
+            UserError: numba back-end only, where hidden widths are unequal or no multiple of 4.
         """
         harmonics = networks.spherical_harmonics(directions)
         return torch.sigmoid(networks.relu_layers(torch.cat([inputs, harmonics], -1), *parameters))
@@ -113,7 +113,7 @@ class TorchOps:
         return field_cache.look_up(grid, points, extent)
 
     def look_up_in_cube(self, grid: Tensor, points: Tensor) -> Tensor:
-        """`look_up` in the object cube [-1, 1]^3, and 0 outside it."""
+        """See `sampling.field_cache.look_up_in_cube`."""
         return self.look_up(grid, points, 1.0) * (points.abs() <= 1.0).all(-1)
 
     def sample_edges(
@@ -219,11 +219,11 @@ class TorchOps:
 
 
 TORCH = TorchOps()
-"""What fields compute with until their owner hands them others."""
+"""The default of fields, until their owner hands them another back-end."""
 
 
 def use_ops(module: nn.Module, ops: TorchOps) -> None:
-    """Hand operations to a module and to those of its parts that compute with some."""
+    """Set the back-end of a module and of all submodules that have one."""
     for part in module.modules():
         if isinstance(getattr(part, "ops", None), TorchOps):
             part.ops = ops  # type: ignore[assignment]

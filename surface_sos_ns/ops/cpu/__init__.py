@@ -1,4 +1,8 @@
-"""What runs compiled on a CPU. Every function here has a twin in plain torch that it is tested against."""
+"""Kernels for the CPU, compiled by numba. Each has a counterpart in plain torch that it is tested against.
+
+In all backward functions `by_x` is the incoming gradient of the loss by output x, `grad_x` or `to_x` the gradient that
+is returned for input x.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,10 @@ from pathlib import Path
 
 
 def _drop_stale_caches() -> None:
-    """Forget compiled code that is older than any source file here.
+    """Delete cached machine code that is older than any source file in this folder.
 
-    numba watches only the file a kernel stands in; but kernels are built from functions of their neighbours, so one
-    file that changes makes all of them stale.
+    numba checks only the file that a kernel is defined in. But kernels inline functions of other files here, so a
+    change of one file makes the code of all of them stale.
     """
     folder = Path(__file__).parent
     newest = max(source.stat().st_mtime for source in folder.glob("*.py"))

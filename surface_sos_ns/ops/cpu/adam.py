@@ -1,4 +1,4 @@
-"""Adam over a hash table in one pass, which leaves out what has no gradient."""
+"""Adam over a hash table in one pass; see `ops.adam`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from surface_sos_ns.ops.cpu.threads import parallel
 
-_BLOCK = 1 << 12  # entries; a loop's rest that fills no vector is rounded otherwise, so pieces end where vectors do
+_BLOCK = 1 << 12  # elements. A loop's remainder beyond full SIMD vectors rounds differently, so pieces end on vectors
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _step(first_block, last_block, value, gradient, mean, square, rate, beta1, beta2, epsilon, scale):  # type: ignore[no-untyped-def]
     zero, one = np.float32(0), np.float32(1)
-    # Slices, so that indices begin at 0: one that may be negative counts from the end, and asking that of each of them
-    # keeps LLVM from making vectors of the loop. The same goes for branches.
+    # Slices, so that indices start at 0: numba checks an index that may be negative (it would count from the end), and
+    # LLVM does not vectorise loops with such a check. The same goes for branches.
     first, last = first_block * _BLOCK, last_block * _BLOCK  # a slice ends where the array does
     value, gradient = value[first:last], gradient[first:last]
     mean, square = mean[first:last], square[first:last]
@@ -39,12 +39,11 @@ def sparse_adam_step(
     epsilon: float,
     step: int,
 ) -> None:
-    """Update value, mean and square in place where the gradient is not 0; elsewhere nothing moves or decays.
+    """See `ops.adam.sparse_adam_step`.
 
     Args:
-        value, gradient, mean, square: contiguous, of one shape.
-        rate, betas, epsilon: of Adam (Kingma & Ba 2015, algorithm 1).
-        step: counted from 1, for the correction of the averages' bias.
+        value, gradient, mean, square: contiguous, float32, of one shape.
+        rate, betas, epsilon, step: as there.
     """
     arrays = [t.detach().view(-1).numpy() for t in (value, gradient, mean, square)]
     numbers = (rate / (1 - betas[0] ** step), *betas, epsilon, 1 / (1 - betas[1] ** step) ** 0.5)

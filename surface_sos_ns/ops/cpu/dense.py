@@ -1,8 +1,7 @@
-"""Dense layers over a block of points, the inner loops of every network.
+"""Dense layers over a block of points: the inner loops of all networks.
 
-A block is a matrix of rows, one per feature, BLOCK points long. Four outputs times four inputs are worked on at once:
-that keeps the multipliers busy instead of the loads and stores. Numbers of rows are therefore padded to multiples of
-four by `padded`.
+A block is a matrix with one row per feature, BLOCK points long. Tiles of four outputs by four inputs are computed at
+once, so that arithmetic and not loads and stores is the limit. Numbers of rows are padded to multiples of four for it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from surface_sos_ns.ops.cpu.grid import BLOCK
 
-GROUPS = 16  # of blocks that sum weight gradients on their own: fixed, so that threads do not change the sums
+GROUPS = 16  # of blocks, each with its own sum of weight gradients; fixed, so that threads do not change the sums
 
 
 def padded(rows: int) -> int:
@@ -32,14 +31,14 @@ def pad(matrix: Tensor) -> np.ndarray:
     return result.numpy()
 
 
-def trimmed(totals: Sequence[np.ndarray], parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The reverse for gradients: padded ones, summed over their groups (first axis), cut to the parameters' shapes."""
+def unpadded(totals: Sequence[np.ndarray], parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of parameters: padded ones, summed over their groups (first axis) and cut to the parameters' shapes."""
     pairs = zip(totals, parameters, strict=True)
     return [torch.from_numpy(t.sum(0))[tuple(slice(size) for size in p.shape)] for t, p in pairs]
 
 
-def group_bounds(points: int) -> tuple[int, int]:
-    """How many blocks the points make, and how many groups those."""
+def block_and_group_counts(points: int) -> tuple[int, int]:
+    """Numbers of blocks of the points, and of groups of these blocks."""
     blocks = (points + BLOCK - 1) // BLOCK
     return blocks, min(GROUPS, blocks)
 
@@ -87,7 +86,7 @@ def add_outer(out, x, weight, bias):  # type: ignore[no-untyped-def]
 
 @njit(fastmath=True, error_model="numpy", forceinline=True)
 def load(rows, first, count, out):  # type: ignore[no-untyped-def]
-    """Copy `count` points of rows (K, P) into the head of a block, zeros behind them and in its spare rows."""
+    """Copy `count` points of rows (K, P), from `first` on, to the start of a block, and fill the rest with zeros."""
     for k in range(out.shape[0]):
         if k < rows.shape[0]:
             row = rows[k, first : first + count]
@@ -102,7 +101,7 @@ def load(rows, first, count, out):  # type: ignore[no-untyped-def]
 
 @njit(fastmath=True, error_model="numpy", forceinline=True)
 def store(block, first, count, rows):  # type: ignore[no-untyped-def]
-    """Copy the head of a block (K, B) to points of rows (K, P)."""
+    """Copy the first `count` points of a block (K, B) to rows (K, P), from `first` on."""
     for k in range(rows.shape[0]):
         row = rows[k, first : first + count]
         for i in range(count):

@@ -1,4 +1,4 @@
-"""Hash grid and ReLU network in one operation."""
+"""Hash grid and ReLU network as one autograd node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_DIRECTIONS = np.zeros((3, 0), np.float32)
 class _Encoded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, table: Tensor, layout: GridLayout, *parameters: Tensor) -> Tensor:
-        x = grid.rows_of(points)
+        x = grid.as_rows(points)
         features, _ = grid.gather(x, table, layout, jacobian=False, blocked=True)
         layers = Layers(parameters)
         out, kept = layers.forward(
@@ -35,22 +35,18 @@ class _Encoded(torch.autograd.Function):
         by_out = grads[0].contiguous().numpy()
         by_features, totals = layers.backward(features, _NO_DIRECTIONS, kept, out, by_out, False, True)
         to_table = grid.scatter(x, table, ctx.layout, by_features) if ctx.needs_input_grad[1] else None
-        to_points = grid.pull(x, table, ctx.layout, by_features) if ctx.needs_input_grad[0] else None
-        return to_points, to_table, None, *dense.trimmed(totals, parameters)
+        to_points = grid.scatter_to_points(x, table, ctx.layout, by_features) if ctx.needs_input_grad[0] else None
+        return to_points, to_table, None, *dense.unpadded(totals, parameters)
 
 
 def encoded_network(points: Tensor, table: Tensor, layout: GridLayout, *parameters: Tensor) -> Tensor:
-    """A ReLU network on the hash grid's features.
-
-    Args:
-        points: (P, 3) in the unit cube.
-        table: of the hash grid.
-        parameters: weight (N, K) and bias (N,) of each of the two or three layers in turn.
+    """See `TorchOps.relu_network`.
 
     Returns:
-        (O, P) rows.
+        outputs (O, P), one row per output.
 
     Raises:
-        ValueError: a point is NaN, or the widths do not fit the compiled layers.
+        ValueError: a point is NaN.
+        UserError: hidden widths are unequal or no multiple of 4.
     """
     return _Encoded.apply(points, table, layout, *parameters)

@@ -1,10 +1,10 @@
-"""The hash grid compiled for CPUs: one gather for features and Jacobian, one scatter for the backward of both.
+"""The hash grid for CPUs: one gather for features and Jacobian, one scatter for the backward of both.
 
-Levels are the outer loop, so that one level's table stays in a core's cache while all points visit it; points go in
-blocks, in steps that each fill a vector: where in the table, the values there, the interpolation. Results lie in rows
-of equal feature, so that what is computed side by side is stored side by side: rows of all points, (1, C, P), or of
-one block after the other, (P / BLOCK, C, BLOCK), as the networks that follow read them. In the scatter a level belongs
-to one thread: no atomics, and sums do not depend on the number of threads.
+Levels are the outer loop, so that one level's table stays in a core's cache while all points read it. Points are
+processed in blocks, in vectorised steps: entries, values, interpolation. Results have one row per feature, so that
+vectors are stored contiguously: rows of all points (1, C, P), or blocked (P / BLOCK, C, BLOCK), as the networks read
+them. In the scatter each level belongs to one thread: there are no atomics, and sums do not depend on the number of
+threads.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from surface_sos_ns.ops.cpu.threads import parallel
 from surface_sos_ns.ops.layout import GridLayout
 
 BLOCK = 128
-_CHUNK = 2048  # points of one level a thread takes at a time
+"""Points per block."""
+_CHUNK = 2048  # points of one level per piece of work
 
-# How the gradient of a Jacobian (N, C, 3, B) is given: not at all, as it is, or as factors (N, C, 1, B) times `along`
-# (3, P).
+# How the gradient of the Jacobian is given: none, in full (N, C, 3, B), or as the product of factors (N, C, 1, B) and
+# the directions `along` (3, P).
 NONE, FULL, PRODUCT = 0, 1, 2
 
 
 @njit(inline="always")
 def _locate(x, first, count, n, entries, hashed, offset, entry, fraction):  # type: ignore[no-untyped-def]
-    """Where a block of points lies in a level.
+    """Cells of a block of points in one level: entries of the 8 corners, and fractions within the cell.
 
-    Loops run over slices that begin at 0 (an index that may be negative counts from the end, and asking that of each
-    keeps LLVM from making vectors), and scratch is flat, so that it sees that its rows do not overlap: `entry` has
-    the table's entries at a cell's 8 corners (bits x + 2 y + 4 z), then its indices along the 3 axes; `fraction` the
-    position in the cell along these.
+    `entry` has 11 rows of BLOCK: the table's entries at the corners x + 2 y + 4 z, then the cell's indices along the 3
+    axes. `fraction` has 3 rows. Both are flat, so that LLVM sees that their rows do not overlap, and loops run over
+    slices that start at 0: a check whether an index is negative would keep LLVM from vectorising.
     """
     scale, last, one = np.float32(n), np.int32(n - 1), np.int32(1)
     for axis in range(3):
@@ -47,7 +47,7 @@ def _locate(x, first, count, n, entries, hashed, offset, entry, fraction):  # ty
             fraction[axis * BLOCK + i] = at - np.float32(cell)
             entry[(8 + axis) * BLOCK + i] = cell
     if hashed:
-        mask = np.int32(entries - 1)  # the published primes, as signed numbers
+        mask = np.int32(entries - 1)  # the published primes, as int32
         py, pz = np.int32(2654435761 - 2**32), np.int32(805459861)
         for i in range(count):
             x0, y0, z0 = entry[8 * BLOCK + i], entry[9 * BLOCK + i] * py, entry[10 * BLOCK + i] * pz
@@ -85,7 +85,7 @@ def _gather(  # type: ignore[no-untyped-def]
     entry = np.empty(11 * BLOCK, np.int32)
     fraction = np.empty(3 * BLOCK, np.float32)
     values = np.empty(8 * BLOCK * 2, np.float32)
-    pairs = values.view(np.float64)  # two features of an entry move as one
+    pairs = values.view(np.float64)  # loads two features of an entry at once
     table_pairs = table.reshape(-1)[: table.size // 2 * 2].view(np.float64)
     for item in range(first_item, last_item):
         level, chunk = item // chunks, item % chunks
@@ -142,7 +142,7 @@ def _scatter(
     entry = np.empty(11 * BLOCK, np.int32)
     fraction = np.empty(3 * BLOCK, np.float32)
     slope = np.zeros(3 * BLOCK, np.float32)
-    share = np.empty(BLOCK * 8 * 2, np.float32)  # by point, corner and feature of a pair
+    share = np.empty(BLOCK * 8 * 2, np.float32)  # (point, corner, feature of a pair)
     flat = table.reshape(-1)
     for level in range(first_level, last_level):
         n = resolutions[level]
@@ -169,7 +169,7 @@ def _scatter(
                     gx, gy, gz = np.float32(1) - fx, np.float32(1) - fy, np.float32(1) - fz
                     g = given[i]
                     jx, jy, jz = slope[i], slope[BLOCK + i], slope[2 * BLOCK + i]
-                    # (value and slope along x) times (those along y and z), summed by corner
+                    # gradient by corner: (value and slope along x) times (those along y and z)
                     v0, v1 = g * gx - jx, g * fx + jx
                     y00, y01, y10, y11 = v0 * gy - jy * gx, v0 * fy + jy * gx, v1 * gy - jy * fx, v1 * fy + jy * fx
                     z00, z01, z10, z11 = jz * gx * gy, jz * gx * fy, jz * fx * gy, jz * fx * fy
@@ -190,10 +190,10 @@ def _scatter(
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _pull(
+def _scatter_to_points(
     first_chunk, last_chunk, x, table, resolutions, entries, hashed, offsets, by_feature, by_jacobian, along, kind, out
 ):  # type: ignore[no-untyped-def]
-    """Gradient to the points: through the features their slopes, through the slopes the mixed second derivatives."""
+    """Gradient of the points: that of the features times the Jacobian, that of the Jacobian times mixed derivatives."""
     points, width = x.shape[1], table.shape[1]
     entry = np.empty(11 * BLOCK, np.int32)
     fraction = np.empty(3 * BLOCK, np.float32)
@@ -242,7 +242,7 @@ def _pull(
         for axis in range(3):
             for i in range(first, first + count):
                 if x[axis, i] < np.float32(0) or x[axis, i] > np.float32(1):
-                    out[axis, i] = np.float32(0)  # clamped: the point may move without effect
+                    out[axis, i] = np.float32(0)  # a clamped point has no gradient
 
 
 @functools.cache
@@ -254,8 +254,8 @@ _NOTHING = np.zeros((0, 1, 1, 0), np.float32)
 _NOWHERE = np.zeros((3, 0), np.float32)
 
 
-def rows_of(points: Tensor) -> np.ndarray:
-    """(P, 3) points as rows (3, P).
+def as_rows(points: Tensor) -> np.ndarray:
+    """Points (P, 3) as an array of rows (3, P).
 
     Raises:
         ValueError: a point is NaN.
@@ -269,9 +269,9 @@ def rows_of(points: Tensor) -> np.ndarray:
 def gather(
     x: np.ndarray, table: Tensor, layout: GridLayout, jacobian: bool, blocked: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, C, B) and, where asked for, Jacobian (N, C, 3, B) at points (3, P) of the unit cube.
+    """Features (N, C, B) and, with `jacobian`, their Jacobian (N, C, 3, B) at points (3, P) of the unit cube.
 
-    Blocked, B is BLOCK and N * B >= P, with zeros behind the last point; else N is 1 and B is P.
+    Blocked, B is BLOCK and N * B >= P, with zeros after the last point; otherwise N is 1 and B is P.
     """
     points = x.shape[1]
     blocks = -(-points // BLOCK)
@@ -295,13 +295,13 @@ def scatter(
     along: np.ndarray = _NOWHERE,
     kind: int = NONE,
 ) -> Tensor:
-    """Gradient to the table of `gather`, from those to features (N, C, B) and Jacobian (see NONE, FULL, PRODUCT)."""
+    """Gradient of the table of `gather`, by those of features (N, C, B) and Jacobian (see NONE, FULL, PRODUCT)."""
     gradient = torch.zeros_like(table)
     parallel(_scatter, layout.levels, x, *_arrays(layout), by_feature, by_jacobian, along, kind, gradient.numpy())
     return gradient
 
 
-def pull(
+def scatter_to_points(
     x: np.ndarray,
     table: Tensor,
     layout: GridLayout,
@@ -310,18 +310,18 @@ def pull(
     along: np.ndarray = _NOWHERE,
     kind: int = NONE,
 ) -> Tensor:
-    """Gradient (P, 3) to the points, from the same gradients as `scatter`'s."""
+    """Gradient (P, 3) of the points; arguments as for `scatter`."""
     result = np.zeros_like(x)
     chunks = (x.shape[1] + _CHUNK - 1) // _CHUNK
     values = table.detach().contiguous().numpy()
-    parallel(_pull, chunks, x, values, *_arrays(layout), by_feature, by_jacobian, along, kind, result)
+    parallel(_scatter_to_points, chunks, x, values, *_arrays(layout), by_feature, by_jacobian, along, kind, result)
     return torch.from_numpy(result).t()
 
 
 class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, table: Tensor, layout: GridLayout, jacobian: bool) -> Any:
-        x = rows_of(points)
+        x = as_rows(points)
         features, jacobians = gather(x, table, layout, jacobian, blocked=False)
         ctx.save_for_backward(table)
         ctx.x, ctx.layout, ctx.jacobian = x, layout, jacobian
@@ -334,7 +334,7 @@ class _Encode(torch.autograd.Function):
         by_feature = grads[0].t().contiguous().numpy()[None]
         by_jacobian = grads[1].permute(1, 2, 0).contiguous().numpy()[None]
         given = (ctx.x, table, ctx.layout, by_feature, by_jacobian, _NOWHERE, FULL if ctx.jacobian else NONE)
-        to_points = pull(*given) if ctx.needs_input_grad[0] else None
+        to_points = scatter_to_points(*given) if ctx.needs_input_grad[0] else None
         return to_points, scatter(*given) if ctx.needs_input_grad[1] else None, None, None
 
 
@@ -342,7 +342,7 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
     """See `ops.hash_grid.encode`.
 
     Raises:
-        ValueError: points are NaN.
+        ValueError: a point is NaN.
     """
     features, jacobians = _Encode.apply(x, table, layout, jacobian)
     return features, (jacobians if jacobian else None)

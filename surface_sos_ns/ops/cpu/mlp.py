@@ -1,4 +1,4 @@
-"""Networks of dense layers and ReLUs, one or two hidden ones, forward and backward over blocks of points."""
+"""Networks of dense layers with ReLUs, with one or two hidden layers, forward and backward over blocks of points."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from surface_sos_ns.utils.errors import UserError
 
 @njit(inline="always")
 def _harmonics(directions, first, count, out):  # type: ignore[no-untyped-def]
-    """Real spherical harmonics of degree 0 to 3 of unit directions (3, P) into 16 rows; see ops.networks."""
+    """Real spherical harmonics of degree 0 to 3 of unit directions (3, P) to 16 rows; see `ops.networks`."""
     f = np.float32
     last = first + count
     xs, ys, zs = directions[0, first:last], directions[1, first:last], directions[2, first:last]
@@ -46,19 +46,19 @@ def _harmonics(directions, first, count, out):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _input(rows, directions, block, count, x):  # type: ignore[no-untyped-def]
-    """A block of inputs: rows (N, C, B) in blocks or (1, C, P), the harmonics where there are directions, zeros."""
-    first, given = block * BLOCK, rows.shape[1]
-    home, at = (block, 0) if rows.shape[2] == BLOCK else (0, first)
-    for k in range(given):
-        row = rows[home, k, at : at + count]
+def _load_inputs(rows, directions, block, count, x):  # type: ignore[no-untyped-def]
+    """A block of inputs: rows, blocked (N, C, B) or not (1, C, P); harmonics if there are directions; zero padding."""
+    first, channels = block * BLOCK, rows.shape[1]
+    part, at = (block, 0) if rows.shape[2] == BLOCK else (0, first)
+    for k in range(channels):
+        row = rows[part, k, at : at + count]
         for i in range(count):
             x[k, i] = row[i]
         for i in range(count, BLOCK):
             x[k, i] = np.float32(0)
-    used = given
+    used = channels
     if directions.shape[1] > 0:
-        _harmonics(directions, first, count, x[given:])
+        _harmonics(directions, first, count, x[channels:])
         used += 16
     for k in range(used, x.shape[0]):
         for i in range(BLOCK):
@@ -66,14 +66,15 @@ def _input(rows, directions, block, count, x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _rectify(a):  # type: ignore[no-untyped-def]
+def _relu(a):  # type: ignore[no-untyped-def]
     for n in range(a.shape[0]):
         for i in range(BLOCK):
             a[n, i] = max(a[n, i], np.float32(0))
 
 
 @njit(inline="always")
-def _mask(gradient, a):  # type: ignore[no-untyped-def]
+def _relu_backward(gradient, a):  # type: ignore[no-untyped-def]
+    """Set the gradient to 0 where the activation `a` is."""
     for n in range(a.shape[0]):
         for i in range(BLOCK):
             gradient[n, i] = gradient[n, i] if a[n, i] > np.float32(0) else np.float32(0)
@@ -89,14 +90,14 @@ def _forward(  # type: ignore[no-untyped-def]
     y = np.empty((w3.shape[0], BLOCK), np.float32)
     for block in range(first_block, last_block):
         count = min(BLOCK, points - block * BLOCK)
-        _input(rows, directions, block, count, x)
+        _load_inputs(rows, directions, block, count, x)
         dense.apply(w1, b1, x, a)
-        _rectify(a)
+        _relu(a)
         if keep:
             kept[block, :hidden] = a
         if deep:
             dense.apply(w2, b2, a, b)
-            _rectify(b)
+            _relu(b)
             if keep:
                 kept[block, hidden:] = b
             dense.apply(w3, b3, b, y)
@@ -141,7 +142,7 @@ def _backward(
         for block in range(blocks * group // groups, blocks * (group + 1) // groups):
             first = block * BLOCK
             count = min(BLOCK, points - first)
-            _input(rows, directions, block, count, x)
+            _load_inputs(rows, directions, block, count, x)
             dense.load(by_out, first, count, dy)
             if squash:
                 dense.load(out, first, count, y)
@@ -153,25 +154,32 @@ def _backward(
                 b = kept[block, hidden:]
                 dense.add_outer(dy, b, dw3[group], db3[group])
                 dense.apply(w3t, no_bias, dy, db)
-                _mask(db, b)
+                _relu_backward(db, b)
                 dense.add_outer(db, a, dw2[group], db2[group])
                 dense.apply(w2t, no_bias, db, da)
             else:
                 dense.add_outer(dy, a, dw3[group], db3[group])
                 dense.apply(w3t, no_bias, dy, da)
-            _mask(da, a)
+            _relu_backward(da, a)
             dense.add_outer(da, x, dw1[group], db1[group])
             if by_rows.shape[1] > 0:
                 dense.apply(w1t, no_bias, da, dx)
-                home, at = (block, 0) if by_rows.shape[2] == BLOCK else (0, first)
+                part, at = (block, 0) if by_rows.shape[2] == BLOCK else (0, first)
                 for k in range(by_rows.shape[1]):
-                    row = by_rows[home, k, at : at + count]
+                    row = by_rows[part, k, at : at + count]
                     for i in range(count):
                         row[i] = dx[k, i]
 
 
 class Layers:
-    """The layers of a network as padded arrays; the middle one may be missing."""
+    """The two or three layers of a network as padded arrays.
+
+    Args:
+        parameters: weight (N, K) and bias (N,) of each layer in turn.
+
+    Raises:
+        UserError: hidden widths are unequal or no multiple of 4.
+    """
 
     def __init__(self, parameters: tuple[Tensor, ...]):
         weights, biases = list(parameters[0::2]), list(parameters[1::2])
@@ -188,14 +196,14 @@ class Layers:
         self.biases = [dense.pad(b) for b in biases]
         self.transposed = [np.ascontiguousarray(w.T) for w in self.weights]
         if not self.weights[1].size:
-            self.transposed[1] = self.weights[1]  # no rows: how the backward sees that it is missing
+            self.transposed[1] = self.weights[1]  # no rows tell the backward that there is no middle layer
         self.hidden, self.depth = hidden, len(parameters) // 2 - 1
 
     def forward(
         self, rows: np.ndarray, directions: np.ndarray, points: int, outputs: int, squash: bool, keep: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs (O, P), and the hidden layers' values for the backward where they are to be kept."""
-        blocks, _ = dense.group_bounds(points)
+        """Outputs (O, P), and with `keep` the hidden activations (blocks, hidden * depth, B) for the backward."""
+        blocks, _ = dense.block_and_group_counts(points)
         out = np.empty((outputs, points), np.float32)
         kept = np.empty((blocks if keep else 0, self.hidden * self.depth, BLOCK), np.float32)
         (w1, w2, w3), (b1, b2, b3) = self.weights, self.biases
@@ -214,9 +222,9 @@ class Layers:
         squash: bool,
         to_rows: bool,
     ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Gradient to the rows (like them, or empty), and to weights and biases in turn, for `dense.trimmed`."""
+        """Gradients of the rows (empty unless `to_rows`), and of weights and biases in turn, for `dense.unpadded`."""
         points = out.shape[1]
-        _, groups = dense.group_bounds(points)
+        _, groups = dense.block_and_group_counts(points)
         by_rows = np.zeros(rows.shape if to_rows else (1, 0, 1), np.float32)
         totals = [np.zeros((groups, *a.shape), np.float32) for a in (*self.weights, *self.biases)]
         dw1, dw2, dw3, db1, db2, db3 = totals
@@ -231,37 +239,39 @@ class Layers:
 class _Network(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, directions: Tensor, squash: bool, *parameters: Tensor) -> Tensor:
-        rows, heading = inputs.detach().contiguous().numpy()[None], directions.detach().contiguous().numpy()
+        rows, directions_array = inputs.detach().contiguous().numpy()[None], directions.detach().contiguous().numpy()
         layers = Layers(parameters)
         out, kept = layers.forward(
-            rows, heading, inputs.shape[1], parameters[-1].shape[0], squash, any(ctx.needs_input_grad)
+            rows, directions_array, inputs.shape[1], parameters[-1].shape[0], squash, any(ctx.needs_input_grad)
         )
         ctx.save_for_backward(*parameters)
-        ctx.state, ctx.squash = (layers, rows, heading, kept, out), squash
+        ctx.state, ctx.squash = (layers, rows, directions_array, kept, out), squash
         return torch.from_numpy(out)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        layers, rows, heading, kept, out = ctx.state
+        layers, rows, directions_array, kept, out = ctx.state
         by_out = grads[0].contiguous().numpy()
-        by_rows, totals = layers.backward(rows, heading, kept, out, by_out, ctx.squash, ctx.needs_input_grad[0])
+        by_rows, totals = layers.backward(
+            rows, directions_array, kept, out, by_out, ctx.squash, ctx.needs_input_grad[0]
+        )
         to_inputs = torch.from_numpy(by_rows[0]) if ctx.needs_input_grad[0] else None
-        return to_inputs, None, None, *dense.trimmed(totals, ctx.saved_tensors)
+        return to_inputs, None, None, *dense.unpadded(totals, ctx.saved_tensors)
 
 
 def network(inputs: Tensor, directions: Tensor, squash: bool, *parameters: Tensor) -> Tensor:
-    """Dense layers with ReLUs between them, on rows.
+    """Dense layers with ReLUs between them, on rows: one row per feature.
 
     Args:
         inputs: (I, P).
-        directions: (3, P) unit vectors whose 16 spherical harmonics follow the inputs, or (3, 0) for none.
-        squash: end in a sigmoid.
+        directions: (3, P) unit vectors whose 16 spherical harmonics are appended to the inputs; (3, 0) for none.
+        squash: apply a sigmoid to the outputs.
         parameters: weight (N, K) and bias (N,) of each of the two or three layers in turn.
 
     Returns:
         (O, P).
 
     Raises:
-        ValueError: hidden layers of unequal width, or one that is not a multiple of 4.
+        UserError: hidden widths are unequal or no multiple of 4.
     """
     return _Network.apply(inputs, directions, squash, *parameters)

@@ -1,8 +1,8 @@
-"""Where rays are sampled and what is evaluated at their samples, in one compiled pass over the rays.
+"""Importance sampling of rays by the cached fields, and the lists of samples to evaluate, in one pass over the rays.
 
-The twin in torch is `sampling/ray_samples.py`; the formulas are the same. A ray's coarse intervals go through the
-cached fields a chunk at a time, each step a loop of constant length that fills whole vectors, until the cached fields
-have stopped the light. What a sample needs to know is looked up for a batch of rays together.
+The counterpart in torch, with the same formulas, is `sampling/ray_samples.py`. A ray's coarse intervals are looked up
+in the cached fields in chunks of constant length, in vectorised loops, until little transmittance is left. Look-ups at
+the samples are done for a batch of rays at once.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from surface_sos_ns.ops.cpu.threads import parallel
 from surface_sos_ns.sampling.candidates import MIN_DISPARITY_DISTANCE
 
 _MIN_DISPARITY_DISTANCE = np.float32(MIN_DISPARITY_DISTANCE)
-_CHUNK = 32  # coarse intervals between two looks at the light that is left
+_CHUNK = 32  # coarse intervals between two checks of the transmittance
 _BATCH = 32  # rays whose samples are looked up together; threads take whole batches
-_BLOCK = 1024  # points of a look-up that a thread takes at a time
-_MIDDLE, _OPACITY, _WITHIN, _LABEL, _X, _Y, _Z, _PHI = (_CHUNK * i for i in range(8))  # parts of a ray's scratch
+_BLOCK = 1024  # points of a look-up per piece of work
+_MIDDLE, _OPACITY, _IN_SPHERE, _GATE, _X, _Y, _Z, _PHI = (_CHUNK * i for i in range(8))  # in a chunk's scratch
 _SCRATCH = 9 * _CHUNK
-_NEAR, _INSIDE, _BACKGROUND = 1, 2, 4  # what a sample may be marked as
-# Not "nnan": clipping must be sure to turn NaN into a place in the grid.
+_NEAR, _IN_HULL, _BACKGROUND = 1, 2, 4  # bits of a sample's mark: the lists of `Samples` that it is in
+# Without "nnan", which assumes that there are no NaN: `_clip` has to map them to a valid cell.
 _OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
@@ -38,14 +38,14 @@ _OPTIONS: dict[str, Any] = {
 
 @njit(**_OPTIONS)
 def _clip(x, top):  # type: ignore[no-untyped-def]
-    """x in [0, top]; NaN becomes 0."""
+    """x clipped to [0, top]; NaN becomes 0."""
     x = x if x > np.float32(0.0) else np.float32(0.0)
     return x if x < top else top
 
 
 @njit(**_OPTIONS)
 def _cell(x, y, z, half, n):  # type: ignore[no-untyped-def]
-    """Index of the cell that (x, y, z) in [-1, 1]^3 lies in; half is n / 2."""
+    """Flat index of the cell of [-1, 1]^3 that contains (x, y, z); half is n / 2."""
     top = np.float32(n - 1)
     i = truncate(_clip((x + np.float32(1.0)) * half, top))
     j = truncate(_clip((y + np.float32(1.0)) * half, top))
@@ -54,17 +54,17 @@ def _cell(x, y, z, half, n):  # type: ignore[no-untyped-def]
 
 
 @njit(**_OPTIONS)
-def _between(x, half, n):  # type: ignore[no-untyped-def]
-    """Where x in [-1, 1] lies between cell centres: the one below it, and the fraction of the way to the next."""
+def _cell_and_fraction(x, half, n):  # type: ignore[no-untyped-def]
+    """Index of the cell centre below x in [-1, 1], and the fraction of the way to the next one."""
     at = _clip((x + np.float32(1.0)) * half - np.float32(0.5), np.float32(n - 1))
     below = min(truncate(at), np.int32(n - 2))
     return below, at - np.float32(below)
 
 
 @njit(**_OPTIONS)
-def _mix(grid, corner, n, fx, fy, fz):  # type: ignore[no-untyped-def]
-    """Trilinear value of a flat grid, `corner` being the first of eight centres."""
-    n, one = np.uint64(n), np.uint64(1)  # an unsigned index is not tested for being negative
+def _trilinear(grid, corner, n, fx, fy, fz):  # type: ignore[no-untyped-def]
+    """Trilinear interpolation in a flat grid; `corner` is the lowest of the eight cell centres."""
+    n, one = np.uint64(n), np.uint64(1)  # numba checks only signed indices for being negative
     at00 = np.uint64(corner)
     at01, at10 = at00 + n, at00 + n * n
     at11 = at10 + n
@@ -78,8 +78,8 @@ def _mix(grid, corner, n, fx, fy, fz):  # type: ignore[no-untyped-def]
 
 
 @njit(**_OPTIONS)
-def _contraction(x, y, z, shrink):  # type: ignore[no-untyped-def]
-    """What `contract` scales a point by that is first scaled by `shrink`, halved: contracted space reaches to 2."""
+def _contraction_scale(x, y, z, shrink):  # type: ignore[no-untyped-def]
+    """Factor from a point to its place in the contracted grid, in [-1, 1]: `contract(shrink * p) / 2 = factor * p`."""
     norm = np.sqrt(x * x + y * y + z * z) * shrink
     norm = norm if norm > np.float32(1.0) else np.float32(1.0)
     return shrink * (np.float32(1.0) - np.float32(0.5) / norm) / norm
@@ -93,17 +93,17 @@ def _look_up(first, last, points, scale, grid, n, values):  # type: ignore[no-un
     for start in range(first * _BLOCK, min(last * _BLOCK, points.shape[0]), _BLOCK):
         part, out = points[start : start + _BLOCK], values[start : start + _BLOCK]
         for p in range(part.shape[0]):
-            i, fraction[0, p] = _between(part[p, 0] * scale, half, n)
-            j, fraction[1, p] = _between(part[p, 1] * scale, half, n)
-            k, fraction[2, p] = _between(part[p, 2] * scale, half, n)
+            i, fraction[0, p] = _cell_and_fraction(part[p, 0] * scale, half, n)
+            j, fraction[1, p] = _cell_and_fraction(part[p, 1] * scale, half, n)
+            k, fraction[2, p] = _cell_and_fraction(part[p, 2] * scale, half, n)
             corners[p] = (i * np.int32(n) + j) * np.int32(n) + k
         for p in range(part.shape[0]):
-            out[p] = _mix(grid, corners[p], n, fraction[0, p], fraction[1, p], fraction[2, p])
+            out[p] = _trilinear(grid, corners[p], n, fraction[0, p], fraction[1, p], fraction[2, p])
 
 
 @njit(**_OPTIONS)
 def _candidates(origin, direction, fractions, before, within, near_fraction, far, edges):  # type: ignore[no-untyped-def]
-    """`candidate_edges` of one ray. `edges` may be longer: the rest repeats the last, as intervals without length."""
+    """`candidate_edges` of one ray. Where `edges` is longer, the rest repeats the last edge: intervals of length 0."""
     one, least = np.float32(1.0), np.float32(1e-3)
     ox, oy, oz = origin[0], origin[1], origin[2]
     dx, dy, dz = direction[0], direction[1], direction[2]
@@ -129,43 +129,45 @@ def _candidates(origin, direction, fractions, before, within, near_fraction, far
 
 
 @njit(**_OPTIONS)
-def _look_up_at(origin, direction, t, grid, n):  # type: ignore[no-untyped-def]
-    """Trilinear value over [-1, 1]^3 at one distance along a ray."""
+def _look_up_on_ray(origin, direction, t, grid, n):  # type: ignore[no-untyped-def]
+    """Trilinear value of a grid over [-1, 1]^3 at distance t along a ray."""
     half = np.float32(0.5 * n)
-    i, fx = _between(origin[0] + direction[0] * t, half, n)
-    j, fy = _between(origin[1] + direction[1] * t, half, n)
-    k, fz = _between(origin[2] + direction[2] * t, half, n)
-    return _mix(grid, (i * np.int32(n) + j) * np.int32(n) + k, n, fx, fy, fz)
+    i, fx = _cell_and_fraction(origin[0] + direction[0] * t, half, n)
+    j, fy = _cell_and_fraction(origin[1] + direction[1] * t, half, n)
+    k, fz = _cell_and_fraction(origin[2] + direction[2] * t, half, n)
+    return _trilinear(grid, (i * np.int32(n) + j) * np.int32(n) + k, n, fx, fy, fz)
 
 
 @njit(**_OPTIONS)
-def _look_up_along(origin, direction, distances, grid, n, corners, scratch, values):  # type: ignore[no-untyped-def]
-    """The same at _CHUNK distances; values may be another part of scratch."""
+def _look_up_chunk(origin, direction, distances, grid, n, corners, scratch, values):  # type: ignore[no-untyped-def]
+    """The same at _CHUNK distances. `values` may be another part of `scratch`."""
     half = np.float32(0.5 * n)
     ox, oy, oz = origin[0], origin[1], origin[2]
     dx, dy, dz = direction[0], direction[1], direction[2]
     for i in range(_CHUNK):
         t = distances[i]
-        a, scratch[_X + i] = _between(ox + dx * t, half, n)
-        b, scratch[_Y + i] = _between(oy + dy * t, half, n)
-        c, scratch[_Z + i] = _between(oz + dz * t, half, n)
+        a, scratch[_X + i] = _cell_and_fraction(ox + dx * t, half, n)
+        b, scratch[_Y + i] = _cell_and_fraction(oy + dy * t, half, n)
+        c, scratch[_Z + i] = _cell_and_fraction(oz + dz * t, half, n)
         corners[i] = (a * np.int32(n) + b) * np.int32(n) + c
     for i in range(_CHUNK):
-        values[i] = _mix(grid, corners[i], n, scratch[_X + i], scratch[_Y + i], scratch[_Z + i])
+        values[i] = _trilinear(grid, corners[i], n, scratch[_X + i], scratch[_Y + i], scratch[_Z + i])
 
 
 @njit(**_OPTIONS)
-def _weigh(origin, direction, edges, before, within, fields, cells, scratch, weights):  # type: ignore[no-untyped-def]
+def _interval_weights(  # type: ignore[no-untyped-def]
+    origin, direction, edges, before, within, fields, cells, scratch, weights,
+):  # fmt: skip
     """`FieldCache.interval_weights` of one ray; returns their sum.
 
-    Chunks start anew at the object sphere and beyond it: the foreground's fields are needed in between only.
+    Chunks end where the intervals enter and leave the object sphere: the foreground's grids are needed inside only.
     """
-    density, sdf, gate, d, shrink, n, slope, splits, plate, min_transmittance = fields
+    density, sdf, gate, d, shrink, n, slope, gate_splits, background_only, min_transmittance = fields
     one, half, nothing = np.float32(1.0), np.float32(0.5), np.float32(0.0)
     ox, oy, oz = origin[0], origin[1], origin[2]
     dx, dy, dz = direction[0], direction[1], direction[2]
     cells_half = np.float32(0.5 * d)
-    middle, shown = scratch[_MIDDLE : _MIDDLE + _CHUNK], scratch[_LABEL : _LABEL + _CHUNK]
+    middle, gates = scratch[_MIDDLE : _MIDDLE + _CHUNK], scratch[_GATE : _GATE + _CHUNK]
     phi = scratch[_PHI + 1 : _PHI + 1 + _CHUNK]
     light, total = 1.0, 0.0
     first, count = 0, weights.shape[0]
@@ -182,27 +184,27 @@ def _weigh(origin, direction, edges, before, within, fields, cells, scratch, wei
             middle[i] = t
             x, y, z = ox + dx * t, oy + dy * t, oz + dz * t
             hit = x * x + y * y + z * z < one
-            scratch[_WITHIN + i] = one if hit else nothing
+            scratch[_IN_SPHERE + i] = one if hit else nothing
             hits += np.int32(hit) & np.int32(i < size)
-            s = _contraction(x, y, z, shrink)
+            s = _contraction_scale(x, y, z, shrink)
             cells[i] = _cell(x * s, y * s, z * s, cells_half, d)
         for i in range(_CHUNK):
             scratch[_OPACITY + i] = density[np.uint32(cells[i])]
         for i in range(_CHUNK):
             scratch[_OPACITY + i] = one - exp(scratch[_OPACITY + i] * (t0[i] - t1[i]))
-        if hits > 0 and not plate:
-            scratch[_PHI] = sigmoid(_look_up_at(origin, direction, t0[0], sdf, n) * slope)
-            _look_up_along(origin, direction, t1, sdf, n, cells, scratch, phi)
+        if hits > 0 and not background_only:
+            scratch[_PHI] = sigmoid(_look_up_on_ray(origin, direction, t0[0], sdf, n) * slope)
+            _look_up_chunk(origin, direction, t1, sdf, n, cells, scratch, phi)
             for i in range(_CHUNK):
                 phi[i] = sigmoid(phi[i] * slope)
-            _look_up_along(origin, direction, middle, gate, n, cells, scratch, shown)
+            _look_up_chunk(origin, direction, middle, gate, n, cells, scratch, gates)
             for i in range(_CHUNK):
-                label = shown[i] * scratch[_WITHIN + i]
+                inside_gate = gates[i] * scratch[_IN_SPHERE + i]
                 outer = scratch[_PHI + i]
                 surface = (outer - scratch[_PHI + 1 + i]) / max(outer, np.float32(1e-6))
-                surface = label * min(max(surface, nothing), one)
+                surface = inside_gate * min(max(surface, nothing), one)
                 opacity = scratch[_OPACITY + i]
-                opacity = opacity * (one - label) if splits else opacity
+                opacity = opacity * (one - inside_gate) if gate_splits else opacity
                 scratch[_OPACITY + i] = one - (one - opacity) * (one - surface)
         for i in range(size):
             opacity = scratch[_OPACITY + i]
@@ -215,15 +217,17 @@ def _weigh(origin, direction, edges, before, within, fields, cells, scratch, wei
 
 
 @njit(**_OPTIONS)
-def _draw(edges, weights, total, floor, jitter, shares, cumulative, aims, ranks, passed, drawn):  # type: ignore[no-untyped-def]
-    """`draw_edges` of one ray; its weights stand between two zeros, a jitter without length means strata middles.
+def _draw_edges(  # type: ignore[no-untyped-def]
+    edges, weights, total, uniform_share, jitter, shares, cumulative, targets, stratum, last_below, drawn,
+):  # fmt: skip
+    """`draw_edges` of one ray. Weights are padded by a zero on either side; an empty jitter means midpoints of strata.
 
-    Merging draws with cumulative shares is one badly predicted branch after the other. The stratum a cumulative share
-    falls into says at once how many draws lie below it.
+    A merge of the draws with the cumulative distribution would be one mispredicted branch after another. Instead the
+    stratum that a value of the distribution falls into gives the number of draws below it, without a branch.
     """
     count, draws = shares.shape[0], drawn.shape[0]
-    scale = np.float32((1.0 - floor) / max(total, 1e-5))
-    least = np.float32(floor / count)
+    scale = np.float32((1.0 - uniform_share) / max(total, 1e-5))
+    least = np.float32(uniform_share / count)
     half, quarter = np.float32(0.5), np.float32(0.25)
     for i in range(count):
         shares[i] = scale * (half * weights[i + 1] + quarter * (weights[i] + weights[i + 2])) + least
@@ -233,28 +237,28 @@ def _draw(edges, weights, total, floor, jitter, shares, cumulative, aims, ranks,
         reached += shares[i]
         cumulative[i + 1] = reached
     for k in range(draws):
-        passed[k] = 0
+        last_below[k] = 0
         u = (np.float32(k) + (jitter[k] if jitter.shape[0] > 0 else half)) / np.float32(draws)
-        aims[k] = min(u, np.float32(1.0 - 1e-5)) * reached
-    passed[draws] = 0
-    strata = draws / reached
+        targets[k] = min(u, np.float32(1.0 - 1e-5)) * reached
+    last_below[draws] = 0
+    per_share = draws / reached
     for i in range(count):
-        ranks[i] = truncate(_clip(cumulative[i] * strata, draws - 1.0))
+        stratum[i] = truncate(_clip(cumulative[i] * per_share, draws - 1.0))
     for i in range(1, count):
-        k = np.uint32(ranks[i])
-        passed[k + np.uint32(aims[k] < cumulative[i])] = i
+        k = np.uint32(stratum[i])
+        last_below[k + np.uint32(targets[k] < cumulative[i])] = i
     step = 1
     for k in range(draws):
-        step = max(step, passed[k] + 1)
+        step = max(step, last_below[k] + 1)
         low = cumulative[step - 1]
-        share = (aims[k] - low) / max(cumulative[step] - low, 1e-8 * reached)
+        share = (targets[k] - low) / max(cumulative[step] - low, 1e-8 * reached)
         start = edges[step - 1]
         drawn[k] = start + (edges[step] - start) * np.float32(min(max(share, 0.0), 1.0))
 
 
 @njit(**_OPTIONS)
-def _room(count, draws):  # type: ignore[no-untyped-def]
-    """Scratch of `_find_edges`: `count` coarse intervals."""
+def _make_scratch(count, draws):  # type: ignore[no-untyped-def]
+    """Scratch arrays of `_ray_edges`, for `count` coarse intervals."""
     return (
         np.empty(count + 1 + _CHUNK, np.float32),
         np.zeros(count + 2, np.float32),
@@ -269,50 +273,54 @@ def _room(count, draws):  # type: ignore[no-untyped-def]
 
 
 @njit(**_OPTIONS)
-def _find_edges(origin, direction, candidates, fields, floor, jitter, room, drawn):  # type: ignore[no-untyped-def]
-    """The whole way of one ray to the edges of its samples."""
+def _ray_edges(  # type: ignore[no-untyped-def]
+    origin, direction, candidates, fields, uniform_share, jitter, scratch_arrays, drawn,
+):  # fmt: skip
+    """Edges of the sample intervals of one ray: candidates, weights, draws."""
     fractions, before, within, near_fraction, far = candidates
-    edges, weights, cells, scratch, shares, cumulative, aims, ranks, passed = room
+    edges, weights, cells, scratch, shares, cumulative, targets, stratum, last_below = scratch_arrays
     _candidates(origin, direction, fractions, before, within, near_fraction, far, edges)
-    total = _weigh(origin, direction, edges, before, within, fields, cells, scratch, weights[1:-1])
-    _draw(edges, weights, total, floor, jitter, shares, cumulative, aims, ranks, passed, drawn)
+    total = _interval_weights(origin, direction, edges, before, within, fields, cells, scratch, weights[1:-1])
+    _draw_edges(edges, weights, total, uniform_share, jitter, shares, cumulative, targets, stratum, last_below, drawn)
 
 
 @njit(**_OPTIONS)
-def _edges(first, last, origins, directions, candidates, fields, floor, jitter, drawn):  # type: ignore[no-untyped-def]
-    room = _room(candidates[0].shape[0] - 1, drawn.shape[1])
+def _edges(first, last, origins, directions, candidates, fields, uniform_share, jitter, drawn):  # type: ignore[no-untyped-def]
+    scratch_arrays = _make_scratch(candidates[0].shape[0] - 1, drawn.shape[1])
     for r in range(first, last):
         own = jitter[min(r, jitter.shape[0] - 1)]
-        _find_edges(origins[r], directions[r], candidates, fields, floor, own, room, drawn[r])
+        _ray_edges(origins[r], directions[r], candidates, fields, uniform_share, own, scratch_arrays, drawn[r])
 
 
 @njit(**_OPTIONS)
-def _samples(first, last, origins, directions, candidates, fields, floor, jitter, look, found, marks, counts):  # type: ignore[no-untyped-def]
-    """Samples of the batches of rays first..last, with marks and how many there are of each a ray."""
-    _, sdf, _, _, _, n, _, _, plate, _ = fields
-    probability, hull, m, margin, support, most_crop, alpha_only = look
+def _samples(  # type: ignore[no-untyped-def]
+    first, last, origins, directions, candidates, fields, uniform_share, jitter, grids, found, marks, counts,
+):  # fmt: skip
+    """Samples of the batches of rays first..last, their marks, and the number of each mark per ray."""
+    _, sdf, _, _, _, n, _, _, background_only, _ = fields
+    probability, hull, m, margin, min_hull, max_crop, foreground_only = grids
     drawn, middle, interval, points, crop = found
     one = np.float32(1.0)
     rays, size = middle.shape[0], middle.shape[1]
     cells_half, look_half = np.float32(0.5 * n), np.float32(0.5 * m)
-    room = _room(candidates[0].shape[0] - 1, size + 1)
-    most = _BATCH * size
-    inside, cells, corners = np.empty(most, np.int64), np.empty(most, np.int32), np.empty(most, np.int32)
-    at, squared = np.empty((3, most), np.float32), np.empty(most, np.float32)
-    distance, labelled = np.empty(most, np.float32), np.empty(most, np.float32)
+    scratch_arrays = _make_scratch(candidates[0].shape[0] - 1, size + 1)
+    capacity = _BATCH * size
+    inside, cells, corners = np.empty(capacity, np.int64), np.empty(capacity, np.int32), np.empty(capacity, np.int32)
+    at, squared = np.empty((3, capacity), np.float32), np.empty(capacity, np.float32)
+    distance, labelled = np.empty(capacity, np.float32), np.empty(capacity, np.float32)
     for start in range(first * _BATCH, min(last * _BATCH, rays), _BATCH):
         stop = min(start + _BATCH, rays)
         for r in range(start, stop):
             own = jitter[min(r, jitter.shape[0] - 1)]
             t = drawn[r]
-            _find_edges(origins[r], directions[r], candidates, fields, floor, own, room, t)
+            _ray_edges(origins[r], directions[r], candidates, fields, uniform_share, own, scratch_arrays, t)
             for s in range(size):
                 p, along = r * size + s, np.float32(0.5) * (t[s] + t[s + 1])
                 middle[r, s], interval[r, s] = along, t[s + 1] - t[s]
                 points[p, 0] = origins[r, 0] + directions[r, 0] * along
                 points[p, 1] = origins[r, 1] + directions[r, 1] * along
                 points[p, 2] = origins[r, 2] + directions[r, 2] * along
-        # The grids over the object cube are for the samples in it.
+        # Look-ups in the grids over the object cube, only for the samples in it.
         base, count = start * size, 0
         for p in range(base, stop * size):
             x, y, z = points[p, 0], points[p, 1], points[p, 2]
@@ -323,32 +331,32 @@ def _samples(first, last, origins, directions, candidates, fields, floor, jitter
             x, y, z = at[0, q], at[1, q], at[2, q]
             cells[q] = _cell(x, y, z, cells_half, n)
             squared[q] = x * x + y * y + z * z
-            i, at[0, q] = _between(x, look_half, m)
-            j, at[1, q] = _between(y, look_half, m)
-            k, at[2, q] = _between(z, look_half, m)
+            i, at[0, q] = _cell_and_fraction(x, look_half, m)
+            j, at[1, q] = _cell_and_fraction(y, look_half, m)
+            k, at[2, q] = _cell_and_fraction(z, look_half, m)
             corners[q] = (i * np.int32(m) + j) * np.int32(m) + k
         for q in range(count):
-            crop[inside[q]] = _mix(probability, corners[q], m, at[0, q], at[1, q], at[2, q])
-        if not plate:
+            crop[inside[q]] = _trilinear(probability, corners[q], m, at[0, q], at[1, q], at[2, q])
+        if not background_only:
             for q in range(count):
                 distance[q] = sdf[np.uint32(cells[q])]
             if hull.shape[0] > 0:
                 for q in range(count):
-                    labelled[q] = _mix(hull, corners[q], m, at[0, q], at[1, q], at[2, q])
+                    labelled[q] = _trilinear(hull, corners[q], m, at[0, q], at[1, q], at[2, q])
             else:
                 for q in range(count):
-                    labelled[q] = support
+                    labelled[q] = min_hull
             for q in range(count):
                 near = (distance[q] < margin) & (squared[q] < one)
-                marks[inside[q]] = near * _NEAR + (labelled[q] > support) * _INSIDE
+                marks[inside[q]] = near * _NEAR + (labelled[q] > min_hull) * _IN_HULL
         for r in range(start, stop):
-            nears, labels, behind = 0, 0, 0
-            end = size  # what comes later cannot be seen in alpha
-            if alpha_only:
+            near_count, hull_count, behind = 0, 0, 0
+            end = size  # alpha does not depend on later samples
+            if foreground_only:
                 end = 0
                 for s in range(size):
                     p = r * size + s
-                    if hull.shape[0] > 0 and marks[p] != _NEAR | _INSIDE:
+                    if hull.shape[0] > 0 and marks[p] != _NEAR | _IN_HULL:
                         marks[p] &= ~_NEAR
                     if marks[p] & _NEAR:
                         end = s + 1
@@ -356,17 +364,17 @@ def _samples(first, last, origins, directions, candidates, fields, floor, jitter
                     marks[r * size + s] = 0
             for s in range(end):
                 p = r * size + s
-                if crop[p] < most_crop and not (alpha_only and s + 1 == end):
+                if crop[p] < max_crop and not (foreground_only and s + 1 == end):
                     marks[p] |= _BACKGROUND
                     behind += 1
-                nears += (marks[p] & _NEAR) > 0
-                labels += (marks[p] & _INSIDE) > 0
-            counts[0, r], counts[1, r], counts[2, r] = nears, labels, behind
+                near_count += (marks[p] & _NEAR) > 0
+                hull_count += (marks[p] & _IN_HULL) > 0
+            counts[0, r], counts[1, r], counts[2, r] = near_count, hull_count, behind
 
 
 @njit(**_OPTIONS)
-def _fill(first, last, size, marks, ends, near, labelled, behind):  # type: ignore[no-untyped-def]
-    """Indices of marked samples; `ends` are the counts' running sums."""
+def _list_marked(first, last, size, marks, ends, near, labelled, behind):  # type: ignore[no-untyped-def]
+    """List the positions of marked samples; `ends` are the running sums of the counts."""
     a = ends[0, first - 1] if first > 0 else 0
     b = ends[1, first - 1] if first > 0 else 0
     c = ends[2, first - 1] if first > 0 else 0
@@ -375,7 +383,7 @@ def _fill(first, last, size, marks, ends, near, labelled, behind):  # type: igno
         if mark & _NEAR:
             near[a] = p
             a += 1
-        if mark & _INSIDE:
+        if mark & _IN_HULL:
             labelled[b] = p
             b += 1
         if mark & _BACKGROUND:
@@ -385,7 +393,7 @@ def _fill(first, last, size, marks, ends, near, labelled, behind):  # type: igno
 
 @njit(**_OPTIONS)
 def _live(first, last, origins, directions, candidates, sdf, n, margin, live):  # type: ignore[no-untyped-def]
-    """Whether a ray's candidates come near the object; see `live_rays`."""
+    """Whether rays pass near the object; see `ray_samples.live_rays`."""
     fractions, before, within, near_fraction, far = candidates
     one, half = np.float32(1.0), np.float32(0.5)
     padded = (fractions.shape[0] - 1 + _CHUNK - 1) // _CHUNK * _CHUNK
@@ -409,17 +417,17 @@ def _live(first, last, origins, directions, candidates, sdf, n, margin, live):  
                 x, y, z = ox + dx * t, oy + dy * t, oz + dz * t
                 bound = one + half * (t1[i] - t0[i])
                 touches = x * x + y * y + z * z < bound * bound
-                scratch[_WITHIN + i] = one if touches else np.float32(0.0)
+                scratch[_IN_SPHERE + i] = one if touches else np.float32(0.0)
                 count += np.int32(touches)
             if count == 0:
                 continue
-            _look_up_along(origins[r], directions[r], t0, sdf, n, cells, scratch, values[:_CHUNK])
-            values[_CHUNK] = _look_up_at(origins[r], directions[r], t1[_CHUNK - 1], sdf, n)
+            _look_up_chunk(origins[r], directions[r], t0, sdf, n, cells, scratch, values[:_CHUNK])
+            values[_CHUNK] = _look_up_on_ray(origins[r], directions[r], t1[_CHUNK - 1], sdf, n)
             count = np.int32(0)
             for i in range(_CHUNK):
-                reach = margin + half * (t1[i] - t0[i])
-                close = min(values[i], values[i + 1]) < reach
-                count += np.int32(close) * np.int32(scratch[_WITHIN + i])
+                threshold = margin + half * (t1[i] - t0[i])
+                close = min(values[i], values[i + 1]) < threshold
+                count += np.int32(close) * np.int32(scratch[_IN_SPHERE + i])
             if count > 0:
                 live[r] = True
                 break
@@ -430,7 +438,11 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _flat_grid(grid: Tensor) -> tuple[np.ndarray, int]:
-    """An (N, N, N) grid as one row, and N."""
+    """An (N, N, N) grid as a flat array, and N.
+
+    Raises:
+        ValueError: it is no cube, or N is not in 2 .. 1024.
+    """
     n = grid.shape[0]
     if grid.shape != (n, n, n) or not 2 <= n <= 1024:
         raise ValueError(f"a grid of (N, N, N) with N from 2 to 1024 is needed, got {tuple(grid.shape)}")
@@ -454,7 +466,7 @@ def _candidate_arguments(counts: tuple[int, int, int], near_fraction: float, far
 
 
 def look_up(grid: Tensor, points: Tensor, extent: float) -> Tensor:
-    """`field_cache.look_up` on a CPU, without gradient.
+    """See `field_cache.look_up`; without gradient.
 
     Raises:
         ValueError: a gradient is asked for, or the grid is no cube.
@@ -478,7 +490,7 @@ def live_rays(
     far: float,
     margin: float,
 ) -> Tensor:
-    """See `ray_samples.live_rays`; `margin` is what half an interval is added to."""
+    """See `ray_samples.live_rays`; `margin` is that of `ray_samples.live_margin`."""
     flat, n = _flat_grid(sdf)
     o, d = _rays(origins, directions)
     live = torch.empty(o.shape[0], dtype=torch.bool)
@@ -488,15 +500,16 @@ def live_rays(
 
 
 class RayCall:
-    """What both samplers below take: rays, candidates, cached fields and draws, as the kernels want them.
+    """The common arguments of the samplers below, as the kernels take them: rays, candidates, cached fields, draws.
 
     Args:
         origins, directions: (R, 3), object frame.
         caches: density (D, D, D); sdf and gate, (N, N, N) each.
         counts, near_fraction, far: of `candidate_edges`.
-        sharpness, contraction_radius, splits, background_only, min_transmittance: of `FieldCache.interval_weights`.
-        samples, floor: of `draw_edges`.
-        jitter: (R, samples + 1) in [0, 1), place of each draw in its stratum; None for the middles.
+        gate_splits: `FieldCache.splits`.
+        sharpness, contraction_radius, background_only, min_transmittance: of `FieldCache.interval_weights`.
+        samples, uniform_share: of `draw_edges`.
+        jitter: (R, samples + 1) in [0, 1), position of each draw within its stratum; None for the midpoints.
 
     Raises:
         ValueError: shapes do not fit.
@@ -512,11 +525,11 @@ class RayCall:
         far: float,
         sharpness: float,
         contraction_radius: float,
-        splits: bool,
+        gate_splits: bool,
         background_only: bool,
         min_transmittance: float,
         samples: int,
-        floor: float,
+        uniform_share: float,
         jitter: Tensor | None,
     ):
         self.samples = samples
@@ -540,18 +553,18 @@ class RayCall:
                 shrink,
                 n,
                 slope,
-                splits,
+                gate_splits,
                 background_only,
                 min_transmittance,
             ),
-            floor,
+            uniform_share,
             np.empty((1, 0), np.float32) if jitter is None else _array(jitter),
         )
         self.edges = torch.empty(self.count, samples + 1)
 
 
 def sample_edges(call: RayCall) -> Tensor:
-    """(R, S + 1) edges of the samples."""
+    """Edges (R, S + 1) of the sample intervals."""
     parallel(_edges, call.count, *call.arguments, call.edges.numpy(), grain=64)
     return call.edges
 
@@ -561,20 +574,22 @@ def sample_rays(
     probability: Tensor,
     hull: Tensor | None,
     margin: float,
-    support: float,
-    most_crop: float,
-    alpha_only: bool,
+    min_hull: float,
+    max_crop: float,
+    foreground_only: bool,
 ) -> tuple[Tensor, ...]:
-    """The fields of `ray_samples.Samples` but for the rays; see there.
+    """The fields of `ray_samples.Samples` without `rays`.
 
     Args:
         call: rays and how to draw their samples.
         probability, hull: (M, M, M) over the object cube.
-        margin, support, most_crop: what the lists of samples are chosen by.
-        alpha_only: leave out of them what cannot be seen in the object's alpha.
+        margin: largest SDF of `near_surface`.
+        min_hull: least probability of `in_hull`.
+        max_crop: largest m^P of `background`.
+        foreground_only: list only samples that the object's alpha depends on; see `SamplePlan`.
 
     Raises:
-        ValueError: grids that are no cubes, or not of the same size.
+        ValueError: a grid is no cube, or they are not of the same size.
     """
     rays, size = call.count, call.samples
     crop_grid, m = _flat_grid(probability)
@@ -584,15 +599,15 @@ def sample_rays(
     middle, interval = torch.empty(rays, size), torch.empty(rays, size)
     points, crop = torch.empty(rays * size, 3), torch.empty(rays * size)
     marks, counts = np.empty(rays * size, np.uint8), np.empty((3, rays), np.int64)
-    limits = (np.float32(margin), np.float32(support), np.float32(most_crop))
-    look = (crop_grid, hull_grid, m, *limits, alpha_only)
+    limits = (np.float32(margin), np.float32(min_hull), np.float32(max_crop))
+    grids = (crop_grid, hull_grid, m, *limits, foreground_only)
     found = (call.edges, middle, interval, points, crop)
     batches = (rays + _BATCH - 1) // _BATCH
     parallel(
-        _samples, batches, *call.arguments, look, tuple(tensor.numpy() for tensor in found), marks, counts, grain=4
+        _samples, batches, *call.arguments, grids, tuple(tensor.numpy() for tensor in found), marks, counts, grain=4
     )
     ends = counts.cumsum(1)
     totals = ends[:, -1] if rays else np.zeros(3, np.int64)
     lists = [torch.empty(int(total), dtype=torch.int64) for total in totals]
-    parallel(_fill, rays, size, marks, ends, *(chosen.numpy() for chosen in lists), grain=2048)
+    parallel(_list_marked, rays, size, marks, ends, *(chosen.numpy() for chosen in lists), grain=2048)
     return (*found, *lists)

@@ -1,9 +1,9 @@
-"""The signed distance network with its exact normal, forward and backward, over blocks of points.
+"""The SDF network with its exact normal (eq. 1), forward and backward, over blocks of points.
 
-With z = W1 [p; h] + b1, s = sigmoid(beta z) and g = s * w2 (w2 the row of W2 that gives the distance), the normal is
-`u = W1^T g` carried back to p: u_p + c J^T u_h, where J is the grid's Jacobian and c the scale of its cube. All of it
-is first order in table and weights, so the backward is written out here: the gradient to J is the product of c u_h
-and the gradient to the normal, and never stored as a matrix.
+With z = W1 [p; h] + b1, s = sigmoid(beta z), g = s * w2 (w2 the row of W2 that gives the SDF) and u = W1^T g, the
+normal is u_p + c J^T u_h, where J is the hash grid's Jacobian and c the scale from points to its unit cube. No
+second-order graph is needed, and the backward is written out here. The gradient of J is the outer product of c u_h and
+the gradient of the normal; it is passed on as these two factors.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from surface_sos_ns.utils.errors import UserError
 
 
 @njit(inline="always")
-def _activate(z, beta, a, s):  # type: ignore[no-untyped-def]
-    """Softplus and its slope from one exponential."""
+def _softplus(z, beta, a, s):  # type: ignore[no-untyped-def]
+    """Softplus `a` of z and its derivative `s`, from one exponential."""
     one = np.float32(1)
     for n in range(z.shape[0]):
         for i in range(BLOCK):
@@ -36,8 +36,8 @@ def _activate(z, beta, a, s):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _copy(h, x):  # type: ignore[no-untyped-def]
-    """Features (C, B) into the rows of the network's input behind the position."""
+def _copy_features(h, x):  # type: ignore[no-untyped-def]
+    """Copy features h (C, B) to the network's input x, after the three rows of the position."""
     for k in range(x.shape[0] - 3):
         for i in range(BLOCK):
             x[3 + k, i] = h[k, i] if k < h.shape[0] else np.float32(0)
@@ -58,11 +58,11 @@ def _forward(  # type: ignore[no-untyped-def]
         first = block * BLOCK
         count = min(BLOCK, points - first)
         dense.load(p, first, count, x[:3])
-        _copy(h[block], x)
+        _copy_features(h[block], x)
         dense.apply(w1, b1, x, z)
         if keep:
             zs[block] = z
-        _activate(z, beta, a, s)
+        _softplus(z, beta, a, s)
         dense.apply(w2, b2, a, out)
         dense.store(out, first, count, value)
         if slopes:
@@ -100,9 +100,9 @@ def _backward(
             first = block * BLOCK
             count = min(BLOCK, points - first)
             dense.load(p, first, count, x[:3])
-            _copy(h[block], x)
+            _copy_features(h[block], x)
             dense.load(by_value, first, count, out)
-            _activate(zs[block], beta, a, s)
+            _softplus(zs[block], beta, a, s)
             dense.add_outer(out, a, dw2[group], db2[group])
             dense.apply(w2t, no_bias, out, da)
             if slopes:
@@ -118,7 +118,7 @@ def _backward(
                 for n in range(hidden):
                     w = w2[0, n]
                     total = np.float32(0)
-                    for i in range(BLOCK):  # not in the next loop: where sums are beside writes, their order may vary
+                    for i in range(BLOCK):  # separate: next to writes, the order of a sum may vary
                         total += s[n, i] * dg[n, i]
                     for i in range(BLOCK):
                         slope = beta * s[n, i] * (np.float32(1) - s[n, i])
@@ -153,7 +153,7 @@ class _SDF(torch.autograd.Function):
         beta: float,
         normals: bool,
     ) -> Any:
-        p = grid.rows_of(points)
+        p = grid.as_rows(points)
         count, hidden, outputs = p.shape[1], w1.shape[0], w2.shape[0]
         if hidden % 4:
             raise UserError(
@@ -163,7 +163,7 @@ class _SDF(torch.autograd.Function):
         c = np.float32(0.5 / extent)
         x = p * c + np.float32(0.5)
         h, jac = grid.gather(x, table, layout, normals, blocked=True)
-        blocks, _ = dense.group_bounds(count)
+        blocks, _ = dense.block_and_group_counts(count)
         keep = any(ctx.needs_input_grad[:6])
         weights = (dense.pad(w1), dense.pad(w1.t()), dense.pad(b1), dense.pad(w2), dense.pad(b2))
         value = np.empty((outputs, count), np.float32)
@@ -180,7 +180,7 @@ class _SDF(torch.autograd.Function):
         table, w1, b1, w2, b2 = ctx.saved_tensors
         p, x, h, jac, zs, us = ctx.arrays
         layout, (beta, c) = ctx.layout, ctx.numbers
-        _, groups = dense.group_bounds(p.shape[1])
+        _, groups = dense.block_and_group_counts(p.shape[1])
         by_value, by_normal = (g.t().contiguous().numpy() for g in grads)
         pw1, pw2 = dense.pad(w1), dense.pad(w2)
         dp, dh = np.empty_like(p), np.empty_like(h)
@@ -194,8 +194,8 @@ class _SDF(torch.autograd.Function):
         to_table = grid.scatter(*given) if ctx.needs_input_grad[1] else None
         to_points = None
         if ctx.needs_input_grad[0]:
-            to_points = torch.from_numpy(dp).t() + grid.pull(*given) * float(c)
-        parameters = dense.trimmed((dw1, db1, dw2, db2), (w1, b1, w2, b2))
+            to_points = torch.from_numpy(dp).t() + grid.scatter_to_points(*given) * float(c)
+        parameters = dense.unpadded((dw1, db1, dw2, db2), (w1, b1, w2, b2))
         return to_points, to_table, *parameters, None, None, None, None
 
 
@@ -208,18 +208,7 @@ def sdf_and_normal(
     normals: bool,
     *parameters: Tensor,
 ) -> tuple[Tensor, Tensor | None]:
-    """Grid, network and normal in one operation; see `TorchOps.sdf_network`.
-
-    Args:
-        points: (P, 3) in the cube [-extent, extent]^3.
-        table, layout: of the hash grid.
-        extent: half the side of the cube.
-        beta: sharpness of the softplus.
-        parameters: weight and bias of the hidden layer and of the last one.
-        normals: whether to compute the gradient of the distance.
-
-    Returns:
-        (P, 1 + G) distance and geometry features, (P, 3) gradient of the distance or None.
+    """See `TorchOps.sdf_network`; `beta` is that of the softplus.
 
     Raises:
         ValueError: a point is NaN.

@@ -1,8 +1,8 @@
-"""Elementary functions of floats that LLVM can vectorise (the C library's are scalar calls), and what numba's own
-typing makes too wide or leaves in pieces.
+"""Elementary functions that LLVM can vectorise, where those of the C library are scalar calls; and operations that
+numba's typing would widen or split.
 
-Exact to about 2e-7, relative, for arguments around 1 and to 4e-6 at the ends of their range, for float32 and float64
-alike. Callers are compiled with error_model="numpy": Python's check for a division by zero is a branch.
+The relative error is about 2e-7 for arguments around 1 and 4e-6 at the ends of their range, for float32 and float64
+alike. Callers are compiled with error_model="numpy": Python's check for division by zero is a branch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _two_to_the(typingctx: Any, exponent: Any) -> Any:  # type: ignore[no-untype
 
 @intrinsic
 def truncate(typingctx: Any, value: Any) -> Any:  # type: ignore[no-untyped-def]
-    """float -> int32 directly: numba goes by way of int64, which halves the width of a vector."""
+    """float -> int32 directly: numba converts by way of int64, which halves the SIMD width."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fptosi(arguments[0], ir.IntType(32))
@@ -38,7 +38,7 @@ def truncate(typingctx: Any, value: Any) -> Any:  # type: ignore[no-untyped-def]
 
 @intrinsic
 def add_pair(typingctx: Any, target: Any, at: Any, source: Any, start: Any) -> Any:  # type: ignore[no-untyped-def]
-    """`target[2 at : 2 at + 2] += source[2 start : 2 start + 2]` of contiguous float32 arrays, as one vector."""
+    """`target[2 at : 2 at + 2] += source[2 start : 2 start + 2]` of contiguous float32 arrays, as one SIMD addition."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pair = ir.VectorType(ir.FloatType(), 2)

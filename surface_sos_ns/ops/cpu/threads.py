@@ -1,8 +1,8 @@
-"""Compiled functions over a pool of plain threads.
+"""Kernels on a pool of Python threads.
 
-Kernels release the interpreter's lock, so threads of Python's own pool run them side by side. Against OpenMP this has
-no workers that spin while they wait (on busy cores that costs several times the work itself), nothing that aborts when
-two threads of the program enter it at once (training and the viewer do), and it compiles in a third of the time.
+Kernels release the GIL, so threads of a Python pool run them in parallel. Compared with numba's OpenMP layer, workers
+do not spin while they wait (on busy cores this costs several times the work itself), two threads of the program may
+enter at once (training and the viewer do; OpenMP would abort), and kernels compile in a third of the time.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ import numpy as np
 import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-_PIECES_PER_THREAD = 4  # more than one, so that a thread that is held up does not hold up the rest
+_PIECES_PER_THREAD = 4  # more than one, for load balance
 
 _SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
-_threads = torch.get_num_threads()  # follows OMP_NUM_THREADS; asked before `claim_cores` changes it
+_threads = torch.get_num_threads()  # follows OMP_NUM_THREADS; read before `claim_cores` changes it
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 
 
 def thread_count() -> int:
-    """Threads that compiled kernels use."""
+    """Number of threads that kernels use."""
     return _threads
 
 
 def set_thread_count(count: int) -> None:
-    """Set how many threads compiled kernels use; at first as many as torch would (OMP_NUM_THREADS, or the cores)."""
+    """Set the number of threads that kernels use. The default is torch's: OMP_NUM_THREADS, or the number of cores.
+
+    Raises:
+        ValueError: less than one.
+    """
     global _threads, _pool
     if count < 1:
         raise ValueError(f"at least one thread is needed, got {count}")
@@ -47,11 +51,11 @@ def set_thread_count(count: int) -> None:
 
 
 def claim_cores() -> None:
-    """Set this process up for the kernels. Once is enough, more does no harm.
+    """Set up this process for the kernels. May be called again.
 
-    Torch's own operations keep to one thread: its idle workers would spin on the kernels' cores. And memory that is
-    freed stays with the process: every step allocates the same large arrays, and taking them from the system again
-    costs a fault a page, a fifth of the time of a table of 2^17 entries.
+    Torch's own operations are set to one thread: its idle workers would spin on the kernels' cores. And freed memory
+    is not returned to the system: every step allocates the same large arrays, and a page fault for each of their pages
+    would take a fifth of the time of a step on a table of 2^17 entries.
     """
     torch.set_num_threads(1)
     _keep_freed_memory()
@@ -60,7 +64,7 @@ def claim_cores() -> None:
 @functools.cache
 def _keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:  # glibc; other C libraries have no such setting
+    if mallopt is not None:  # glibc only
         most = (1 << 31) - 1
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, most)
@@ -84,28 +88,28 @@ if hasattr(os, "register_at_fork"):
 
 
 def _flushes_denormals() -> bool:
-    """Whether this thread takes denormal numbers for zero. It is a setting of each thread, not of the process."""
+    """Whether this thread flushes denormal numbers to zero, a setting of each thread."""
     return bool(_SMALLEST_NORMAL / np.float32(2) == 0)
 
 
 def parallel(kernel: Callable[..., Any], count: int, *arguments: Any, grain: int = 1) -> None:
-    """Run `kernel(first, last, *arguments)` on pieces of range(count), all of them done on return.
+    """Run `kernel(first, last, *arguments)` on pieces of range(count); returns when all are done.
 
-    Helpers treat denormal numbers as the calling thread does, so that a piece's result does not depend on who computes
-    it.
+    Helper threads handle denormal numbers as the calling thread does: results do not depend on which thread computes a
+    piece.
 
     Args:
-        kernel: compiled with nogil=True; pieces must not write to the same places.
-        count: of items to divide.
-        arguments: passed on.
-        grain: least number of items worth a piece of their own.
+        kernel: compiled with nogil=True; pieces must not write to the same memory.
+        count: number of items.
+        arguments: passed to the kernel.
+        grain: least number of items per piece.
     """
     pieces = min(_threads * _PIECES_PER_THREAD if _threads > 1 else 1, max(1, count // max(1, grain)))
     if pieces == 1:
         kernel(0, count, *arguments)
         return
     bounds = [count * i // pieces for i in range(pieces + 1)]
-    pending = iter(list(itertools.pairwise(bounds)))  # shared: the next piece is taken atomically
+    pending = iter(list(itertools.pairwise(bounds)))  # shared by all threads: taking the next piece is atomic
     flush = _flushes_denormals()
 
     def work() -> None:

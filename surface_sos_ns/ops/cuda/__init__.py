@@ -1,1 +1,1 @@
-"""What runs on a CUDA device in kernels of its own."""
+"""Kernels for CUDA devices."""

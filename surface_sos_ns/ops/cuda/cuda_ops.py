@@ -1,4 +1,4 @@
-"""The operations on a CUDA device: the hash grid in Triton or tiny-cuda-nn, draws by nerfacc, the rest in torch."""
+"""The back-end for CUDA: the hash grid in Triton or tiny-cuda-nn, draws by nerfacc, everything else in torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TorchOps
 
 Encode = Callable[[Tensor, Tensor, GridLayout, bool], "tuple[Tensor, Tensor | None]"]
+"""A function with the arguments and the result of `ops.hash_grid.encode`."""
 
 
 class CudaOps(TorchOps):
-    """Kernels for CUDA. Contracts are those of `TorchOps`.
+    """Kernels for CUDA. Arguments, results and errors are those of `TorchOps`.
 
     Args:
-        grid: what computes the hash grid.
+        grid: implementation of the hash grid.
         nerfacc_problem: why nerfacc cannot draw the samples; None where it can.
-        remark: what else the line at the start should say, such as why the grid is not another one.
+        remark: added to `describe`, such as why the hash grid is not in Triton.
     """
 
     name = "cuda"
@@ -48,6 +49,6 @@ class CudaOps(TorchOps):
         return self._encode(x, table, layout, jacobian)
 
     def stratified_draws(self, edges: Tensor, cdf: Tensor, draws: int, stratified: bool) -> Tensor:
-        if self.nerfacc_problem is not None or edges.shape[0] == 0:  # a CUDA launch of no rays is an error
+        if self.nerfacc_problem is not None or edges.shape[0] == 0:  # launching a CUDA kernel for no rays is an error
             return super().stratified_draws(edges, cdf, draws, stratified)
         return nerfacc_draws.stratified_draws(edges, cdf, draws, stratified)

@@ -1,16 +1,17 @@
-"""The hash grid through tiny-cuda-nn on a CUDA device, on the same table as the other backends.
+"""The hash grid by tiny-cuda-nn on a CUDA device, on the same table as the other back-ends.
 
-tiny-cuda-nn's own multi-level grid sizes its levels a little differently and owns its parameters; a run trained with it
-would open only where it is installed. So each level is a *single-level* encoding of it, and these agree with ours entry
-by entry (tiny-cuda-nn's `grid.h` and `common_device.h`):
+tiny-cuda-nn's own multi-level grid sizes its levels slightly differently and owns its parameters; a run trained with it
+could be loaded only where it is installed. So each level is a *single-level* encoding of it, and these agree with ours
+entry by entry (tiny-cuda-nn's `grid.h` and `common_device.h`):
 
 - With `base_resolution = n + 1` its scale is n cells and a dense level is indexed `x + (n + 1) (y + (n + 1) z)`.
-- Its hash 'CoherentPrime' is the exclusive or of the coordinates times the same primes, modulo the table's size.
-- It reads positions as `n x + 1/2`, so points are handed over shifted by half a cell.
+- Its hash 'CoherentPrime' is the XOR of the coordinates times the same primes, modulo the table's size.
+- It reads positions as `n x + 1/2`, so points are passed shifted by half a cell.
 - It pads a dense level to a multiple of 8 entries.
 
-For the Jacobian, trilinear interpolation is linear in each coordinate within a cell: the slope along an axis is the
-difference of the values on the cell's two faces. That is exact and first order, and one kernel a level gets all six.
+Jacobian: trilinear interpolation is linear in each coordinate within a cell, so the derivative along an axis is the
+difference of the values on the cell's two faces. It is exact, needs no second-order graph, and one launch per level
+evaluates all six faces.
 
 The project has not run this file on a GPU. Its arithmetic is tested against a plain emulation of tiny-cuda-nn's
 published indexing; the same test compares the real package where one is installed.
@@ -31,13 +32,13 @@ from surface_sos_ns.utils.errors import UserError
 TCNN_FEATURES = (1, 2, 4, 8)
 """Features per level that tiny-cuda-nn is compiled for."""
 
-# `functional_call` swaps a module's parameters for the time of a call, which two threads must not do at once.
+# `functional_call` swaps a module's parameters during the call, which two threads must not do at once.
 _LOCK = threading.Lock()
 
 
 @functools.cache
 def _level_encoding(resolution: int, features: int, log2_entries: int) -> nn.Module:
-    """A single-level grid with `resolution` cells an axis; its parameters come with each call."""
+    """A single-level grid with `resolution` cells per axis; its parameters are passed with each call."""
     import tinycudann
 
     encoding = tinycudann.Encoding(
@@ -51,14 +52,16 @@ def _level_encoding(resolution: int, features: int, log2_entries: int) -> nn.Mod
             "base_resolution": resolution + 1,
             "interpolation": "Linear",
         },
-        dtype=torch.float32,  # differences of half-precision values would make noisy normals
+        dtype=torch.float32,  # half precision would make normals, which are differences, noisy
     )
-    encoding.params = nn.Parameter(encoding.params.detach()[:0].clone())  # frees a table that is never used
+    encoding.params = nn.Parameter(
+        encoding.params.detach()[:0].clone()
+    )  # frees the module's own table, which is not used
     return encoding
 
 
 def _interpolate(at: Tensor, table: Tensor, resolution: int, log2_entries: int) -> Tensor:
-    """One level at points (Q, 3) in cells, 0 .. resolution -> (Q, F)."""
+    """Features (Q, F) of one level at points (Q, 3), given in cells from 0 to resolution."""
     features = table.shape[1]
     encoding = _level_encoding(resolution, features, log2_entries)
     parameters = F.pad(table, (0, 0, 0, -table.shape[0] % 8)).reshape(-1)
@@ -70,8 +73,8 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
     """See `ops.hash_grid.encode`.
 
     Raises:
-        ValueError: gradients with respect to the points are asked for.
-        UserError: a number of features that tiny-cuda-nn lacks.
+        ValueError: the points require a gradient.
+        UserError: a number of features that tiny-cuda-nn is not compiled for.
     """
     if x.requires_grad:
         raise ValueError("the tcnn hash grid has no gradient to points; use scene.backend torch for that")
@@ -81,8 +84,8 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
             "number, or scene.backend torch."
         )
     points = x.shape[0]
-    if points == 0:  # a launch of no points is an error
-        nothing = table[:0, :1]  # with a gradient, as with other back-ends: of zeros
+    if points == 0:  # launching a kernel for no points is an error
+        nothing = table[:0, :1]  # part of the graph, as with other back-ends; its gradient is zero
         return nothing.expand(0, layout.width), (nothing[..., None].expand(0, layout.width, 3) if jacobian else None)
     x = x.clamp(0.0, 1.0)
     own_axis = torch.eye(3, dtype=torch.bool, device=x.device)
@@ -98,7 +101,7 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
         faces = torch.stack([torch.where(own_axis, (cell + side)[:, None], scaled[:, None]) for side in (0, 1)], 1)
         values = _interpolate(faces.reshape(-1, 3), level_table, resolution, layout.log2_entries)
         values = values.reshape(points, 2, 3, layout.features)
-        slope = values[:, 1] - values[:, 0]  # (P, axis, F) a cell
+        slope = values[:, 1] - values[:, 0]  # (P, axis, F) per cell
         features.append(values[:, 0, 0] + (scaled - cell)[:, :1] * slope[:, 0])
         jacobians.append(slope.transpose(1, 2) * float(resolution))
     return torch.cat(features, -1), (torch.cat(jacobians, 1) if jacobian else None)

@@ -1,12 +1,12 @@
 """The hash grid as Triton kernels for CUDA: one gather for features and Jacobian, one scatter for the backward of both.
 
-A program handles a block of points on one level. The level is the grid's slower axis, so that programs that run at the
-same time read one level, whose table stays in the L2 cache. Nothing synchronises with the host and shapes decide every
-launch, so steps can be captured in CUDA graphs (after one step outside the graph, which compiles the kernels and
-uploads the level sizes). Sums in the scatter are atomic: their order, and so the last bits of gradients, varies.
+A program handles a block of points on one level. The level is the slower axis of the launch grid, so that concurrent
+programs read one level, whose table stays in the L2 cache. Nothing synchronises with the host, and launches depend on
+shapes only, so steps can be captured in CUDA graphs (after one step outside the graph, which compiles the kernels and
+uploads the level sizes). The scatter adds atomically: the order of its sums, and so the last bits of gradients, varies.
 
-Each result is a multilinear polynomial in the position within a cell, so all derivatives are differences of the cell's
-eight values. Values are named v000 .. v111 by corner, as v<x><y><z>.
+Features are multilinear in the position within a cell, so all derivatives are differences of the cell's eight values.
+These are named v000 .. v111 by corner, as v<x><y><z>. f is the fraction of the way to the upper face, g = 1 - f.
 
 Kernels also run on the CPU through Triton's interpreter (environment variable TRITON_INTERPRET=1); the tests do that.
 """
@@ -28,10 +28,11 @@ from surface_sos_ns.ops.layout import PRIMES, GridLayout
 from surface_sos_ns.utils.errors import UserError
 
 TABLE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_THREADS = 128  # of a program
-_RUN = 4  # consecutive points that one thread of the scatter takes; they tend to share coarse cells
+"""Types of a table; sums and results are float32."""
+_THREADS = 128  # per program
+_RUN = 4  # consecutive points per thread of the scatter; they tend to share coarse cells
 
-# said because Triton's default differs between versions
+# explicit, because Triton's defaults differ between versions
 _OPTIONS: dict[str, Any] = {"num_warps": _THREADS // 32, "enable_fp_fusion": True}
 
 _PRIME_Y = tl.constexpr(PRIMES[1])
@@ -50,7 +51,7 @@ def _level_parameters(levels, level):
 
 @triton.jit
 def _locate(points, rows, valid, axis: tl.constexpr, cells):
-    """Cell and position within it, 0 .. 1, along one axis. NaN points get cell 0 and stay NaN."""
+    """Cell, and fraction of the way through it, along one axis. NaN points get cell 0 and a NaN fraction."""
     p = tl.load(points + rows * 3 + axis, mask=valid, other=0.5)
     kept = tl.where(p > 0.0, p, 0.0)  # NaN becomes 0: converting it to an integer would be undefined
     kept = tl.where(kept < 1.0, kept, 1.0)
@@ -61,10 +62,10 @@ def _locate(points, rows, valid, axis: tl.constexpr, cells):
 
 @triton.jit
 def _face(x, y, z, stride_x, stride_y, stride_z, mask):
-    """Entries, within their level, of the four corners of a cell at one z, named by their x and y.
+    """Entries, within their level, of a cell's four corners at one z, named by x and y.
 
-    Dense levels have mask 0, hashed ones strides 0. Counts in 64 bits and keeps the lower half, which is the
-    wrap-around of the published hash over uint32.
+    Dense levels have mask 0, hashed ones strides 0. Computed in 64 bits, of which the lower half is kept: the uint32
+    wrap-around of the published hash.
     """
     x, y, z = x.to(tl.int64), y.to(tl.int64), z.to(tl.int64)
     dense = x * stride_x + y * stride_y + z * stride_z
@@ -79,6 +80,7 @@ def _face(x, y, z, stride_x, stride_y, stride_z, mask):
 
 @triton.jit
 def _value(table, entry, F: tl.constexpr, COLUMNS: tl.constexpr):
+    """Features (BLOCK, COLUMNS) of entries, float32."""
     k = tl.arange(0, COLUMNS)[None, :]
     places = table + (entry * F)[:, None] + k
     value = tl.load(places) if F == COLUMNS else tl.load(places, mask=k < F, other=0.0)
@@ -87,6 +89,7 @@ def _value(table, entry, F: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def _values(table, x, y, z, sx, sy, sz, mask, F: tl.constexpr, COLUMNS: tl.constexpr):
+    """Features of a cell's four corners at one z, as of `_face`."""
     e00, e10, e01, e11 = _face(x, y, z, sx, sy, sz, mask)
     v00, v10 = _value(table, e00, F, COLUMNS), _value(table, e10, F, COLUMNS)
     v01, v11 = _value(table, e01, F, COLUMNS), _value(table, e11, F, COLUMNS)
@@ -109,7 +112,9 @@ def _gather(
 ):
     """Features (count, WIDTH) and Jacobian (count, WIDTH, 3) of one level for BLOCK points."""
     level = tl.program_id(1)
-    first = tl.program_id(0).to(tl.int64) * BLOCK  # 64 bits for the block's start only; the rest counts from there
+    first = (
+        tl.program_id(0).to(tl.int64) * BLOCK
+    )  # 64 bits for the block's start only; other indices are relative to it
     rows = tl.arange(0, BLOCK)
     valid = rows < tl.minimum(count - first, BLOCK).to(tl.int32)
     k = tl.arange(0, COLUMNS)
@@ -139,7 +144,7 @@ def _gather(
         slope_x = (d0 * gz + d1 * fz) * s
         slope_y = ((a10 - a00) * gz + (a11 - a01) * fz) * s
         slope_z = (b1 - b0) * s
-        # side by side, a fourth axis for padding, so that neighbouring threads store neighbouring numbers
+        # interleaved, with a fourth axis as padding, so that stores are coalesced
         axis = tl.arange(0, 4)[None, None, :]
         slopes = tl.where(axis == 0, slope_x[:, :, None], tl.where(axis == 1, slope_y[:, :, None], slope_z[:, :, None]))
         slopes = tl.reshape(slopes, (BLOCK, COLUMNS * 4))
@@ -154,13 +159,14 @@ def _gather(
 
 @triton.jit
 def _add(table, entry, value, live, F: tl.constexpr, COLUMNS: tl.constexpr):
+    """Add atomically to entries, for live rows."""
     k = tl.arange(0, COLUMNS)[None, :]
     tl.atomic_add(table + (entry * F)[:, None] + k, value, mask=live[:, None] & (k < F), sem="relaxed")
 
 
 @triton.jit
 def _add_to_face(table, x, y, z, sx, sy, sz, mask, live, c00, c10, c01, c11, F: tl.constexpr, COLUMNS: tl.constexpr):
-    """Adds to the four corners of a cell at one z, named by their x and y."""
+    """Add atomically to a cell's four corners at one z, named by x and y, for live rows."""
     e00, e10, e01, e11 = _face(x, y, z, sx, sy, sz, mask)
     _add(table, e00, c00, live, F, COLUMNS)
     _add(table, e10, c10, live, F, COLUMNS)
@@ -182,7 +188,7 @@ def _gradients(
     FEATURES: tl.constexpr,
     JACOBIAN: tl.constexpr,
 ):
-    """Gradients of a level's features and of their Jacobian's three columns; zeros for what has none."""
+    """Gradients of a level's features, and of the three columns of their Jacobian; zeros for those that have none."""
     g = tl.zeros((BLOCK, COLUMNS), tl.float32)
     jx = tl.zeros((BLOCK, COLUMNS), tl.float32)
     jy = tl.zeros((BLOCK, COLUMNS), tl.float32)
@@ -214,10 +220,10 @@ def _scatter(
     FEATURES: tl.constexpr,
     JACOBIAN: tl.constexpr,
 ):
-    """Adds one level's part of the table's gradient for BLOCK runs of RUN consecutive points each.
+    """Add one level's part of the table's gradient, for BLOCK runs of RUN consecutive points each.
 
-    A row of the program walks along its run and sums in registers while the cell stays the same: samples on a ray share
-    coarse cells, and that saves most of the atomics where they would meet on few entries.
+    A row of the program follows its run and sums in registers as long as the cell stays the same. Samples on a ray
+    share coarse cells, so this avoids most of the atomics that would contend for few entries.
     """
     level = tl.program_id(1)
     first = tl.program_id(0).to(tl.int64) * (BLOCK * RUN)
@@ -242,10 +248,10 @@ def _scatter(
         g, jx, jy, jz = _gradients(
             grad_features, grad_jacobians, rows, keep, k, feature_row, WIDTH, BLOCK, COLUMNS, FEATURES, JACOBIAN
         )
-        # points that are masked out elsewhere have no gradient; NaN counts as one, so that it shows
+        # points that are masked out downstream have no gradient; NaN is not 0, so it is propagated
         some = tl.sum(tl.abs(g) + tl.abs(jx) + tl.abs(jy) + tl.abs(jz), 1) != 0.0
         jx, jy, jz = jx * s, jy * s, jz * s
-        # along x and y first, then what falls to the lower and upper z
+        # the factors of x and y first, then those of the lower and upper z
         along_x0, along_x1 = g * gx - jx, g * fx + jx
         p00, p10 = along_x0 * gy - jy * gx, along_x1 * gy - jy * fx
         p01, p11 = along_x0 * fy + jy * gx, along_x1 * fy + jy * fx
@@ -253,7 +259,7 @@ def _scatter(
         n000, n100, n010, n110 = p00 * gz - q00, p10 * gz - q10, p01 * gz - q01, p11 * gz - q11
         n001, n101, n011, n111 = p00 * fz + q00, p10 * fz + q10, p01 * fz + q01, p11 * fz + q11
         if step == 0:
-            u, v, w = x, y, z  # the cell of the sums
+            u, v, w = x, y, z  # the cell that is being summed
             c000, c100, c010, c110, c001, c101, c011, c111 = n000, n100, n010, n110, n001, n101, n011, n111
             live = some
         else:
@@ -289,9 +295,9 @@ def _scatter_to_points(
     FEATURES: tl.constexpr,
     JACOBIAN: tl.constexpr,
 ):
-    """Gradient to BLOCK points, as if none were clamped: see `encode`.
+    """Gradient to BLOCK points, as if none were clamped; see `encode`.
 
-    The Jacobian takes that of the features, the mixed second derivatives that of the Jacobian.
+    The gradient of the features is multiplied by the Jacobian, that of the Jacobian by the mixed second derivatives.
     """
     first = tl.program_id(0).to(tl.int64) * BLOCK
     rows = tl.arange(0, BLOCK)
@@ -328,7 +334,7 @@ def _scatter_to_points(
             JACOBIAN,
         )
         s = cells.to(tl.float32)
-        # differences along x at the four (y, z), along y at the two z after interpolation in x, and so on
+        # differences along x at the four (y, z); along y at the two z, after interpolation in x; and so on
         x00, x10, x01, x11 = v100 - v000, v110 - v010, v101 - v001, v111 - v011
         if FEATURES:
             a00, a10, a01, a11 = v000 + x00 * fx, v010 + x10 * fx, v001 + x01 * fx, v011 + x11 * fx
@@ -354,17 +360,17 @@ def _scatter_to_points(
 
 
 class _Plan(NamedTuple):
-    """What a layout means to the kernels."""
+    """A layout as the kernels need it."""
 
     levels: Tensor  # (L, 6) int32 on the device: cells, first entry, strides of x, y, z if dense, mask if hashed
     entries: int  # of all levels
-    columns: int  # features a level, rounded up to a power of two
+    columns: int  # features per level, rounded up to a power of two
     block: int  # rows of a program
 
 
 @functools.cache
 def _plan(layout: GridLayout, device: torch.device) -> _Plan:
-    """Kept for good: uploading the levels at each call would wait for the GPU, and a captured graph could not."""
+    """The plan of a layout, cached: an upload at each call would wait for the GPU, and no graph could capture it."""
     largest = int(layout.entries.max())
     if largest * layout.features >= 2**31:
         raise UserError(f"The Triton hash grid counts with 32 bits; {largest} entries a level are too many.")
@@ -380,17 +386,17 @@ def _plan(layout: GridLayout, device: torch.device) -> _Plan:
         rows.append((cells, offset, *strides, entries - 1 if hashed else 0))
     levels = torch.tensor(rows, dtype=torch.int32).to(device)
     columns = triton.next_power_of_2(layout.features)
-    # a thread takes what it can load at once: up to four numbers
+    # a thread loads up to four numbers at once
     return _Plan(levels, int(layout.entries.sum()), columns, max(16, _THREADS // max(1, columns // 4)))
 
 
 def _on(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Triton launches on the current device, which need not be that of the tensor."""
+    """Make the tensor's device the current one, on which Triton launches."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def _rows_of(gradient: Tensor | None, unused: Tensor) -> tuple[Tensor, int]:
-    """A gradient of features and the distance of its rows, copied only if rows are not contiguous themselves."""
+    """A gradient of features and its row stride; copied only if its rows are not contiguous."""
     if gradient is None:
         return unused, 0
     if gradient.stride(1) != 1:
@@ -423,7 +429,7 @@ class _Encode(torch.autograd.Function):
                 )
         # the gradient to the table does not depend on it
         ctx.save_for_backward(x, table if ctx.needs_input_grad[0] else None)
-        ctx.set_materialize_grads(False)  # a Jacobian's worth of zeros is not read if only features were used
+        ctx.set_materialize_grads(False)  # no zeros for the Jacobian's gradient where only features were used
         ctx.layout, ctx.table_shape, ctx.table_dtype = layout, table.shape, table.dtype
         return features, jacobians
 
@@ -465,17 +471,18 @@ class _Encode(torch.autograd.Function):
 
 
 def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False) -> tuple[Tensor, Tensor | None]:
-    """See `ops.hash_grid.encode`; first derivatives go to `table` and `x`, second ones are refused by autograd.
+    """See `ops.hash_grid.encode`. Gradients go to `table` and `x`; second derivatives raise an error.
 
     Args:
         x: (P, 3) float32 on a CUDA device, in the unit cube; points outside are clamped to its faces, and get no
             gradient along the axes in which they were. NaN points give NaN features: a check would stall the GPU.
-        table: (entries, F) float32, float16 or bfloat16; sums and results are float32 for each of them.
+        table: (entries, F) float32, float16 or bfloat16; sums and results are float32.
         layout: of the table.
         jacobian: also return the derivative of the features with respect to x.
 
     Raises:
-        ValueError: tensors of another kind, device or shape, or a level of 2**31 numbers and more.
+        ValueError: tensors of another dtype, device or shape.
+        UserError: a level of 2**31 numbers or more.
     """
     interpreted = not isinstance(_gather, triton.JITFunction)
     if x.device != table.device or not (x.is_cuda or interpreted):
@@ -485,21 +492,21 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
     if table.dtype not in TABLE_DTYPES or table.shape != (_plan(layout, x.device).entries, layout.features):
         raise ValueError(f"not a table of {layout} in float32, float16 or bfloat16: {tuple(table.shape)} {table.dtype}")
     if x.requires_grad:
-        x = x.clamp(0.0, 1.0)  # the kernels clamp as well; this lets torch decide what passes on the faces themselves
+        x = x.clamp(0.0, 1.0)  # the kernels clamp as well; torch's clamp decides on the gradient of points on the faces
     return _Encode.apply(x, table, layout, jacobian)
 
 
 def probe(device: torch.device) -> None:
-    """Run every kernel once on a CUDA device, against the torch twin. The first time on a machine takes seconds.
+    """Run every kernel once on a CUDA device and compare with torch. The first time on a machine takes seconds.
 
     Raises:
-        Exception: Triton cannot work here (no C compiler, an old GPU, ...), in whatever words it has for that.
+        Exception: Triton does not work here (no C compiler, an old GPU, ...); its own error, of any type.
     """
     layout = GridLayout(levels=2, features=2, log2_entries=6, base_resolution=3, max_resolution=5)
     results = []
     with torch.inference_mode(False), torch.enable_grad():
         numbers = torch.arange(int(layout.entries.sum()) * layout.features)
-        # the twin on the CPU, where no setting lowers the precision of its products
+        # torch on the CPU, where no setting lowers the precision of its products
         for function, where in ((hash_grid.encode, torch.device("cpu")), (encode, device)):
             table = (numbers * 0.7).sin().reshape(-1, layout.features).to(where).requires_grad_()
             x = (numbers[:60] * 0.9).cos().abs().reshape(-1, 3).to(where).requires_grad_()
@@ -509,4 +516,4 @@ def probe(device: torch.device) -> None:
             results.append([result.detach().cpu() for result in (features, jacobians, *gradients)])
     for theirs, ours in zip(*results, strict=True):
         if not torch.allclose(theirs, ours, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
-            raise RuntimeError("Triton's kernels do not give what torch gives")
+            raise RuntimeError("Triton's kernels and torch give different results")

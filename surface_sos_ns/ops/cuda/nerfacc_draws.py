@@ -1,4 +1,4 @@
-"""Stratified draws of a cumulative share in one CUDA kernel, by nerfacc."""
+"""Stratified draws from a cumulative distribution in one CUDA kernel, by nerfacc."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @functools.cache
 def nerfacc_problem() -> str | None:
-    """Why nerfacc's CUDA extension cannot be used, or None where it can. May compile it, so ask only on CUDA."""
+    """Why nerfacc's CUDA extension cannot be used, or None where it can. May compile it, so call it only with CUDA."""
     if importlib.util.find_spec("nerfacc") is None:
         return "the package nerfacc is not installed"
     try:
@@ -23,9 +23,9 @@ def nerfacc_problem() -> str | None:
 
 
 def stratified_draws(edges: Tensor, cdf: Tensor, draws: int, stratified: bool) -> Tensor:
-    """See `sampling.importance.stratified_draws`; its jitter is one number a ray, not one a draw."""
+    """See `sampling.importance.stratified_draws`. nerfacc jitters all draws of a ray by the same random number."""
     import nerfacc
 
-    # Its samples lie at the quantiles of the strata's middles: exactly our draws. Its intervals lie between them.
+    # nerfacc's samples are at the quantiles of the strata's midpoints, which are our draws; its intervals are not used.
     _, samples = nerfacc.importance_sampling(nerfacc.RayIntervals(vals=edges.contiguous()), cdf, draws, stratified)
     return samples.vals
