@@ -205,7 +205,7 @@ def test_the_probe_notices_wrong_results(monkeypatch, device):
             return torch.zeros_like(x), torch.zeros_like(table), None, None
 
     monkeypatch.setattr(grid_triton, "_Encode", Doubled)
-    with pytest.raises(RuntimeError, match="not give what torch gives"):
+    with pytest.raises(RuntimeError, match="give different results"):
         grid_triton.probe(device)
 
 
