@@ -27,7 +27,8 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
 
     Returns:
         features (P, L*F), level by level, and, where asked for, their Jacobian (P, L*F, 3). Gradients go to `table` and
-        `x`; second derivatives may be refused.
+        `x`; for a point on a face of the cube that to `x` is the one from inside or none (versions of torch
+        differ). Second derivatives may be refused.
 
     Raises:
         ValueError: compiled for the CPU, where a point is NaN.
