@@ -27,7 +27,8 @@ def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False)
 
     Returns:
         features (P, L*F), level by level, and the Jacobian (P, L*F, 3) or None. Gradients go to `table` and `x`;
-        back-ends may lack second derivatives.
+        for a point on a face of the cube that to `x` is the one from inside or none (versions of torch differ).
+        Back-ends may lack second derivatives.
 
     Raises:
         ValueError: numba back-end only, where a point is NaN.
