@@ -36,7 +36,6 @@ from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.model import SurfaceSOSModel
-from surface_sos_ns.plugin.outputs import NEEDS
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
@@ -235,9 +234,10 @@ class Run:
             RunError: an output that there is not.
         """
         names = list(outputs)
-        unknown = [name for name in names if name not in NEEDS]
+        known = self.model.output_needs()
+        unknown = [name for name in names if name not in known]
         if unknown:
-            raise RunError(f"There is no output {', '.join(unknown)}; there are {', '.join(NEEDS)}.")
+            raise RunError(f"There is no output {', '.join(unknown)}; there are {', '.join(known)}.")
         images = self.model.images(self._one(camera), names)
         return {name: image.cpu().numpy() for name, image in images.items()}
 

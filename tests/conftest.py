@@ -18,8 +18,8 @@ from tests.helpers.time_left import TimeLeft, stated_seconds
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-WHOLE_RUNS = {"demo_capture", "terminal", "trained"}
-"""Fixtures below that render, start a command of the user's, or train: nothing that uses one is quick."""
+WHOLE_RUNS = {"demo_capture", "terminal", "trained", "corner"}
+"""Fixtures that render, find poses, train or start a command of the user's: nothing that uses one is quick."""
 
 
 @pytest.fixture(scope="session")

@@ -277,7 +277,8 @@ def test_the_export_command_on_a_trained_run(
 ) -> None:
     output = terminal.folder / "exported"
     command = ("surface_sos_ns.cli", "export", "--load-config", trained / "config.yml", "--output-dir", output)
-    said = terminal.run(*command, "--views", "test", "--what", "mattes", "clean-plates", "mesh")
+    what = ("--what", "mattes", "clean-plates", "mesh", "--mesh-resolution", "96")
+    said = terminal.run(*command, "--views", "test", *what)
     assert f"{output / 'mattes'}/: {len(meta['test_filenames'])} files" in said and "object.ply" in said
     view = next(view for view in run.views if view.held_out)
     matte = cv2.imread(str(output / "mattes" / f"{Path(view.name).stem}.png"), cv2.IMREAD_UNCHANGED)

@@ -116,6 +116,7 @@ def program(name: str) -> list[Command]:
     return [command for command in in_blocks() if command.words[0] == name]
 
 
+@pytest.mark.seconds(2)
 def test_training_commands_parse() -> None:
     commands = [command.words for command in program("ns-train") if command.words[-1] != "--help"]
     assert len(commands) >= 5
@@ -179,6 +180,14 @@ def check_part(command: Command) -> None:
         assert option in options(program, level), command
 
 
+def test_commands_of_make_exist() -> None:
+    rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named_rules = {
+        rule for document in DOCUMENTS for rule in re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(), re.M)
+    }
+    assert {"demo", "test", "test-fast", "test-all"} <= named_rules <= rules
+
+
 def test_parts_of_commands_in_sentences_exist() -> None:
     commands = in_sentences()
     assert len({command.words[0] for command in commands}) >= 4 and len(commands) > 20
@@ -204,7 +213,7 @@ def test_options_named_in_the_text_exist(document: Path) -> None:
 
 
 def test_preset_table_shows_the_presets() -> None:
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs" / "guides" / "presets.md").read_text()
     numbers: dict[str, list[str]] = {"Steps": [], "Rays per step": [], "Samples per ray": [], "Entries": []}
     for config in METHODS.values():
         settings = dict(leaves(config))
@@ -220,15 +229,16 @@ def test_preset_table_shows_the_presets() -> None:
     numbers["Entries per level of the hash grids"] = numbers.pop("Entries")
     numbers["Samples per ray, in training and in pictures"] = numbers.pop("Samples per ray")
     for title, cells in numbers.items():
-        assert f"| {title} | {' | '.join(cells)} |" in readme, f"the README's line '{title}' should be {cells}"
+        assert f"| {title} | {' | '.join(cells)} |" in page, f"the line '{title}' of presets.md should be {cells}"
 
 
-def names_in_table(section: str) -> set[str]:
-    """What stands in backquotes in the first column of a section's table in the README."""
-    table = (ROOT / "README.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
+def names_in_table(guide: str) -> set[str]:
+    """What stands in backquotes in the first column of a guide's table."""
+    table = (ROOT / "docs" / "guides" / guide).read_text()
     return set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE))))
 
 
+@pytest.mark.seconds(2)
 def test_metric_table_is_complete() -> None:
     import torch
 
@@ -237,7 +247,7 @@ def test_metric_table_is_complete() -> None:
     halves = torch.zeros(16, 16)
     halves[:8] = 1.0
     metrics = {*mask_metrics(halves, halves), *image_metrics(*[halves[..., None].expand(-1, -1, 3)] * 2)}
-    assert names_in_table("How good is it?") == metrics | {"clean_plate_psnr", "lpips"}
+    assert names_in_table("evaluation.md") == metrics | {"clean_plate_psnr", "lpips"}
 
 
 def test_output_table_is_complete() -> None:
@@ -258,7 +268,7 @@ def test_output_table_is_complete() -> None:
     with torch.no_grad():
         outputs = model.eval().get_outputs_for_camera_ray_bundle(rays)
         assert outputs["background"].shape == (2, 2, 3)
-    assert names_in_table("Outputs") == {*outputs, "rgba"}
+    assert names_in_table("outputs.md") == {*outputs, "rgba"}
 
 
 def test_loss_table_shows_the_presets() -> None:

@@ -156,7 +156,7 @@ class Run:
         self.scene = SurfaceSOS(preset.scene, data.view_count).to(device)
         self.points = data.lines.points
         self.points_inside = self.points[self.points.norm(dim=-1) < 1]
-        start = (data.centre, data.radius, data.reach, data.hull, data.signed_distance, data.lines)
+        start = (data.frame, data.contraction_radius, data.hull, data.signed_distance, data.lines)
         self.scene.initialise(*start, preset.initial_fit_steps)
         self.optimisers = optimisers(self.scene)
 

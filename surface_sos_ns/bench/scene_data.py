@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.bench.settings import BenchError
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, camera_distance, sight_lines
 from surface_sos_ns.utils.extras import missing_package
 
@@ -48,9 +49,8 @@ class SceneData:
 
     pixels: Batch  # of all views
     band: Tensor  # (B,) indices of pixels in and around the hull's silhouettes
-    centre: Tensor  # (3,) of the object, world frame
-    radius: float  # world units
-    reach: float  # distance of the cameras from the centre, object radii, see `camera_distance`
+    frame: ObjectFrame  # of the object
+    contraction_radius: float  # distance of the cameras from the centre, object radii, see `camera_distance`
     hull: Tensor  # (V, V, V) probability
     signed_distance: Tensor  # (V, V, V) to the hull
     lines: SightLines  # sparse points
@@ -76,7 +76,7 @@ class SceneData:
         scale = np.array([view.width[0] / width, view.height[0] / height])
         directions = view.rays(0, _pixel_centres(width, height) * scale)
         device = self.pixels.origins.device
-        origin = (torch.as_tensor(view.centres()[0], dtype=torch.float32) - self.centre.cpu()) / self.radius
+        origin = self.frame.points(torch.as_tensor(view.centres()[0], dtype=torch.float32))
         rays = torch.as_tensor(directions, dtype=torch.float32, device=device)
         return origin.to(device).expand_as(rays).contiguous(), rays
 
@@ -148,7 +148,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     prior = build_object_prior(views, masks, read_ply_points(folder / description["ply_file_path"]))
     assert prior.points is not None
     hull = prior.initial_hull(hull_slack)
-    centre, radius = torch.as_tensor(prior.sphere.centre, dtype=torch.float32), float(prior.sphere.radius)
+    frame = ObjectFrame(prior.sphere.centre, prior.sphere.radius)
     width, height = description["w"], description["h"]
     coords = _pixel_centres(width, height)
     count = len(coords)
@@ -156,9 +156,9 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     def tensor(values: Any) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
 
-    eyes = (views.centres() - prior.sphere.centre) / radius
+    cameras = frame.points(torch.as_tensor(views.centres(), dtype=torch.float32))
     pixels = Batch(
-        origins=tensor(np.repeat(eyes, count, axis=0)),
+        origins=cameras.repeat_interleave(count, 0).to(device),
         directions=tensor(np.concatenate([views.rays(index, coords) for index in range(len(views))])),
         view=torch.arange(len(views), device=device).repeat_interleave(count),
         photo=tensor(np.stack(images).reshape(-1, 3) / 255.0),
@@ -168,12 +168,11 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
     return SceneData(
         pixels=pixels,
         band=torch.as_tensor(_band(prior, views, width, height), device=device),
-        centre=centre,
-        radius=radius,
-        reach=camera_distance(tensor(eyes)),
+        frame=frame,
+        contraction_radius=camera_distance(cameras),
         hull=torch.as_tensor(hull.probability),
         signed_distance=torch.as_tensor(hull.signed_distance()),
-        lines=sight_lines(prior.points, tensor(eyes), centre, radius, device),
+        lines=sight_lines(prior.points, cameras, frame, device),
         view_count=len(views),
         held_out=_views(description, held_out),
         held_out_masks=[mask(frame["gt_mask_path"]) for frame in held_out],

@@ -80,43 +80,26 @@ def measure_inputs(capture: Path, folder: Path) -> list[Figure]:
 
 
 def write_mask_video(capture: Path, renders: Path, path: Path, scale: int = 2, frames_per_second: int = 8) -> Path:
-    """An H.264 video over all photos in order: photo, mask, object over a checkerboard, clean plate, two by two.
-
-    Written with PyAV, so that it needs no ffmpeg program.
-    """
-    import av
-    import cv2
+    """An H.264 video over all photos in order: photo, mask, object over a checkerboard, clean plate, two by two."""
+    from surface_sos_ns.export.video import MP4, write_video
 
     meta = json.loads((capture / "transforms.json").read_text())
     held = set(meta["test_filenames"])
-    container = None
-    try:
-        for name in sorted(frame["file_path"] for frame in meta["frames"]):
-            stem, folder = Path(name).stem, renders / ("test" if name in held else "train")
-            photo, mask = read_image(capture / name), read_image(folder / "mask" / f"{stem}.png")
-            foreground = read_image(folder / "foreground" / f"{stem}.png")
-            alpha = mask[..., 0].astype(np.float32) / 255
-            plate = read_image(folder / "background" / f"{stem}.png")
-            above = np.concatenate([photo, mask], axis=1)
-            below = np.concatenate([over_checkerboard(foreground, alpha), plate], axis=1)
-            grid = np.concatenate([above, below])
-            large = cv2.resize(grid, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-            # yuv420p needs even sides.
-            picture = np.ascontiguousarray(large[: large.shape[0] // 2 * 2, : large.shape[1] // 2 * 2], dtype=np.uint8)
-            if container is None:
-                container = av.open(str(path), "w", options={"movflags": "faststart"})
-                stream = container.add_stream("libx264", rate=frames_per_second)
-                stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], "yuv420p"
-                stream.options = {"crf": "20"}
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        if container is not None:
-            for packet in stream.encode():
-                container.mux(packet)
-    finally:
-        if container is not None:
-            container.close()
+    names = sorted(frame["file_path"] for frame in meta["frames"])
+    pictures = (_four(capture / name, renders / ("test" if name in held else "train"), scale) for name in names)
+    write_video(path, pictures, frames_per_second, MP4)
     return path
+
+
+def _four(photo: Path, renders: Path, scale: int) -> np.ndarray:
+    """(H, W, 3) uint8: a photo and what was rendered of it, two by two."""
+    import cv2
+
+    shown = {kind: read_image(renders / kind / f"{photo.stem}.png") for kind in RENDERED}
+    alpha = shown["mask"][..., 0].astype(np.float32) / 255
+    above = np.concatenate([read_image(photo), shown["mask"]], axis=1)
+    below = np.concatenate([over_checkerboard(shown["foreground"], alpha), shown["background"]], axis=1)
+    return cv2.resize(np.concatenate([above, below]), None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
 
 
 def _say(text: str) -> None:

@@ -15,12 +15,6 @@ def linear(colour: np.ndarray | tuple | list) -> np.ndarray:
     return np.where(c <= 0.04045, c / 12.92, ((np.maximum(c, 0) + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def srgb(colour: np.ndarray) -> np.ndarray:
-    """Linear light to sRGB in 0..1, clipped."""
-    c = np.clip(colour, 0, 1)
-    return np.where(c <= 0.0031308, 12.92 * c, 1.055 * c ** (1 / 2.4) - 0.055)
-
-
 class Noise:
     """Smooth periodic noise in space: a band-limited random volume, looked up linearly; zero mean, unit deviation."""
 

@@ -10,11 +10,11 @@ from surface_sos_ns.rendering.colour_space import to_display, to_light
 
 __all__ = ["completed_photo"]
 
-REACH = 0.01
-"""How far around the matte a photo is given up, and again how wide the transition is: a fraction of the longer side."""
+TRANSITION = 0.01
+"""Width of the transition from photo to plate around the matte, and its distance from it: share of the longer side."""
 
-MOST_EXPOSURE = 1.5
-"""By how much exposures may differ, at most."""
+MAX_EXPOSURE_RATIO = 1.5
+"""Bound of the factor, per channel, between the exposures of photo and plate."""
 
 
 def completed_photo(photo: np.ndarray, plate: np.ndarray, alpha: np.ndarray, shadow: np.ndarray) -> np.ndarray:
@@ -34,10 +34,10 @@ def completed_photo(photo: np.ndarray, plate: np.ndarray, alpha: np.ndarray, sha
         (H, W, 3) float32; the photo, bit for bit, beyond the transition and the shadow.
     """
     photo = np.where(shadow[..., None] > 0, _in_full_light(photo, shadow), photo)
-    reach = max(2, round(REACH * max(alpha.shape)))
+    width = max(2, round(TRANSITION * max(alpha.shape)))
     # Dilated by more than the blur reaches, so that the matte itself is all plate.
-    near = cv2.dilate(np.minimum(1.0, alpha * 2).astype(np.float32), _disc(2 * reach))
-    weight = cv2.blur(near, (2 * reach + 1, 2 * reach + 1), borderType=cv2.BORDER_REPLICATE)[..., None]
+    near = cv2.dilate(np.minimum(1.0, alpha * 2).astype(np.float32), _disc(2 * width))
+    weight = cv2.blur(near, (2 * width + 1, 2 * width + 1), borderType=cv2.BORDER_REPLICATE)[..., None]
     around = (weight[..., 0] > 1e-3) & (weight[..., 0] < 1 - 1e-3)
     if around.any():
         plate = np.clip(plate * _exposure(photo[around], plate[around]), 0, 1)
@@ -52,7 +52,7 @@ def _in_full_light(photo: np.ndarray, shadow: np.ndarray) -> np.ndarray:
 def _exposure(photo: np.ndarray, plate: np.ndarray) -> np.ndarray:
     """(3,) by how much pixels (P, 3) of the photo are brighter than the same of the plate."""
     factor = np.median(photo, axis=0) / np.maximum(np.median(plate, axis=0), 1e-3)
-    return factor.clip(1 / MOST_EXPOSURE, MOST_EXPOSURE)
+    return factor.clip(1 / MAX_EXPOSURE_RATIO, MAX_EXPOSURE_RATIO)
 
 
 def _disc(radius: int) -> np.ndarray:

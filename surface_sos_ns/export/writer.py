@@ -12,7 +12,7 @@ import numpy as np
 
 from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.frames import Frame, chosen_frames
-from surface_sos_ns.export.note import COMMON, Identity, Note
+from surface_sos_ns.export.manifest import COMMON, Identity, Manifest
 from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Pictures, Product, products
 from surface_sos_ns.export.settings import ExportSettings
 from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
@@ -20,6 +20,7 @@ from surface_sos_ns.utils.files import remove_leftovers, resumable, write_bytes,
 from surface_sos_ns.utils.image_io import ImageError, read_picture
 from surface_sos_ns.utils.locks import locked_folder
 from surface_sos_ns.utils.metrics import THRESHOLD
+from surface_sos_ns.utils.pictures import size_within
 from surface_sos_ns.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["write_export"]
 
 COCO = "masks_coco.json"
-TILE = 960  # longer side of a picture in the side-by-side video, at most
+MAX_TILE = 960  # pixels along the longer side of a picture in the side-by-side video
 
 
 def write_export(run: Run, settings: ExportSettings) -> list[str]:
@@ -69,21 +70,23 @@ def _write(
     targets = [(product.file(output, frame), product.kind) for frame in frames for product in made]
     targets += [(path, "video") for path in videos] + [(path, "mesh") for path in meshes]
     folders = {output, *(path.parent for path, _ in targets)}
-    note = Note.of(output, _identity(run, settings), [*targets, *((path, None) for path in others)], settings.overwrite)
+    manifest = Manifest.of(
+        output, _identity(run, settings), [*targets, *((path, None) for path in others)], settings.overwrite
+    )
     for folder in folders:
         remove_leftovers(folder)
 
-    _write_mesh(run, settings, [path for path in meshes if note.lacks(path)])
+    _write_mesh(run, settings, [path for path in meshes if manifest.lacks(path)])
     with Stage(f"Exporting {len(frames)} views to {output}", len(frames)) as stage:
         for frame in frames:
-            _write_view(run, settings, frame, [p for p in made if note.lacks(p.file(output, frame))])
+            _write_view(run, settings, frame, [p for p in made if manifest.lacks(p.file(output, frame))])
             stage.advance(1)
     for name, content in captures(run, frames, made, settings).items():
         write_json(output / name, content)
     if "masks" in settings.kinds:
         write_json(output / COCO, _coco(frames, made, output))
-    _write_videos(run, frames, made, settings, videos, [path for path in videos if note.lacks(path)])
-    note.finish()
+    _write_videos(run, frames, made, settings, videos, [path for path in videos if manifest.lacks(path)])
+    manifest.finish()
     return _summary(settings, frames, made, [*videos, *meshes, *others])
 
 
@@ -231,11 +234,9 @@ def _write_videos(
 
 
 def _small(image: np.ndarray) -> np.ndarray:
-    factor = min(1.0, TILE / max(image.shape[:2]))
-    if factor == 1.0:
-        return image
-    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    height, width = image.shape[:2]
+    size = size_within(width, height, MAX_TILE)
+    return image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _summary(

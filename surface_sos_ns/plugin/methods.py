@@ -40,7 +40,7 @@ def _optimiser(group: str) -> OptimizerConfig:
 
 
 def _schedule(group: str) -> WarmupDecaySchedulerConfig:
-    """Each group's schedule. Poses start late: before fields show the scene, its colours would move them wrongly."""
+    """A group's schedule. Poses start late: before the fields show the scene, colours would move them wrongly."""
     schedule = WarmupDecaySchedulerConfig()
     if group != "camera_opt":
         return schedule

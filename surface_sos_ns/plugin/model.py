@@ -18,7 +18,7 @@ from torch.nn import Parameter
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
-from surface_sos_ns.plugin.outputs import NEEDS, Need, ViewImages
+from surface_sos_ns.plugin.outputs import Need, ViewImages, needs_of
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.plugin.view_metrics import comparison_images, view_metrics
 from surface_sos_ns.plugin.view_rendering import FILLED, BeforeChunk, ViewRenderer, ray_times, render_rays
@@ -243,6 +243,10 @@ class SurfaceSOSModel(Model):
         with self._evaluating():
             return renderer.view(rays, need, self.config.edge_samples if smooth_edges else 1, before_chunk)
 
+    def output_needs(self) -> dict[str, Need]:
+        """Every output by name, and what it takes."""
+        return needs_of(self.scene.learned_heads)
+
     @torch.no_grad()
     def images(
         self,
@@ -251,7 +255,7 @@ class SurfaceSOSModel(Model):
         smooth_edges: bool = True,
         before_chunk: BeforeChunk | None = None,
     ) -> dict[str, Tensor]:
-        """Images (H, W, C) of one camera by name, see `NEEDS`; nothing is rendered that they do not need.
+        """Images (H, W, C) of one camera by name, see `output_needs`; nothing is rendered that they do not need.
 
         Args:
             camera: (1,), world frame.
@@ -263,7 +267,8 @@ class SurfaceSOSModel(Model):
             KeyError: there is no image of such a name.
         """
         names = list(names)
-        need = max((NEEDS[name] for name in names), default=None)
+        needs = self.output_needs()
+        need = max((needs[name] for name in names), default=None)
         if need is None:
             return {}
         rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
@@ -298,7 +303,7 @@ class SurfaceSOSModel(Model):
             self._need_so_far = max(self._need_so_far, need)
             return self.render_view(camera_ray_bundle, self._need_so_far, smooth_edges=True)
 
-        return ViewImages(render)
+        return ViewImages(render, needs=self.output_needs())
 
     def display_settings(self) -> DisplaySettings:
         """What the viewer's panel is set to."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, KeysView, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, MutableMapping
 
 import torch.nn.functional as F
 from torch import Tensor, tensor
 
+from surface_sos_ns.models.surface_sos.heads import Head
 from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.utils.metrics import THRESHOLD
 
@@ -39,7 +40,12 @@ NEEDS: dict[str, Need] = {
     "normals": Need.LAYERS,
     "accumulation": Need.LAYERS,
 }
-"""Every output by name, in the order in which the viewer offers them, and what it takes."""
+"""Every output of both layers by name, in the order in which the viewer offers them, and what it takes."""
+
+
+def needs_of(heads: Iterable[Head]) -> dict[str, Need]:
+    """`NEEDS`, and the outputs of heads: what surfaces carry is seen with the layers."""
+    return NEEDS | {name: Need.LAYERS for head in heads for name in head.output_names}
 
 
 def mask_image(alpha: Tensor, threshold: float = THRESHOLD) -> Tensor:
@@ -101,7 +107,7 @@ class ViewImages(MutableMapping[str, Tensor]):
     Args:
         render: returns all images of a need, those of lesser needs included.
         images: what is rendered already.
-        needs: what each output takes.
+        needs: every output by name, and what it takes.
     """
 
     def __init__(
@@ -112,7 +118,7 @@ class ViewImages(MutableMapping[str, Tensor]):
     ):
         self._render, self._needs = render, needs
         self._images = dict(images or {})
-        self._names = dict.fromkeys(NEEDS)
+        self._names = dict.fromkeys(needs)
 
     def __getitem__(self, name: str) -> Tensor:
         if name in self._names and name not in self._images:

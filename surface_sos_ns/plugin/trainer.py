@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import signal
-import threading
-import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,6 @@ from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerC
 from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
-from nerfstudio.viewer.viewer import Viewer
 from torch import Tensor
 
 from surface_sos_ns.plugin.checkpoints import (
@@ -50,6 +47,7 @@ from surface_sos_ns.plugin.prior_file import PRIOR_FILE
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
 from surface_sos_ns.plugin.self_training import MASK_FILES
 from surface_sos_ns.plugin.stop_request import StopRequest
+from surface_sos_ns.plugin.viewer.training_lock import let_browsers_draw, training_lock
 from surface_sos_ns.training.optimizer import SparseAdam
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import WriteError, atomic_file, check_writable, remove_leftovers, write_text, writing
@@ -199,8 +197,7 @@ class SurfaceSOSTrainer(Trainer):
 
     def __init__(self, config: SurfaceSOSTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         super().__init__(config, local_rank=local_rank, world_size=world_size)
-        # Reentrant, because the set-up runs under it and may move a viewer control, whose hook takes it as well.
-        self.train_lock = threading.RLock()  # type: ignore[assignment]
+        self.train_lock = training_lock()
         self.steps_done = 0
         self._random_state: dict[str, Any] | None = None
         self._losses_missing = False
@@ -367,9 +364,7 @@ class SurfaceSOSTrainer(Trainer):
             self.stop_training = True  # nerfstudio's loop looks here; it clears the flag once, when it starts
             return
         super()._update_viewer_state(step)
-        if isinstance(self.viewer_state, Viewer) and self.viewer_state.render_statemachines:
-            # A lock is not fair: without a pause this thread takes it again before a waiting browser's thread wakes up.
-            time.sleep(0.001)
+        let_browsers_draw(self.viewer_state)
 
     def _after_train(self) -> None:
         """Save the last checkpoint and finish, or say how to resume when stopped by a signal."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import camera_distance, sight_lines
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
@@ -88,15 +89,14 @@ class TrainingRun:
         """
         prior, scene = self.prior, self.model.scene
         assert prior is not None, "prepare() first"
-        centre, radius = torch.as_tensor(prior.sphere.centre, dtype=torch.float32), float(prior.sphere.radius)
-        eyes = (self._camera_centres().cpu() - centre) / radius
-        lines = None if prior.points is None else sight_lines(prior.points, eyes, centre, radius, self.model.device)
+        frame = ObjectFrame(prior.sphere.centre, prior.sphere.radius)
+        cameras = frame.points(self._camera_centres())
+        lines = None if prior.points is None else sight_lines(prior.points, cameras, frame, self.model.device)
         if not bool(scene.ready):
             hull = prior.initial_hull(self.model.config.hull_slack)
             scene.initialise(
-                centre,
-                radius,
-                camera_distance(eyes),
+                frame,
+                camera_distance(cameras),
                 torch.as_tensor(hull.probability),
                 torch.as_tensor(hull.signed_distance()),
                 lines,

@@ -43,6 +43,8 @@ def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need) -> dict[str, Ten
         return matte_images(scene.matte(origins, directions, time=time))
     rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time)
     images = layer_images(rendering, scene.frame.radius)
+    for head in scene.learned_heads:
+        images |= head.outputs(rendering)
     if need is Need.PLATE:
         images |= plate_images(rendering)
         images[FILLED] = rendering.background_filled[:, None]

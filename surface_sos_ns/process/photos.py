@@ -29,10 +29,10 @@ TO_CONVERT = (".heic", ".heif", ".hif", ".dng", ".cr2", ".cr3", ".nef", ".arw", 
 """Suffixes of photos that cannot be read here."""
 
 MIN_PHOTOS = 3
-"""Photos that poses can be found for at all."""
+"""Photos, at least, for poses to be found."""
 
-LONGEST_NAME = 100
-"""Characters of a name in the scene, of which the last ones count; file systems take 255 bytes."""
+MAX_NAME = 100
+"""Characters of a name in the scene, of which the last are kept; file systems take 255 bytes."""
 
 COMPANIONS = {
     "depth maps": re.compile(r"(?<![a-z])(depth(maps?|s)?|disparity|conf(idence)?)(?![a-z])"),
@@ -199,7 +199,7 @@ def _left_out_words(companions: dict[Path, str], others: Sequence[Path], folder:
 def _safe(stem: str) -> str:
     """A name of letters, digits, ``-`` and ``_``: accents are dropped, all else becomes an underscore."""
     letters = [letter for letter in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(letter)]
-    return re.sub(r"[^A-Za-z0-9_-]", "_", "".join(letters))[-LONGEST_NAME:]
+    return re.sub(r"[^A-Za-z0-9_-]", "_", "".join(letters))[-MAX_NAME:]
 
 
 def _scene_stems(files: Sequence[Path], folder: Path) -> dict[Path, str]:

@@ -128,14 +128,14 @@ def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> Structur
 
     def placed(matches: Path, guided: bool) -> Structure:
         with Stage(f"Comparing {len(pairs)} pairs of photos", len(pairs)) as stage:
-            structure.compare(matches, names, pairs, threads, stage.advance, guided)
+            structure.match_pairs(matches, names, pairs, threads, stage.advance, guided)
         with Stage(f"Placing {count} photos", count) as stage:
             return structure.map_photos(matches, images, names, threads, stage.reach)
 
     first: Structure | None = None
     with library_output_to(settings.output / "process.log"):
         with Stage(f"Features of {count} photos", count) as stage:
-            structure.find_features(
+            structure.extract_features(
                 database, images, groups, settings.camera_model, settings.max_image_size, threads, stage.advance
             )
         with suppress(ProcessError):

@@ -17,13 +17,21 @@ from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.pairs import blocks
 from surface_sos_ns.utils.files import atomic_file, require_space, temporary_folder
 
-__all__ = ["CameraModel", "Structure", "compare", "copy_features", "find_features", "map_photos", "require_pycolmap"]
+__all__ = [
+    "CameraModel",
+    "Structure",
+    "copy_features",
+    "extract_features",
+    "map_photos",
+    "match_pairs",
+    "require_pycolmap",
+]
 
 CameraModel = Literal["opencv", "simple", "pinhole", "fisheye"]
 
 COLMAP_NAMES = {"opencv": "OPENCV", "simple": "SIMPLE_RADIAL", "pinhole": "PINHOLE", "fisheye": "OPENCV_FISHEYE"}
 
-PORTION = 4
+PHOTOS_AT_A_TIME = 4
 """Photos whose features are looked for at a time."""
 
 PHOTOS_PER_CENTRE = 20
@@ -31,7 +39,7 @@ PHOTOS_PER_CENTRE = 20
 
 SEED = 0
 
-ROOM = 64
+FREE_MB = 64
 """Megabytes that must be free before pycolmap writes the next portion: where it finds the disk full, it aborts."""
 
 
@@ -71,7 +79,7 @@ def require_pycolmap() -> None:
         raise ProcessError(f"pycolmap is {pycolmap.__version__}; expected 4.0 or newer: `pip install 'pycolmap>=4'`.")
 
 
-def find_features(
+def extract_features(
     database: Path,
     images: Path,
     groups: Sequence[Sequence[str]],
@@ -101,12 +109,12 @@ def find_features(
     for group in groups:
         reader = pycolmap.ImageReaderOptions()
         reader.camera_model = COLMAP_NAMES[camera_model]
-        for start in range(0, len(group), PORTION):
-            portion = list(group[start : start + PORTION])
+        for start in range(0, len(group), PHOTOS_AT_A_TIME):
+            portion = list(group[start : start + PHOTOS_AT_A_TIME])
             camera = _camera_of(database, group)
             if camera is not None:
                 reader.existing_camera_id = camera
-            require_space(database.parent, ROOM)
+            require_space(database.parent, FREE_MB)
             pycolmap.extract_features(
                 database,
                 images,
@@ -131,7 +139,7 @@ def copy_features(database: Path, target: Path) -> None:
             opened.clear_two_view_geometries()
 
 
-def compare(
+def match_pairs(
     database: Path,
     names: Sequence[str],
     pairs: Sequence[tuple[int, int]],
@@ -139,7 +147,7 @@ def compare(
     advance: Callable[[float], None] = lambda amount: None,
     guided: bool = False,
 ) -> int:
-    """Matches features of pairs of photos and keeps what one rigid motion explains.
+    """Matches features of pairs of photos and keeps those that fit one relative pose (two-view geometry).
 
     Args:
         database: with the features; it gets the matches.
@@ -164,7 +172,7 @@ def compare(
         pairing.match_list_path = str(listed)
         for portion in blocks(pairs):
             listed.write_text("".join(f"{names[a]} {names[b]}\n" for a, b in portion), encoding="utf-8")
-            require_space(database.parent, ROOM)
+            require_space(database.parent, FREE_MB)
             pycolmap.match_image_pairs(
                 database, matching_options=options, pairing_options=pairing, verification_options=verification
             )
@@ -180,7 +188,7 @@ def map_photos(
     threads: int,
     reach: Callable[[float], None] = lambda done: None,
 ) -> Structure:
-    """Places photos one after the other and refines poses, points and lenses together.
+    """Incremental mapping: registers photos one after the other and refines poses, points and lenses together.
 
     Args:
         database: with the matches.
@@ -190,7 +198,7 @@ def map_photos(
         reach: called with the number of photos placed so far.
 
     Returns:
-        The largest group of photos that hang together.
+        The largest reconstruction.
 
     Raises:
         ProcessError: no three photos do.
@@ -215,7 +223,7 @@ def map_photos(
         reach(placed)
 
     with temporary_folder(database.parent) as folder:
-        require_space(folder, ROOM)
+        require_space(folder, FREE_MB)
         models = pycolmap.incremental_mapping(
             database,
             images,

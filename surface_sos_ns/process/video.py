@@ -10,7 +10,7 @@ from surface_sos_ns.process.error import ProcessError
 
 __all__ = ["count_frames", "extract_frames"]
 
-LOOKED_AT = 640
+SHARPNESS_WIDTH = 640
 """Frames are shrunk to this width before their sharpness is compared."""
 
 
@@ -81,7 +81,7 @@ def extract_frames(
                 if min(index * count // frames, count - 1) != stretch:
                     keep()
                     stretch = min(index * count // frames, count - 1)
-                shrink = min(1.0, LOOKED_AT / frame.width)
+                shrink = min(1.0, SHARPNESS_WIDTH / frame.width)
                 size = {"width": round(frame.width * shrink), "height": round(frame.height * shrink)}
                 score = sharpness(frame.reformat(**size, format="gray").to_ndarray())
                 if best is None or score > best[0]:

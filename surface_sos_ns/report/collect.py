@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "chosen_views", "collect", "settings_of"]
 
-PICTURE = 480  # longer side of a picture in pixels, at most
-MEASURED = 240  # the same of views that are measured only
+MAX_SIDE = 480  # pixels along the longer side of a picture
+MAX_SIDE_MEASURED = 240  # the same of views that are measured and not shown
 MESH_CELLS = 128  # per axis; the pictures of the turntable show no finer ones
-FOUND, COARSE = (0, 190, 130), (170, 90, 230)
+FOUND, COARSE = (0, 190, 130), (170, 90, 230)  # colours of the masks, RGB
 
 METRICS = (
     ("mask_iou", "mask IoU", "{:.4f}", "object pixels, threshold 0.5, mean over views"),
@@ -142,7 +142,7 @@ def _views(
     held_out = [index for index in with_truth if run.views[index].held_out]
     shown = set(chosen_views(len(run.views), wanted, held_out or with_truth))
     reports = []
-    # What a whole view takes against a matte alone, roughly; it is the bar's only use.
+    # Cost of rendering all outputs, in mattes; for the progress bar alone.
     whole = 10.0
     total = sum(whole if view.index in shown else 1.0 for view in run.views)
     with Stage(f"Rendering {len(shown)} of {len(run.views)} views, and the mattes of the others", total) as stage:
@@ -163,7 +163,7 @@ def _guesses(run: Run, prior: ObjectPrior | None) -> list[np.ndarray | None] | N
 
 
 def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any], shown: bool) -> ViewReport:
-    camera = _small(run, view, PICTURE if shown else MEASURED)
+    camera = _small(run, view, MAX_SIDE if shown else MAX_SIDE_MEASURED)
     width, height = int(camera.width[0]), int(camera.height[0])
     names = ["alpha"]
     if shown:
@@ -214,12 +214,12 @@ def _fitted(image: torch.Tensor, width: int, height: int) -> np.ndarray:
     return np.ascontiguousarray(small[..., None] if small.ndim == 2 else small)
 
 
-def _small(run: Run, view: View, most: int) -> Cameras:
-    """The camera (1,) that a view is rendered with: as in training, its longer side `most` pixels at most."""
+def _small(run: Run, view: View, longest: int) -> Cameras:
+    """The camera (1,) that a view is rendered with: as in training, its longer side `longest` pixels at most."""
     camera = run.camera(view, size="training")
     width, height = int(camera.width[0]), int(camera.height[0])
-    if max(width, height) > most:
-        camera.rescale_output_resolution(most / max(width, height), "round")
+    if max(width, height) > longest:
+        camera.rescale_output_resolution(longest / max(width, height), "round")
     return camera
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 __all__ = ["Curve", "curve_points", "curve_svg", "curves_of"]
 
-WIDTH, HEIGHT, MARGIN = 260.0, 96.0, 4.0
-MOST_POINTS = 240
+WIDTH, HEIGHT, MARGIN = 260.0, 96.0, 4.0  # of a picture, in the units of its viewBox
+MAX_POINTS = 240  # of a curve
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ def curve_points(curve: Curve, last_step: int) -> list[tuple[float, float]]:
     """Where a curve goes in a picture of `WIDTH` x `HEIGHT`, x to the right, y down, steps 0 to `last_step`.
 
     The lowest value lies `MARGIN` above the bottom, the highest `MARGIN` below the top; a constant is halfway. Of more
-    than `MOST_POINTS` values, each of as many equal parts is shown by its mean.
+    than `MAX_POINTS` values, each of as many equal parts is shown by its mean.
     """
     pairs = [(s, v) for s, v in zip(curve.steps, curve.values, strict=True) if not curve.log or v > 0]
     if not pairs:
         return []
-    size = -(-len(pairs) // MOST_POINTS)
+    size = -(-len(pairs) // MAX_POINTS)
     parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
     steps = [sum(step for step, _ in part) / len(part) for part in parts]
     values = [sum(math.log10(v) if curve.log else v for _, v in part) / len(part) for part in parts]

@@ -19,7 +19,7 @@ from surface_sos_ns.utils.text import printable
 __all__ = ["page"]
 
 LAYERS = (("mask", "Mask"), ("cutout", "Cut-out"), ("plate", "Clean plate"), ("coarse", "{}"), ("normals", "Surface"))
-STRIP = 4
+STRIP_PICTURES = 4  # cut-outs in the header
 TRUTH = ("mask_iou", "mask_sad", "clean_plate_psnr", "psnr")
 TRUTH_NAMES = {"mask_iou": "mask IoU", "mask_sad": "SAD", "clean_plate_psnr": "clean plate PSNR", "psnr": "photo PSNR"}
 
@@ -75,7 +75,8 @@ def _short(view: ViewReport) -> str:
 
 def _header(content: Content, shown: Sequence[ViewReport]) -> str:
     best = [view for view in shown if view.found > 0]
-    chosen = [best[round(place)] for place in np.linspace(0, len(best) - 1, min(STRIP + 1, len(best)))[:STRIP]]
+    places = np.linspace(0, len(best) - 1, min(STRIP_PICTURES + 1, len(best)))[:STRIP_PICTURES]
+    chosen = [best[round(place)] for place in places]
     strip = "".join(
         _picture(_trimmed(view.pictures["cutout"]), f"{_short(view)}: the object, cut out") for view in chosen
     )

@@ -1,6 +1,6 @@
 """Metrics of masks and images, per image (averages are the caller's), and of meshes.
 
-Everything that a kept library defines comes from it (torchmetrics, scikit-learn), imported when first used.
+Most come from libraries (torchmetrics, scikit-learn), imported when first used.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import trimesh
 
 THRESHOLD = 0.5
-EDGE_SHARE, EDGE_LEAST = 0.01, 3
-"""Width of the band on either side of the true outline: a share of the longer image side, and the least, in pixels."""
+EDGE_SHARE, EDGE_MIN = 0.01, 3
+"""Width of the band on either side of the true outline: share of the longer image side, and pixels at least."""
 
 
 def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
@@ -70,7 +70,7 @@ def edge_band(truth: Tensor) -> Tensor:
     import cv2
     import numpy as np
 
-    width = max(EDGE_LEAST, round(EDGE_SHARE * max(truth.shape)))
+    width = max(EDGE_MIN, round(EDGE_SHARE * max(truth.shape)))
     inside = truth.cpu().numpy().astype(np.uint8)
     if inside.min() == inside.max():
         return torch.zeros_like(truth)

@@ -91,7 +91,7 @@ def test_both_sides_compute_the_same(problem: Problem, task: str, other: str) ->
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     gradients, expected = mine.run(), theirs.run()
     assert all(bool(gradient.abs().sum() > 0) for gradient in gradients), "a parameter without gradient"
-    table = problem.others[other].our_gradient(gradients[0], LAYOUT)
+    table = problem.others[other].converted_gradient(gradients[0], LAYOUT)
     for a, b in zip([table, *gradients[1:]], expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * float(b.abs().max()))
     assert problem.check(task, other) < TOLERANCE

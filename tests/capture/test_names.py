@@ -234,6 +234,7 @@ def usable(paths: list[str]) -> bool:
     )
 
 
+@pytest.mark.seconds(1.5)
 @settings(max_examples=300, deadline=None)
 @given(photo_sets.filter(usable), st.data())
 def test_what_we_write_we_find_again(photos: list[str], data: st.DataObject) -> None:
@@ -260,6 +261,7 @@ def test_masks_are_found_again_where_folders_have_one_name(above: str) -> None:
             assert match_files(paths, files) == expected, (paths, files)
 
 
+@pytest.mark.seconds(1.5)
 @settings(max_examples=200, deadline=None)
 @given(photo_sets.filter(usable))
 def test_photos_are_found_by_their_own_names(photos: list[str]) -> None:

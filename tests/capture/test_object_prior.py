@@ -36,6 +36,7 @@ def test_support_plane():
     assert find_support_plane(views.centres(), points.xyz[:300], ObjectSphere(BALL, 1.0)) is None
 
 
+@pytest.mark.seconds(6)
 def test_the_hull_ends_at_the_plane_that_carries_the_object():
     """Silhouettes from above leave a tip of the hull beneath a ball: 0.6 / cos(0.4) from its middle, 0.05 too deep."""
     views = cameras_above()
@@ -50,6 +51,7 @@ def test_the_hull_ends_at_the_plane_that_carries_the_object():
     assert -0.03 < deepest["floor"] < 0.03  # 0.02 radii beneath the floor, and half a voxel
 
 
+@pytest.mark.seconds(2)
 def test_a_plane_that_would_cut_off_what_is_seen_does_not_carry_the_object():
     views = cameras_above()
     _, masks, points = textured_ball(views)
@@ -89,6 +91,7 @@ def test_object_is_found_without_masks():
     np.testing.assert_array_equal(again.hull.probability, found.hull.probability)
 
 
+@pytest.mark.seconds(4)
 def test_colour_and_axes_alone_when_there_are_no_points():
     views = cameras_above(8)
     photos, masks, _ = textured_ball(views)
@@ -96,6 +99,7 @@ def test_colour_and_axes_alone_when_there_are_no_points():
     assert np.mean([iou(one >= 0.5, mask) for one, mask in zip(found.masks, masks, strict=True)]) > 0.7
 
 
+@pytest.mark.seconds(6)
 def test_refinement_brings_back_what_was_lost_in_all_photos():
     """The lower half of the ball is cut off, and one photo has a block of floor: no vote alone can mend that."""
     views = cameras_above()

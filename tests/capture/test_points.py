@@ -214,6 +214,7 @@ def _photos_of_a_textured_plane(views: Views) -> list[np.ndarray]:
     return photos
 
 
+@pytest.mark.seconds(2.5)
 def test_triangulated_points_lie_on_the_plane(tmp_path):
     views = ring(36, distance=3.0, size=(200, 150), focal=220.0, distortion=np.array([0.1, -0.02, 0, 0, 0.001, 0.002]))
     views = views.subset(np.arange(2, 36, 3))  # the steep ring, which sees the plane from above

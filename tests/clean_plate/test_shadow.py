@@ -58,6 +58,7 @@ def test_what_the_object_hides_in_all_views_is_not_seen_past_it() -> None:
     assert float(visible_past(ball(), points[3:], one)) == pytest.approx((4 / 50 - 0.04) / 0.08)
 
 
+@pytest.mark.seconds(1.5)
 @pytest.mark.parametrize(("elevation", "share"), [(50.0, 0.6), (35.0, 0.3), (90.0, 0.0)])
 def test_the_shadow_is_found_beneath_the_paint(elevation: float, share: float) -> None:
     points = table()

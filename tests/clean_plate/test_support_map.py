@@ -150,6 +150,7 @@ def test_without_a_plane_nothing_changes() -> None:
         assert completed.colours is view.colours and float(completed.filled.max()) == float(completed.shadow.max()) == 0
 
 
+@pytest.mark.seconds(2)
 def test_a_box_on_the_floor_carries_what_stands_on_it() -> None:
     """The floor is the larger plane, but it does not touch the ball."""
 

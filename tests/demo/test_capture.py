@@ -25,13 +25,12 @@ from surface_sos_ns.utils.image_io import ImageError
 from surface_sos_ns.utils.overlap import intersection_over_union
 from surface_sos_ns.utils.pictures import ViewPictures, contact_sheet, error_map
 
-VIEWS, WIDTH, HEIGHT = 24, 100, 75
+VIEWS, WIDTH, HEIGHT = 32, 100, 75  # of the fixture
 
 
 @pytest.fixture(scope="module")
-def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "capture"
-    return write_demo_capture(folder, VIEWS, WIDTH, HEIGHT, workers=1, progress=False, quality=0.3)
+def capture(demo_capture: Path) -> Path:
+    return demo_capture
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +233,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.seconds(11)
 def test_equal_seeds_give_equal_files_for_any_number_of_workers(tmp_path: Path) -> None:
     options = {"views": 8, "width": 40, "height": 30, "progress": False, "quality": 0.2}
     one = contents(write_demo_capture(tmp_path / "one", workers=1, **options))
@@ -305,6 +305,8 @@ def test_the_video_shows_what_was_rendered(capture: Path, meta: dict, tmp_path: 
         write_mask_video(capture, tmp_path, tmp_path / "again.mp4")
 
 
+@pytest.mark.slow
+@pytest.mark.seconds(25)
 def test_voting_the_coarse_masks_beats_them(capture: Path, tmp_path: Path) -> None:
     raw, voted = (float(figure.value) for figure in measure_inputs(capture, tmp_path))
     assert 0.4 < raw < voted

@@ -505,6 +505,7 @@ def test_a_killed_export_is_completed_by_the_same_command(capture: Path, tmp_pat
             assert (read(whole / name) == read(output / name)).all()
 
 
+@pytest.mark.seconds(1.5)
 def test_more_can_be_asked_of_the_same_export_but_not_something_else(run: BallRun, tmp_path: Path) -> None:
     write_export(run, settings(tmp_path, "masks"))
     before = files(tmp_path)

@@ -11,6 +11,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 from surface_sos_ns.fields.deformation import Deformation, DeformationConfig, spline_weights
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.methods import surface_sos_lite
 from surface_sos_ns.plugin.tabulated_rays import TabulatedRays
@@ -78,6 +79,7 @@ def test_the_jacobian_is_that_of_finite_differences() -> None:
     assert (found - torch.eye(3)).abs().max() > 0.05
 
 
+@pytest.mark.seconds(2)
 def test_the_normal_is_the_slope_of_the_distance_that_is_seen() -> None:
     """FoCoR's SDF at displaced points, differentiated in the observed frame."""
     scene = start(replace(TINY, backend="torch"), steps=60).double()
@@ -149,6 +151,7 @@ def test_what_it_cannot_do_is_said() -> None:
         scene.render(*rays_at(torch.zeros(2, 2)))
 
 
+@pytest.mark.seconds(3)
 def test_the_object_probability_is_what_the_object_sweeps() -> None:
     """A ball that is pushed along z by up to the bound, to one side, over the clip."""
     bound = 0.2
@@ -178,7 +181,7 @@ def masks_of_a_swaying_ball(bound: float) -> tuple[Tensor, Tensor]:
     at = capture.centre(capture.times)
     inside = ((grid_centres(n, 1.0)[:, None] - at).norm(dim=-1) < RADIUS).float().mean(1).reshape(n, n, n)
     hull = grid_centres(n, 1.0).norm(dim=-1).reshape(n, n, n) - RADIUS - 0.05
-    scene.initialise(torch.zeros(3), 1.0, 1.0, inside, hull, steps=60)
+    scene.initialise(ObjectFrame(), 1.0, inside, hull, steps=60)
     optimisers = [
         torch.optim.Adam(group, RATES[name].lr, RATES[name].betas, 1e-15)
         for name, group in parameter_groups(scene).items()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.layout import GridLayout
@@ -36,7 +37,9 @@ def start(config: SceneConfig, steps: int = 300) -> SurfaceSOS:
     scene = SurfaceSOS(config, views=3)
     n = 48
     distance = (grid_centres(n, 1.0).norm(dim=-1) - BALL).reshape(n, n, n)
-    scene.initialise(torch.tensor([1.0, 2.0, 3.0]), 2.0, 1.0, (distance < 0).float(), distance, steps=steps)
+    scene.initialise(
+        ObjectFrame(torch.tensor([1.0, 2.0, 3.0]), 2.0), 1.0, (distance < 0).float(), distance, steps=steps
+    )
     scene.zero_grad()
     return scene
 

@@ -35,7 +35,7 @@ def guarded_resolve(host, *args, **kwargs):
 socket.socket.connect, socket.getaddrinfo = guarded_connect, guarded_resolve
 """
 
-STARTED = r"cpu \| hash grid: numba \| sampler: .* \| \d+ threads?\b"  # what runs, said once by each command
+STARTED = r"cpu \| operations: numba \| .* \| \d+ threads?\b"  # what runs, said once by each command
 
 
 @contextmanager

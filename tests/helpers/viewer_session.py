@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import queue
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import viser._gui_api
+import viser._gui_handles
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
+from viser._icons import svg_from_icon
 
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.plugin.outputs import Need
 
 WAIT = 30.0  # seconds; a render takes a fraction of one, but kernels may have to be compiled first
+
+
+@contextmanager
+def remembered_icons() -> Iterator[None]:
+    """viser reads its archive of all icons, a second's work, for each icon of each viewer; here once for each."""
+    remembering = cache(svg_from_icon)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (viser._gui_api, viser._gui_handles):
+            patch.setattr(module, "svg_from_icon", remembering)
+        yield
 
 
 class Browser:
@@ -80,7 +96,7 @@ def small_model() -> SurfaceSOSModel:
     model: SurfaceSOSModel = config.setup(scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2)
     axis = torch.linspace(-1, 1, 24)
     distance = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0) - 0.5
-    model.scene.initialise(torch.zeros(3), 1.0, 4.0, (distance < 0).float(), distance, steps=60)
+    model.scene.initialise(ObjectFrame(), 4.0, (distance < 0).float(), distance, steps=60)
     return model
 
 

@@ -71,6 +71,7 @@ def test_clicks_in_two_photos_find_the_object_in_all(scene):
     assert any("GrabCut of 8 photos" in line for line in lines)
 
 
+@pytest.mark.seconds(2)
 def test_negative_clicks_are_obeyed_in_the_end_result(scene):
     photos, truth = scene
     x, y = on_ball(truth[5])
@@ -111,6 +112,7 @@ def test_session(scene):
     assert session.points == [] and session.mask(0) is None
 
 
+@pytest.mark.seconds(4)
 def test_session_shows_clicks_after_propagating(scene):
     photos, truth = scene
     session = ClickSession(photos)

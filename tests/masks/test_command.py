@@ -30,6 +30,7 @@ def sphere_photos(count: int = 18) -> tuple[Photos, list[np.ndarray]]:
     return Photos(files, images, views, [(160, 120)] * count), sphere_masks(views, CENTRE, RADIUS)
 
 
+@pytest.mark.seconds(3)
 def test_a_vote_repairs_and_names_who_is_wrong() -> None:
     photos, truth = sphere_photos()
     masks: list[np.ndarray | None] = [mask.astype(np.float32) for mask in truth]

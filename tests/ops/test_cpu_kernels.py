@@ -1,4 +1,4 @@
-"""The compiled CPU functions against torch, numpy and finite differences."""
+"""What compiled kernels are made of (elementary functions, threads, layers), and what they refuse."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ import numpy as np
 import pytest
 import torch
 from numba import njit
-from torch import Tensor, nn
 
 from surface_sos_ns.fields.colour import ColourNet
-from surface_sos_ns.fields.density import DensityField
-from surface_sos_ns.fields.hash_grid import GridLayout
-from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.ops.cpu import dense, simd, threads
 from surface_sos_ns.ops.cpu.grid import BLOCK
-from surface_sos_ns.training.optimizer import SparseAdam
+from surface_sos_ns.ops.cpu.numba_ops import NumbaOps
+from surface_sos_ns.ops.layout import GridLayout
 
 LAYOUT = GridLayout(levels=5, features=2, log2_entries=10, base_resolution=4, max_resolution=37)
-COUNTS = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 20 * BLOCK + 7]
 
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])
@@ -141,78 +137,22 @@ def test_padding_adds_zeros_only():
     assert (result[:3, :5] == matrix.numpy()).all()
 
 
-# ------------------------------------------------------------------ fields against their torch twins
-
-
-def _twins(make) -> list[nn.Module]:
-    """The same field compiled and in torch, in a state where every part has a say."""
-    torch.manual_seed(0)
-    compiled, twin = make("numba"), make("torch")
-    with torch.no_grad():
-        for parameter in compiled.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    twin.load_state_dict(compiled.state_dict())
-    return [compiled, twin]
-
-
-def _compare(fields: list[nn.Module], evaluate, inputs: list[Tensor]) -> None:
-    """Outputs, and the gradients of a random weighting of them to parameters and inputs."""
-    results = []
-    for field in fields:
-        given = [t.clone().requires_grad_() for t in inputs]
-        outputs = [o for o in evaluate(field, *given) if o is not None]
-        generator = torch.Generator().manual_seed(1)
-        loss = sum((o * torch.randn(o.shape, generator=generator)).sum() for o in outputs)
-        wanted = [*field.parameters(), given[0]]
-        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-        results.append(
-            [*outputs, *(torch.zeros_like(w) if g is None else g for g, w in zip(gradients, wanted, strict=True))]
-        )
-    for ours, theirs in zip(*results, strict=True):
-        assert ours.shape == theirs.shape
-        scale = float(theirs.detach().abs().max()) if theirs.numel() else 1.0
-        assert torch.allclose(ours, theirs, atol=2e-5 * max(scale, 1e-3), rtol=0)
-
-
-def _points(count: int) -> Tensor:
-    return torch.rand(count, 3, generator=torch.Generator().manual_seed(2)) * 1.9 - 0.95
-
-
-@pytest.mark.parametrize("normals", [True, False])
-@pytest.mark.parametrize("count", COUNTS)
-def test_the_sdf_field(count, normals, _threads):
-    fields = _twins(lambda backend: SDFField(LAYOUT, 5, 1.0, 0.5, 16, backend))
-    _compare(fields, lambda field, p: tuple(field(p, normals)), [_points(count)])
-
-
-@pytest.mark.parametrize("count", COUNTS)
-def test_the_density_field(count, _threads):
-    fields = _twins(lambda backend: DensityField(LAYOUT, 7, 1.0, -1.0, 16, backend))
-    _compare(fields, lambda field, p: field(p), [_points(count)])
-
-
-def test_the_label_field():
-    fields = _twins(lambda backend: LabelField(LAYOUT, 8, backend))
-    _compare(fields, lambda field, p: (field(p),), [_points(333)])
-
-
-@pytest.mark.parametrize("predict_alpha", [True, False])
-@pytest.mark.parametrize("count", COUNTS)
-def test_the_colour_net(count, predict_alpha, _threads):
-    fields = _twins(lambda backend: ColourNet(9, 16, predict_alpha, backend))
-    generator = torch.Generator().manual_seed(3)
-    inputs = torch.randn(count, 9, generator=generator)
-    directions = nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
-    _compare(fields, lambda field, x: field(x, directions), [inputs])
+# ------------------------------------------------------------------ networks
 
 
 def test_threads_do_not_change_a_bit():
     before, results = threads.thread_count(), []
+    torch.manual_seed(0)
+    field = SDFField(LAYOUT, 5, 1.0, 0.5, 16, NumbaOps())
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    points = torch.rand(5000, 3) * 1.9 - 0.95
     try:
         for count in (1, 4):
             threads.set_thread_count(count)
-            field = _twins(lambda backend: SDFField(LAYOUT, 5, 1.0, 0.5, 16, backend))[0]
-            surface = field(_points(5000))
+            field.zero_grad()
+            surface = field(points)
             (surface.sdf.sum() + surface.normal.square().sum() + surface.geometry.square().sum()).backward()
             results.append([surface.sdf, surface.normal, *(p.grad for p in field.parameters())])
     finally:
@@ -222,61 +162,12 @@ def test_threads_do_not_change_a_bit():
 
 def test_widths_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="multiple of 4"):
-        SDFField(LAYOUT, 5, hidden=6, backend="numba")(_points(3))
+        SDFField(LAYOUT, 5, hidden=6, ops=NumbaOps())(torch.zeros(3, 3))
     with pytest.raises(ValueError, match="multiple of 4"):
-        ColourNet(9, 6, backend="numba")(torch.zeros(2, 9), torch.zeros(2, 3))
+        ColourNet(9, 6, ops=NumbaOps())(torch.zeros(2, 9), torch.zeros(2, 3))
 
 
-# ------------------------------------------------------------------ optimiser
-
-
-def _adam_runs(compiled: bool, gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The same gradients for our Adam and torch's; returns both parameters."""
-    ours, theirs = (nn.Parameter(torch.linspace(-1, 1, gradients[0].numel()).view_as(gradients[0])) for _ in range(2))
-    settings = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-15}
-    optimisers = (SparseAdam([ours], **settings, compiled=compiled), torch.optim.Adam([theirs], **settings))
-    for gradient in gradients:
-        for parameter, optimiser in zip((ours, theirs), optimisers, strict=True):
-            parameter.grad = gradient.clone()
-            optimiser.step()
-    return ours.detach(), theirs.detach()
-
-
-@pytest.mark.parametrize("compiled", [True, False])
-def test_where_there_is_a_gradient_it_is_adam(compiled):
-    generator = torch.Generator().manual_seed(0)
-    ours, theirs = _adam_runs(compiled, [torch.randn(70, 2, generator=generator) for _ in range(20)])
-    assert torch.allclose(ours, theirs, atol=1e-5)
-
-
-@pytest.mark.parametrize("compiled", [True, False])
-def test_where_there_is_none_nothing_moves(compiled):
-    first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    ours, theirs = _adam_runs(compiled, [first, second, second])
-    # Dense Adam goes on moving the first element after its gradient has ended; ours moved it once, by the rate.
-    assert torch.allclose(ours[0, 0], torch.tensor(-1.1))
-    assert theirs[0, 0] < -1.15
-    assert ours[0, 1] < 1.0
-
-
-def test_the_optimisers_state_survives_a_checkpoint():
-    generator = torch.Generator().manual_seed(0)
-    gradients = [torch.randn(5, 2, generator=generator) for _ in range(6)]
-    whole = nn.Parameter(torch.zeros(5, 2))
-    optimiser = SparseAdam([whole])
-    half, saved = None, None
-    for i, gradient in enumerate(gradients):
-        if i == 3:
-            half, saved = nn.Parameter(whole.detach().clone()), optimiser.state_dict()
-            saved = {
-                "state": {k: {n: t.clone() for n, t in v.items()} for k, v in saved["state"].items()},
-                "param_groups": saved["param_groups"],
-            }
-        whole.grad = gradient.clone()
-        optimiser.step()
-    resumed = SparseAdam([half])
-    resumed.load_state_dict(saved)
-    for gradient in gradients[3:]:
-        half.grad = gradient.clone()
-        resumed.step()
-    assert torch.equal(whole, half)
+def test_points_that_are_not_numbers_are_refused():
+    points = torch.full((1, 3), torch.nan)
+    with pytest.raises(ValueError, match="NaN"):
+        SDFField(LAYOUT, 5, hidden=8, ops=NumbaOps())(points)

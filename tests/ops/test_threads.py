@@ -19,7 +19,7 @@ import torch
 from surface_sos_ns.bench.ours import optimisers
 from surface_sos_ns.models.surface_sos.scene import SceneConfig
 from surface_sos_ns.ops.cpu import adam, composite, grid, mlp, sampler, sdf, threads
-from surface_sos_ns.training.objective import ObjectiveConfig, draw_probes, training_losses
+from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from tests.helpers.paths import ROOT
 from tests.helpers.small_scene import PAPER, TINY, a_batch, start
 
@@ -99,8 +99,8 @@ def test_every_kernel_gives_the_same_however_its_work_is_divided(
         scene.set_progress(step / 3)
         (origins, directions), photo, mask, weight = a_batch(203)
         view = torch.randint(3, (len(mask),))
-        probes = draw_probes(objective, None, torch.device("cpu"))
-        rendering = scene.train().render(origins, directions, view, probes=probes)
+        points = draw_regulariser_points(objective, None, torch.device("cpu"))
+        rendering = scene.train().render(origins, directions, view, regulariser_points=points)
         losses = training_losses(scene, objective, rendering, photo, mask, weight, view, None)
         for stepper in steppers:
             stepper.zero_grad(set_to_none=True)
@@ -110,7 +110,7 @@ def test_every_kernel_gives_the_same_however_its_work_is_divided(
     with torch.no_grad():
         scene.eval().matte(origins, directions)
     assert {name for name, count in differing.items() if count} == set()
-    assert {"adam._step", "sdf._backward", "mlp._backward", "grid._scatter", "composite._paint_backward"} <= set(called)
+    assert {"adam._step", "sdf._backward", "mlp._backward", "grid._scatter", "composite._ray_colours_backward"} <= set(called)
 
 
 def test_adam_rounds_alike_at_every_thread_count() -> None:

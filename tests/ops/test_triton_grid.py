@@ -1,8 +1,9 @@
-"""The hash grid's Triton kernels against their torch twin, finite differences and the published hash.
+"""The hash grid's Triton kernels: against finite differences and the published hash, and what is special about them.
 
 The same tests run on a GPU where there is one, and on the CPU through Triton's interpreter. That needs a process in
-which it was switched on before the first import, so `test_kernels_in_the_interpreter` starts one. To see its tests one
-by one: `TRITON_INTERPRET=1 pytest tests/ops/test_grid_triton.py`.
+which it was switched on before the first import, so `test_kernels_in_the_interpreter` starts one, which compares the
+kernels with torch as well (`test_every_operation.py`). To see its tests one by one:
+`TRITON_INTERPRET=1 pytest tests/ops/test_triton_grid.py tests/ops/test_every_operation.py`.
 """
 
 from __future__ import annotations
@@ -13,49 +14,39 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from surface_sos_ns.fields import grid_torch, hash_grid
-from surface_sos_ns.fields.hash_grid import GridLayout, HashGrid
+from surface_sos_ns.fields.hash_grid import HashGrid
+from surface_sos_ns.ops import hash_grid
+from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+from surface_sos_ns.ops.layout import GridLayout
 from tests.helpers.paths import ROOT
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs the package triton")
 
-LAYOUTS = {
-    "one feature, hashed": GridLayout(levels=1, features=1, log2_entries=6, base_resolution=70, max_resolution=70),
-    "two features": GridLayout(levels=2, features=2, log2_entries=9, base_resolution=4, max_resolution=37),
-    "three features": GridLayout(levels=2, features=3, log2_entries=8, base_resolution=4, max_resolution=21),
-    "four features": GridLayout(levels=2, features=4, log2_entries=9, base_resolution=5, max_resolution=33),
-    "eight features, dense": GridLayout(levels=2, features=8, log2_entries=12, base_resolution=2, max_resolution=9),
-}
-TWO = LAYOUTS["two features"]
+TWO = GridLayout(levels=2, features=2, log2_entries=9, base_resolution=4, max_resolution=37)
+on_cuda = pytest.mark.skipif(INTERPRETED, reason="needs a CUDA device")
 
 
-@pytest.fixture
-def device() -> torch.device:
+@pytest.fixture(params=["cpu" if INTERPRETED else pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
     """Where the kernels run in this process."""
-    if INTERPRETED:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
+    if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device; runs on the CPU as part of test_kernels_in_the_interpreter")
-    return torch.device("cuda")
+    return torch.device(request.param)
 
 
 @pytest.fixture
 def triton_encode(device: torch.device) -> Callable[..., Any]:
-    from surface_sos_ns.fields import grid_triton
+    from surface_sos_ns.ops.cuda import grid_triton
 
     return grid_triton.encode
-
-
-@pytest.fixture(params=LAYOUTS.values(), ids=LAYOUTS.keys())
-def layout(request: pytest.FixtureRequest) -> GridLayout:
-    return request.param
 
 
 def random_table(layout: GridLayout, device: torch.device) -> Tensor:
@@ -92,22 +83,15 @@ def run(
     points: Tensor,
     table: Tensor,
     layout: GridLayout,
-    through: str = "both",
     to_points: bool = True,
 ) -> dict[str, Tensor]:
-    """Outputs and gradients of a weighted sum of the features, the Jacobian or both."""
+    """Outputs and gradients of a weighted sum of features and Jacobian."""
     points = points.detach().clone().requires_grad_(to_points)
     table = table.detach().clone().requires_grad_()
-    features, slopes = encode(points, table, layout, through != "features, no Jacobian")
-    loss = features.new_zeros(())
-    if through != "Jacobian":
-        loss = loss + (features * weights(*features.shape, device=points.device)).sum()
-    if through in ("Jacobian", "both"):
-        loss = loss + 0.1 * (slopes * weights(*slopes.shape, device=points.device)).sum()
-    loss.backward()
-    results = {"features": features.detach(), "table": table.grad}
-    if slopes is not None:
-        results["slopes"] = slopes.detach()
+    features, slopes = encode(points, table, layout, True)
+    loss = (features * weights(*features.shape, device=points.device)).sum()
+    (loss + 0.1 * (slopes * weights(*slopes.shape, device=points.device)).sum()).backward()
+    results = {"features": features.detach(), "table": table.grad, "slopes": slopes.detach()}
     if to_points:
         results["points"] = points.grad
     return results
@@ -122,37 +106,7 @@ def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: 
         assert worst < tolerance, f"{name} off by {float(worst):.1e} of its largest"
 
 
-# ------------------------------------------------------------------ against the torch twin
-
-
-@pytest.mark.parametrize("through", ["features, no Jacobian", "features", "Jacobian"])
-def test_the_kernels_equal_the_torch_twin(through, device, triton_encode):
-    points, table = awkward_points(device), random_table(TWO, device)
-    ours, theirs = (run(encode, points, table, TWO, through) for encode in (triton_encode, grid_torch.encode))
-    assert_close(ours, theirs)
-    outside = ours["points"][11:14]
-    assert outside[0, 0] == 0 and outside[1, 1] == 0 and outside[2, :2].tolist() == [0, 0]
-    assert outside[2, 2] != 0
-
-
-def test_any_number_of_features_equals_the_torch_twin(layout, device, triton_encode):
-    points, table = awkward_points(device), random_table(layout, device)
-    ours, theirs = (run(encode, points, table, layout) for encode in (triton_encode, grid_torch.encode))
-    assert_close(ours, theirs)
-
-
-@pytest.mark.parametrize("count", [1, 130, 514])
-def test_points_that_do_not_fill_the_last_program(count, device, triton_encode):
-    layout = GridLayout(levels=1, features=2, log2_entries=8, base_resolution=12, max_resolution=12)
-    points, table = points_on_rays(28, 19, device)[-count:], random_table(layout, device)
-    ours, theirs = (run(encode, points, table, layout) for encode in (triton_encode, grid_torch.encode))
-    assert_close(ours, theirs, 1e-4)
-
-
-def test_no_points(device, triton_encode):
-    results = run(triton_encode, torch.zeros(0, 3, device=device), random_table(TWO, device), TWO)
-    assert results["features"].shape == (0, 4) and results["slopes"].shape == (0, 4, 3)
-    assert results["points"].shape == (0, 3) and not results["table"].any()
+# ------------------------------------------------------------------ against torch
 
 
 def test_samples_of_one_cell_are_summed_whatever_lies_between(device, triton_encode):
@@ -162,7 +116,7 @@ def test_samples_of_one_cell_are_summed_whatever_lies_between(device, triton_enc
     orders = ["aaaa", "abab", "aabb", "abba", "baaa", "aaab", "bbbb", "ab"]
     points = torch.stack([a if letter == "a" else b for letter in "".join(orders)]).to(device)
     table = random_table(layout, device)
-    ours, theirs = (run(encode, points, table, layout) for encode in (triton_encode, grid_torch.encode))
+    ours, theirs = (run(encode, points, table, layout) for encode in (triton_encode, hash_grid.encode))
     assert_close(ours, theirs)
     assert int((ours["table"] != 0).any(1).sum()) == 16  # two cells of eight vertices
 
@@ -170,7 +124,7 @@ def test_samples_of_one_cell_are_summed_whatever_lies_between(device, triton_enc
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_gradient_of_one_direction_is_a_gradient(axis, device, triton_encode):
     points, table, gradients = points_on_rays(1, 6, device), random_table(TWO, device), []
-    for encode in (triton_encode, grid_torch.encode):
+    for encode in (triton_encode, hash_grid.encode):
         leaf = table.clone().requires_grad_()
         slopes = encode(points, leaf, TWO, True)[1]
         (slopes[..., axis] * weights(*slopes.shape[:2], device=device)).sum().backward()
@@ -181,7 +135,7 @@ def test_a_gradient_of_one_direction_is_a_gradient(axis, device, triton_encode):
 @pytest.mark.parametrize("kind", ["rows of a wider matrix", "one row for all", "expanded", "transposed"])
 def test_gradients_need_not_be_contiguous(kind, device, triton_encode):
     points, table, gradients = awkward_points(device), random_table(TWO, device), []
-    for encode in (triton_encode, grid_torch.encode):
+    for encode in (triton_encode, hash_grid.encode):
         leaf = table.clone().requires_grad_()
         features, slopes = encode(points, leaf, TWO, True)
         if kind == "rows of a wider matrix":
@@ -214,38 +168,34 @@ def test_what_needs_no_gradient_gets_none(device, triton_encode):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_half_precision_table_is_summed_in_single_precision(dtype, device, triton_encode):
     points, table = awkward_points(device), random_table(TWO, device).to(dtype)
-    ours, theirs = (run(triton_encode, points, values, TWO, "features") for values in (table, table.float()))
+    ours, theirs = (run(triton_encode, points, values, TWO) for values in (table, table.float()))
     assert ours["table"].dtype == dtype
     theirs["table"] = theirs["table"].to(dtype)
     assert_close(ours, theirs, 1e-2)  # sums in another order round differently
 
 
-def test_the_grid_hands_over_to_the_kernels(monkeypatch, device, triton_encode):
-    monkeypatch.setattr(hash_grid, "choose_backend", lambda *_: "triton")
-    grid = HashGrid(TWO).to(device)
-    points = awkward_points(device)
-    features, slopes = grid(points, jacobian=True)
-    truth, true_slopes = grid_torch.encode(points, grid.table, TWO, True)
-    assert torch.allclose(features, truth, atol=1e-8) and torch.allclose(slopes, true_slopes, atol=1e-6)
-    assert type(features.grad_fn).__name__ == type(triton_encode(points, grid.table, TWO)[0].grad_fn).__name__
+def test_the_grid_hands_over_to_the_kernels(device, triton_encode):
+    grid = HashGrid(TWO, CudaOps("triton")).to(device)
+    features, _ = grid(awkward_points(device))
+    assert type(features.grad_fn) is type(triton_encode(awkward_points(device), grid.table, TWO)[0].grad_fn)
 
 
 def test_the_probe_is_content(device):
-    from surface_sos_ns.fields import grid_triton
+    from surface_sos_ns.ops.cuda import grid_triton
 
     with torch.inference_mode():
         grid_triton.probe(device)
 
 
 def test_the_probe_notices_wrong_results(monkeypatch, device):
-    from surface_sos_ns.fields import grid_triton
+    from surface_sos_ns.ops.cuda import grid_triton
 
     class Doubled(torch.autograd.Function):
         """Right forward, wrong gradient."""
 
         @staticmethod
         def forward(ctx: Any, x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool) -> Any:
-            features, slopes = grid_torch.encode(x, table, layout, jacobian)
+            features, slopes = hash_grid.encode(x, table, layout, jacobian)
             ctx.save_for_backward(x, table)
             return features, slopes
 
@@ -255,7 +205,7 @@ def test_the_probe_notices_wrong_results(monkeypatch, device):
             return torch.zeros_like(x), torch.zeros_like(table), None, None
 
     monkeypatch.setattr(grid_triton, "_Encode", Doubled)
-    with pytest.raises(RuntimeError, match="not give what torch gives"):
+    with pytest.raises(RuntimeError, match="give different results"):
         grid_triton.probe(device)
 
 
@@ -313,7 +263,7 @@ def test_nan_stays_with_its_point(device, triton_encode):
     broken[5, 1] = float("nan")
     fine = torch.arange(len(points), device=device) != 5
     features, slopes = triton_encode(broken, table, TWO, True)
-    truth, true_slopes = grid_torch.encode(points, table, TWO, True)
+    truth, true_slopes = hash_grid.encode(points, table, TWO, True)
     assert features[5].isnan().all() and slopes[5].isnan().any()
     assert torch.allclose(features[fine], truth[fine], atol=1e-5)
     assert torch.allclose(slopes[fine], true_slopes[fine], atol=1e-3)
@@ -345,7 +295,7 @@ def test_other_tensors_are_refused(device, triton_encode):
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter takes CPU tensors")
 def test_cpu_tensors_are_refused():
-    from surface_sos_ns.fields import grid_triton
+    from surface_sos_ns.ops.cuda import grid_triton
 
     cpu = torch.device("cpu")
     with pytest.raises(ValueError, match="CUDA"):
@@ -355,15 +305,17 @@ def test_cpu_tensors_are_refused():
 # ------------------------------------------------------------------ without and with a GPU
 
 
-@pytest.mark.seconds(20)
+@pytest.mark.seconds(30)
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 def test_kernels_in_the_interpreter():
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-W", "ignore", __file__]
+    files = [__file__, str(Path(__file__).with_name("test_every_operation.py"))]
+    quiet = ["-q", "--noconftest", "-p", "no:cacheprovider", "-W", "ignore"]
+    command = [sys.executable, "-m", "pytest", *quiet, *files]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None and int(passed[1]) >= 25, done.stdout
+    assert passed is not None and int(passed[1]) >= 30, done.stdout
 
 
 @pytest.mark.seconds(4)
@@ -373,7 +325,7 @@ def test_kernels_compile_without_a_gpu(architecture, monkeypatch, tmp_path):
     import triton
     from triton.backends.compiler import GPUTarget
 
-    from surface_sos_ns.fields import grid_triton
+    from surface_sos_ns.ops.cuda import grid_triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))  # or what was compiled before would be taken
     sizes = {"F": 2, "WIDTH": 32, "COLUMNS": 2, "BLOCK": 128, "JACOBIAN": True, "FEATURES": True, "RUN": 4}
@@ -389,14 +341,11 @@ def test_kernels_compile_without_a_gpu(architecture, monkeypatch, tmp_path):
         assert len(triton.compile(source, target=target, options=grid_triton._OPTIONS).asm["cubin"]) > 1000
 
 
-on_cuda = pytest.mark.skipif(INTERPRETED or not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
 @on_cuda
 def test_the_papers_grid_on_a_gpu(device, triton_encode):
     layout = GridLayout()
     points, table = points_on_rays(800, 24, device), random_table(layout, device)
-    ours, theirs = (run(encode, points, table, layout) for encode in (triton_encode, grid_torch.encode))
+    ours, theirs = (run(encode, points, table, layout) for encode in (triton_encode, hash_grid.encode))
     assert_close(ours, theirs, 1e-3)
 
 

@@ -270,17 +270,34 @@ def test_lenses_that_nerfstudio_undistorts_nearly_everywhere_are_mentioned_once(
     assert capsys.readouterr().out.count("distorts too strongly for nerfstudio in") == 1
 
 
-@pytest.mark.seconds(20)
-@settings(
-    max_examples=MUTATIONS or 250,
-    derandomize=not MUTATIONS,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-@given(file=mutated())
-def test_mutated_files_are_refused_or_read_as_they_stand(folder: Path, file: tuple[dict[str, Any], list[str]]) -> None:
-    try_one(folder, file[0])
+def try_many(folder: Path, count: int) -> None:
+    """Files that are mutated in so many ways, always the same unless a number of them was asked for."""
+    accepted: set[bool] = set()
+
+    @settings(
+        max_examples=MUTATIONS or count,
+        derandomize=not MUTATIONS,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(file=mutated())
+    def try_them(file: tuple[dict[str, Any], list[str]]) -> None:
+        accepted.add(try_one(folder, file[0]))
+
+    try_them()
+    assert accepted == {True, False}, "some are refused and some are read"
+
+
+@pytest.mark.seconds(8)
+def test_mutated_files_are_refused_or_read_as_they_stand(folder: Path) -> None:
+    try_many(folder, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(60)
+def test_many_mutated_files_are_refused_or_read_as_they_stand(folder: Path) -> None:
+    try_many(folder, 750)
 
 
 @pytest.mark.parametrize("kind", PLAIN)

@@ -309,6 +309,7 @@ def test_weights_and_masks_are_installed(prepared) -> None:
     assert batch["coarse_mask"][torch.from_numpy(~truth)].mean() < 0.2
 
 
+@pytest.mark.seconds(2)
 def test_prior_is_kept_and_reused_only_for_the_same_inputs(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     first, prior, cache_dir = prepared
     calls: list[int] = []
@@ -332,6 +333,7 @@ def test_prior_is_kept_and_reused_only_for_the_same_inputs(prepared, monkeypatch
     assert len(calls) == 1
 
 
+@pytest.mark.seconds(2)
 def test_damaged_prior_is_made_again(prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     first, prior, _ = prepared
     monkeypatch.setattr(SurfaceSOSDataManager, "_find_object", lambda self, *args: prior)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.heads import LabelHead
 from surface_sos_ns.models.surface_sos.renderer import RenderState
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
@@ -40,7 +41,7 @@ def started(config: SceneConfig, views: int = 1) -> SurfaceSOS:
     scene = SurfaceSOS(config, views)
     n = 32
     distance = (grid_centres(n, 1.0).norm(dim=-1) - RADIUS).reshape(n, n, n)
-    scene.initialise(torch.zeros(3), 1.0, 3.0, (distance < 0).float(), distance, steps=60)
+    scene.initialise(ObjectFrame(), 3.0, (distance < 0).float(), distance, steps=60)
     return scene
 
 
@@ -68,6 +69,7 @@ def loss_of(scene: SurfaceSOS, origins: Tensor, directions: Tensor) -> Tensor:
     return ((seen.rgb - target).square().mean(-1) + seen.alpha * 0.3 + seen.depth * 0.01 + seen.background[:, 0]).mean()
 
 
+@pytest.mark.seconds(3)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = started(replace(KINDS[kind], backend="torch")).double().eval()

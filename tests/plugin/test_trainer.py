@@ -32,6 +32,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.plugin.checkpoints import CheckpointError, checkpoint_path, list_checkpoints, read_checkpoint
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataset import PixelCache
@@ -73,12 +74,13 @@ class TinyScene:
 
     ready = True
     reliability = MaskReliability(1)
+    ops = TorchOps()
 
     def set_progress(self, fraction: float) -> None: ...
 
     def update_cache(self, share: float = 1.0) -> None: ...
 
-    def doubt_hidden(self, cameras: torch.Tensor) -> None: ...
+    def discount_hidden(self, cameras: torch.Tensor) -> None: ...
 
 
 class TinyModel(torch.nn.Module):
@@ -585,6 +587,13 @@ def test_the_start_line_says_device_backend_and_sampler(config: SurfaceSOSTraine
     assert "cpu | tiny grid | tiny sampler" in said.get()
 
 
+def test_the_tables_optimiser_computes_with_the_models_operations(config: SurfaceSOSTrainerConfig) -> None:
+    tables = {"optimizer": GridAdamConfig(), "scheduler": None}
+    trainer = make_trainer(dataclasses.replace(config, optimizers={**config.optimizers, "grids": tables}))
+    sparse, other = (trainer.optimizers.optimizers[name] for name in ("grids", "nets"))
+    assert sparse.ops is trainer.pipeline.model.scene.ops and not hasattr(other, "ops")
+
+
 @pytest.mark.parametrize("backend", ["numba", "torch"])
 def test_the_start_line_counts_the_threads_that_run(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where kernels are compiled, torch keeps off their cores."""
@@ -604,6 +613,7 @@ def test_the_start_line_counts_the_threads_that_run(backend: str, monkeypatch: p
     assert backend in line and line.endswith(" | 3 threads" if backend == "numba" else " | 2 threads")
 
 
+@pytest.mark.seconds(2)
 def test_training_ends_with_the_viewer(config: SurfaceSOSTrainerConfig) -> None:
     config.viewer.quit_on_train_completion = True
     config.viewer.websocket_host = "127.0.0.1"

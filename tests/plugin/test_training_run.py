@@ -48,7 +48,7 @@ def a_run(folder: Path, diary: Diary, ready: bool, first_step: int = 0) -> Train
     config = SurfaceSOSModelConfig(
         total_steps=10, mask_refresh=(0.4,), probability_refresh=(0.6,), cache_interval=5, support_map=True
     )
-    diary.ready = ready
+    diary.ready, diary.object_grid = ready, diary
     diary.reliability = SimpleNamespace(forget=lambda views: diary.written.append("forget"))
     weight = torch.nn.Parameter(torch.zeros(1))
     cameras = SimpleNamespace(camera_to_worlds=torch.eye(4)[None, :3])
@@ -107,7 +107,7 @@ def test_a_new_run_goes_through_its_parts_in_order(tmp_path: Path) -> None:
         *("progress 0.30", "step 3", "progress 0.40", "render", "new mask", "forget", "step 4"),
         *("progress 0.50", "update_cache", "step 5", "progress 0.60", "refresh_probability", "step 6"),
         *("progress 0.70", "step 7", "progress 0.80", "step 8", "progress 0.90", "step 9"),
-        *("progress 1.00", "update_cache", "doubt_hidden", "map_support"),
+        *("progress 1.00", "update_cache", "discount_hidden", "map_support"),
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["own_masks_1.npz"]
 

@@ -174,9 +174,9 @@ def test_few_placed_photos_are_tried_again_with_more_matches(
             raise ProcessError("No poses were found")
         return structure.Structure(None, names[:count], names[count:])
 
-    monkeypatch.setattr(structure, "find_features", lambda *arguments: 0)
+    monkeypatch.setattr(structure, "extract_features", lambda *arguments: 0)
     monkeypatch.setattr(structure, "copy_features", lambda *arguments: None)
-    monkeypatch.setattr(structure, "compare", lambda *given: compared.append((given[0].name, given[-1])))
+    monkeypatch.setattr(structure, "match_pairs", lambda *given: compared.append((given[0].name, given[-1])))
     monkeypatch.setattr(structure, "map_photos", mapped)
     asked = ProcessSettings(tmp_path / "photos", tmp_path / "scene")
     for first, second, best in ((3, 6, 6), (6, 3, 6), (None, 4, 4), (5, None, 5), (8, 10, 8)):

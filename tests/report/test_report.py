@@ -70,7 +70,7 @@ def test_a_curve_passes_through_its_points() -> None:
     assert len(curve_points(Curve("off", [0, 10, 20], [0.0, 1.0, -1.0], log=True), 20)) == 1
     steps = list(range(1000))
     many = curve_points(Curve("long", steps, [float(step) for step in steps]), 999)
-    assert len(many) <= curves.MOST_POINTS and np.allclose(np.diff([y for _, y in many])[:-1], many[1][1] - many[0][1])
+    assert len(many) <= curves.MAX_POINTS and np.allclose(np.diff([y for _, y in many])[:-1], many[1][1] - many[0][1])
 
 
 def test_curves_begin_where_a_loss_does() -> None:

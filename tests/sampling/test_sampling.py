@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import math
-import sys
-import types
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from surface_sos_ns.sampling import importance
 from surface_sos_ns.sampling.candidates import candidate_edges, sphere_crossing
 from surface_sos_ns.sampling.contraction import contract
 from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres, look_up, look_up_nearest
-from surface_sos_ns.sampling.importance import choose_sampler, describe_sampler, draw_edges
+from surface_sos_ns.sampling.importance import draw_edges
 
 
 def rays(count: int, distance: float = 3.0, spread: float = 0.25, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -157,6 +151,24 @@ def test_the_clean_plates_weights_leave_the_object_out():
     assert float((both * (where < 0.8)).sum()) > 0.8 * 50
 
 
+def test_background_hidden_by_the_label_draws_no_samples() -> None:
+    """A dense background cell in front of the surface, labelled object, must not hide the surface from the sampler."""
+    cache = FieldCache(32, 24, splits=True)
+    centres = grid_centres(32, 1.0).reshape(32, 32, 32, 3)
+    cache.sdf.copy_(centres.norm(dim=-1) - 0.5)
+    cache.density.fill_(100.0)  # everywhere, in contracted space
+    origins, directions = torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
+    edges = torch.linspace(2.1, 3.9, 91)[None]
+    middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    at_surface = (middle - 2.5).abs() < 0.3  # the ball's front, as blurred as a cell of 1/16 makes it
+    hidden = cache.interval_weights(origins, directions, edges, 400.0)  # gate 1 in the whole cube
+    assert hidden[at_surface].sum() > 0.95
+    cache.gate.zero_()  # all of it background: it stops the light where the ray starts
+    shown = cache.interval_weights(origins, directions, edges, 400.0)
+    assert shown[at_surface].sum() < 0.01
+    assert shown[0, :3].sum() > 0.95
+
+
 # ------------------------------------------------------------------ draws
 
 
@@ -204,102 +216,3 @@ def test_rendering_draws_are_the_same_each_time_and_training_draws_are_not():
 def test_no_gradient_flows_through_draws():
     weights = torch.rand(2, 8, requires_grad=True)
     assert not draw_edges(torch.linspace(0, 1, 9)[None].repeat(2, 1), weights, 4, True).requires_grad
-
-
-# ------------------------------------------------------------------ nerfacc
-
-
-def test_nerfacc_is_left_alone_on_a_cpu(monkeypatch):
-    def never() -> bool:
-        raise AssertionError("tried to load nerfacc's CUDA extension on a CPU")
-
-    monkeypatch.setattr(importance, "nerfacc_problem", never)
-    assert choose_sampler(torch.device("cpu")) == describe_sampler(torch.device("cpu")) == "torch"
-    draw_edges(torch.linspace(0, 1, 9)[None], torch.rand(1, 8), 4, True)
-
-
-@pytest.mark.parametrize(
-    ("problem", "sampler", "described"), [(None, "nerfacc", "nerfacc"), ("no compiler", "torch", "torch (no compiler)")]
-)
-def test_cuda_takes_nerfacc_where_it_loads(monkeypatch, problem, sampler, described):
-    monkeypatch.setattr(importance, "nerfacc_problem", lambda: problem)
-    assert choose_sampler(torch.device("cuda")) == sampler
-    assert describe_sampler(torch.device("cuda")) == described
-
-
-@pytest.mark.parametrize("error", [ImportError("no compiler"), RuntimeError("nvcc failed"), OSError("no CUDA_HOME")])
-def test_an_extension_that_does_not_load_is_told_and_replaced(monkeypatch, error):
-    def broken(name: str):
-        raise error
-
-    importance.nerfacc_problem.cache_clear()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(importlib, "import_module", broken)
-    try:
-        described = describe_sampler(torch.device("cuda"))
-        assert described == f"torch (nerfacc's CUDA extension does not load: {error})"
-    finally:
-        importance.nerfacc_problem.cache_clear()
-
-
-def emulated_importance_sampling(intervals, cdfs: Tensor, count: int, stratified: bool):
-    """What the kernel in nerfacc's pdf.cu does for batched rays, in plain Python."""
-    assert not stratified
-    samples = torch.empty(cdfs.shape[0], count)
-    for ray, (cdf, values) in enumerate(zip(cdfs.tolist(), intervals.vals.tolist(), strict=True)):
-        step = (cdf[-1] - cdf[0]) / count
-        for i in range(count):
-            u = cdf[0] + (i + 0.5) * step
-            upper = next((p for p in range(len(cdf) - 1) if cdf[p] > u), len(cdf) - 1)
-            lower = max(upper - 1, 0)
-            width = cdf[upper] - cdf[lower]
-            share = 0.5 if width < 1e-10 else (u - cdf[lower]) / width
-            samples[ray, i] = values[lower] + share * (values[upper] - values[lower])
-    return None, types.SimpleNamespace(vals=samples)
-
-
-def test_nerfaccs_samples_are_our_edges(monkeypatch):
-    """The mapping onto nerfacc's call, emulating its kernel: draws at the quantiles of the strata's middles."""
-    package = types.ModuleType("nerfacc")
-    package.RayIntervals = lambda vals: types.SimpleNamespace(vals=vals)  # type: ignore[attr-defined]
-    package.importance_sampling = emulated_importance_sampling  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "nerfacc", package)
-    edges = candidate_edges(*rays(20), (4, 16, 8), 0.4, 200.0)
-    weights = torch.rand(20, 28, generator=torch.Generator().manual_seed(1)) ** 4
-    ours = draw_edges(edges, weights, 24, stratified=False)
-    monkeypatch.setattr(importance, "choose_sampler", lambda device: "nerfacc")
-    theirs = draw_edges(edges, weights, 24, stratified=False)
-    assert torch.allclose(ours, theirs, rtol=1e-3)
-
-
-@pytest.mark.skipif(
-    not torch.cuda.is_available() or importance.nerfacc_problem() is not None,
-    reason="needs a CUDA device and nerfacc's CUDA extension",
-)
-def test_nerfacc_draws_what_torch_draws():
-    edges = candidate_edges(*rays(500), (24, 64, 32), 0.4, 200.0).cuda()
-    weights = (torch.rand(500, 120, generator=torch.Generator().manual_seed(1)) ** 4).cuda()
-    cdf = importance.importance_cdf(weights, 0.15)
-    ours, theirs = (invert(edges, cdf, 33, False) for invert in (importance._invert_torch, importance._invert_nerfacc))
-    assert torch.allclose(ours, theirs, rtol=1e-3)
-    jittered = importance._invert_nerfacc(edges, cdf, 33, True)
-    assert (jittered.diff(dim=-1) >= 0).all()
-    assert float((jittered / ours).log().abs().mean()) < math.log(2)
-
-
-def test_background_hidden_by_the_label_draws_no_samples() -> None:
-    """A dense background cell in front of the surface, labelled object, must not hide the surface from the sampler."""
-    cache = FieldCache(32, 24, splits=True)
-    centres = grid_centres(32, 1.0).reshape(32, 32, 32, 3)
-    cache.sdf.copy_(centres.norm(dim=-1) - 0.5)
-    cache.density.fill_(100.0)  # everywhere, in contracted space
-    origins, directions = torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]])
-    edges = torch.linspace(2.1, 3.9, 91)[None]
-    middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
-    at_surface = (middle - 2.5).abs() < 0.3  # the ball's front, as blurred as a cell of 1/16 makes it
-    hidden = cache.interval_weights(origins, directions, edges, 400.0)  # gate 1 in the whole cube
-    assert hidden[at_surface].sum() > 0.95
-    cache.gate.zero_()  # all of it background: it stops the light where the ray starts
-    shown = cache.interval_weights(origins, directions, edges, 400.0)
-    assert shown[at_surface].sum() < 0.01
-    assert shown[0, :3].sum() > 0.95

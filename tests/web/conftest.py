@@ -11,7 +11,13 @@ import pytest
 from surface_sos_ns.plugin.model import SurfaceSOSModel
 from tests.helpers.pages import Page, serving
 from tests.helpers.terminal import Terminal
-from tests.helpers.viewer_session import small_model
+from tests.helpers.viewer_session import remembered_icons, small_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def icons() -> Iterator[None]:
+    with remembered_icons():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,7 @@ def test_our_methods_listen_to_this_machine_alone() -> None:
         assert all_methods[method].viewer.websocket_host == "127.0.0.1"
 
 
+@pytest.mark.seconds(5)
 def test_ns_viewer_does_too_unless_another_host_is_typed(build: Build, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setattr(sys, "argv", ["ns-viewer", "--load-config", "config.yml"])
     viewer = build()
@@ -89,12 +90,14 @@ def test_ns_viewer_does_too_unless_another_host_is_typed(build: Build, monkeypat
         assert viewer.viewer_info == [f"Viewer: http://localhost:{port}"]
 
 
+@pytest.mark.seconds(2)
 def test_training_takes_the_host_of_its_settings(build: Build, capsys: Any) -> None:
     trainer = SimpleNamespace(training_state="training")
     viewer = build(ViewerConfig(websocket_port_default=0, websocket_host="0.0.0.0"), trainer=trainer)
     assert viewer.viser_server.get_host() == "0.0.0.0" and "Warning" in capsys.readouterr().out
 
 
+@pytest.mark.seconds(3)
 def test_the_port_that_is_said_is_the_one_that_is_open(build: Build, capsys: Any) -> None:
     first = build()
     second = build(ViewerConfig(websocket_port=port_of(first.viser_server)))
@@ -119,6 +122,7 @@ def test_the_older_viewer_is_refused(build: Build) -> None:
         ViewerLegacyState(ViewerConfig(), Path("viewer.log"), Path(), SimpleNamespace())  # type: ignore[arg-type]
 
 
+@pytest.mark.seconds(3)
 def test_an_address_on_the_internet_is_only_what_the_user_asks_for(
     build: Build, port: int, monkeypatch: Any, capsys: Any
 ) -> None:

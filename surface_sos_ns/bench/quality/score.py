@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import trimesh
 
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh, surface_mesh
 from surface_sos_ns.utils.errors import UserError, explanation
 from surface_sos_ns.utils.files import write_json
@@ -88,7 +89,7 @@ def score_inputs(capture: str, options: list[str], folder: str) -> None:
         voted.append(place | _finite(mask_metrics(torch.from_numpy(shown > 0.5).to(truth), truth)))
     figures: dict[str, Any] = {"coarse masks": {"views": coarse}, "voted hull": {"views": voted}}
     try:
-        mesh = surface_mesh(prior.hull.signed_distance(), prior.sphere.centre, prior.sphere.radius)
+        mesh = surface_mesh(prior.hull.signed_distance(), ObjectFrame(prior.sphere.centre, prior.sphere.radius))
         figures["voted hull"] |= _against_true_mesh(mesh, views, Path(capture))
     except MeshError as error:
         figures["voted hull"]["no_mesh"] = str(error)

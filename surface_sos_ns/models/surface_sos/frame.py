@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -9,23 +10,28 @@ from torch import Tensor, nn
 class ObjectFrame(nn.Module):
     """`p_object = (p_world - centre) / radius`, and back. The only place that knows both frames.
 
+    Args:
+        centre: (3,) of the object sphere, world frame; its origin where it is not known yet.
+        radius: of it, world units.
+
     Attributes:
-        centre: (3,) of the object sphere, world frame.
-        radius: () of the object sphere, world units.
+        centre, radius: the same as buffers, (3,) and ().
     """
 
     centre: Tensor
     radius: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, centre: Tensor | np.ndarray | None = None, radius: float = 1.0) -> None:
         super().__init__()
         self.register_buffer("centre", torch.zeros(3))
-        self.register_buffer("radius", torch.ones(()))
+        self.register_buffer("radius", torch.full((), radius, dtype=torch.float32))
+        if centre is not None:
+            self.centre.copy_(torch.as_tensor(centre))
 
-    def set(self, centre: Tensor, radius: float) -> None:
-        """Set the object sphere: centre (3,), world frame, and radius, world units."""
-        self.centre.copy_(centre.to(self.centre))
-        self.radius.fill_(radius)
+    def take(self, other: ObjectFrame) -> None:
+        """Become the same frame as another one, on the own device."""
+        self.centre.copy_(other.centre)
+        self.radius.copy_(other.radius)
 
     def points(self, world: Tensor) -> Tensor:
         """Points (..., 3) of the world frame -> object frame, on this module's device."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.sampling.contraction import contract, contracted_cell
 from surface_sos_ns.sampling.field_cache import look_up
 
@@ -47,20 +48,20 @@ class SightLines(NamedTuple):
 
 
 def sight_lines(
-    points: SparsePoints, eyes: Tensor, centre: Tensor, radius: float, device: torch.device | str = "cpu"
+    points: SparsePoints, cameras: Tensor, frame: ObjectFrame, device: torch.device | str = "cpu"
 ) -> SightLines:
     """Sparse points in the object frame, without those of two photos only: these are often wrong.
 
     Args:
         points: world frame.
-        eyes: (N, 3) camera centres, object frame.
-        centre, radius: (3,) and length of the object sphere, world frame.
+        cameras: (N, 3) camera centres, object frame.
+        frame: of the object.
         device: of the result.
     """
     reliable = points.track_length != 2
-    xyz = (torch.as_tensor(points.xyz[reliable], dtype=torch.float32) - centre) / radius
+    xyz = frame.points(torch.as_tensor(points.xyz[reliable], dtype=torch.float32))
     seen = None if points.visibility is None else torch.as_tensor(points.visibility[reliable], device=device)
-    return SightLines(xyz.to(device), eyes.to(device), seen)
+    return SightLines(xyz.to(device), cameras.to(device), seen)
 
 
 def fit_to_hull(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.object_grid import MIN_HULL_PROBABILITY, Membership, ObjectGrid
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.sampling.field_cache import cell_centres, grid_centres
@@ -47,7 +48,7 @@ def object_mesh(
     field = np.maximum.reduce([distance, _distance_to_zero(-split, cell), sphere])
     if found.hull is not None:
         field = np.maximum(field, _distance_to_zero(MIN_HULL_PROBABILITY - found.hull.reshape(shape).numpy(), cell))
-    mesh = surface_mesh(field, scene.frame.centre.cpu().numpy(), float(scene.frame.radius))
+    mesh = surface_mesh(field, scene.frame)
     if colours:
         import trimesh
 
@@ -67,12 +68,12 @@ def surface_colours(scene: SurfaceSOS, points: np.ndarray, chunk: int = 1 << 16)
     return torch.cat(seen).numpy()
 
 
-def surface_mesh(field: np.ndarray, centre: np.ndarray, radius: float) -> trimesh.Trimesh:
+def surface_mesh(field: np.ndarray, frame: ObjectFrame) -> trimesh.Trimesh:
     """The zero level of a field over the object cube as a closed mesh, normals outwards; only the largest piece.
 
     Args:
         field: (R, R, R) negative inside, indexed [x, y, z], at the centres of the cells that tile [-1, 1]^3.
-        centre, radius: (3,) and length of the object sphere, world frame, to which the mesh is scaled.
+        frame: of the object.
 
     Raises:
         MeshError: the field is negative nowhere.
@@ -86,7 +87,7 @@ def surface_mesh(field: np.ndarray, centre: np.ndarray, radius: float) -> trimes
     closed = np.pad(field.astype(np.float32), 1, constant_values=cell)  # closes the surface at the faces of the cube
     vertices, faces, _, _ = marching_cubes(closed, 0.0)
     points = (vertices - 0.5) * cell - 1.0  # the first of the padded centres lies half a cell before the cube
-    mesh = trimesh.Trimesh(points * radius + centre, faces, process=False)
+    mesh = trimesh.Trimesh(frame.to_world(torch.as_tensor(points)).cpu().numpy(), faces, process=False)
     pieces = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(faces))
     mesh.update_faces(pieces == np.bincount(pieces, weights=mesh.area_faces).argmax())
     mesh.remove_unreferenced_vertices()

@@ -175,8 +175,7 @@ class SurfaceSOS(nn.Module):
 
     def initialise(
         self,
-        centre: Tensor,
-        radius: float,
+        frame: ObjectFrame,
         contraction_radius: float,
         probability: Tensor,
         signed_distance: Tensor,
@@ -189,8 +188,7 @@ class SurfaceSOS(nn.Module):
         is fitted to the sparse points outside the hull.
 
         Args:
-            centre: (3,) of the object sphere, world frame.
-            radius: of the object sphere, world units.
+            frame: of the object that was found.
             contraction_radius: distance from the centre up to which space is not contracted, object radii, at least 1:
                 that of the cameras.
             probability: (R, R, R) soft visual hull over the object cube, indexed [x, y, z].
@@ -200,7 +198,7 @@ class SurfaceSOS(nn.Module):
         """
         device = self.progress.device
         probability, signed_distance = probability.to(device), signed_distance.to(device)
-        self.frame.set(centre, radius)
+        self.frame.take(frame)
         self.background.set_contraction_radius(contraction_radius)
         self.object_grid.start(probability)
         fit_to_hull(self.foreground.field, self.label.field, probability, signed_distance, steps)

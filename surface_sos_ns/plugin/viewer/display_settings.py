@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surface_sos_ns.plugin.outputs import NEEDS, Need, mask_image, overlay_image
+from surface_sos_ns.plugin.outputs import Need, mask_image, overlay_image
 from surface_sos_ns.utils.metrics import THRESHOLD
 
 CUT_COLOUR = (0.98, 0.86, 0.55)
@@ -116,9 +116,9 @@ class DisplaySettings:
     slice: Slice | None = None
     """What is cut away."""
 
-    def needs(self) -> dict[str, Need]:
-        """What each output takes."""
-        return {**NEEDS, "rgb": Need.PLATE} if self.show == "background" else NEEDS
+    def needs(self, outputs: dict[str, Need]) -> dict[str, Need]:
+        """What each output takes under these settings, of what it takes in commands."""
+        return {**outputs, "rgb": Need.PLATE} if self.show == "background" else outputs
 
     def applied(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
         """Images (..., C) under these settings; `rgb` is left out where it shows what is not rendered."""

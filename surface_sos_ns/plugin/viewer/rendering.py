@@ -20,7 +20,7 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from torch import Tensor
 
-from surface_sos_ns.plugin.outputs import NEEDS, Need, ViewImages
+from surface_sos_ns.plugin.outputs import Need, ViewImages
 from surface_sos_ns.plugin.view_rendering import BeforeChunk
 from surface_sos_ns.plugin.viewer.display_settings import Cut, DisplaySettings, cut_open
 from surface_sos_ns.plugin.viewer.viewed_model import ViewedModel
@@ -63,7 +63,7 @@ def displayed_view(thread: RenderStateMachine, model: ViewedModel, rays: RayBund
 
     with _untraced():
         settings = model.display_settings()
-        needs = settings.needs()
+        needs = settings.needs(model.output_needs())
         need = need_of_panel(viewer.control_panel, needs)
         images = render_displayed(model, rays, need, settings, break_off_if_moved)
 
@@ -74,7 +74,7 @@ def displayed_view(thread: RenderStateMachine, model: ViewedModel, rays: RayBund
     return ViewImages(render_late, images, needs)
 
 
-def need_of_panel(panel: ControlPanel, needs: Mapping[str, Need] = NEEDS) -> Need:
+def need_of_panel(panel: ControlPanel, needs: Mapping[str, Need]) -> Need:
     """What the images take that a viewer's panel is set to show, each of them by `needs`.
 
     Before the first image there is no choice to read yet; the viewer then shows the first output, the colours.

@@ -35,6 +35,9 @@ class ViewedModel(Protocol):
     ) -> dict[str, Tensor]:
         """Images (H, W, C) of rays (H, W), as far as `need` says."""
 
+    def output_needs(self) -> dict[str, Need]:
+        """Every output by name, and what it takes."""
+
     def images(
         self,
         camera: Cameras,

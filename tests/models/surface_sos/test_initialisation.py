@@ -26,6 +26,7 @@ def wall_seen_from_two_places() -> SightLines:
     return SightLines(points, cameras, seen)
 
 
+@pytest.mark.seconds(3)
 def test_a_density_is_where_the_points_are_and_not_in_front_of_them() -> None:
     torch.manual_seed(0)
     baco = DensityField(GRID, 3, 2.0, -3.5, 16)
@@ -42,6 +43,7 @@ def test_a_density_is_where_the_points_are_and_not_in_front_of_them() -> None:
     assert ((elsewhere.log() + 3.5).abs() < 2).all()  # as thin as it starts
 
 
+@pytest.mark.seconds(6)
 def test_a_distance_is_zero_at_the_points_and_positive_in_front_of_them() -> None:
     torch.manual_seed(0)
     baco = SDFField(GRID, 3, 2.0, -1.5, 16)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh, surface_mesh
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.layout import GridLayout
@@ -31,7 +32,7 @@ def ball(points: Tensor) -> Tensor:
 def scene(monkeypatch: pytest.MonkeyPatch, split: str = "votes") -> SurfaceSOS:
     """A ball of radius 0.5 in the object frame; its label is object below the plane z = 0.1, by a steep curve."""
     found = SurfaceSOS(SceneConfig(**{**vars(CONFIG), "split": split}), views=1)
-    found.frame.set(torch.tensor(CENTRE), RADIUS)
+    found.frame.take(ObjectFrame(CENTRE, RADIUS))
     found.object_grid.hull.fill_(1.0)
 
     def surface(points: Tensor, normals: bool = True) -> SimpleNamespace:
@@ -87,7 +88,7 @@ def test_nothing_floats_and_nothing_is_hidden_inside() -> None:
     points = grid_centres(n, 1.0)
     apart = (points - torch.tensor([0.8, 0.8, 0.8])).norm(dim=-1) - 0.12
     field = torch.minimum(torch.maximum(ball(points), 0.2 - points.norm(dim=-1)), apart)  # a hollow ball, and a speck
-    mesh = surface_mesh(field.reshape(n, n, n).numpy(), np.zeros(3), 1.0)
+    mesh = surface_mesh(field.reshape(n, n, n).numpy(), ObjectFrame())
     assert mesh.is_watertight
     assert mesh.volume == pytest.approx(WHOLE, rel=1e-2)
     assert mesh.bounds == pytest.approx(np.array([[-BALL] * 3, [BALL] * 3]), abs=3e-3)
@@ -96,7 +97,7 @@ def test_nothing_floats_and_nothing_is_hidden_inside() -> None:
 def test_what_leaves_the_cube_is_closed() -> None:
     n = 16
     below = grid_centres(n, 1.0)[:, 2].reshape(n, n, n).numpy()
-    mesh = surface_mesh(below, np.zeros(3), 1.0)
+    mesh = surface_mesh(below, ObjectFrame())
     assert mesh.is_watertight and mesh.volume == pytest.approx(4.0, rel=0.1)
 
 

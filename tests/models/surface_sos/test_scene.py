@@ -9,13 +9,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.models.surface_sos.heads import Head
 from surface_sos_ns.models.surface_sos.mesh import object_mesh
+from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.torch_ops import TORCH
+from surface_sos_ns.plugin.outputs import Need, needs_of
+from surface_sos_ns.plugin.view_rendering import render_rays
 from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from tests.helpers.small_scene import BALL, DIRECTIONAL, PAPER, TINY, a_batch, rays_at, start, tensors
@@ -417,6 +421,7 @@ class Position(Head):
     """Carries where a surface is, times a number that can be learned, and a fourth channel of ones."""
 
     name = "position"
+    output_names = ("position",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -424,6 +429,15 @@ class Position(Head):
 
     def forward(self, points: Tensor) -> Tensor:
         return torch.cat([points * self.scale, torch.ones_like(points[:, :1])], -1)
+
+    def outputs(self, rendering: Rendering) -> dict[str, Tensor]:
+        return {"position": rendering.head_values["position"][:, :3]}
+
+
+def ray_bundle(scene: SurfaceSOS, rays: tuple[Tensor, Tensor]) -> RayBundle:
+    """Rays of the object frame as the host has them."""
+    origins, directions = rays
+    return RayBundle(scene.frame.to_world(origins), directions, pixel_area=torch.ones(len(origins), 1))
 
 
 @pytest.mark.parametrize("config", [TINY, PAPER], ids=["default", "paper"])
@@ -441,6 +455,10 @@ def test_what_a_head_carries_is_seen_along_rays_and_moves_no_geometry(config):
     hit = seen.alpha > 0.8
     assert hit[:2].all() and not hit[2]
     assert torch.allclose(carried[hit, :3] / carried[hit, 3:], where[hit], atol=0.05)
+    with torch.no_grad():  # its output is there beside those of the layers
+        images = render_rays(scene, ray_bundle(scene, rays), Need.LAYERS)
+    assert needs_of(scene.learned_heads)["position"] is Need.LAYERS and "rgb" in images
+    assert torch.allclose(images["position"], carried[:, :3], atol=1e-5)
     carried.square().sum().backward()
     moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert moved == {"heads.0.scale"}
@@ -449,6 +467,7 @@ def test_what_a_head_carries_is_seen_along_rays_and_moves_no_geometry(config):
 # ------------------------------------------------------------------ what it needs
 
 
+@pytest.mark.seconds(2.5)
 def test_the_core_needs_torch_and_numpy_alone():
     """Everything else is behind a backend; the plugin's host is nowhere in the core."""
     program = """
@@ -463,6 +482,7 @@ sys.meta_path.insert(0, Refuse())
 import surface_sos_ns.utils.metrics, surface_sos_ns.training.objective
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 grid = GridLayout(levels=2, log2_entries=8, base_resolution=4, max_resolution=8)
 config = SceneConfig(grid, grid, grid, backend="torch", cache_resolution=8, probability_resolution=8)

@@ -28,6 +28,7 @@ def said(program: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
+@pytest.mark.seconds(2.5)
 @pytest.mark.parametrize("module, quiet", [("nerfstudio.utils.writer", True), ("mine", False)])
 @pytest.mark.parametrize("warning", CODE)
 def test_code_of_nerfstudios_that_torch_warns_of(warning: str, module: str, quiet: bool) -> None:

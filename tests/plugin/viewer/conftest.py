@@ -13,7 +13,13 @@ from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.viewer.viewer import Viewer
 
 from surface_sos_ns.plugin.model import SurfaceSOSModel
-from tests.helpers.viewer_session import WAIT, Browser, Machine, Session, Spy, small_model
+from tests.helpers.viewer_session import WAIT, Browser, Machine, Session, Spy, remembered_icons, small_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def icons() -> Iterator[None]:
+    with remembered_icons():
+        yield
 
 
 @pytest.fixture(scope="module")

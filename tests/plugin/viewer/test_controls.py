@@ -113,8 +113,8 @@ def test_a_layer_chosen_while_another_output_is_rendered_is_rendered_late():
     partial = DisplaySettings(show="background").applied({"alpha": alpha, "mask": alpha, "rgb": torch.zeros(2, 2, 3)})
     assert "rgb" not in partial, "it would be the whole view"
     assert (
-        DisplaySettings(show="background").needs() == {**NEEDS, "rgb": Need.PLATE}
-        and DisplaySettings(show="object").needs() == NEEDS
+        DisplaySettings(show="background").needs(NEEDS) == {**NEEDS, "rgb": Need.PLATE}
+        and DisplaySettings(show="object").needs(NEEDS) == NEEDS
     )
 
 
@@ -184,6 +184,7 @@ def test_a_slice_through_a_ball_takes_its_near_half_away(session):
 # ------------------------------------------------------------------ the render thread
 
 
+@pytest.mark.seconds(6)
 def test_no_setting_ends_the_render_thread_of_any_browser(session):
     browser = Browser()
     browser.camera.position = np.array([30.0, 1.0, -4.0])

@@ -37,6 +37,7 @@ OUTPUTS = (
 )
 
 
+@pytest.mark.seconds(4)
 def test_every_output_can_be_shown_while_training(session):
     session.image()  # the first one fills the list of outputs
     # nerfstudio adds one of its own, where 3D widgets are hidden behind surfaces.
@@ -120,6 +121,7 @@ def offered(session: Session) -> list[str]:
     return list(session.viewer.control_panel._output_render.options)
 
 
+@pytest.mark.seconds(3)
 def test_only_what_the_panel_shows_is_rendered_and_all_is_offered(session, spy):
     panel = session.viewer.control_panel
     session.image()
@@ -146,6 +148,7 @@ def test_only_what_the_panel_shows_is_rendered_and_all_is_offered(session, spy):
     assert session.machine.is_alive()
 
 
+@pytest.mark.seconds(2)
 def test_what_is_shown_does_not_depend_on_what_is_not_rendered(session, monkeypatch):
     monkeypatch.setattr(session.model.config, "edge_samples", 1)  # the viewer renders the pixels' middles alone
     with torch.no_grad():

@@ -29,6 +29,8 @@ class Head(nn.Module, ABC):
 
     name: ClassVar[str]
     """Key of its accumulated values in `Rendering.head_values`."""
+    output_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the images that `outputs` makes."""
     ops: TorchOps
 
     @abstractmethod
@@ -51,5 +53,5 @@ class Head(nn.Module, ABC):
         return {}
 
     def outputs(self, rendering: Rendering) -> dict[str, Tensor]:
-        """Named outputs (R, C) for the viewer and for commands."""
+        """Images (R, C) by name, those of `output_names`, for the viewer and for commands."""
         return {}

@@ -1,4 +1,4 @@
-"""What an export's folder holds, in a file of its own: of which run and settings, and what is still to be replaced."""
+"""The manifest in an export's folder: of which run and settings its files are, and which are still to be replaced."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from typing import Any
 from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.utils.files import write_json
 
-__all__ = ["COMMON", "NOTE", "Identity", "Note"]
+__all__ = ["COMMON", "MANIFEST", "Identity", "Manifest"]
 
-NOTE = "export.json"
+MANIFEST = "export.json"
 COMMON, REPLACED = "all", "to be replaced"
 
 Identity = dict[str, dict[str, Any]]
 """Settings by section: those of all files under `COMMON`, those of each kind under its name."""
 
 
-class Note:
-    """The note in an export's folder, and with it which files have to be written.
+class Manifest:
+    """Which run and settings the files in a folder are of, and which files have to be written.
 
     Files of an older export are replaced one by one, so that there always is the old one or the new one. Until all are,
-    the note says how the old ones can be told: by their size and the time they were written.
+    the manifest lists the old ones with their size and the time they were written.
     """
 
     def __init__(self, folder: Path, identity: Identity, old: dict[str, list[int]]) -> None:
         self._folder, self._identity, self._old = folder, identity, old
 
     @classmethod
-    def of(cls, folder: Path, wanted: Identity, targets: Sequence[tuple[Path, str | None]], overwrite: bool) -> Note:
+    def of(
+        cls, folder: Path, wanted: Identity, targets: Sequence[tuple[Path, str | None]], overwrite: bool
+    ) -> Manifest:
         """Makes sure that the files may be written, and writes down what they are of.
 
         Args:
@@ -42,28 +44,28 @@ class Note:
         Raises:
             ExportError: some are in the way.
         """
-        known, old = _read(folder / NOTE, overwrite)
+        known, old = _read(folder / MANIFEST, overwrite)
         goes_on = bool(old) and all(known.get(section) == settings for section, settings in wanted.items())
         if overwrite and not goes_on:
             old = {path.relative_to(folder).as_posix(): _stamp(path) for path, _ in targets if path.is_file()}
             known = known if known.get(COMMON) == wanted[COMMON] else {}
         else:
             _check(folder, known, wanted, targets)
-        note = cls(folder, known | wanted, old)
-        note._write()
-        return note
+        manifest = cls(folder, known | wanted, old)
+        manifest._write()
+        return manifest
 
     def lacks(self, path: Path) -> bool:
         """Whether a file is to be written: it is not there, or is the old one."""
         return not path.is_file() or self._old.get(path.relative_to(self._folder).as_posix()) == _stamp(path)
 
     def finish(self) -> None:
-        """Nothing old is left."""
+        """To be called when all files are written: no old one is left."""
         self._old = {}
         self._write()
 
     def _write(self) -> None:
-        write_json(self._folder / NOTE, self._identity | ({REPLACED: self._old} if self._old else {}))
+        write_json(self._folder / MANIFEST, self._identity | ({REPLACED: self._old} if self._old else {}))
 
 
 def _stamp(path: Path) -> list[int]:
@@ -71,10 +73,10 @@ def _stamp(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _read(note: Path, overwrite: bool) -> tuple[Identity, dict[str, list[int]]]:
-    """What a note says, and which files are still to be replaced."""
+def _read(path: Path, overwrite: bool) -> tuple[Identity, dict[str, list[int]]]:
+    """Content of a manifest, and the files that are still to be replaced."""
     try:
-        known = json.loads(note.read_bytes())
+        known = json.loads(path.read_bytes())
         old = known.pop(REPLACED, {})
         if not all(isinstance(part, dict) for part in (old, *known.values())):
             raise TypeError("expected objects in an object")
@@ -84,7 +86,7 @@ def _read(note: Path, overwrite: bool) -> tuple[Identity, dict[str, list[int]]]:
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         if overwrite:
             return {}, {}
-        raise ExportError(f"{note} cannot be read ({error}). Replace the export with --overwrite.") from error
+        raise ExportError(f"{path} cannot be read ({error}). Replace the export with --overwrite.") from error
 
 
 def _check(folder: Path, known: Identity, wanted: Identity, targets: Sequence[tuple[Path, str | None]]) -> None:
@@ -99,6 +101,6 @@ def _check(folder: Path, known: Identity, wanted: Identity, targets: Sequence[tu
     strange = next((path for path, kind in targets if (kind or COMMON) not in known and path.exists()), None)
     if strange is not None:
         raise ExportError(
-            f"{strange} exists and is of no export that {folder / NOTE} knows of. Choose another --output-dir, or "
+            f"{strange} exists and is of no export that {folder / MANIFEST} knows of. Choose another --output-dir, or "
             "replace it with --overwrite."
         )

@@ -1,0 +1,150 @@
+"""Which back-end computes: what 'auto' takes, what is refused, and what is left alone."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+import torch
+
+from surface_sos_ns.ops import choose
+from surface_sos_ns.ops.choose import choose_ops, tcnn_problem, triton_problem
+from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+from surface_sos_ns.ops.torch_ops import TORCH, TorchOps, use_ops
+from surface_sos_ns.utils.errors import UserError
+from tests.helpers.small_scene import TINY
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def set_problems(monkeypatch: pytest.MonkeyPatch, **problems: str | None) -> None:
+    """Have packages work (None) or be missing or broken, with these reasons."""
+    for package, problem in problems.items():
+        monkeypatch.setattr(choose, f"{package}_problem", lambda *_, problem=problem: problem)
+
+
+@pytest.fixture(autouse=True)
+def _no_nerfacc(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_problems(monkeypatch, nerfacc="no compiler")
+
+
+def test_auto_takes_numba_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_problems(monkeypatch, numba=None)
+    assert choose_ops("auto", CPU).name == choose_ops("numba", CPU).name == "numba"
+    set_problems(monkeypatch, numba="not installed")
+    assert choose_ops("auto", CPU) is TORCH
+
+
+def test_auto_takes_triton_on_cuda_or_else_tiny_cuda_nn_or_else_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def grid(requested: choose.Backend) -> str:
+        found = choose_ops(requested, CUDA)
+        assert isinstance(found, CudaOps)
+        return found.grid
+
+    set_problems(monkeypatch, triton=None, tcnn=None)
+    assert (grid("auto"), grid("triton"), grid("tcnn")) == ("triton", "triton", "tcnn")
+    set_problems(monkeypatch, triton="no C compiler")
+    assert grid("auto") == "tcnn"
+    set_problems(monkeypatch, tcnn="not installed")
+    assert grid("auto") == "torch"
+
+
+def test_other_devices_get_torch() -> None:
+    assert choose_ops("auto", torch.device("meta")) is TORCH
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_torch_by_name_is_torch_for_everything(device: torch.device) -> None:
+    assert choose_ops("torch", device) is TORCH and type(TORCH) is TorchOps
+    assert TORCH.describe() == "torch"
+
+
+@pytest.mark.parametrize("backend", ["numba", "triton", "tcnn"])
+def test_a_backend_asked_for_by_name_is_never_replaced(
+    backend: choose.Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = (CPU, CUDA) if backend == "numba" else (CUDA, CPU)
+    set_problems(monkeypatch, **{backend: "it is broken"})
+    with pytest.raises(UserError, match=f"scene.backend {backend} needs .*: it is broken"):
+        choose_ops(backend, own)
+    set_problems(monkeypatch, **{backend: None})
+    with pytest.raises(UserError, match=f"scene.backend {backend} needs .*the device is not"):
+        choose_ops(backend, other)
+
+
+def test_what_cuda_needs_is_not_tried_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> str:
+        raise AssertionError("asked for a package for CUDA on a CPU")
+
+    for package in ("triton", "tcnn", "nerfacc"):
+        monkeypatch.setattr(choose, f"{package}_problem", never)
+    choose_ops("auto", CPU)
+    for backend in ("triton", "tcnn"):
+        with pytest.raises(UserError, match="not CUDA"):
+            choose_ops(backend, CPU)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("requested", "triton", "nerfacc", "said"),
+    [
+        ("auto", None, None, "CUDA, hash grid: triton, draws: nerfacc, else torch"),
+        ("auto", "no C compiler", None, "CUDA, hash grid: torch (no C compiler), draws: nerfacc, else torch"),
+        ("triton", None, "no nvcc", "CUDA, hash grid: triton, draws: torch (no nvcc), else torch"),
+    ],
+)
+def test_one_line_says_what_runs_and_why_not_more(
+    requested: choose.Backend,
+    triton: str | None,
+    nerfacc: str | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_problems(monkeypatch, triton=triton, nerfacc=nerfacc, tcnn="not installed")
+    assert choose_ops(requested, CUDA).describe() == said
+
+
+# ------------------------------------------------------------------ why a package cannot be used
+
+
+def test_a_triton_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(device: torch.device) -> None:
+        raise RuntimeError("Failed to find C compiler,\n  none at all\n")
+
+    package = types.ModuleType("grid_triton")
+    package.probe = probe  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "surface_sos_ns.ops.cuda.grid_triton", package)
+    found: list[object] = [object()]
+    monkeypatch.setattr(choose.importlib.util, "find_spec", lambda name: found[0])
+    triton_problem.cache_clear()
+    try:
+        said = str(triton_problem(CUDA))
+        assert said.endswith("does not work here: RuntimeError: Failed to find C compiler, none at all")
+        found[0] = None
+        triton_problem.cache_clear()
+        assert "not installed" in str(triton_problem(CUDA))
+    finally:
+        triton_problem.cache_clear()
+
+
+def test_a_tiny_cuda_nn_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tinycudann", None)
+    monkeypatch.setattr(choose.importlib.util, "find_spec", lambda name: object())
+    tcnn_problem.cache_clear()
+    try:
+        assert "does not load" in str(tcnn_problem())
+    finally:
+        tcnn_problem.cache_clear()
+
+
+# ------------------------------------------------------------------ who computes with them
+
+
+def test_all_parts_of_a_module_are_handed_the_operations() -> None:
+    """Fields, the hash grids in them, and whatever else computes."""
+    from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+
+    scene, ours = SurfaceSOS(TINY, views=1), TorchOps()
+    parts = [part for part in scene.modules() if hasattr(part, "ops")]
+    use_ops(scene, ours)
+    assert len(parts) > 10 and all(part.ops is ours for part in parts)
