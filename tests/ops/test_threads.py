@@ -110,7 +110,9 @@ def test_every_kernel_gives_the_same_however_its_work_is_divided(
     with torch.no_grad():
         scene.eval().matte(origins, directions)
     assert {name for name, count in differing.items() if count} == set()
-    assert {"adam._step", "sdf._backward", "mlp._backward", "grid._scatter", "composite._ray_colours_backward"} <= set(called)
+    assert {"adam._step", "sdf._backward", "mlp._backward", "grid._scatter", "composite._ray_colours_backward"} <= set(
+        called
+    )
 
 
 def test_adam_rounds_alike_at_every_thread_count() -> None:
