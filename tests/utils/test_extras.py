@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from surface_sos_ns.cli import main
 from surface_sos_ns.export.settings import ExportSettings
 from surface_sos_ns.utils import extras
+from tests.helpers.paths import ROOT
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_a_machine_without_a_wheel_is_not_sent_to_pip(hide, monkeypatch: pytest.
 
 def test_each_extra_installs_the_packages_it_is_named_for() -> None:
     tomllib = pytest.importorskip("tomllib", reason="new in Python 3.11")
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     of = {
         extra: {inner.name: inner.extras for inner in map(Requirement, names)}
         for extra, names in project["optional-dependencies"].items()
