@@ -20,7 +20,7 @@ from surface_sos_ns.utils.errors import UserError
 
 @dataclass(frozen=True)
 class DeformationConfig:
-    """How much the object may move while it is filmed; not at all by default."""
+    """Bound and sizes of the object's deformation over a clip; none by default."""
 
     bound: float = 0.0
     """Largest displacement of a point of the object from its canonical position, in object radii; 0 switches the

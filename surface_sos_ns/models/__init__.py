@@ -1,1 +1,1 @@
-"""Numeric models, one method a folder. They need torch and numpy, and know nothing of nerfstudio."""
+"""Numeric models, one folder per method. They need torch and numpy, but not nerfstudio."""

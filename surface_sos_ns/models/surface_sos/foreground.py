@@ -37,7 +37,7 @@ class ForegroundSamples(NamedTuple):
 
     @property
     def size(self) -> int:
-        """N."""
+        """Number N of samples, without the further points."""
         return self.points.shape[0]
 
     @property

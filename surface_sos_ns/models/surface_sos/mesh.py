@@ -86,7 +86,7 @@ def surface_mesh(field: np.ndarray, frame: ObjectFrame) -> trimesh.Trimesh:
     cell = 2.0 / field.shape[0]
     closed = np.pad(field.astype(np.float32), 1, constant_values=cell)  # closes the surface at the faces of the cube
     vertices, faces, _, _ = marching_cubes(closed, 0.0)
-    points = (vertices - 0.5) * cell - 1.0  # the first of the padded centres lies half a cell before the cube
+    points = (vertices - 0.5) * cell - 1.0  # the first of the padded cell centres is half a cell outside the cube
     mesh = trimesh.Trimesh(frame.to_world(torch.as_tensor(points)).cpu().numpy(), faces, process=False)
     pieces = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(faces))
     mesh.update_faces(pieces == np.bincount(pieces, weights=mesh.area_faces).argmax())

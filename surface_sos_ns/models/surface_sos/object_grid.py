@@ -59,7 +59,7 @@ class ObjectGrid(nn.Module):
     """
 
     hull: Tensor
-    grown: Tensor  # only where the object may deform
+    grown: Tensor  # the hull, dilated; only where the object may deform
     probability: Tensor
 
     def __init__(
@@ -88,7 +88,7 @@ class ObjectGrid(nn.Module):
 
     @property
     def reachable(self) -> Tensor:
-        """See the class."""
+        """The hull, dilated by the bound of the deformation; the same grid without deformation."""
         return self.hull if self.deformation is None else self.grown
 
     @property
@@ -147,7 +147,7 @@ class ObjectGrid(nn.Module):
 
     @torch.no_grad()
     def inside(self, points: Tensor, time: Tensor | None = None, chunk: int = 1 << 15) -> Tensor:
-        """(P,) bool: which points (P, 3) lie inside the object, as it is at times (P,); none outside its sphere.
+        """(P,) bool, whether points (P, 3) are in the object, at times (P,) where it deforms; false outside its sphere.
 
         Raises:
             ValueError: the object may deform and there are no times.

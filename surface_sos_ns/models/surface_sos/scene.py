@@ -184,8 +184,8 @@ class SurfaceSOS(nn.Module):
     ) -> None:
         """Initialise before training.
 
-        FoCoR is fitted to the signed distance of the voted hull, the label and m^P are set to its probability, and BaCo
-        is fitted to the sparse points outside the hull.
+        FoCoR is fitted to the signed distance of the voted hull, the label to its probability, BaCo to the sparse
+        points outside the hull; m^P starts as the hull's probability.
 
         Args:
             frame: of the object that was found.

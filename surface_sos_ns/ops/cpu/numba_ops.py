@@ -1,4 +1,4 @@
-"""The operations that are compiled for a CPU."""
+"""The back-end for a CPU, compiled by numba."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from surface_sos_ns.sampling.ray_samples import MIN_UNCROPPED, SamplePlan, Sampl
 
 
 class NumbaOps(TorchOps):
-    """Kernels of numba for tensors on the CPU, mostly float32. Contracts are those of `TorchOps`."""
+    """Kernels of numba for tensors on the CPU, mostly float32. Arguments, results and errors are those of
+    `TorchOps`.
+    """
 
     name = "numba"
     fused_networks = True
@@ -48,7 +50,7 @@ class NumbaOps(TorchOps):
         return sdf.sdf_and_normal(points, table, layout, extent, SOFTPLUS_BETA, normals, *parameters)
 
     def colour_network(self, inputs: Tensor, directions: Tensor, *parameters: Tensor) -> Tensor:
-        if directions.requires_grad:  # compiled harmonics have no gradient: take torch's, as inputs like others
+        if directions.requires_grad:  # the kernel's harmonics have no gradient: torch computes them, as further inputs
             inputs, directions = torch.cat([inputs, spherical_harmonics(directions)], -1), directions[:0]
         return mlp.network(inputs.t(), directions.t(), True, *parameters).t()
 
@@ -108,7 +110,7 @@ class NumbaOps(TorchOps):
         index: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         given = (sdf, normal, directions, interval, sharpness, anneal, index)
-        if directions.requires_grad:  # compiled code has no gradient to directions: few runs want one
+        if directions.requires_grad:  # refined poses only: the kernel has no gradient to directions
             return super().section_opacity(*given)
         return composite.section_opacity(*given)
 
@@ -166,7 +168,7 @@ class NumbaOps(TorchOps):
 def _call(
     cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan, stratified: bool, jitter: Tensor | None
 ) -> sampler.RayCall:
-    """The arguments of both compiled samplers."""
+    """The arguments of both samplers."""
     if jitter is None and stratified:
         jitter = torch.rand(origins.shape[0], plan.samples + 1)
     return sampler.RayCall(

@@ -14,7 +14,7 @@ BACKGROUNDS: dict[str, type[Background]] = {
     "sdf": SDFBackground,
     "directional": DirectionalBackground,
 }
-"""By the names of `SceneConfig.background`."""
+"""Classes by their names in `SceneConfig.background`."""
 
 __all__ = ["BACKGROUNDS", "Background", "BackgroundSamples", "make_background"]
 
