@@ -22,6 +22,13 @@ WHOLE_RUNS = {"demo_capture", "terminal", "trained", "corner"}
 """Fixtures that render, find poses, train or start a command of the user's: nothing that uses one is quick."""
 
 
+@pytest.fixture(autouse=True)
+def denormals() -> Iterator[None]:
+    """A training run flushes denormals of this process; what other tests compute must not depend on that."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def demo_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's scene in 32 small, coarsely lit photos, with everything a capture may have. Not to be written to."""
