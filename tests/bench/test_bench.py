@@ -333,6 +333,7 @@ def test_bench_train(demo_capture: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert found["step_seconds"] > found["seconds"], "nothing is faster than its floor"
 
 
+@pytest.mark.slow
 @pytest.mark.seconds(4)
 def test_bench_render(demo_capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.PRESETS, "lite", TINY)
@@ -379,6 +380,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.seconds(10)
 def test_without_nerfstudio(demo_capture: Path, tmp_path: Path) -> None:
     script = tmp_path / "bare.py"
