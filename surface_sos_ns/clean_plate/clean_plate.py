@@ -39,14 +39,17 @@ class CleanPlate(nn.Module):
 
     def observe(self, samples: Samples, weights: Tensor) -> None:
         """Count the weights (R, S) that training rays have at their background samples."""
-        self.observations.add(samples.points[samples.background], weights.reshape(-1)[samples.background])
+        at = samples.background
+        self.observations.add(at.take(samples.points), at.take(weights.reshape(-1)))
 
     def confidence(self, samples: Samples, weights: Tensor) -> Tensor:
         """Confidence (R,), in [0, 1], of the background: the mean over its samples, weighted by `weights` (R, S)."""
-        per_ray, index = samples.interval.shape[1], samples.background
-        weight = weights.reshape(-1)[index]
-        total = weights.new_zeros(weights.shape[0])
-        total.index_add_(0, index // per_ray, weight * self.observations.confidence(samples.points[index]))
+        at = samples.background
+        found = at.take(weights.reshape(-1)) * self.observations.confidence(at.take(samples.points))
+        if at.rays is None:
+            total = found.reshape(weights.shape).sum(-1)
+        else:
+            total = weights.new_zeros(weights.shape[0]).index_add_(0, at.rays, found)
         return total / weights.sum(-1).clamp(min=1e-6)
 
     def complete(

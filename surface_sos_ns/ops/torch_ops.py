@@ -12,6 +12,7 @@ from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeig
 from surface_sos_ns.sampling import field_cache, importance, ray_samples
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
+from surface_sos_ns.sampling.selection import Selection, seen_samples
 
 
 class TorchOps:
@@ -19,11 +20,18 @@ class TorchOps:
 
     All back-ends give the same results up to rounding. They may raise ValueError or TypeError for shapes, dtypes and
     positions that do not fit, where torch raises errors of its own, and may lack second derivatives.
+
+    Args:
+        static: whether training steps have fixed shapes and never wait for the device, so that they can be captured as
+            a CUDA graph; see `sampling.selection`.
     """
 
     name = "torch"
     fused_networks = False
     """Whether a hash grid and the network on it are one autograd node."""
+
+    def __init__(self, static: bool = False):
+        self.static = static
 
     def describe(self) -> str:
         """What runs, in a few words for the line that is logged at the start."""
@@ -161,7 +169,7 @@ class TorchOps:
         directions: Tensor,
         interval: Tensor,
         sharpness: Tensor,
-        anneal: float,
+        anneal: float | Tensor,
         index: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See `rendering.composite.section_opacity`."""
@@ -186,10 +194,10 @@ class TorchOps:
         return composite.composite_weights(foreground, background, gate, edges, to_object, crop)
 
     def seen_samples(
-        self, index: Tensor, threshold: float, weights: Tensor, others: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """See `rendering.composite.seen_samples`."""
-        return composite.seen_samples(index, threshold, weights, others)
+        self, selection: Selection, threshold: float, weights: Tensor, others: Tensor | None = None
+    ) -> tuple[Tensor | slice, Selection]:
+        """See `sampling.selection.seen_samples`."""
+        return seen_samples(selection, threshold, weights, others)
 
     def composite_colours(
         self, weights: RayWeights, foreground: PackedValues, background: PackedValues, normal: PackedValues

@@ -3,7 +3,7 @@
 `section_opacity` and `density_section_opacity` turn fields into the opacity of samples, `composite_weights` blends both
 layers into weights, `composite_colours` sums colours and normals with them, and `accumulate_detached` sums anything
 else. Fields are evaluated at some of the samples only. Their values are packed: listed with the positions
-`ray * S + sample` of their samples, and zero at all others.
+`ray * S + sample` of their samples, and zero at all others; or given at all samples, see `sampling.selection`.
 
 The gate is the alpha of eq. 3 that splits the layers. m^P is the probability map of eq. 4, the crop its value at a
 sample. Shapes: R rays, S samples ordered from near to far. Object frame; lengths in object radii.
@@ -28,10 +28,12 @@ class PackedValues(NamedTuple):
     """Values at N of the R * S samples of rays; zero at all others."""
 
     values: Tensor  # (N,) or (N, C)
-    positions: Tensor  # (N,) int64, ray * S + sample, ascending
+    positions: Tensor | None  # (N,) int64, ray * S + sample, ascending; None where N is R * S, zeros included
 
     def spread(self, rays: int, samples: int) -> Tensor:
         """Unpack to (R, S) or (R, S, C), zeros included."""
+        if self.positions is None:
+            return self.values.reshape(rays, samples, *self.values.shape[1:])
         flat = self.values.new_zeros(rays * samples, *self.values.shape[1:])
         return flat.index_put((self.positions,), self.values).reshape(rays, samples, *self.values.shape[1:])
 
@@ -114,7 +116,7 @@ def section_opacity(
     directions: Tensor,
     interval: Tensor,
     sharpness: Tensor,
-    anneal: float,
+    anneal: float | Tensor,
     index: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Opacity of ray sections in a signed distance field (eq. 6, by `neus_opacity`), and unit normals.
@@ -122,11 +124,12 @@ def section_opacity(
     Args:
         sdf: (N,) signed distance at the sample, the midpoint of its section.
         normal: (N, 3) gradient of the SDF, not normalised.
-        directions: (N, 3) unit, one per sample; with `index` (R, 3), one per ray.
-        interval: (N,) lengths of the sections; with `index` (R, S), of all samples.
+        directions: (N, 3) unit, one per sample; (R, 3), one per ray, where `interval` is (R, S).
+        interval: (N,) lengths of the sections; or (R, S), of all samples.
         sharpness: () b of eq. 6, in 1 / unit of `sdf`.
         anneal: NeuS' cosine annealing, from 0 (softened, start of training) to 1 (the true cosine).
-        index: (N,) int64, positions `ray * S + sample` of the samples, ascending.
+        index: (N,) int64, positions `ray * S + sample` of the samples among all, ascending; None where N is R * S, and
+            where `interval` is (N,).
 
     Returns:
         opacity (N,) in [0, 1] and unit normals (N, 3). Gradients go to `sdf`, `normal`, `sharpness` and `directions`.
@@ -136,6 +139,8 @@ def section_opacity(
     """
     if index is not None:
         directions, interval = directions[index // interval.shape[1]], interval.reshape(-1)[index]
+    elif interval.ndim == 2:
+        directions, interval = directions[:, None].expand(*interval.shape, 3).reshape(-1, 3), interval.reshape(-1)
     cosine = (normal * directions).sum(-1)
     return neus_opacity(sdf, cosine, interval, sharpness, anneal), F.normalize(normal, dim=-1)
 
@@ -145,7 +150,7 @@ def density_section_opacity(density: Tensor, crop: Tensor, interval: Tensor, ind
 
     Args:
         density: (N,) per object radius, at least 0.
-        crop, interval: (N,) m^P in [0, 1] and lengths of the sections; with `index` (R, S) or (R * S,), of all samples.
+        crop, interval: (N,) m^P in [0, 1] and lengths of the sections; or (R, S) or (R * S,), of all samples.
         index: as for `section_opacity`.
 
     Returns:
@@ -154,8 +159,9 @@ def density_section_opacity(density: Tensor, crop: Tensor, interval: Tensor, ind
     Raises:
         ValueError, TypeError: numba back-end only, for shapes, positions or dtypes that do not fit.
     """
+    crop, interval = crop.reshape(-1), interval.reshape(-1)
     if index is not None:
-        crop, interval = crop.reshape(-1)[index], interval.reshape(-1)[index]
+        crop, interval = crop[index], interval[index]
     return density_opacity(density * (1.0 - crop), interval)
 
 
@@ -203,27 +209,6 @@ def composite_weights(
     )
 
 
-def seen_samples(
-    index: Tensor, threshold: float, weights: Tensor, others: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Which of N listed samples have a weight above `threshold`, in `weights` or in `others`. No gradient.
-
-    Args:
-        index: (N,) int64, positions `ray * S + sample`, ascending.
-        threshold: on a sample's weight, a fraction of the ray's light.
-        weights, others: (R, S).
-
-    Returns:
-        (K,) indices into the list, ascending, and the positions (K,) `index` has there.
-
-    Raises:
-        ValueError, TypeError: numba back-end only, for shapes, positions or dtypes that do not fit.
-    """
-    largest = weights.detach() if others is None else torch.maximum(weights.detach(), others.detach())
-    chosen = (largest.reshape(-1)[index] > threshold).nonzero()[:, 0]
-    return chosen, index[chosen]
-
-
 def composite_colours(
     weights: RayWeights, foreground: PackedValues, background: PackedValues, normal: PackedValues
 ) -> RayColours:
@@ -231,7 +216,8 @@ def composite_colours(
 
     Args:
         weights: of `composite_weights`.
-        foreground: colours (F, 3) of the foreground at samples with a weight that matters, see `seen_samples`.
+        foreground: colours (F, 3) of the foreground at samples with a weight that matters, see
+            `sampling.selection.seen_samples`.
         background: colours (G, 3) of the background at such samples. Their gradient is scaled by
             `weights.growth_scale`.
         normal: unit normals (N, 3) of the foreground.

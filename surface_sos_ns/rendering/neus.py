@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def neus_opacity(
-    sdf: Tensor, cosine: Tensor, interval: Tensor, sharpness: Tensor | float, anneal: float = 1.0
+    sdf: Tensor, cosine: Tensor, interval: Tensor, sharpness: Tensor | float, anneal: float | Tensor = 1.0
 ) -> Tensor:
     """Opacity of the section of a ray around a sample (eq. 6).
 

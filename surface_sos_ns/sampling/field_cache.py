@@ -95,7 +95,7 @@ class FieldCache(nn.Module):
         origins: Tensor,
         directions: Tensor,
         edges: Tensor,
-        sharpness: float,
+        sharpness: float | Tensor,
         contraction_radius: float = 1.0,
         background_only: bool = False,
     ) -> Tensor:
@@ -119,7 +119,9 @@ class FieldCache(nn.Module):
             at_edges = origins[:, None] + directions[:, None] * edges[..., None]
             sdf = look_up(self.sdf, at_edges, 1.0)
             inside = (points.square().sum(-1) < 1.0).to(sdf.dtype)
-            phi = torch.sigmoid(sdf * min(sharpness, 1.0 / self.cell))
+            finest = 1.0 / self.cell
+            slope = sharpness.clamp(max=finest) if isinstance(sharpness, Tensor) else min(sharpness, finest)
+            phi = torch.sigmoid(sdf * slope)
             surface = ((phi[:, :-1] - phi[:, 1:]) / phi[:, :-1].clamp(min=1e-6)).clamp(0, 1) * inside
             gate = look_up(self.gate, points, 1.0) * inside
             if self.splits:  # background that the gate suppresses (eq. 5) must not attract samples

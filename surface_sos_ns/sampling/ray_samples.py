@@ -15,16 +15,14 @@ from torch import Tensor
 from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import FieldCache, look_up, look_up_in_cube, look_up_nearest
 from surface_sos_ns.sampling.importance import Draw, draw_edges, stratified_draws
+from surface_sos_ns.sampling.selection import Selection
 
 MIN_UNCROPPED = 1e-3
 """Where 1 - m^P, which scales the background's density (eq. 4), is not above this, the background is not evaluated."""
 
 
 class Samples(NamedTuple):
-    """S samples on each of L rays, and where along them each field is evaluated. Object frame; no gradients.
-
-    The last three hold positions `ray * S + sample`, ascending.
-    """
+    """S samples on each of L rays, and where along them each field is evaluated. Object frame; no gradients."""
 
     rays: Tensor  # (L,) int64, indices of these rays among the given ones, ascending
     edges: Tensor  # (L, S + 1) increasing distances of the interval edges
@@ -32,9 +30,9 @@ class Samples(NamedTuple):
     interval: Tensor  # (L, S) lengths of the intervals
     points: Tensor  # (L * S, 3)
     crop: Tensor  # (L * S,) m^P, 0 outside the object cube
-    near_surface: Tensor  # (N,) int64, where FoCoR is evaluated; elsewhere it is empty
-    in_hull: Tensor  # (I,) int64, where the label is evaluated; elsewhere it says background
-    background: Tensor  # (B,) int64, where BaCo is evaluated; elsewhere it is cropped
+    near_surface: Selection  # N, where FoCoR is evaluated; elsewhere it is empty
+    in_hull: Selection  # I, where the label is evaluated; elsewhere it says background
+    background: Selection  # B, where BaCo is evaluated; elsewhere it is cropped
 
     def on_rays(self, origins: Tensor, directions: Tensor) -> Samples:
         """The same distances; points recomputed from the given rays (R, 3), so that gradients go to these."""
@@ -54,11 +52,11 @@ class SamplePlan:
     """Least distance of the last coarse edge."""
     samples: int
     """Samples per ray."""
-    sharpness: float
-    """b of the foreground (eq. 6), in 1 / object radius."""
+    sharpness: float | Tensor
+    """b of the foreground (eq. 6), in 1 / object radius; () on the device where nothing may wait for it."""
     contraction_radius: float = 1.0
     """Radius within which the background's space is not contracted."""
-    margin: float = 0.0
+    margin: float | Tensor = 0.0
     """Cached signed distance from which on the foreground counts as empty."""
     min_hull_probability: float = 0.0
     """Probability of the voted hull above which the label is evaluated."""
@@ -67,6 +65,9 @@ class SamplePlan:
     foreground_only: bool = False
     """Only what the object's alpha depends on: rays that pass near the object (`live_rays`), and on them `near_surface`
     where the label is evaluated too, `in_hull` up to the last of these samples, and `background` in front of it."""
+
+    dense: bool = False
+    """Evaluate fields at all samples instead of at a list of them, see `Selection`."""
 
     def __post_init__(self) -> None:
         if self.background_only and self.foreground_only:
@@ -91,7 +92,7 @@ def sample_edges(
     return draw_edges(edges, weights, plan.samples, stratified, jitter=jitter, draw=draw)
 
 
-def live_margin(cache: FieldCache, plan: SamplePlan) -> float:
+def live_margin(cache: FieldCache, plan: SamplePlan) -> float | Tensor:
     """Distance, object radii, that `live_rays` adds to half an interval: `plan.margin` and half a cell's diagonal."""
     return plan.margin + 0.5 * math.sqrt(3.0) * cache.cell
 
@@ -129,7 +130,7 @@ def sample_rays(
     jitter: Tensor | None = None,
     draw: Draw = stratified_draws,
 ) -> Samples:
-    """Importance-sample rays by the cached fields, and list the samples at which each field is evaluated.
+    """Importance-sample rays by the cached fields, and choose the samples at which each field is evaluated.
 
     Args:
         cache: of the fields.
@@ -169,5 +170,5 @@ def sample_rays(
         remaining = near.long().flip(-1).cumsum(-1).flip(-1)  # near samples from this one on
         in_hull = in_hull & (remaining > 0)
         background = background & (remaining - near.long() > 0)
-    lists = (chosen.reshape(-1).nonzero()[:, 0] for chosen in (near, in_hull, background))
-    return Samples(rays, edges, middle, interval, points.reshape(-1, 3), crop.reshape(-1), *lists)
+    chosen = (Selection.of(mask, plan.dense) for mask in (near, in_hull, background))
+    return Samples(rays, edges, middle, interval, points.reshape(-1, 3), crop.reshape(-1), *chosen)

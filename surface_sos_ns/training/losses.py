@@ -6,6 +6,14 @@ import torch
 from torch import Tensor
 
 
+def counted_mean(values: Tensor, counted: Tensor | None = None) -> Tensor:
+    """() mean of values (N,) where `counted` (N,) is true, of all if it is None; 0 where there are none."""
+    if counted is not None:
+        kept = torch.where(counted, values, torch.zeros_like(values))
+        return kept.sum() / counted.sum().clamp(min=1)
+    return values.mean() if values.shape[0] else values.sum()
+
+
 def colour_cost(predicted: Tensor, target: Tensor, precision: Tensor | None = None) -> Tensor:
     """Squared difference (R,) of colours (R, 3): mean over channels, or with a metric (3, 3) `d^T precision d / 3`."""
     difference = predicted - target
@@ -18,17 +26,17 @@ def colour_loss(predicted: Tensor, target: Tensor, precision: Tensor | None = No
     return colour_cost(predicted, target, precision).mean()
 
 
-def eikonal_loss(normals: Tensor) -> Tensor:
-    """Eq. 10: mean of (|n| - 1)^2 over SDF gradients (P, 3); 0 for none."""
-    return (normals.norm(dim=-1) - 1.0).square().mean() if normals.shape[0] else normals.sum()
+def eikonal_loss(normals: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Eq. 10: mean of (|n| - 1)^2 over SDF gradients (P, 3) that count, see `counted_mean`; 0 for none."""
+    return counted_mean((normals.norm(dim=-1) - 1.0).square(), counted)
 
 
-def sparsity_loss(sdf: Tensor, tau: float) -> Tensor:
+def sparsity_loss(sdf: Tensor, tau: float, counted: Tensor | None = None) -> Tensor:
     """Eq. 11 without the outer square, which only doubles tau: mean of exp(-tau |f|) over signed distances (P,).
 
-    tau is in 1 / unit of the distances; 0 for no distances.
+    tau is in 1 / unit of the distances; 0 for no distances. For `counted` see `counted_mean`.
     """
-    return torch.exp(-tau * sdf.abs()).mean() if sdf.shape[0] else sdf.sum()
+    return counted_mean(torch.exp(-tau * sdf.abs()), counted)
 
 
 def mask_loss(alpha: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
@@ -41,7 +49,7 @@ def mask_loss(alpha: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
     return (entropy * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
-def vote_loss(alpha: Tensor, mask: Tensor, weight: Tensor, robustness: float) -> Tensor:
+def vote_loss(alpha: Tensor, mask: Tensor, weight: Tensor, robustness: float | Tensor) -> Tensor:
     """Generalised cross entropy (Zhang & Sabuncu 2018): between cross entropy (robustness -> 0) and L1 (1).
 
     Cross entropy has its minimum at the *mean* of the votes, L1 at their majority: a surface point that three masks of
@@ -80,6 +88,6 @@ def deformation_loss(displaced: Tensor, later: Tensor, jacobian: Tensor, bound: 
     return size + change + stretch.square().sum((1, 2)).mean()
 
 
-def surface_point_loss(sdf: Tensor) -> Tensor:
-    """Mean |f| of signed distances (P,) at sparse points, which lie on surfaces; 0 for none."""
-    return sdf.abs().mean() if sdf.shape[0] else sdf.sum()
+def surface_point_loss(sdf: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Mean |f| of signed distances (P,) at sparse points, which lie on surfaces, see `counted_mean`; 0 for none."""
+    return counted_mean(sdf.abs(), counted)

@@ -29,23 +29,28 @@ class MaskReliability(nn.Module):
     """
 
     counts: Tensor
+    prior: Tensor
 
     def __init__(self, views: int, memory: float = 2000.0):
         super().__init__()
         self.memory = memory
         self.register_buffer("counts", torch.zeros(views, 2, 2))  # rays by consensus and mask: background, object
+        self.register_buffer("prior", PRIOR_RAYS * torch.tensor(PRIOR_RATES), persistent=False)
 
     @torch.no_grad()
-    def observe(self, view: Tensor, mask: Tensor, consensus: Tensor) -> None:
+    def observe(self, view: Tensor, mask: Tensor, consensus: Tensor, counted: Tensor | None = None) -> None:
         """Count rays near the object.
 
         Args:
             view: (R,) int64.
             mask: (R,) coarse mask, in [0, 1].
             consensus: (R,) rendered label, in [0, 1]: what all masks together say.
+            counted: (R,) bool, which rays count; None for all.
         """
         both = torch.stack([1.0 - consensus, consensus], -1)[:, :, None] * torch.stack([1.0 - mask, mask], -1)[:, None]
-        rays = torch.zeros_like(self.counts[:, 0, 0]).index_add_(0, view, torch.ones_like(mask))
+        each = torch.ones_like(mask) if counted is None else counted.to(mask.dtype)
+        both = both * each[:, None, None]
+        rays = torch.zeros_like(self.counts[:, 0, 0]).index_add_(0, view, each)
         self.counts.mul_(0.5 ** (rays / self.memory)[:, None, None])
         self.counts.index_add_(0, view, both)
 
@@ -55,8 +60,7 @@ class MaskReliability(nn.Module):
 
     def rates(self) -> tuple[Tensor, Tensor]:
         """False and true positive rate of each mask, (V,) each."""
-        prior = torch.tensor(PRIOR_RATES, device=self.counts.device)
-        covered = self.counts[..., 1] + PRIOR_RAYS * prior
+        covered = self.counts[..., 1] + self.prior
         rates = (covered / (self.counts.sum(-1) + PRIOR_RAYS)).clamp(MIN_RATE, 1.0 - MIN_RATE)
         return rates[:, 0], rates[:, 1]
 

@@ -13,9 +13,11 @@ from torch import Tensor
 from surface_sos_ns.models.surface_sos.heads import LabelObjective, Targets
 from surface_sos_ns.models.surface_sos.rendering import RegulariserPoints, Rendering
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.sampling.selection import Selection
 from surface_sos_ns.training.losses import (
     colour_cost,
     colour_loss,
+    counted_mean,
     deformation_loss,
     eikonal_loss,
     entropy_loss,
@@ -116,13 +118,14 @@ def training_losses(
     weight = mask_weight
     label = rendering.head_values.get("label")
     if label is not None and config.learned_reliability:
-        counted = rendering.crosses_hull & (mask_weight > 0)
-        scene.reliability.observe(view[counted], mask[counted], label.detach()[counted].clamp(0, 1))
+        near_object = rendering.crosses_hull & (mask_weight > 0)
+        scene.reliability.observe(view, mask, label.detach().clamp(0, 1), near_object)
         weight = mask_weight * scene.reliability.vote_weight(view, mask)
     fade = fade_out(progress, config.mask_hold, config.mask_end)
-    if fade > 0:
+    if scene.dense or fade > 0:
         losses["mask"] = config.mask * fade * mask_loss(rendering.alpha, mask, weight)
     uniform, sdf, normals, _ = (field[: config.uniform_points] for field in rendering.regularisers)
+    counted = rendering.sdf_counted
     hull = scene.object_grid.hull_probability(uniform)
     for head in scene.learned_heads:
         losses |= head.losses(rendering, Targets(mask, weight, hull), config, progress)
@@ -131,30 +134,31 @@ def training_losses(
         misses = (1.0 - rendering.alpha.detach()).clamp(0, 1).square() * (rendering.crop < 0.5)
         losses["plate"] = config.plate * (colour_cost(rendering.background, photo, precision) * misses).mean()
 
-    eikonal = eikonal_loss(torch.cat([rendering.sdf_normals, normals]))
+    every = None if counted is None else torch.cat([counted, torch.ones_like(sdf, dtype=torch.bool)])
+    eikonal = eikonal_loss(torch.cat([rendering.sdf_normals, normals]), every)
     if rendering.background_normals.shape[0]:
-        eikonal = eikonal + eikonal_loss(rendering.background_normals)
+        eikonal = eikonal + eikonal_loss(rendering.background_normals, rendering.background_counted)
     losses["eikonal"] = config.eikonal * eikonal
     if config.sparsity > 0:
-        sparsity = sparsity_loss(rendering.sdf, config.sparsity_tau) + sparsity_loss(sdf, config.sparsity_tau)
-        losses["sparsity"] = config.sparsity * sparsity
+        on_rays = sparsity_loss(rendering.sdf, config.sparsity_tau, counted)
+        losses["sparsity"] = config.sparsity * (on_rays + sparsity_loss(sdf, config.sparsity_tau))
     if config.outside > 0:
         losses["outside"] = config.outside * (torch.relu(0.03 - sdf) * (hull < 0.1)).mean()
     if config.distortion > 0:
         losses["distortion"] = config.distortion * rendering.distortion.mean()
-    if config.entropy > 0 and progress > 0.5:
+    if config.entropy > 0 and (scene.dense or progress > 0.5):
         losses["entropy"] = config.entropy * ramp(progress, 0.5, 1.0) * entropy_loss(rendering.alpha)
     if config.parsimony > 0:
         losses["parsimony"] = config.parsimony * ramp(progress, 0.0, 0.5) * rendering.alpha.mean()
     if config.points > 0 and rendering.regularisers.points.shape[0] > config.uniform_points:
         losses["points"] = config.points * _point_pull(scene, rendering.regularisers, config.uniform_points)
     hold = fade_out(progress, config.surfaces_hold, config.surfaces_end)
-    if config.surfaces > 0 and hold > 0 and points is not None:
-        chosen = _random_subset(points, config.sparse_points)
-        chosen = chosen[scene.object_grid.beside_hull(chosen)]
-        shortfall = scene.background.density_shortfall(chosen) if len(chosen) else None
+    if config.surfaces > 0 and (scene.dense or hold > 0) and points is not None:
+        drawn = _random_subset(points, config.sparse_points)
+        outside = Selection.of(scene.object_grid.beside_hull(drawn), scene.dense)
+        shortfall = None if outside.empty else scene.background.density_shortfall(outside.take(drawn))
         if shortfall is not None:
-            losses["surfaces"] = config.surfaces * hold * shortfall.mean()
+            losses["surfaces"] = config.surfaces * hold * counted_mean(shortfall, outside.counted)
     if scene.deformation is not None and config.deformation > 0:
         time = torch.rand(len(uniform), device=uniform.device)
         now, later = scene.deformation(uniform, time), scene.deformation(uniform, time + MOTION_TIME_STEP)
@@ -191,6 +195,7 @@ def _point_pull(scene: SurfaceSOS, regularisers: RegulariserPoints, first: int) 
     """Mean |SDF| at the sparse points: FoCoR's where m^P is above 1/2, BaCo's (where it is an SDF) elsewhere."""
     points = regularisers.points[first:]
     is_object = scene.object_grid.crop(points) > 0.5
-    pull = surface_point_loss(regularisers.sdf[first:][is_object])
-    distance = scene.background.signed_distance(points[~is_object])
-    return pull if distance is None else pull + surface_point_loss(distance)
+    on_object, elsewhere = (Selection.of(mask, scene.dense) for mask in (is_object, ~is_object))
+    pull = surface_point_loss(on_object.take(regularisers.sdf[first:]), on_object.counted)
+    distance = scene.background.signed_distance(elsewhere.take(points))
+    return pull if distance is None else pull + surface_point_loss(distance, elsewhere.counted)

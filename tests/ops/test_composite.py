@@ -23,6 +23,7 @@ from surface_sos_ns.rendering.composite import (
     scale_gradient,
     scale_growth,
 )
+from surface_sos_ns.sampling.selection import Selection
 
 NUMBA = NumbaOps()
 each = pytest.mark.parametrize("ops", [TORCH, NUMBA], ids=["torch", "numba"])
@@ -403,12 +404,13 @@ def test_seen_samples_by_hand(ops):
     weights = torch.tensor([[0.2, 0.1, 0.0], [0.5, 0.3, 0.1]])
     others = torch.tensor([[0.0, 0.0, 0.9], [0.0, 0.0, 0.2]])
     index = torch.tensor([0, 1, 2, 4, 5])  # 3 is seen, but not listed
-    places, positions = ops.seen_samples(index, 0.1, weights)
-    assert places.tolist() == [0, 3] and positions.tolist() == [0, 4]  # more than, not as much as, the threshold
-    places, positions = ops.seen_samples(index, 0.1, weights, others)
-    assert places.tolist() == [0, 2, 3, 4] and positions.tolist() == [0, 2, 4, 5]
-    places, positions = ops.seen_samples(index[:0], 0.1, weights)
-    assert places.shape == positions.shape == (0,) and places.dtype == torch.int64
+    listed = Selection(3, index)
+    places, seen = ops.seen_samples(listed, 0.1, weights)
+    assert places.tolist() == [0, 3] and seen.positions.tolist() == [0, 4]  # more than, not as much as, the threshold
+    places, seen = ops.seen_samples(listed, 0.1, weights, others)
+    assert places.tolist() == [0, 2, 3, 4] and seen.positions.tolist() == [0, 2, 4, 5]
+    places, seen = ops.seen_samples(Selection(3, index[:0]), 0.1, weights)
+    assert places.shape == seen.positions.shape == (0,) and places.dtype == torch.int64
 
 
 # ------------------------------------------------------------------ what surfaces carry
@@ -497,7 +499,7 @@ def test_positions_are_checked(index):
         NUMBA.density_section_opacity(pair, edges[:, 1:], edges[:, 1:], listed.positions)
     if len(index) == 2:
         with pytest.raises(ValueError, match="positions"):
-            NUMBA.seen_samples(listed.positions, 0.1, torch.zeros(4, 2))
+            NUMBA.seen_samples(Selection(2, listed.positions), 0.1, torch.zeros(4, 2))
     with pytest.raises(ValueError, match="positions"):
         NUMBA.accumulate_detached(torch.zeros(4, 2), listed)
     with pytest.raises(ValueError, match="positions"):

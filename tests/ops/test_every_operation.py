@@ -37,6 +37,7 @@ from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.importance import importance_cdf
 from surface_sos_ns.sampling.ray_samples import Samples
+from surface_sos_ns.sampling.selection import Selection
 from tests.helpers.cached_ball import PLAN, cached_ball, rays
 from tests.helpers.emulated_tinycudann import emulate_tinycudann
 
@@ -304,20 +305,21 @@ def same_list(ours: Tensor, truth: Tensor, of: int) -> None:
     assert len(set(ours.tolist()) ^ set(truth.tolist())) <= 0.003 * of
 
 
-def same_samples(ours: list[Tensor], truth: list[Tensor], of: int) -> None:
-    found, expected = Samples(*ours), Samples(*truth)
+def same_samples(ours: list[Tensor], truth: list[Tensor], samples: int, of: int) -> None:
+    found, expected = (
+        Samples(*each[:6], *(Selection(samples, positions) for positions in each[6:])) for each in (ours, truth)
+    )
     same_list(found.rays, expected.rays, of)
     shared = [torch.isin(one.rays, two.rays) for one, two in ((found, expected), (expected, found))]
     same_distances(found.edges[shared[0]], expected.edges[shared[1]])
-    size = found.middle.shape[1]
 
-    def samples(drawn: Samples, which: str) -> Tensor:
+    def positions(drawn: Samples, which: str) -> Tensor:
         chosen = getattr(drawn, which)
-        return drawn.rays[chosen // size] * size + chosen % size
+        return drawn.rays[chosen.rays] * samples + chosen.positions % samples
 
     for which in ("near_surface", "in_hull", "background"):
-        same_list(samples(found, which), samples(expected, which), of * size)
-    assert found.points.shape == (found.rays.numel() * size, 3) and found.crop.shape == found.points.shape[:1]
+        same_list(positions(found, which), positions(expected, which), of * samples)
+    assert found.points.shape == (found.rays.numel() * samples, 3) and found.crop.shape == found.points.shape[:1]
 
 
 PLANS = {
@@ -356,7 +358,7 @@ def ray_call(operation: str, plan: str, distance: float, count: int, jitter: str
 
     whole = operation == "sample_rays"
     compare = {
-        "sample_rays": partial(same_samples, of=count),
+        "sample_rays": partial(same_samples, samples=chosen.samples, of=count),
         "sample_edges": lambda ours, truth: same_distances(*ours, *truth),
         "live_rays": lambda ours, truth: same_list(*ours, *truth, of=count),
     }[operation]
@@ -545,7 +547,9 @@ def _(shape: str, places: str, others: str) -> Call:
     weights, more = (numbers.uniform(*sizes) * 0.2 for _ in range(2))
     weights[:, ::2] = 0.125  # not more than the threshold
     return Call(
-        lambda ops, t: ops.seen_samples(t.index, 0.125, t.weights, t.others if others == "two layers" else None),
+        lambda ops, t: ops.seen_samples(
+            Selection(sizes[1], t.index), 0.125, t.weights, t.others if others == "two layers" else None
+        ),
         {"weights": weights, "others": more},
         {"index": positions(numbers, sizes, places)},
         compare=exactly_equal,
@@ -618,7 +622,7 @@ class Results(NamedTuple):
 def tensors_in(result: Any) -> Iterator[Tensor]:
     if isinstance(result, Tensor):
         yield result
-    elif result is not None:
+    elif isinstance(result, tuple | list):
         for part in result:
             yield from tensors_in(part)
 

@@ -23,6 +23,7 @@ from surface_sos_ns.sampling.field_cache import (
     look_up_nearest,
 )
 from surface_sos_ns.sampling.ray_samples import MIN_UNCROPPED, SamplePlan, Samples
+from surface_sos_ns.sampling.selection import Selection
 from tests.helpers.cached_ball import PLAN, cached_ball, rays, uniform
 
 NUMBA = NumbaOps()
@@ -87,7 +88,7 @@ def test_an_object_at_the_rim_of_the_sphere_is_found(ops: TorchOps) -> None:
     aim = place + (uniform(200, 3) - 0.5) * 0.2
     directions = torch.nn.functional.normalize(aim - origins, dim=-1)
     found = ops.sample_rays(cache, probability, hull, origins, directions, PLAN, False)
-    assert found.near_surface.numel() > 0.4 * found.crop.numel()
+    assert found.near_surface.positions.numel() > 0.4 * found.crop.numel()
 
 
 @each
@@ -105,8 +106,8 @@ def test_lists_say_where_the_fields_matter(ops: TorchOps, label: bool) -> None:
     inside = (look_up(hull, points, 1.0) * in_cube > PLAN.min_hull_probability) & label
     background = crop < 1 - MIN_UNCROPPED
     for chosen, truth in ((found.near_surface, near), (found.in_hull, inside), (found.background, background)):
-        assert (chosen.diff() > 0).all()
-        assert len(set(chosen.tolist()) ^ set(truth.nonzero()[:, 0].tolist())) <= 2  # on the border of a cell
+        assert (chosen.positions.diff() > 0).all()
+        assert len(set(chosen.positions.tolist()) ^ set(truth.nonzero()[:, 0].tolist())) <= 2  # on the border of a cell
     assert 100 < near.sum() < 0.9 * near.numel()
     assert 100 < background.sum() < 0.995 * near.numel()
     assert (inside.sum() > 100) == label
@@ -115,7 +116,7 @@ def test_lists_say_where_the_fields_matter(ops: TorchOps, label: bool) -> None:
 @each
 def test_the_clean_plates_samples_need_no_foreground(ops: TorchOps) -> None:
     found = sampled(ops, replace(PLAN, background_only=True), *rays(50))
-    assert found.near_surface.numel() == found.in_hull.numel() == 0 < found.background.numel()
+    assert found.near_surface.empty and found.in_hull.empty and not found.background.empty
 
 
 @each
@@ -193,6 +194,7 @@ def test_threads_do_not_change_results() -> None:
         live = NUMBA.live_rays(cache, origins, directions, PLAN)
         results.append((*samples, live, NUMBA.look_up(hull, points, 1.0)))
     for one, three in zip(*results, strict=True):
+        one, three = (each.positions if isinstance(each, Selection) else each for each in (one, three))
         assert torch.equal(one, three)
 
 
@@ -210,9 +212,9 @@ def test_rays_past_the_object_are_not_live_and_have_no_samples_near_it(ops: Torc
     closest = (origins - (origins * directions).sum(-1, keepdim=True) * directions).norm(dim=-1)
     assert live[closest < 0.5 + plan.margin].all()
     assert not live[closest > 0.5 + plan.margin + 3 * cache.cell].any()
-    near = ops.sample_rays(cache, probability, hull, origins, directions, plan, False).near_surface
+    near = ops.sample_rays(cache, probability, hull, origins, directions, plan, False).near_surface.rays
     has_near = torch.zeros(3000, dtype=torch.bool)
-    has_near[near // plan.samples] = True
+    has_near[near] = True
     assert not (has_near & ~live).any()
     assert has_near.sum() > 0.8 * live.sum()
 
@@ -230,9 +232,9 @@ def test_alpha_needs_no_more_than_its_samples(ops: TorchOps, label: bool) -> Non
     def matte(plan: SamplePlan) -> tuple[Tensor, Samples]:
         samples = ops.sample_rays(cache, probability, hull if label else None, origins, directions, plan, False, jitter)
 
-        def only(values: Tensor, chosen: Tensor) -> Tensor:
+        def only(values: Tensor, chosen: Selection) -> Tensor:
             kept = torch.zeros(samples.rays.numel() * size)
-            kept[chosen] = values[samples.rays].reshape(-1)[chosen]
+            kept[chosen.positions] = values[samples.rays].reshape(-1)[chosen.positions]
             return kept.reshape(-1, size)
 
         layers = only(foreground, samples.near_surface), only(background, samples.background)
@@ -246,7 +248,7 @@ def test_alpha_needs_no_more_than_its_samples(ops: TorchOps, label: bool) -> Non
     assert torch.equal(whole, alone)
     assert (whole > 0.05).sum() > 100
     assert 100 < needed.rays.numel() < 0.9 * count
-    assert needed.background.numel() < 0.5 * everything.background.numel()
+    assert len(needed.background.positions) < 0.5 * len(everything.background.positions)
     assert torch.equal(needed.edges, everything.edges[needed.rays])
 
 
@@ -302,7 +304,7 @@ def test_garbage_stays_inside_the_arrays(bad: float) -> None:
     for plan in (PLAN, replace(PLAN, foreground_only=True), replace(PLAN, background_only=True)):
         samples = NUMBA.sample_rays(cache, probability, hull, origins, directions, plan, False, jitter)
         for chosen in (samples.near_surface, samples.in_hull, samples.background):
-            assert ((chosen >= 0) & (chosen < samples.crop.numel())).all()
+            assert ((chosen.positions >= 0) & (chosen.positions < samples.crop.numel())).all()
     samples = NUMBA.sample_rays(cache, probability, hull, origins, directions, PLAN, False, jitter)
     alone = NUMBA.sample_rays(cache, probability, hull, origins[good], directions[good], PLAN, False, jitter[good])
     assert torch.allclose(samples.edges[good], alone.edges)  # other rays do not notice
@@ -315,7 +317,7 @@ def test_no_rays_no_samples(ops: TorchOps) -> None:
     for plan in (PLAN, replace(PLAN, foreground_only=True)):
         samples = ops.sample_rays(cache, probability, hull, torch.zeros(0, 3), torch.zeros(0, 3), plan, True)
         assert samples.edges.shape == (0, 25) and samples.points.shape == (0, 3)
-        assert samples.near_surface.numel() == samples.in_hull.numel() == samples.background.numel() == 0
+        assert samples.near_surface.empty and samples.in_hull.empty and samples.background.empty
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
@@ -339,4 +341,4 @@ def test_no_gradient_flows_through_samples(ops: TorchOps) -> None:
     cache, probability, hull = cached_ball(8)
     origins, directions = rays(4)
     samples = ops.sample_rays(cache, probability, hull, origins.requires_grad_(), directions, PLAN, False)
-    assert not any(part.requires_grad for part in samples)
+    assert not any(part.requires_grad for part in samples[:6])

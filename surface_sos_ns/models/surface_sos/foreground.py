@@ -16,7 +16,7 @@ from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.composite import PackedValues
 from surface_sos_ns.rendering.neus import soft_density
 from surface_sos_ns.sampling.ray_samples import Samples
-from surface_sos_ns.training.schedules import geometric, ramp
+from surface_sos_ns.training.schedules import Progress, geometric, ramp
 
 GEOMETRY_WIDTH = 12
 """Length of FoCoR's geometry feature (Fig. 3)."""
@@ -72,7 +72,7 @@ class Foreground(nn.Module):
         )
         self.log_sharpness = nn.Parameter(torch.tensor(0.3))  # v in b = exp(10 v), as in NeuS
 
-    def sharpness(self, progress: float) -> Tensor:
+    def sharpness(self, progress: Progress) -> Tensor:
         """() b of eq. 6, in 1 / object radius: the learned value on top of a floor that rises over the run."""
         floor = geometric(progress, self.config.first_sharpness, self.config.last_sharpness, 0.8)
         return floor + torch.exp(10.0 * self.log_sharpness).clamp(max=2.0 * self.config.last_sharpness)
@@ -82,7 +82,7 @@ class Foreground(nn.Module):
         samples: Samples,
         directions: Tensor,
         displacement: Displacement | None,
-        progress: float,
+        progress: Progress,
         further: Tensor | None = None,
     ) -> ForegroundSamples:
         """Evaluate the field (eq. 1) and its opacity (eq. 6) at `samples.near_surface`.
@@ -94,8 +94,8 @@ class Foreground(nn.Module):
             progress: fraction of the run.
             further: (Q, 3) canonical points at which the field is evaluated as well.
         """
-        index = samples.near_surface
-        points = samples.points[index] if displacement is None else displacement.points
+        selection = samples.near_surface
+        points = selection.take(samples.points) if displacement is None else displacement.points
         surface = self.field(points if further is None else torch.cat([points, further]))
         assert surface.normal is not None
         count = points.shape[0]
@@ -103,7 +103,7 @@ class Foreground(nn.Module):
         normal = normal if displacement is None else displacement.observed_normal(normal)
         if self.config.foreground == "density":
             density = soft_density(surface.sdf[:count], self.sharpness(progress))
-            interval = samples.interval.reshape(-1)[index]
+            interval = selection.take(samples.interval.reshape(-1))
             opacity = self.ops.density_section_opacity(density, torch.zeros_like(density), interval)
             unit = F.normalize(normal, dim=-1)
         else:
@@ -114,9 +114,9 @@ class Foreground(nn.Module):
                 samples.interval,
                 self.sharpness(progress),
                 ramp(progress, 0.0, ANNEALING_END),
-                index,
+                selection.positions,
             )
-        return ForegroundSamples(PackedValues(opacity, index), unit, points, surface)
+        return ForegroundSamples(selection.pack(opacity), unit, points, surface)
 
     def seen_from_outside(self, points: Tensor) -> SurfaceColours:
         """The foreground at canonical points (P, 3), viewed against the surface normal."""

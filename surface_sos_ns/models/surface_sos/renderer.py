@@ -28,6 +28,8 @@ from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights, no_values
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
+from surface_sos_ns.sampling.selection import Selection
+from surface_sos_ns.training.schedules import Progress
 
 NO_OBJECT_OFFSET = 4.0
 """Distance behind the object's centre, object radii, that `object_depth` has on rays that miss the object: beyond the
@@ -38,10 +40,12 @@ object cube, and beyond the boxes that users give to ns-export."""
 class RenderState:
     """The state of the run that rendering depends on."""
 
-    progress: float
+    progress: Progress
     """Fraction of the run that is done."""
     training: bool
     """Draw few samples, at random, and count them in the observation grid."""
+    dense: bool = False
+    """Evaluate fields at all samples and never wait for the device, see `sampling.selection`."""
 
 
 class Renderer:
@@ -96,7 +100,7 @@ class Renderer:
         rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only)
         if label is not None:
             head_values[self.label.name] = self.label.accumulate(weights, label)
-        unit = PackedValues(front.unit, samples.near_surface)
+        unit = samples.near_surface.pack(front.unit)
         colours = self.ops.composite_colours(weights, self._to_light(rgb_f), self._to_light(rgb_b), unit)
         if state.training:
             self.clean_plate.observe(samples, weights.background.detach())
@@ -105,8 +109,6 @@ class Renderer:
         gain, offset = self.exposure(view)
         alpha, count = weights.alpha[:, None], front.size
         object_alone = self._to_display(colours.foreground / alpha.clamp(min=1e-3)) * alpha
-        per_ray = samples.interval.shape[1]
-        crosses_hull = torch.zeros_like(crop, dtype=torch.bool).index_fill_(0, samples.in_hull // per_ray, True)
         further = origins.new_zeros(0, 3) if regulariser_points is None else regulariser_points
         normals = front.surface.normal
         assert normals is not None
@@ -123,12 +125,14 @@ class Renderer:
             normal=colours.normal,
             accumulation=weights.accumulation,
             head_values=head_values,
-            crosses_hull=crosses_hull,
+            crosses_hull=samples.in_hull.crossed_rays(crop.shape[0]),
             crop=crop,
             distortion=weights.distortion,
             sdf=front.surface.sdf[:count],
             sdf_normals=normals[:count],
+            sdf_counted=samples.near_surface.counted,
             background_normals=back.normals,
+            background_counted=back.counted,
             regularisers=RegulariserPoints(further, front.surface.sdf[count:], normals[count:], logits),
         )
 
@@ -136,7 +140,7 @@ class Renderer:
         """See `SurfaceSOS.matte`."""
         samples = self.sample(origins, directions, replace(self.plan(state), foreground_only=True), state)
         alpha = origins.new_zeros(origins.shape[0])
-        if samples.near_surface.numel() == 0:
+        if samples.near_surface.empty:
             return alpha
         directions = directions[samples.rays]
         displacement = self._displaced(samples, samples.near_surface, time)
@@ -163,13 +167,14 @@ class Renderer:
 
     def plan(self, state: RenderState) -> SamplePlan:
         """The sample plan at this state of the run."""
-        c, sharpness = self.config, float(self.foreground.sharpness(state.progress).detach())
+        c, learned = self.config, self.foreground.sharpness(state.progress).detach()
+        sharpness: float | Tensor = learned if state.dense else float(learned)
         # Beyond this distance from FoCoR's surface its opacity is negligible: exp(-5), and two cells for the cache.
         margin = 5.0 / sharpness + 2.0 * self.cache.cell
         if self.deformation is not None:  # the cache is canonical: observed points may be displaced by as much
             displacement = self.deformation.max_displacement
             margin += displacement
-            sharpness = min(sharpness, 1.0 / max(displacement, 1e-6))
+            sharpness = min(float(sharpness), 1.0 / max(displacement, 1e-6))
         return SamplePlan(
             c.candidates,
             c.near_fraction,
@@ -179,6 +184,7 @@ class Renderer:
             self.background.contraction_radius,
             margin,
             MIN_HULL_PROBABILITY,
+            dense=state.dense,
         )
 
     def sample(self, origins: Tensor, directions: Tensor, plan: SamplePlan, state: RenderState) -> Samples:
@@ -192,8 +198,8 @@ class Renderer:
         refined = origins.requires_grad or directions.requires_grad
         return samples.on_rays(origins, directions) if refined else samples
 
-    def _displaced(self, samples: Samples, index: Tensor, time: Tensor | None) -> Displacement | None:
-        """The samples listed in `index`, of rays at times (R,), in the canonical frame; None without deformation.
+    def _displaced(self, samples: Samples, selection: Selection, time: Tensor | None) -> Displacement | None:
+        """The selected samples, of rays at times (R,), in the canonical frame; None without deformation.
 
         Raises:
             ValueError: the object may deform and no times are given.
@@ -202,8 +208,7 @@ class Renderer:
             return None
         if time is None:
             raise ValueError("the object may deform (scene.deformation): rays need the times at which they were taken")
-        times = time[samples.rays][index // samples.interval.shape[1]]
-        return self.deformation(samples.points[index], times)
+        return self.deformation(selection.take(samples.points), selection.take_of_rays(time[samples.rays]))
 
     # ------------------------------------------------------------------ values at the samples
 
@@ -226,27 +231,26 @@ class Renderer:
             displacement = self._displaced(samples, samples.in_hull, time)
             found = self.label.evaluate(samples, displacement, state.progress, further)
             return found.gate, found.label, found.further, None
-        rgb, predicted = self.foreground.colour(
-            front.colour_inputs, directions[samples.near_surface // samples.interval.shape[1]]
-        )
+        near = samples.near_surface
+        rgb, predicted = self.foreground.colour(front.colour_inputs, near.take_of_rays(directions))
         assert predicted is not None
-        return PackedValues(predicted, samples.near_surface), None, rgb.new_zeros(0), rgb
+        return near.pack(predicted), None, rgb.new_zeros(0), rgb
 
     def _surface_values(
         self, samples: Samples, front: ForegroundSamples, directions: Tensor, weights: RayWeights, rgb: Tensor | None
     ) -> tuple[PackedValues, dict[str, Tensor]]:
         """Foreground colours at samples above the colour threshold, and the heads' values accumulated over these."""
+        near = samples.near_surface
         if rgb is not None and not self.heads:
-            return PackedValues(rgb, samples.near_surface), {}
-        threshold = self.config.colour_threshold
-        chosen, seen = self.ops.seen_samples(samples.near_surface, threshold, weights.foreground)
+            return near.pack(rgb), {}
+        chosen, seen = self.ops.seen_samples(near, self.config.colour_threshold, weights.foreground)
         if rgb is None:
-            rgb, _ = self.foreground.colour(front.colour_inputs[chosen], directions[seen // samples.interval.shape[1]])
-            colours = PackedValues(rgb, seen)
+            rgb, _ = self.foreground.colour(front.colour_inputs[chosen], seen.take_of_rays(directions))
+            colours = seen.pack(rgb)
         else:
-            colours = PackedValues(rgb, samples.near_surface)
+            colours = near.pack(rgb)
         points = front.points[chosen].detach()
-        return colours, {head.name: head.accumulate(weights, PackedValues(head(points), seen)) for head in self.heads}
+        return colours, {head.name: head.accumulate(weights, seen.pack(head(points))) for head in self.heads}
 
     def _plate(
         self,

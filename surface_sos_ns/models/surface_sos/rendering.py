@@ -36,5 +36,7 @@ class Rendering(NamedTuple):
     distortion: Tensor  # (R,) mip-NeRF 360's, of the background's weights; 0 for one surface
     sdf: Tensor  # (P,) of the foreground at its samples
     sdf_normals: Tensor  # (P, 3) gradient of it
+    sdf_counted: Tensor | None  # (P,) bool, which of these count; None if all do
     background_normals: Tensor  # (Q, 3) SDF gradients of BaCo where it is not cropped; none of a density
+    background_counted: Tensor | None  # (Q,) bool, which of these count; None if all do
     regularisers: RegulariserPoints  # at the points that were given to `render`

@@ -29,6 +29,7 @@ from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.training.mask_reliability import MaskReliability
 from surface_sos_ns.training.residual_metric import ResidualMetric
+from surface_sos_ns.training.schedules import Progress
 from surface_sos_ns.utils.errors import UserError
 
 
@@ -110,9 +111,17 @@ class SurfaceSOS(nn.Module):
         self._done = float(self.progress)
 
     @property
-    def done(self) -> float:
-        """Fraction of the run that is done, in [0, 1]."""
-        return self._done
+    def dense(self) -> bool:
+        """Whether a training step has fixed shapes and never waits for the device, see `ops.static`.
+
+        Not where the object may deform: how far it does bounds where it is sampled, and is known on the host.
+        """
+        return self.training and self.ops.static and self.deformation is None
+
+    @property
+    def done(self) -> Progress:
+        """Fraction of the run that is done, in [0, 1]; () on the device where a step must not depend on the host."""
+        return self.progress.float() if self.dense else self._done
 
     def set_progress(self, fraction: float) -> None:
         """Set the fraction of the run that is done, for all schedules; clamped to [0, 1]."""
@@ -122,7 +131,7 @@ class SurfaceSOS(nn.Module):
     @property
     def sharpness(self) -> Tensor:
         """() b of eq. 6 for FoCoR."""
-        return self.foreground.sharpness(self._done)
+        return self.foreground.sharpness(self.done)
 
     @property
     def learned_heads(self) -> list[Head]:
@@ -136,7 +145,7 @@ class SurfaceSOS(nn.Module):
     # ------------------------------------------------------------------ rendering
 
     def _state(self) -> RenderState:
-        return RenderState(self._done, self.training)
+        return RenderState(self.done, self.training, self.dense)
 
     def render(
         self,

@@ -13,6 +13,7 @@ from surface_sos_ns.rendering.composite import MIN_BACKGROUND_OPACITY, PackedVal
 from surface_sos_ns.sampling.field_cache import MIN_TRANSMITTANCE, FieldCache
 from surface_sos_ns.sampling.importance import UNIFORM_SHARE
 from surface_sos_ns.sampling.ray_samples import MIN_UNCROPPED, SamplePlan, Samples, live_margin
+from surface_sos_ns.sampling.selection import Selection
 
 
 class NumbaOps(TorchOps):
@@ -73,7 +74,7 @@ class NumbaOps(TorchOps):
 
     @torch.no_grad()
     def live_rays(self, cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Tensor:
-        margin = live_margin(cache, plan)
+        margin = float(live_margin(cache, plan))
         return sampler.live_rays(cache.sdf, origins, directions, plan.candidates, plan.near_fraction, plan.far, margin)
 
     @torch.no_grad()
@@ -94,8 +95,11 @@ class NumbaOps(TorchOps):
             origins, directions = origins[rays], directions[rays]
             jitter = None if jitter is None else jitter[rays]
         call = _call(cache, origins, directions, plan, stratified, jitter)
-        limits = (plan.margin, plan.min_hull_probability, 1.0 - MIN_UNCROPPED, plan.foreground_only)
-        return Samples(rays, *sampler.sample_rays(call, probability, hull, *limits))
+        limits = (float(plan.margin), plan.min_hull_probability, 1.0 - MIN_UNCROPPED, plan.foreground_only)
+        *values, near, in_hull, background = sampler.sample_rays(call, probability, hull, *limits)
+        edges, middle, interval, points, crop = values
+        chosen = (Selection(plan.samples, positions) for positions in (near, in_hull, background))
+        return Samples(rays, edges, middle, interval, points, crop, *chosen)
 
     # ------------------------------------------------------------------ rendering
 
@@ -106,10 +110,10 @@ class NumbaOps(TorchOps):
         directions: Tensor,
         interval: Tensor,
         sharpness: Tensor,
-        anneal: float,
+        anneal: float | Tensor,
         index: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        given = (sdf, normal, directions, interval, sharpness, anneal, index)
+        given = (sdf, normal, directions, interval, sharpness, float(anneal), index)
         if directions.requires_grad:  # refined poses only: the kernel has no gradient to directions
             return super().section_opacity(*given)
         return composite.section_opacity(*given)
@@ -128,22 +132,24 @@ class NumbaOps(TorchOps):
         to_object: Tensor,
         crop: Tensor,
     ) -> RayWeights:
-        return RayWeights(*composite.composite_weights(*foreground, *background, *gate, edges, to_object, crop))
+        given = (*_listed(foreground), *_listed(background), *_listed(gate), edges, to_object, crop)
+        return RayWeights(*composite.composite_weights(*given))
 
     def seen_samples(
-        self, index: Tensor, threshold: float, weights: Tensor, others: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return composite.seen_samples(index, threshold, weights, others)
+        self, selection: Selection, threshold: float, weights: Tensor, others: Tensor | None = None
+    ) -> tuple[Tensor | slice, Selection]:
+        assert selection.positions is not None, "the CPU lists samples"
+        chosen, positions = composite.seen_samples(selection.positions, threshold, weights, others)
+        return chosen, Selection(selection.samples, positions)
 
     def composite_colours(
         self, weights: RayWeights, foreground: PackedValues, background: PackedValues, normal: PackedValues
     ) -> RayColours:
-        return RayColours(
-            *composite.composite_colours(*weights[:4], *foreground, *background, *normal, MIN_BACKGROUND_OPACITY)
-        )
+        given = (*weights[:4], *_listed(foreground), *_listed(background), *_listed(normal), MIN_BACKGROUND_OPACITY)
+        return RayColours(*composite.composite_colours(*given))
 
     def accumulate_detached(self, weights: Tensor, values: PackedValues) -> Tensor:
-        return composite.accumulate_detached(weights, *values)
+        return composite.accumulate_detached(weights, *_listed(values))
 
     # ------------------------------------------------------------------ optimiser
 
@@ -165,6 +171,12 @@ class NumbaOps(TorchOps):
             super().sparse_adam_step(*given)
 
 
+def _listed(packed: PackedValues) -> tuple[Tensor, Tensor]:
+    """Values and positions, for kernels that take listed values only."""
+    assert packed.positions is not None, "the CPU lists samples"
+    return packed.values, packed.positions
+
+
 def _call(
     cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan, stratified: bool, jitter: Tensor | None
 ) -> sampler.RayCall:
@@ -178,7 +190,7 @@ def _call(
         plan.candidates,
         plan.near_fraction,
         plan.far,
-        plan.sharpness,
+        float(plan.sharpness),
         plan.contraction_radius,
         cache.splits,
         plan.background_only,

@@ -29,6 +29,7 @@ class CudaOps(TorchOps):
     def __init__(
         self, grid: Literal["triton", "tcnn", "torch"], nerfacc_problem: str | None = None, remark: str | None = None
     ):
+        super().__init__(static=True)
         self.grid, self.nerfacc_problem, self.remark = grid, nerfacc_problem, remark
         self._encode: Encode = super().hash_grid
         if grid == "triton":

@@ -22,6 +22,7 @@ from surface_sos_ns.rendering.composite import PackedValues
 from surface_sos_ns.sampling.contraction import contract, contracted_cell
 from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres
 from surface_sos_ns.sampling.ray_samples import Samples
+from surface_sos_ns.training.schedules import Progress
 
 EMPTY_OPACITY = 1e-2
 """Opacity below which a cell of the cached background counts as empty."""
@@ -40,6 +41,7 @@ class BackgroundSamples(NamedTuple):
     opacity: PackedValues  # (B,) cropped by m^P
     colour_inputs: Tensor  # (B, I) of the colour net (eq. 4), without the directions
     normals: Tensor  # (Q, 3) SDF gradients where it is not cropped, for eq. 10; none of a density
+    counted: Tensor | None = None  # (Q,) bool, which of them count; None if all do
 
 
 class Background(nn.Module, ABC):
@@ -80,7 +82,7 @@ class Background(nn.Module, ABC):
     # ------------------------------------------------------------------ of each geometry
 
     @abstractmethod
-    def evaluate(self, samples: Samples, directions: Tensor, progress: float) -> BackgroundSamples:
+    def evaluate(self, samples: Samples, directions: Tensor, progress: Progress) -> BackgroundSamples:
         """Evaluate opacity, cropped by m^P (eq. 4), and the colour net's inputs at `samples.background`.
 
         Args:
@@ -126,8 +128,8 @@ class Background(nn.Module, ABC):
         """Colours (G, 3) (eq. 4) at samples where `weights` or `others`, (R, S) each, exceed the colour threshold."""
         threshold = self.config.colour_threshold
         chosen, seen = self.ops.seen_samples(samples.background, threshold, weights, others)
-        rgb, _ = self.colour(found.colour_inputs[chosen], directions[seen // samples.interval.shape[1]])
-        return PackedValues(rgb, seen)
+        rgb, _ = self.colour(found.colour_inputs[chosen], seen.take_of_rays(directions))
+        return seen.pack(rgb)
 
     @torch.no_grad()
     def refresh_cache(

@@ -11,8 +11,8 @@ from surface_sos_ns.models.surface_sos.background.background import Background, 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_density_to_points, surface_density
 from surface_sos_ns.ops.torch_ops import TorchOps
-from surface_sos_ns.rendering.composite import PackedValues
 from surface_sos_ns.sampling.ray_samples import Samples
+from surface_sos_ns.training.schedules import Progress
 
 GEOMETRY_WIDTH = 7
 """Length of BaCo's geometry feature (Fig. 3)."""
@@ -31,16 +31,14 @@ class DensityBackground(Background):
         self.field = DensityField(config.background_grid, GEOMETRY_WIDTH, 2.0, INITIAL_LOG_DENSITY, config.hidden, ops)
         self.colour = ColourNet(3 + GEOMETRY_WIDTH, config.hidden, ops=ops)
 
-    def evaluate(self, samples: Samples, directions: Tensor, progress: float) -> BackgroundSamples:
+    def evaluate(self, samples: Samples, directions: Tensor, progress: Progress) -> BackgroundSamples:
         """See `Background.evaluate`."""
         at = samples.background
-        points, crop, interval = samples.points[at], samples.crop[at], samples.interval.reshape(-1)[at]
-        contracted = self.contracted(points)
+        crop, interval = at.take(samples.crop), at.take(samples.interval.reshape(-1))
+        contracted = self.contracted(at.take(samples.points))
         density, geometry = self.field(contracted)
         opacity = self.ops.density_section_opacity(density, crop, interval)
-        return BackgroundSamples(
-            PackedValues(opacity, at), torch.cat([contracted, geometry], -1), points.new_zeros(0, 3)
-        )
+        return BackgroundSamples(at.pack(opacity), torch.cat([contracted, geometry], -1), crop.new_zeros(0, 3))
 
     def cropped_density(self, contracted: Tensor, crop: Tensor) -> Tensor:
         """See `Background.cropped_density`."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from surface_sos_ns.models.surface_sos.background.density import DensityBackground
 from surface_sos_ns.sampling.ray_samples import Samples
+from surface_sos_ns.sampling.selection import Selection
 
 
 class DirectionalBackground(DensityBackground):
@@ -15,7 +16,11 @@ class DirectionalBackground(DensityBackground):
     def select_samples(self, samples: Samples) -> Samples:
         """See `Background.select_samples`."""
         rays, per_ray = samples.interval.shape
-        return samples._replace(background=torch.arange(1, rays + 1, device=samples.edges.device) * per_ray - 1)
+        if samples.background.counted is not None:
+            last = torch.arange(per_ray, device=samples.edges.device) == per_ray - 1
+            return samples._replace(background=Selection(per_ray, None, last.repeat(rays)))
+        last = torch.arange(1, rays + 1, device=samples.edges.device) * per_ray - 1
+        return samples._replace(background=Selection(per_ray, last))
 
     def cropped_density(self, contracted: Tensor, crop: Tensor) -> Tensor:
         """0: samples are drawn by the foreground alone."""

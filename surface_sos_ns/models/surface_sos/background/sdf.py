@@ -12,11 +12,11 @@ from surface_sos_ns.models.surface_sos.background.density import GEOMETRY_WIDTH
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_distance_to_points
 from surface_sos_ns.ops.torch_ops import TorchOps
-from surface_sos_ns.rendering.composite import PackedValues
 from surface_sos_ns.rendering.neus import soft_density
 from surface_sos_ns.sampling.contraction import contract_direction
 from surface_sos_ns.sampling.ray_samples import Samples
-from surface_sos_ns.training.schedules import ramp
+from surface_sos_ns.sampling.selection import Selection
+from surface_sos_ns.training.schedules import Progress, ramp
 
 INITIAL_RADIUS = -1.5
 """Radius of the initial sphere, in contracted units; negative, so solid outside: a room seen from within."""
@@ -40,16 +40,16 @@ class SDFBackground(Background):
         """() b of eq. 6, in 1 / contracted unit: softer at the start than the foreground's, and without a floor."""
         return torch.exp(10.0 * self.log_sharpness).clamp(max=self.config.last_sharpness)
 
-    def evaluate(self, samples: Samples, directions: Tensor, progress: float) -> BackgroundSamples:
+    def evaluate(self, samples: Samples, directions: Tensor, progress: Progress) -> BackgroundSamples:
         """See `Background.evaluate`."""
         at = samples.background
-        points, crop, interval = samples.points[at], samples.crop[at], samples.interval.reshape(-1)[at]
+        points, crop, interval = at.take(samples.points), at.take(samples.crop), at.take(samples.interval.reshape(-1))
         contracted = self.contracted(points)
         surface = self.field(contracted)
         assert surface.normal is not None
         # The SDF lives in contracted space: its derivative along the ray is that along the contracted direction.
         scale = self.contraction_radius
-        direction = contract_direction(points / scale, directions[at // samples.interval.shape[1]] / scale)
+        direction = contract_direction(points / scale, at.take_of_rays(directions) / scale)
         opacity, unit = self.ops.section_opacity(
             torch.lerp(surface.sdf, torch.ones_like(crop), crop),  # eq. 4: set the SDF to a positive number
             surface.normal,
@@ -59,7 +59,8 @@ class SDFBackground(Background):
             ramp(progress, 0.0, ANNEALING_END),
         )
         inputs = torch.cat([contracted, unit, surface.sdf[:, None], crop[:, None], surface.geometry], -1)
-        return BackgroundSamples(PackedValues(opacity, at), inputs, surface.normal[crop < 0.5])
+        uncropped = Selection.of(crop < 0.5, dense=at.counted is not None)
+        return BackgroundSamples(at.pack(opacity), inputs, uncropped.take(surface.normal), uncropped.counted)
 
     def cropped_density(self, contracted: Tensor, crop: Tensor) -> Tensor:
         """See `Background.cropped_density`."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.composite import PackedValues, RayWeights
+from surface_sos_ns.training.schedules import Progress
 
 
 class Targets(NamedTuple):
@@ -41,7 +42,7 @@ class Head(nn.Module, ABC):
         """Values at foreground samples, accumulated along rays: (R,) or (R, C)."""
         return self.ops.accumulate_detached(weights.foreground, values)
 
-    def losses(self, rendering: Rendering, targets: Targets, objective: Any, progress: float) -> dict[str, Tensor]:
+    def losses(self, rendering: Rendering, targets: Targets, objective: Any, progress: Progress) -> dict[str, Tensor]:
         """Weighted losses by name.
 
         Args:

@@ -20,7 +20,7 @@ from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.composite import PackedValues, RayWeights, scale_gradient
 from surface_sos_ns.sampling.ray_samples import Samples
 from surface_sos_ns.training.losses import vote_loss
-from surface_sos_ns.training.schedules import geometric
+from surface_sos_ns.training.schedules import Progress, geometric
 
 
 @dataclass(frozen=True)
@@ -64,32 +64,31 @@ class LabelHead(Head):
         """(P,) logits at canonical points (P, 3)."""
         return self.field(points)
 
-    def gate(self, logits: Tensor, progress: float) -> Tensor:
+    def gate(self, logits: Tensor, progress: Progress) -> Tensor:
         """Logits (P,) -> the alpha of eq. 3 (P,) that splits the layers; its slope rises over the run."""
         first, last = self.config.gate_slope
         return torch.sigmoid(geometric(progress, first, last) * logits)
 
     def evaluate(
-        self, samples: Samples, displacement: Displacement | None, progress: float, further: Tensor | None = None
+        self, samples: Samples, displacement: Displacement | None, progress: Progress, further: Tensor | None = None
     ) -> LabelSamples:
         """The label at `samples.in_hull`, and its logits at canonical points `further` (Q, 3).
 
         Points are detached: coarse masks must move neither poses nor the object, only colours may.
         """
-        index = samples.in_hull
-        points = (samples.points[index] if displacement is None else displacement.points).detach()
+        selection = samples.in_hull
+        points = (selection.take(samples.points) if displacement is None else displacement.points).detach()
         logits = self.field(points if further is None else torch.cat([points, further]))
         here = logits[: points.shape[0]]
         gate = scale_gradient(self.gate(here, progress), torch.as_tensor(self.config.gate_gradient))
-        label = PackedValues(torch.sigmoid(here), index)
-        return LabelSamples(PackedValues(gate, index), label, logits[points.shape[0] :])
+        return LabelSamples(selection.pack(gate), selection.pack(torch.sigmoid(here)), logits[points.shape[0] :])
 
     def accumulate(self, weights: RayWeights, values: PackedValues) -> Tensor:
         """The label (R,) of the surfaces of both layers, since it decides which of them are the object."""
         return self.ops.accumulate_detached(weights.combined, values)
 
     def losses(
-        self, rendering: Rendering, targets: Targets, objective: LabelObjective, progress: float
+        self, rendering: Rendering, targets: Targets, objective: LabelObjective, progress: Progress
     ) -> dict[str, Tensor]:
         """Vote loss on rays, and the voted hull as a prior at random points."""
         first, last = objective.vote_robustness
