@@ -217,10 +217,10 @@ class TorchOps:
         gradient: Tensor,
         mean: Tensor,
         square: Tensor,
-        rate: float,
+        rate: float | Tensor,
         betas: tuple[float, float],
         epsilon: float,
-        step: int,
+        step: int | Tensor,
     ) -> None:
         """See `ops.adam.sparse_adam_step`."""
         adam.sparse_adam_step(value, gradient, mean, square, rate, betas, epsilon, step)

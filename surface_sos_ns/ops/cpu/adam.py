@@ -34,10 +34,10 @@ def sparse_adam_step(
     gradient: Tensor,
     mean: Tensor,
     square: Tensor,
-    rate: float,
+    rate: float | Tensor,
     betas: tuple[float, float],
     epsilon: float,
-    step: int,
+    step: int | Tensor,
 ) -> None:
     """See `ops.adam.sparse_adam_step`.
 
@@ -46,6 +46,7 @@ def sparse_adam_step(
         rate, betas, epsilon, step: as there.
     """
     arrays = [t.detach().view(-1).numpy() for t in (value, gradient, mean, square)]
+    rate, step = float(rate), int(step)
     numbers = (rate / (1 - betas[0] ** step), *betas, epsilon, 1 / (1 - betas[1] ** step) ** 0.5)
     blocks = -(-value.numel() // _BLOCK)
     parallel(_step, blocks, *arrays, *(np.float32(n) for n in numbers), grain=16)

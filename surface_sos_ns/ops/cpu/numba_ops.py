@@ -159,10 +159,10 @@ class NumbaOps(TorchOps):
         gradient: Tensor,
         mean: Tensor,
         square: Tensor,
-        rate: float,
+        rate: float | Tensor,
         betas: tuple[float, float],
         epsilon: float,
-        step: int,
+        step: int | Tensor,
     ) -> None:
         given = (value, gradient.contiguous(), mean, square, rate, betas, epsilon, step)
         if value.is_contiguous():
