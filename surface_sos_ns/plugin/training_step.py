@@ -10,6 +10,7 @@ between two steps and writes in place.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["CapturedStep", "Capture", "StepResult", "cuda_graph", "take_step"]
+__all__ = ["CapturedStep", "CudaGraphs", "Graphs", "StepResult", "take_step"]
 
 EAGER_STEPS = 3
 """Steps that run eagerly before the capture: libraries set themselves up, and optimisers make their states."""
@@ -33,8 +34,41 @@ class StepResult(NamedTuple):
 
 Losses = Callable[[], "tuple[Mapping[str, Tensor], Mapping[str, Tensor]]"]
 """Draws a batch, renders it, and returns the weighted losses and the metrics."""
-Capture = Callable[[Callable[[], None]], Callable[[], None]]
-"""Takes a function, runs it once without lasting effect while recording what it launches, and returns what replays it."""
+
+
+class Graphs(ABC):
+    """How steps are run and captured on a device."""
+
+    @abstractmethod
+    def run(self, step: Callable[[], StepResult]) -> StepResult:
+        """Run a step as it is, in a way that a capture may follow."""
+
+    @abstractmethod
+    def capture(self, step: Callable[[], None]) -> Callable[[], None]:
+        """Record what a step launches, without an effect on any tensor; returns what replays it."""
+
+
+class CudaGraphs(Graphs):
+    """CUDA graphs on the current device."""
+
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()
+
+    def run(self, step: Callable[[], StepResult]) -> StepResult:
+        """See `Graphs.run`: on a stream of its own, since what autograd keeps must not belong to the default one."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            found = step()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return found
+
+    def capture(self, step: Callable[[], None]) -> Callable[[], None]:
+        """See `Graphs.capture`. Calls of other threads, such as the viewer's, are neither captured nor refused."""
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            step()
+        return graph.replay
 
 
 def take_step(losses: Losses, optimizers: Iterable[Optimizer]) -> StepResult:
@@ -61,7 +95,7 @@ class CapturedStep:
         optimizers: their learning rates and step counts are on the device, see `training.optimizer.make_capturable`.
         fixed: what a replay assumes unchanged: addresses of tensors that a step reads, numbers on the host. Where it
             has changed, the step is captured anew.
-        capture: how to capture; `cuda_graph` on a GPU.
+        graphs: how to capture; `CudaGraphs` on a GPU.
 
     Attributes:
         captures: how often the step has been captured.
@@ -72,10 +106,10 @@ class CapturedStep:
         losses: Losses,
         optimizers: Iterable[Optimizer],
         fixed: Callable[[], Hashable],
-        capture: Capture,
+        graphs: Graphs,
     ) -> None:
         self._losses, self._optimizers = losses, list(optimizers)
-        self._fixed, self._capture = fixed, capture
+        self._fixed, self._graphs = fixed, graphs
         self._eager_steps = 0
         self._replay: Callable[[], None] | None = None
         self._captured_with: Hashable = None
@@ -87,7 +121,7 @@ class CapturedStep:
         """Take a step."""
         if self._eager_steps < EAGER_STEPS:
             self._eager_steps += 1
-            return take_step(self._losses, self._optimizers)
+            return self._graphs.run(lambda: take_step(self._losses, self._optimizers))
         fixed = self._fixed()
         if self._replay is None or fixed != self._captured_with:
             self._record()
@@ -112,15 +146,5 @@ class CapturedStep:
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)  # gradients are to be in the graph's own memory
         self._replay = None  # frees an earlier graph's memory
-        self._replay = self._capture(step)
+        self._replay = self._graphs.capture(step)
         self.captures += 1
-
-
-def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """Capture a function as a CUDA graph on the current device; see `Capture`."""
-    graph = torch.cuda.CUDAGraph()
-    torch.cuda.synchronize()
-    # Other threads (the viewer's) may allocate memory meanwhile; only this one's calls are captured.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        step()
-    return graph.replay

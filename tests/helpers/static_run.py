@@ -6,7 +6,6 @@ import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +21,7 @@ from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.optimizer import SparseAdam, make_capturable
 from surface_sos_ns.training.presets import RATES, TABLE_BETAS, parameter_groups
-from tests.helpers.capture_files import ball_capture, manager
+
 
 @dataclass
 class StaticRun:
@@ -63,10 +62,8 @@ def optimizers_of(model: SurfaceSOSModel, ops: TorchOps) -> list[Optimizer]:
     return found
 
 
-def real_run(folder: Path, config: SurfaceSOSModelConfig, ops: TorchOps, rays: int = 96) -> StaticRun:
-    """On the CPU, from a capture of a ball that is made in `folder`; the model is started from a ball."""
-    data = manager(ball_capture(folder).save(), train_num_rays_per_batch=rays)
-    data.prepare()
+def real_run(data: SurfaceSOSDataManager, config: SurfaceSOSModelConfig, ops: TorchOps) -> StaticRun:
+    """On the CPU; the model is started from a ball where the object of the data is. The data is prepared."""
     torch.manual_seed(0)
     model = build(config, len(data.train_dataset), ops)
     n = 24
@@ -80,7 +77,9 @@ def real_run(folder: Path, config: SurfaceSOSModelConfig, ops: TorchOps, rays: i
     return StaticRun(model, lambda: data.next_train(0), optimizers_of(model, ops))
 
 
-def fake_run(data: SurfaceSOSDataManager, config: SurfaceSOSModelConfig, ops: TorchOps, device: str) -> StaticRun:
+def fake_run(
+    data: SurfaceSOSDataManager, config: SurfaceSOSModelConfig, ops: TorchOps, device: str, batch: int = 2048
+) -> StaticRun:
     """As `real_run`, with tensors that have a shape and a device but no numbers; within a `FakeTensorMode`."""
 
     def fake(tensor: Tensor | None) -> Tensor | None:
@@ -90,7 +89,7 @@ def fake_run(data: SurfaceSOSDataManager, config: SurfaceSOSModelConfig, ops: To
     assert sampler is not None
     photos = data.train_cache
     cache = replace(photos, **{name: fake(value) for name, value in vars(photos).items()})
-    sampler.band = fake(sampler.band)
+    sampler.band, sampler.num_rays_per_batch = fake(sampler.band), batch
     tables = SimpleNamespace(
         table=fake(rays.table),
         table_start=fake(rays.table_start),
@@ -99,8 +98,8 @@ def fake_run(data: SurfaceSOSDataManager, config: SurfaceSOSModelConfig, ops: To
     )
 
     def draw() -> tuple[Any, dict[str, Tensor]]:
-        batch = sampler.sample(cache)
-        return type(rays).forward(tables, batch["indices"]), batch  # type: ignore[arg-type]
+        drawn = sampler.sample(cache)
+        return type(rays).forward(tables, drawn["indices"]), drawn  # type: ignore[arg-type]
 
     with torch.device(device):
         model = build(config, len(data.train_dataset), ops)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
-from surface_sos_ns.plugin.training_step import take_step
+from surface_sos_ns.plugin.training_step import CapturedStep, StepResult, take_step
 from tests.helpers.capture_files import ball_capture, manager
 from tests.helpers.fake_cuda import fake_cuda
 from tests.helpers.no_synchronisation import NoSynchronisation, SynchronisationError
-from tests.helpers.static_run import StaticRun, fake_run
+from tests.helpers.recorded_graph import RecordedGraphs
+from tests.helpers.static_run import StaticRun, addresses, fake_run, real_run
 
 FULL = SurfaceSOSModelConfig()
 PRESETS = {"full": FULL, "lite": lite_model(FULL), "paper": paper_model(FULL)}
@@ -28,7 +31,7 @@ WAITS = (SynchronisationError, DataDependentOutputException, DynamicOutputShapeE
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> SurfaceSOSDataManager:
-    found = manager(ball_capture(tmp_path_factory.mktemp("ball")).save(), train_num_rays_per_batch=2048)
+    found = manager(ball_capture(tmp_path_factory.mktemp("ball")).save(), train_num_rays_per_batch=96)
     found.prepare()
     return found
 
@@ -98,3 +101,94 @@ def test_what_waits_in_a_step_is_found(
         monkeypatch.setattr(run.model, "get_metrics_dict", with_fault)
         with pytest.raises(WAITS), NoSynchronisation():
             run.losses()
+
+
+# ------------------------------------------------------------------ captured and replayed
+
+GRID = GridLayout(levels=4, features=2, log2_entries=10, base_resolution=8, max_resolution=48)
+
+
+def small(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
+    scene = replace(
+        config.scene,
+        foreground_grid=GRID,
+        background_grid=GRID,
+        label_grid=GRID,
+        hidden=16,
+        samples=12,
+        candidates=(6, 24, 8),
+        cache_resolution=24,
+        background_cache_resolution=24,
+        probability_resolution=24,
+        observation_resolution=24,
+    )
+    objective = replace(config.objective, uniform_points=128, sparse_points=64)
+    return replace(config, scene=scene, objective=objective)
+
+
+def train(run: StaticRun, steps: int, step: Callable[[], StepResult]) -> list[dict[str, float]]:
+    """What the trainer and the run's story do around steps: schedules, and now and then cached fields and m^P."""
+    schedulers = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 0.5 ** (done / 3)) for optimizer in run.optimizers
+    ]
+    scene, found = run.model.scene, []
+    for done in range(steps):
+        scene.set_progress(done / steps)
+        if done % 4 == 0:
+            scene.update_cache(0.5)
+        if done == 6:
+            scene.object_grid.refresh_probability(0.02)
+        result = step()
+        for scheduler in schedulers:
+            scheduler.step()
+        found.append({name: float(value) for name, value in (result.losses | result.metrics).items()})
+    return found
+
+
+def state_of(run: StaticRun) -> list[Tensor]:
+    states = [value for each in run.optimizers for kept in each.state.values() for value in kept.values()]
+    return [*run.model.parameters(), *run.model.buffers(), *states]
+
+
+def eager_and_replayed(data: SurfaceSOSDataManager, preset: str) -> list[tuple[list[dict[str, float]], list[Tensor]]]:
+    """Losses of twelve steps and the state at their end, of two runs that start alike."""
+
+    def of_a_run(captured: bool) -> tuple[list[dict[str, float]], list[Tensor]]:
+        run = real_run(data, small(PRESETS[preset]), STATIC)
+        graphs = RecordedGraphs(lambda: state_of(run))
+        step = CapturedStep(run.losses, run.optimizers, lambda: tuple(addresses(run)), graphs)
+        torch.manual_seed(3)
+        losses = train(run, 12, step if captured else lambda: take_step(run.losses, run.optimizers))
+        assert step.captures == captured
+        return losses, state_of(run)
+
+    return [of_a_run(captured) for captured in (False, True)]
+
+
+@pytest.mark.parametrize("preset", ["full", "paper"])
+def test_a_replayed_step_equals_an_eager_one(data: SurfaceSOSDataManager, preset: str) -> None:
+    """All that changes over a run reaches a replay: nothing of it is a number that the recording has fixed."""
+    (losses, state), (again, replayed) = eager_and_replayed(data, preset)
+    assert losses == again and losses[0] != losses[11]
+    assert all(torch.equal(one, two) for one, two in zip(state, replayed, strict=True))
+
+
+def test_a_number_on_the_host_would_show(data: SurfaceSOSDataManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SurfaceSOS, "done", property(lambda scene: scene._done))
+    (losses, _), (again, _) = eager_and_replayed(data, "full")
+    assert losses[:3] == again[:3] and losses[5:] != again[5:]
+
+
+def test_it_is_captured_anew_where_a_tensor_was_replaced(data: SurfaceSOSDataManager) -> None:
+    run = real_run(data, small(PRESETS["full"]), STATIC)
+    step = CapturedStep(
+        run.losses, run.optimizers, lambda: tuple(addresses(run)), RecordedGraphs(lambda: state_of(run))
+    )
+    for _ in range(6):
+        step()
+    assert step.captures == 1
+    reliability = run.model.scene.reliability
+    reliability.counts = reliability.counts.clone()
+    before = reliability.counts.clone()
+    step()
+    assert step.captures == 2 and not torch.equal(reliability.counts, before)
