@@ -34,6 +34,10 @@ if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs befo
 
 __all__ = ["SurfaceSOSDataManager", "SurfaceSOSDataManagerConfig"]
 
+RAY_TABLE_PIXELS = {"cpu": 3_000_000, "cuda": 50_000_000}
+"""Most pixels of distinct cameras whose rays are tabulated, 20 bytes each. On a GPU a step that undistorts them anew
+would wait for the host."""
+
 
 @dataclass
 class SurfaceSOSDataManagerConfig(VanillaDataManagerConfig):
@@ -53,7 +57,8 @@ class SurfaceSOSDataManagerConfig(VanillaDataManagerConfig):
     prior_image_size: int = 800
     """Longer side, in pixels, of the photos from which the object is found before training."""
     cache_on_gpu_mib: int = 4096
-    """Photos are kept in the GPU's memory when all of them together take at most this much."""
+    """Photos are kept in the GPU's memory when all of them together take at most this much. Otherwise each step waits
+    for its batch from the computer's memory."""
     check_poses: bool = True
     """Stop where features of the photos say that the poses are meant otherwise, or where masks and poses do not fit."""
 
@@ -87,7 +92,8 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
     def setup_train(self) -> None:
         """Rays and sampler; the photos are read later, so that ns-eval does not wait for them."""
         self.train_pixel_sampler = self._sampler(self.config.train_num_rays_per_batch)
-        self.train_ray_generator = TabulatedRays(self.train_dataset.cameras.to(self.device))
+        most = RAY_TABLE_PIXELS["cuda" if torch.device(self.device).type == "cuda" else "cpu"]
+        self.train_ray_generator = TabulatedRays(self.train_dataset.cameras.to(self.device), most)
 
     def setup_eval(self) -> None:
         """Rays, sampler and the loaders of whole images."""
@@ -109,6 +115,21 @@ class SurfaceSOSDataManager(VanillaDataManager[SurfaceSOSDataset]):
         assert self.eval_pixel_sampler is not None
         batch = self.eval_pixel_sampler.sample(self.eval_cache)  # type: ignore[arg-type]
         return self.eval_ray_generator(batch["indices"]), batch
+
+    def why_not_static(self) -> str | None:
+        """Why drawing a training batch cannot be a part of a CUDA graph; None where it can."""
+        if self.train_cache.images.device.type != torch.device(self.device).type:
+            return "the photos are in the computer's memory; --pipeline.datamanager.cache-on-gpu-mib sets how many fit"
+        if self.train_ray_generator.table is None:  # type: ignore[union-attr]
+            return "the cameras are too many, or carry metadata, so that their rays are not tabulated"
+        return None
+
+    def read_in_a_step(self) -> Iterator[Tensor]:
+        """The tensors that drawing a training batch reads, but for the cameras."""
+        yield from (value for value in vars(self.train_cache).values() if value is not None)
+        band = getattr(self.train_pixel_sampler, "band", None)
+        if band is not None:
+            yield band
 
     @property
     def train_cache(self) -> PixelCache:

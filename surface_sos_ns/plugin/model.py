@@ -154,6 +154,16 @@ class SurfaceSOSModel(Model):
 
     # ------------------------------------------------------------------ training
 
+    def why_not_static(self) -> str | None:
+        """Why a training step cannot have fixed shapes and do without the host; None where it can."""
+        if not self.scene.ops.static:
+            return f"operations: {self.scene.ops.name}"
+        if self.scene.deformation is not None:
+            return "the object may deform"
+        if self.training_views is not None:
+            return "poses are refined"
+        return None
+
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """The scene model's groups, and the poses where they are refined."""
         groups = parameter_groups(self.scene)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, cast
 
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
+from torch import Tensor
 
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
 from surface_sos_ns.plugin.compat.eval_checkpoints import let_pipelines_load_themselves
@@ -61,6 +64,21 @@ class SurfaceSOSPipeline(VanillaPipeline):
         """The mean of what is trained, over the part of the run that is averaged now, as far as it has come."""
         return WeightAverage(parameter for group in self.get_param_groups().values() for parameter in group)
 
+    @property
+    def data(self) -> SurfaceSOSDataManager:
+        """The data manager, by its own type."""
+        return cast("SurfaceSOSDataManager", self.datamanager)
+
+    def losses_of_a_step(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Weighted losses and metrics of a new batch."""
+        _, losses, metrics = self.get_train_loss_dict(step=0)
+        return losses, metrics
+
+    def fixed_in_a_step(self) -> Hashable:
+        """What a captured step assumes unchanged: addresses of the tensors that it reads, numbers on the host."""
+        tensors = itertools.chain(self.parameters(), self.buffers(), self.data.read_in_a_step())
+        return (self.model.scene.background.contraction_radius, *(tensor.data_ptr() for tensor in tensors))
+
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
@@ -75,7 +93,7 @@ class SurfaceSOSPipeline(VanillaPipeline):
         trainer = cast("Any", training_callback_attributes.trainer)  # a SurfaceSOSTrainer
         run = TrainingRun(
             model=self.model,
-            datamanager=cast("SurfaceSOSDataManager", self.datamanager),
+            datamanager=self.data,
             average=self.average,
             schedule=RunSchedule.of(self.model.config, trainer.config.average_from),
             folder=trainer.base_dir,

@@ -21,6 +21,7 @@ from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils import writer
 from nerfstudio.utils.decorators import check_main_thread
+from nerfstudio.utils.misc import step_check
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
@@ -47,8 +48,9 @@ from surface_sos_ns.plugin.prior_file import PRIOR_FILE
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
 from surface_sos_ns.plugin.self_training import MASK_FILES
 from surface_sos_ns.plugin.stop_request import StopRequest
+from surface_sos_ns.plugin.training_step import CapturedStep, CaptureError, CudaGraphs, StepResult
 from surface_sos_ns.plugin.viewer.training_lock import let_browsers_draw, training_lock
-from surface_sos_ns.training.optimizer import SparseAdam
+from surface_sos_ns.training.optimizer import SparseAdam, make_capturable
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import WriteError, atomic_file, check_writable, remove_leftovers, write_text, writing
 from surface_sos_ns.utils.locks import lock_folder
@@ -76,6 +78,9 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
     average_from: float = 0.95
     """Fraction of the run from which on weights are averaged; their mean is the result. The object's own masks amid the
     run are made of means over as long a part before them. 1 takes the last step's weights each time."""
+    cuda_graph: bool = True
+    """On a GPU, capture the training step once as a CUDA graph and replay it. Without, its kernels are launched one by
+    one, which is several times slower."""
 
     def save_config(self) -> None:
         """Write config.yml, complete enough to render and evaluate the run from it.
@@ -202,6 +207,7 @@ class SurfaceSOSTrainer(Trainer):
         self._random_state: dict[str, Any] | None = None
         self._losses_missing = False
         self._loss_log = LossLog(self.base_dir / LOSS_FILE, config.logging.steps_per_log)
+        self._captured_step: CapturedStep | None = None
         self._stop = StopRequest(self._stop_training)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
@@ -226,7 +232,8 @@ class SurfaceSOSTrainer(Trainer):
             raise
         go_on_without_events(say)
         start_log_at(self._start_step)
-        say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}")
+        how = self._choose_step()
+        say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}{how}")
 
     def setup_optimizers(self) -> Optimizers:
         """nerfstudio's optimisers, with the numeric operations that the model has chosen."""
@@ -234,7 +241,38 @@ class SurfaceSOSTrainer(Trainer):
         for optimizer in optimizers.optimizers.values():
             if isinstance(optimizer, SparseAdam):
                 optimizer.ops = self.pipeline.model.scene.ops
+        if torch.device(self.device).type == "cuda" and self._why_eager() is None:
+            make_capturable(optimizers.optimizers.values())
         return optimizers
+
+    def _why_eager(self) -> str | None:
+        """Why a training step on a GPU is not captured as a CUDA graph, as far as settings tell; None where it is."""
+        if not self.config.cuda_graph:
+            return "--cuda-graph False"
+        if self.world_size > 1:
+            return "several GPUs"
+        if self.mixed_precision:
+            return "mixed precision"
+        if self.config.log_gradients:
+            return "gradients are logged"
+        if any(steps > 1 for steps in self.config.gradient_accumulation_steps.values()):
+            return "gradients are accumulated over steps"
+        return self.pipeline.model.why_not_static()
+
+    def _choose_step(self) -> str:
+        """Decide whether the step is captured; returns what to say of it."""
+        if torch.device(self.device).type != "cuda":
+            return ""
+        why_not = self._why_eager() or self.pipeline.data.why_not_static()
+        if why_not is not None:
+            return f" | each step is launched kernel by kernel ({why_not})"
+        self._captured_step = CapturedStep(
+            self.pipeline.losses_of_a_step,
+            self.optimizers.optimizers.values(),
+            self.pipeline.fixed_in_a_step,
+            CudaGraphs(),
+        )
+        return " | the step is captured as a CUDA graph"
 
     def train(self) -> None:
         """Train up to the run's total number of steps.
@@ -268,11 +306,30 @@ class SurfaceSOSTrainer(Trainer):
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """One training step; see nerfstudio's Trainer."""
-        loss, losses, metrics = super().train_iteration(step)
+        loss, losses, metrics = self._replayed(step) or super().train_iteration(step)
         self.steps_done = step + 1
         if self.local_rank == 0:
             self._log_losses(step, losses, metrics)
         return loss, losses, metrics
+
+    def _replayed(self, step: int) -> StepResult | None:
+        """The step as a CUDA graph; None where it has to be launched kernel by kernel."""
+        if self._captured_step is None:
+            return None
+        try:
+            found = self._captured_step()
+        except CaptureError as error:
+            say(
+                f"Warning: the training step could not be captured as a CUDA graph ({error}). It is launched kernel by "
+                "kernel from here on, which is slower; --cuda-graph False does so from the start."
+            )
+            self._captured_step = None
+            return None
+        for name, scheduler in self.optimizers.schedulers.items():
+            scheduler.step()
+            if step_check(step, self.config.logging.steps_per_log):  # reading the rate waits for the GPU
+                writer.put_scalar(f"learning_rate/{name}", float(scheduler.get_last_lr()[0]), step)
+        return found
 
     def _log_losses(self, step: int, losses: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:
         last = self.steps_done == self.pipeline.model.config.total_steps

@@ -18,10 +18,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["CapturedStep", "CudaGraphs", "Graphs", "StepResult", "take_step"]
+__all__ = ["CaptureError", "CapturedStep", "CudaGraphs", "Graphs", "StepResult", "take_step"]
 
 EAGER_STEPS = 3
 """Steps that run eagerly before the capture: libraries set themselves up, and optimisers make their states."""
+
+
+class CaptureError(RuntimeError):
+    """A step could not be captured; nothing of it has happened."""
 
 
 class StepResult(NamedTuple):
@@ -118,7 +122,11 @@ class CapturedStep:
         self.captures = 0
 
     def __call__(self) -> StepResult:
-        """Take a step."""
+        """Take a step.
+
+        Raises:
+            CaptureError: it could not be captured.
+        """
         if self._eager_steps < EAGER_STEPS:
             self._eager_steps += 1
             return self._graphs.run(lambda: take_step(self._losses, self._optimizers))
@@ -145,6 +153,11 @@ class CapturedStep:
 
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)  # gradients are to be in the graph's own memory
-        self._replay = None  # frees an earlier graph's memory
-        self._replay = self._graphs.capture(step)
+        self._replay = self._values = None  # frees an earlier graph's memory
+        try:
+            self._replay = self._graphs.capture(step)
+        except RuntimeError as error:
+            for optimizer in self._optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            raise CaptureError(" ".join(str(error).split())) from error
         self.captures += 1
