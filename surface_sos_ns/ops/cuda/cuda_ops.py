@@ -29,9 +29,9 @@ class CudaOps(TorchOps):
         self.grid, self.remark = grid, remark
         self._encode: Encode = super().hash_grid
         if grid == "triton":
-            from surface_sos_ns.ops.cuda import grid_triton  # its import needs the package
+            from surface_sos_ns.ops.cuda import grid_operator  # its import needs torch 2.4
 
-            self._encode = grid_triton.encode
+            self._encode = grid_operator.encode
         elif grid == "tcnn":
             self._encode = grid_tcnn.encode
 
