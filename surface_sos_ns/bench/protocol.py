@@ -44,7 +44,9 @@ def choose_device(requested: str) -> torch.device:
         BenchError: CUDA was requested and is not available.
     """
     if requested == "cuda" and not torch.cuda.is_available():
-        raise BenchError("--device cuda: torch finds no CUDA device here.")
+        raise BenchError(
+            "--device cuda: torch finds no CUDA device here. --device auto measures what the CPU can tell."
+        )
     return torch.device("cuda" if requested != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -94,9 +94,24 @@ def _train(result: dict[str, Any], console: Console) -> None:
     console.print(
         f"The fastest step took {_time(floor['step_seconds'])}: {times:.1f} times the longest of these parts."
     )
+    _by_rays(result["by_rays"], console)
     if result["peak_memory_gb"] is not None:
         console.print(f"Peak memory of our side, set-up included: {result['peak_memory_gb']:.2f} GB.")
     _growth(result, console)
+
+
+def _by_rays(rows: list[dict[str, Any]], console: Console) -> None:
+    """Prints what steps ask of the GPU; "-" is what was not measured."""
+    counts = ("kernels", "launches", "synchronisations")
+    columns = ("rays", "time", *counts, "GPU busy", "GPU memory", "main memory, so far")
+    table = _table("Our step by rays, without its share of the cache update", *columns)
+    for row in rows:
+        numbers = ["-" if row[name] is None else f"{row[name]:.0f}" for name in counts]
+        busy = "-" if row["gpu_busy"] is None else f"{100 * row['gpu_busy']:.0f} %"
+        peaks = (row["peak_gpu_memory_gb"], row["peak_memory_gb"])
+        memory = ["-" if peak is None else f"{peak:.2f} GB" for peak in peaks]
+        table.add_row(str(row["rays"]), _time(row["seconds"]), *numbers, busy, *memory)
+    console.print(table)
 
 
 def _render(result: dict[str, Any], console: Console) -> None:

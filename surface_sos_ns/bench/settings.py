@@ -135,11 +135,17 @@ class Train(SceneSettings):
     repeats: int = 5
     rays: int | None = None
     """Rays per step; by default the preset's."""
+    profile_rays: tuple[int, ...] = ()
+    """Numbers of rays per step whose milliseconds, kernels, launches, host synchronisations, GPU-busy share and peak
+    memory are measured; by default --rays, and with --scaling also half, twice and four times as many. What only a GPU
+    can tell is null in the JSON file where there is none."""
 
     def check(self) -> None:
         """See `BenchSettings.check`."""
         super().check()
         require(self.rays is None or self.rays >= 2, f"--rays is {self.rays}; at least two are needed.")
+        for rays in self.profile_rays:
+            require(rays >= 2, f"--profile-rays names {rays}; at least two are needed.")
 
 
 @dataclass

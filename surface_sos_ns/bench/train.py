@@ -11,7 +11,8 @@ The methods differ in size: neus-facto keeps its own tables (16 levels, 2^19 ent
 networks (256 and 96 samples per ray), and has no background. A second row gives its SDF field the table and width of
 our foreground. Ours renders object, background and label, without proposal networks.
 
-The result also has the parts of our step (`Run.phases`), and a lower bound of its time on this machine (`floor`).
+The result also has the parts of our step (`Run.phases`), a lower bound of its time on this machine (`floor`), and what
+steps of several numbers of rays ask of the GPU (`device_work`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import torch
 
 from surface_sos_ns.bench import ours
 from surface_sos_ns.bench.baselines import NEUS_FACTO, NEUS_FACTO_OUR_SIZES, NeusFacto, nerfstudio_problem
+from surface_sos_ns.bench.device_work import not_measured, profile_step
 from surface_sos_ns.bench.fit import fit_scene
 from surface_sos_ns.bench.floor import step_floor
 from surface_sos_ns.bench.protocol import (
@@ -43,6 +45,8 @@ from surface_sos_ns.utils.progress import Stage
 
 BATCHES = 8
 """Batches that are drawn before the measurement, and used in turns."""
+GPU_STEPS = 50
+"""Steps that are timed on a GPU, where one takes milliseconds."""
 CACHE_SHARE = "cache refresh (share)"
 """Name of the part of a step that updates the sampling caches: its time over the interval in steps."""
 
@@ -73,9 +77,11 @@ def run_train(settings: Train) -> dict[str, Any]:
     result["peak_memory_gb"] = peak_gb()  # of our side, since the other one is not loaded yet
     if device.type == "cuda":
         result["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+    result["by_rays"], result["missing"] = _by_rays(settings, rays, run, data, device)
 
     problem = nerfstudio_problem()
-    result["missing"] = {} if problem is None else {NEUS_FACTO: problem}
+    if problem is not None:
+        result["missing"][NEUS_FACTO] = problem
     sizes = {NEUS_FACTO: None, NEUS_FACTO_OUR_SIZES: (preset.scene.foreground_grid, preset.scene.hidden)}
     others = {} if problem else {n: NeusFacto(samples, data.view_count, device, s) for n, s in sizes.items()}
 
@@ -125,6 +131,25 @@ def run_train(settings: Train) -> dict[str, Any]:
             result["scaling"][axis].append(row)
             stage.advance(1)
     return result
+
+
+def _by_rays(
+    settings: Train, rays: int, run: ours.Run, data: SceneData, device: torch.device
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Our step with several numbers of rays, without its share of the cache update: figures of `profile_step` for each,
+    and why some of them are None."""
+    steps = GPU_STEPS if device.type == "cuda" else settings.repeats
+    numbers = settings.profile_rays or ([rays // 2, rays, 2 * rays, 4 * rays] if settings.scaling else [rays])
+    rows: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
+    with Stage("Profiling steps by rays", float(sum(numbers))) as stage:
+        for number in sorted(set(numbers)):
+            stage.describe(f"a step of {number} rays")
+            step = _Cycle(run.step, _batches(data, number, settings.seed + 3))
+            rows.append({"rays": number, **profile_step(step, device, steps)})
+            missing |= not_measured(rows[-1], device)
+            stage.advance(number)
+    return rows, missing
 
 
 def _floor(run: ours.Run, batches: list[Batch], device: torch.device) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 
-from surface_sos_ns.ops.cuda.nerfacc_draws import nerfacc_problem
 from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 from surface_sos_ns.utils.errors import UserError
 
@@ -104,4 +103,4 @@ def _numba() -> TorchOps:
 def _cuda(grid: Literal["triton", "tcnn", "torch"], remark: str | None = None) -> TorchOps:
     from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
 
-    return CudaOps(grid, nerfacc_problem(), remark)
+    return CudaOps(grid, remark)

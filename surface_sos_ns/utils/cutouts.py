@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.utils.extras import require_package
+from surface_sos_ns.utils.kernel_cache import allow_unwritable_cache
 
 __all__ = ["cutout_of_photo", "cutout_of_rendering"]
 
@@ -45,6 +46,7 @@ def cutout_of_photo(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _foreground_colours(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Foreground colours (H, W, 3) of a photo (H, W, 3) with alpha (H, W), float64."""
+    allow_unwritable_cache()  # pymatting's import compiles
     from pymatting import estimate_foreground_ml
 
     smooth, background = estimate_foreground_ml(photo, alpha, return_background=True)

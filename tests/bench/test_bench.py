@@ -328,6 +328,10 @@ def test_bench_train(demo_capture: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for phases in result["phases"]:
         assert {"sampling", "backward", "losses", "optimiser", "cache refresh (share)"} <= set(phases["seconds"])
         assert all(value >= 0 for value in phases["seconds"].values())
+    (row,) = result["by_rays"]
+    assert row["rays"] == 16 and row["seconds"] > 0 and row["peak_memory_gb"] > 0
+    for name in ("kernels", "launches", "synchronisations", "gpu_busy", "peak_gpu_memory_gb"):
+        assert row[name] is None and result["missing"][name] == "it needs CUDA"
     found = result["floor"]
     assert found["seconds"] == max(part["seconds"] for part in found["parts"].values()) > 0
     assert found["step_seconds"] > found["seconds"], "nothing is faster than its floor"
@@ -427,6 +431,7 @@ def test_mistakes_are_told_before_anything_runs(
         (["kernels", "--headline", "16"], "is not among"),
         (["kernels", "--log2-entries", "40"], "powers of two from 4 to 24"),
         (["train", "--rays", "1"], "at least two"),
+        (["train", "--profile-rays", "512", "0"], "--profile-rays names 0"),
         (["render", "--width", "0"], "must be at least 4"),
         (["render", "--capture", str(other)], "holds no transforms.json"),
     ):

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from surface_sos_ns.ops import choose
 from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
-from surface_sos_ns.ops.cuda.nerfacc_draws import nerfacc_problem
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 from surface_sos_ns.rendering.composite import PackedValues, RayWeights
@@ -63,7 +62,7 @@ def _numba() -> TorchOps:
 
 
 def _cuda(grid: Literal["triton", "tcnn", "torch"]) -> TorchOps:
-    return CudaOps(grid, nerfacc_problem() if torch.cuda.is_available() else "no GPU")
+    return CudaOps(grid)
 
 
 NO_LOOK_UP = {"look_up": ("grid", "points"), "look_up_in_cube": ("grid", "points")}

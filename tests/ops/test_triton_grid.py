@@ -44,9 +44,9 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture
 def triton_encode(device: torch.device) -> Callable[..., Any]:
-    from surface_sos_ns.ops.cuda import grid_triton
+    from surface_sos_ns.ops.cuda import grid_operator
 
-    return grid_triton.encode
+    return grid_operator.encode
 
 
 def random_table(layout: GridLayout, device: torch.device) -> Tensor:
@@ -204,9 +204,26 @@ def test_the_probe_notices_wrong_results(monkeypatch, device):
             x, table = ctx.saved_tensors
             return torch.zeros_like(x), torch.zeros_like(table), None, None
 
-    monkeypatch.setattr(grid_triton, "_Encode", Doubled)
+    monkeypatch.setattr(grid_triton, "encode", Doubled.apply)
     with pytest.raises(RuntimeError, match="give different results"):
         grid_triton.probe(device)
+
+
+@pytest.mark.parametrize("jacobian", [False, True])
+def test_torch_is_told_right_shapes_and_gradients(jacobian, device):
+    """By torch's own check of operators: schema, fake tensors, autograd, forward and backward as traced."""
+    from surface_sos_ns.ops.cuda import grid_operator
+
+    points, table = points_on_rays(2, 5, device).requires_grad_(), random_table(TWO, device).requires_grad_()
+    sizes = grid_operator._sizes(TWO)
+    torch.library.opcheck(grid_operator._gather, (points, table, sizes, jacobian), atol=1e-4, rtol=1e-4)
+    features, slopes = (part.detach() for part in grid_operator._gather(points, table, sizes, True))
+    points, table = points.detach(), table.detach()
+    for gradients in ((features, None), (None, slopes), (features, slopes)):
+        torch.library.opcheck(grid_operator._scatter, (points, *gradients, sizes), atol=1e-4, rtol=1e-4)
+        torch.library.opcheck(
+            grid_operator._scatter_to_points, (points, table, *gradients, sizes), atol=1e-2, rtol=1e-4
+        )
 
 
 # ------------------------------------------------------------------ against independent truth
@@ -295,17 +312,39 @@ def test_other_tensors_are_refused(device, triton_encode):
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter takes CPU tensors")
 def test_cpu_tensors_are_refused():
-    from surface_sos_ns.ops.cuda import grid_triton
+    from surface_sos_ns.ops.cuda import grid_operator
 
     cpu = torch.device("cpu")
     with pytest.raises(ValueError, match="CUDA"):
-        grid_triton.encode(awkward_points(cpu), random_table(TWO, cpu), TWO)
+        grid_operator.encode(awkward_points(cpu), random_table(TWO, cpu), TWO)
 
 
 # ------------------------------------------------------------------ without and with a GPU
 
 
-@pytest.mark.seconds(30)
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+def test_fake_tensors_need_neither_triton_nor_a_gpu(where, monkeypatch):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    monkeypatch.setitem(sys.modules, "surface_sos_ns.ops.cuda.grid_triton", None)  # importing it raises
+    encode = CudaOps("triton").hash_grid
+    with FakeTensorMode():
+        points = torch.empty(70, 3, device=where)
+        table = torch.empty(int(TWO.entries.sum()), 2, device=where).requires_grad_()
+        features, slopes = encode(points, table, TWO, True)
+        assert slopes is not None and encode(points, table, TWO)[1] is None
+        assert (features.shape, slopes.shape) == ((70, 4), (70, 4, 3))
+        assert {(part.dtype, part.device.type, part.requires_grad) for part in (features, slopes)} == {
+            (torch.float32, where, True)
+        }
+        if where == "cpu":  # the backward of fake CUDA tensors asks the driver
+            points.requires_grad_()
+            features, slopes = encode(points, table, TWO, True)
+            gradients = torch.autograd.grad(features.sum() + slopes.sum(), (points, table))
+            assert [gradient.shape for gradient in gradients] == [points.shape, table.shape]
+
+
+@pytest.mark.seconds(40)
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 def test_kernels_in_the_interpreter():
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from surface_sos_ns.utils.kernel_cache import allow_unwritable_cache
+
 
 def _drop_stale_caches() -> None:
     """Delete cached machine code that is older than any source file in this folder.
@@ -23,3 +25,4 @@ def _drop_stale_caches() -> None:
 
 
 _drop_stale_caches()
+allow_unwritable_cache()

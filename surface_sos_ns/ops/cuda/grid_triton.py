@@ -8,6 +8,8 @@ uploads the level sizes). The scatter adds atomically: the order of its sums, an
 Features are multilinear in the position within a cell, so all derivatives are differences of the cell's eight values.
 These are named v000 .. v111 by corner, as v<x><y><z>. f is the fraction of the way to the upper face, g = 1 - f.
 
+`grid_operator.encode` calls them, and tells torch their shapes and gradients.
+
 Kernels also run on the CPU through Triton's interpreter (environment variable TRITON_INTERPRET=1); the tests do that.
 """
 
@@ -21,14 +23,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from surface_sos_ns.ops import hash_grid
+from surface_sos_ns.ops.cuda.grid_operator import encode, table_entries
 from surface_sos_ns.ops.layout import PRIMES, GridLayout
-from surface_sos_ns.utils.errors import UserError
 
-TABLE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""Types of a table; sums and results are float32."""
 _THREADS = 128  # per program
 _RUN = 4  # consecutive points per thread of the scatter; they tend to share coarse cells
 
@@ -371,9 +370,6 @@ class _Plan(NamedTuple):
 @functools.cache
 def _plan(layout: GridLayout, device: torch.device) -> _Plan:
     """The plan of a layout, cached: an upload at each call would wait for the GPU, and no graph could capture it."""
-    largest = int(layout.entries.max())
-    if largest * layout.features >= 2**31:
-        raise UserError(f"The Triton hash grid counts with 32 bits; {largest} entries a level are too many.")
     rows = []
     for cells, entries, hashed, offset in zip(
         layout.resolutions.tolist(),
@@ -387,12 +383,18 @@ def _plan(layout: GridLayout, device: torch.device) -> _Plan:
     levels = torch.tensor(rows, dtype=torch.int32).to(device)
     columns = triton.next_power_of_2(layout.features)
     # a thread loads up to four numbers at once
-    return _Plan(levels, int(layout.entries.sum()), columns, max(16, _THREADS // max(1, columns // 4)))
+    return _Plan(levels, table_entries(layout), columns, max(16, _THREADS // max(1, columns // 4)))
 
 
 def _on(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
     """Make the tensor's device the current one, on which Triton launches."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
+
+
+def _refuse_cpu(x: Tensor) -> None:
+    interpreted = not isinstance(_gather, triton.JITFunction)
+    if not (x.is_cuda or interpreted):
+        raise ValueError(f"the Triton hash grid needs points and table on a CUDA device, not on {x.device}")
 
 
 def _rows_of(gradient: Tensor | None, unused: Tensor) -> tuple[Tensor, int]:
@@ -404,96 +406,93 @@ def _rows_of(gradient: Tensor | None, unused: Tensor) -> tuple[Tensor, int]:
     return gradient, gradient.stride(0)
 
 
-class _Encode(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool) -> Any:
-        x, table = x.contiguous(), table.contiguous()
-        count, width, plan = x.shape[0], layout.width, _plan(layout, x.device)
-        features = x.new_empty(count, width)
-        jacobians = x.new_empty(count, width, 3) if jacobian else None
-        if count:
-            with _on(x):
-                _gather[(triton.cdiv(count, plan.block), layout.levels)](
-                    x,
-                    table,
-                    plan.levels,
-                    features,
-                    features if jacobians is None else jacobians,
-                    count,
-                    F=layout.features,
-                    WIDTH=width,
-                    COLUMNS=plan.columns,
-                    BLOCK=plan.block,
-                    JACOBIAN=jacobian,
-                    **_OPTIONS,
-                )
-        # the gradient to the table does not depend on it
-        ctx.save_for_backward(x, table if ctx.needs_input_grad[0] else None)
-        ctx.set_materialize_grads(False)  # no zeros for the Jacobian's gradient where only features were used
-        ctx.layout, ctx.table_shape, ctx.table_dtype = layout, table.shape, table.dtype
-        return features, jacobians
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_features: Tensor | None, grad_jacobians: Tensor | None) -> Any:
-        x, table = ctx.saved_tensors
-        layout: GridLayout = ctx.layout
-        if grad_features is None and grad_jacobians is None:
-            return None, None, None, None
-        count, width, plan = x.shape[0], layout.width, _plan(layout, x.device)
-        to_features, feature_row = _rows_of(grad_features, unused=x)
-        to_jacobians = x if grad_jacobians is None else grad_jacobians.contiguous()
-        sizes: dict[str, Any] = {
-            **_OPTIONS,
-            "F": layout.features,
-            "WIDTH": width,
-            "COLUMNS": plan.columns,
-            "BLOCK": plan.block,
-            "FEATURES": grad_features is not None,
-            "JACOBIAN": grad_jacobians is not None,
-        }
-        grad_x = grad_table = None
-        with _on(x):
-            if ctx.needs_input_grad[1]:
-                grad_table = x.new_zeros(ctx.table_shape)
-                if count:
-                    _scatter[(triton.cdiv(count, plan.block * _RUN), layout.levels)](
-                        x, plan.levels, to_features, to_jacobians, grad_table, count, feature_row, RUN=_RUN, **sizes
-                    )
-                grad_table = grad_table.to(ctx.table_dtype)
-            if ctx.needs_input_grad[0]:
-                grad_x = torch.empty_like(x)
-                if count:
-                    _scatter_to_points[(triton.cdiv(count, plan.block),)](
-                        x, table, plan.levels, to_features, to_jacobians, grad_x, count, feature_row, **sizes
-                    )
-        return grad_x, grad_table, None, None
-
-
-def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False) -> tuple[Tensor, Tensor | None]:
-    """See `ops.hash_grid.encode`. Gradients go to `table` and `x`; second derivatives raise an error.
-
-    Args:
-        x: (P, 3) float32 on a CUDA device, in the unit cube; points outside are clamped to its faces, and get no
-            gradient along the axes in which they were. NaN points give NaN features: a check would stall the GPU.
-        table: (entries, F) float32, float16 or bfloat16; sums and results are float32.
-        layout: of the table.
-        jacobian: also return the derivative of the features with respect to x.
+def gather(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool) -> tuple[Tensor, Tensor | None]:
+    """Features and their Jacobian, as `grid_operator.encode`, from contiguous tensors.
 
     Raises:
-        ValueError: tensors of another dtype, device or shape.
-        UserError: a level of 2**31 numbers or more.
+        ValueError: tensors on a CPU, without Triton's interpreter.
     """
-    interpreted = not isinstance(_gather, triton.JITFunction)
-    if x.device != table.device or not (x.is_cuda or interpreted):
-        raise ValueError(f"the Triton hash grid needs points and table on one CUDA device: {x.device}, {table.device}")
-    if x.dtype != torch.float32 or x.ndim != 2 or x.shape[1] != 3:
-        raise ValueError(f"the Triton hash grid takes (P, 3) float32 points, not {tuple(x.shape)} {x.dtype}")
-    if table.dtype not in TABLE_DTYPES or table.shape != (_plan(layout, x.device).entries, layout.features):
-        raise ValueError(f"not a table of {layout} in float32, float16 or bfloat16: {tuple(table.shape)} {table.dtype}")
-    if x.requires_grad:
-        x = x.clamp(0.0, 1.0)  # the kernels clamp as well; torch's clamp decides on the gradient of points on the faces
-    return _Encode.apply(x, table, layout, jacobian)
+    _refuse_cpu(x)
+    count, width, plan = x.shape[0], layout.width, _plan(layout, x.device)
+    features = x.new_empty(count, width)
+    jacobians = x.new_empty(count, width, 3) if jacobian else None
+    if count:
+        with _on(x):
+            _gather[(triton.cdiv(count, plan.block), layout.levels)](
+                x,
+                table,
+                plan.levels,
+                features,
+                features if jacobians is None else jacobians,
+                count,
+                F=layout.features,
+                WIDTH=width,
+                COLUMNS=plan.columns,
+                BLOCK=plan.block,
+                JACOBIAN=jacobian,
+                **_OPTIONS,
+            )
+    return features, jacobians
+
+
+def scatter(x: Tensor, grad_features: Tensor | None, grad_jacobians: Tensor | None, layout: GridLayout) -> Tensor:
+    """Gradient (entries, F), float32, to the table, from those of `gather`'s results; None where there is none."""
+    count, plan = x.shape[0], _plan(layout, x.device)
+    to_features, feature_row = _rows_of(grad_features, unused=x)
+    to_jacobians = x if grad_jacobians is None else grad_jacobians.contiguous()
+    grad_table = x.new_zeros(plan.entries, layout.features)
+    if count:
+        with _on(x):
+            _scatter[(triton.cdiv(count, plan.block * _RUN), layout.levels)](
+                x,
+                plan.levels,
+                to_features,
+                to_jacobians,
+                grad_table,
+                count,
+                feature_row,
+                RUN=_RUN,
+                **_backward_options(layout, plan, grad_features, grad_jacobians),
+            )
+    return grad_table
+
+
+def scatter_to_points(
+    x: Tensor, table: Tensor, grad_features: Tensor | None, grad_jacobians: Tensor | None, layout: GridLayout
+) -> Tensor:
+    """Gradient (P, 3) to the points, from those of `gather`'s results; None where there is none."""
+    count, plan = x.shape[0], _plan(layout, x.device)
+    to_features, feature_row = _rows_of(grad_features, unused=x)
+    to_jacobians = x if grad_jacobians is None else grad_jacobians.contiguous()
+    grad_x = torch.empty_like(x)
+    if count:
+        with _on(x):
+            _scatter_to_points[(triton.cdiv(count, plan.block),)](
+                x,
+                table,
+                plan.levels,
+                to_features,
+                to_jacobians,
+                grad_x,
+                count,
+                feature_row,
+                **_backward_options(layout, plan, grad_features, grad_jacobians),
+            )
+    return grad_x
+
+
+def _backward_options(
+    layout: GridLayout, plan: _Plan, grad_features: Tensor | None, grad_jacobians: Tensor | None
+) -> dict[str, Any]:
+    return {
+        **_OPTIONS,
+        "F": layout.features,
+        "WIDTH": layout.width,
+        "COLUMNS": plan.columns,
+        "BLOCK": plan.block,
+        "FEATURES": grad_features is not None,
+        "JACOBIAN": grad_jacobians is not None,
+    }
 
 
 def probe(device: torch.device) -> None:
