@@ -12,6 +12,9 @@ import torch
 from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 from surface_sos_ns.utils.errors import UserError
 
+STATIC_TORCH = TorchOps(static=True)
+"""Plain torch on CUDA, where a list of samples would make the host wait."""
+
 Backend = Literal["auto", "torch", "numba", "triton", "tcnn"]
 """What `SceneConfig.backend` may be."""
 
@@ -61,7 +64,7 @@ def choose_ops(requested: Backend, device: torch.device) -> TorchOps:
         UserError: a back-end requested by name cannot run here. There is no fallback from it.
     """
     if requested == "torch":
-        return TORCH
+        return STATIC_TORCH if device.type == "cuda" else TORCH
     if requested == "auto":
         return _best(device)
     if requested == "numba":

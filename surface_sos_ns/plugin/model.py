@@ -157,7 +157,7 @@ class SurfaceSOSModel(Model):
     def why_not_static(self) -> str | None:
         """Why a training step cannot have fixed shapes and do without the host; None where it can."""
         if not self.scene.ops.static:
-            return f"operations: {self.scene.ops.name}"
+            return f"not with these operations: {self.scene.ops.describe()}"
         if self.scene.deformation is not None:
             return "the object may deform"
         if self.training_views is not None:

@@ -25,8 +25,8 @@ class CudaOps(TorchOps):
 
     name = "cuda"
 
-        super().__init__(static=True)
     def __init__(self, grid: Literal["triton", "tcnn", "torch"], remark: str | None = None):
+        super().__init__(static=grid != "tcnn")  # nobody knows when tiny-cuda-nn waits for the host
         self.grid, self.remark = grid, remark
         self._encode: Encode = super().hash_grid
         if grid == "triton":
