@@ -88,9 +88,9 @@ def test_what_cuda_needs_is_not_tried_on_a_cpu(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("requested", "triton", "nerfacc", "said"),
     [
-        ("auto", None, None, "CUDA, hash grid: triton, draws: nerfacc, else torch"),
+        ("auto", None, None, "CUDA, hash grid and rendering: triton, draws: nerfacc, else torch"),
         ("auto", "no C compiler", None, "CUDA, hash grid: torch (no C compiler), draws: nerfacc, else torch"),
-        ("triton", None, "no nvcc", "CUDA, hash grid: triton, draws: torch (no nvcc), else torch"),
+        ("triton", None, "no nvcc", "CUDA, hash grid and rendering: triton, draws: torch (no nvcc), else torch"),
     ],
 )
 def test_one_line_says_what_runs_and_why_not_more(
