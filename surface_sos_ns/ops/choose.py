@@ -35,7 +35,8 @@ def triton_problem(device: torch.device) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed"
     try:
-        importlib.import_module("surface_sos_ns.ops.cuda.grid_triton").probe(device)
+        for kernels in ("grid_triton", "composite"):
+            importlib.import_module(f"surface_sos_ns.ops.cuda.{kernels}").probe(device)
     except Exception as error:  # of many kinds: import, compiler, driver
         reason = " ".join(str(error).split())
         return f"the package triton is installed but does not work here: {type(error).__name__}: {reason}"
@@ -57,8 +58,8 @@ def tcnn_problem() -> str | None:
 def choose_ops(requested: Backend, device: torch.device) -> TorchOps:
     """The back-end for a model on `device`.
 
-    'auto' takes numba on a CPU; on CUDA the hash grid in Triton, or in tiny-cuda-nn where Triton does not work; and
-    plain torch where none of them is available, and on other devices.
+    'auto' takes numba on a CPU; on CUDA the hash grid and rendering in Triton, or the hash grid in tiny-cuda-nn where
+    Triton does not work; and plain torch where none of them is available, and on other devices.
 
     Raises:
         UserError: a back-end requested by name cannot run here. There is no fallback from it.

@@ -51,7 +51,8 @@ def test_other_devices_get_torch() -> None:
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
 def test_torch_by_name_is_torch_for_everything(device: torch.device) -> None:
-    assert choose_ops("torch", device) is TORCH and type(TORCH) is TorchOps
+    found = choose_ops("torch", device)
+    assert type(found) is TorchOps and found.static == (device.type == "cuda")
     assert TORCH.describe() == "torch"
 
 
@@ -83,9 +84,9 @@ def test_what_cuda_needs_is_not_tried_on_a_cpu(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("requested", "triton", "said"),
     [
-        ("auto", None, "CUDA, hash grid: triton, else torch"),
+        ("auto", None, "CUDA, hash grid and rendering: triton, else torch"),
         ("auto", "no C compiler", "CUDA, hash grid: torch (no C compiler), else torch"),
-        ("triton", None, "CUDA, hash grid: triton, else torch"),
+        ("triton", None, "CUDA, hash grid and rendering: triton, else torch"),
     ],
 )
 def test_one_line_says_what_runs_and_why_not_more(

@@ -365,6 +365,7 @@ def test_kernels_compile_without_a_gpu(architecture, monkeypatch, tmp_path):
     from triton.backends.compiler import GPUTarget
 
     from surface_sos_ns.ops.cuda import grid_triton
+    from surface_sos_ns.ops.cuda.triton_support import OPTIONS
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))  # or what was compiled before would be taken
     sizes = {"F": 2, "WIDTH": 32, "COLUMNS": 2, "BLOCK": 128, "JACOBIAN": True, "FEATURES": True, "RUN": 4}
@@ -377,7 +378,7 @@ def test_kernels_compile_without_a_gpu(architecture, monkeypatch, tmp_path):
         except TypeError:
             pytest.skip("another version of Triton's compiler interface")
         target = GPUTarget("cuda", architecture, 32)
-        assert len(triton.compile(source, target=target, options=grid_triton._OPTIONS).asm["cubin"]) > 1000
+        assert len(triton.compile(source, target=target, options=OPTIONS).asm["cubin"]) > 1000
 
 
 @on_cuda

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
@@ -47,19 +48,21 @@ def forward_and_optimisers(run: StaticRun) -> None:
         optimizer.step()
 
 
+@pytest.mark.parametrize("ops", [STATIC, CudaOps("triton")], ids=["torch", "kernels"])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_on_cuda_nothing_waits_for_the_device(data: SurfaceSOSDataManager, preset: str) -> None:
+def test_on_cuda_nothing_waits_for_the_device(data: SurfaceSOSDataManager, preset: str, ops: TorchOps) -> None:
     with fake_cuda():
-        run = fake_run(data, PRESETS[preset], STATIC, "cuda")
+        run = fake_run(data, PRESETS[preset], ops, "cuda")
         forward_and_optimisers(run)  # makes the optimisers' states
         with NoSynchronisation():
             forward_and_optimisers(run)
 
 
+@pytest.mark.parametrize("ops", [STATIC, CudaOps("triton")], ids=["torch", "kernels"])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_neither_does_the_backward(data: SurfaceSOSDataManager, preset: str) -> None:
+def test_neither_does_the_backward(data: SurfaceSOSDataManager, preset: str, ops: TorchOps) -> None:
     with fake_cuda():
-        run = fake_run(data, PRESETS[preset], STATIC, "cpu")
+        run = fake_run(data, PRESETS[preset], ops, "cpu")
         take_step(run.losses, run.optimizers)
         with NoSynchronisation():
             found = take_step(run.losses, run.optimizers)

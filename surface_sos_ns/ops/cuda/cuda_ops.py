@@ -1,15 +1,17 @@
-"""The back-end for CUDA: the hash grid in Triton or tiny-cuda-nn, everything else in torch."""
+"""The back-end for CUDA: hash grid in Triton or tiny-cuda-nn, rendering in Triton, else torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from surface_sos_ns.ops.cuda import grid_tcnn
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TorchOps
+from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights
 
 Encode = Callable[[Tensor, Tensor, GridLayout, bool], "tuple[Tensor, Tensor | None]"]
 """A function with the arguments and the result of `ops.hash_grid.encode`."""
@@ -19,7 +21,7 @@ class CudaOps(TorchOps):
     """Kernels for CUDA. Arguments, results and errors are those of `TorchOps`.
 
     Args:
-        grid: implementation of the hash grid.
+        grid: implementation of the hash grid; with Triton's, what happens along rays is in Triton as well.
         remark: added to `describe`, such as why the hash grid is not in Triton.
     """
 
@@ -29,18 +31,76 @@ class CudaOps(TorchOps):
         super().__init__(static=grid != "tcnn")  # nobody knows when tiny-cuda-nn waits for the host
         self.grid, self.remark = grid, remark
         self._encode: Encode = super().hash_grid
+        self._along_rays: Any = None  # the module with the kernels for rendering
         if grid == "triton":
-            from surface_sos_ns.ops.cuda import grid_operator  # its import needs torch 2.4
+            from surface_sos_ns.ops.cuda import composite, grid_operator  # their import needs torch 2.4
 
-            self._encode = grid_operator.encode
+            self._encode, self._along_rays = grid_operator.encode, composite
         elif grid == "tcnn":
             self._encode = grid_tcnn.encode
 
     def describe(self) -> str:
         grid = self.grid if self.remark is None else f"{self.grid} ({self.remark})"
-        return f"CUDA, hash grid: {grid}, else torch"
+        kernels = "hash grid" if self._along_rays is None else "hash grid and rendering"
+        return f"CUDA, {kernels}: {grid}, else torch"
 
     def hash_grid(
         self, x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         return self._encode(x, table, layout, jacobian)
+
+    # ------------------------------------------------------------------ rendering
+
+    def section_opacity(
+        self,
+        sdf: Tensor,
+        normal: Tensor,
+        directions: Tensor,
+        interval: Tensor,
+        sharpness: Tensor,
+        anneal: float | Tensor,
+        index: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        given = (sdf, normal, directions, interval, sharpness)
+        if index is not None or not self._can_render(*given):
+            return super().section_opacity(*given, anneal, index)
+        return self._along_rays.section_opacity(*given, anneal)
+
+    def density_section_opacity(
+        self, density: Tensor, crop: Tensor, interval: Tensor, index: Tensor | None = None
+    ) -> Tensor:
+        given = (density, crop, interval)
+        if index is not None or not self._can_render(*given):
+            return super().density_section_opacity(*given, index)
+        return self._along_rays.density_section_opacity(*given)
+
+    def composite_weights(
+        self,
+        foreground: PackedValues,
+        background: PackedValues,
+        gate: PackedValues,
+        edges: Tensor,
+        to_object: Tensor,
+        crop: Tensor,
+    ) -> RayWeights:
+        given = (foreground, background, gate, edges, to_object, crop)
+        if not self._can_render(foreground.values, background.values, gate.values, *given[3:]):
+            return super().composite_weights(*given)
+        return self._along_rays.composite_weights(*given)
+
+    def composite_colours(
+        self, weights: RayWeights, foreground: PackedValues, background: PackedValues, normal: PackedValues
+    ) -> RayColours:
+        given = (foreground, background, normal)
+        if not self._can_render(*weights[:4], *(packed.values for packed in given)):
+            return super().composite_colours(weights, *given)
+        return self._along_rays.composite_colours(weights, *given)
+
+    def accumulate_detached(self, weights: Tensor, values: PackedValues) -> Tensor:
+        if not self._can_render(weights, values.values):
+            return super().accumulate_detached(weights, values)
+        return self._along_rays.accumulate_detached(weights, values)
+
+    def _can_render(self, *tensors: Tensor) -> bool:
+        """Whether there are kernels for rendering, for tensors of these types."""
+        return self._along_rays is not None and all(tensor.dtype == torch.float32 for tensor in tensors)

@@ -15,7 +15,6 @@ Kernels also run on the CPU through Triton's interpreter (environment variable T
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from typing import Any, NamedTuple
 
@@ -26,13 +25,10 @@ from torch import Tensor
 
 from surface_sos_ns.ops import hash_grid
 from surface_sos_ns.ops.cuda.grid_operator import encode, table_entries
+from surface_sos_ns.ops.cuda.triton_support import OPTIONS, THREADS, compare, on_device_of
 from surface_sos_ns.ops.layout import PRIMES, GridLayout
 
-_THREADS = 128  # per program
 _RUN = 4  # consecutive points per thread of the scatter; they tend to share coarse cells
-
-# explicit, because Triton's defaults differ between versions
-_OPTIONS: dict[str, Any] = {"num_warps": _THREADS // 32, "enable_fp_fusion": True}
 
 _PRIME_Y = tl.constexpr(PRIMES[1])
 _PRIME_Z = tl.constexpr(PRIMES[2])
@@ -383,12 +379,7 @@ def _plan(layout: GridLayout, device: torch.device) -> _Plan:
     levels = torch.tensor(rows, dtype=torch.int32).to(device)
     columns = triton.next_power_of_2(layout.features)
     # a thread loads up to four numbers at once
-    return _Plan(levels, table_entries(layout), columns, max(16, _THREADS // max(1, columns // 4)))
-
-
-def _on(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Make the tensor's device the current one, on which Triton launches."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
+    return _Plan(levels, table_entries(layout), columns, max(16, THREADS // max(1, columns // 4)))
 
 
 def _refuse_cpu(x: Tensor) -> None:
@@ -417,7 +408,7 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool) -> tupl
     features = x.new_empty(count, width)
     jacobians = x.new_empty(count, width, 3) if jacobian else None
     if count:
-        with _on(x):
+        with on_device_of(x):
             _gather[(triton.cdiv(count, plan.block), layout.levels)](
                 x,
                 table,
@@ -430,7 +421,7 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool) -> tupl
                 COLUMNS=plan.columns,
                 BLOCK=plan.block,
                 JACOBIAN=jacobian,
-                **_OPTIONS,
+                **OPTIONS,
             )
     return features, jacobians
 
@@ -442,7 +433,7 @@ def scatter(x: Tensor, grad_features: Tensor | None, grad_jacobians: Tensor | No
     to_jacobians = x if grad_jacobians is None else grad_jacobians.contiguous()
     grad_table = x.new_zeros(plan.entries, layout.features)
     if count:
-        with _on(x):
+        with on_device_of(x):
             _scatter[(triton.cdiv(count, plan.block * _RUN), layout.levels)](
                 x,
                 plan.levels,
@@ -466,7 +457,7 @@ def scatter_to_points(
     to_jacobians = x if grad_jacobians is None else grad_jacobians.contiguous()
     grad_x = torch.empty_like(x)
     if count:
-        with _on(x):
+        with on_device_of(x):
             _scatter_to_points[(triton.cdiv(count, plan.block),)](
                 x,
                 table,
@@ -485,7 +476,7 @@ def _backward_options(
     layout: GridLayout, plan: _Plan, grad_features: Tensor | None, grad_jacobians: Tensor | None
 ) -> dict[str, Any]:
     return {
-        **_OPTIONS,
+        **OPTIONS,
         "F": layout.features,
         "WIDTH": layout.width,
         "COLUMNS": plan.columns,
@@ -512,7 +503,5 @@ def probe(device: torch.device) -> None:
             features, jacobians = function(x, table, layout, True)
             assert jacobians is not None
             gradients = torch.autograd.grad(features.square().sum() + jacobians.square().sum(), (table, x))
-            results.append([result.detach().cpu() for result in (features, jacobians, *gradients)])
-    for theirs, ours in zip(*results, strict=True):
-        if not torch.allclose(theirs, ours, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
-            raise RuntimeError("Triton's kernels and torch give different results")
+            results.append((features, jacobians, *gradients))
+    compare(*results)

@@ -1,0 +1,33 @@
+"""How Triton's kernels are launched: options and device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+THREADS = 128
+"""Of a program."""
+
+OPTIONS: dict[str, Any] = {"num_warps": THREADS // 32, "enable_fp_fusion": True}
+"""Of a launch. Explicit, because Triton's defaults differ between versions."""
+
+
+def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Make the tensor's device the current one, on which Triton launches."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
+
+
+def compare(truth: Iterable[Tensor], ours: Iterable[Tensor]) -> None:
+    """Compare results of kernels with those of torch.
+
+    Raises:
+        RuntimeError: they differ by more than rounding.
+    """
+    for expected, found in zip(truth, ours, strict=True):
+        expected, found = expected.detach().cpu(), found.detach().cpu()
+        if not torch.allclose(expected, found, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+            raise RuntimeError("Triton's kernels and torch give different results")
