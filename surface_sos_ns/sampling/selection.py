@@ -47,8 +47,9 @@ class Selection(NamedTuple):
 
     def take_of_rays(self, values: Tensor) -> Tensor:
         """Values (R, ...) of rays -> those of the rays of the N samples, (N, ...)."""
-        if self.rays is not None:
-            return values[self.rays]
+        rays = self.rays
+        if rays is not None:
+            return values[rays]
         shape = values.shape
         return values[:, None].expand(shape[0], self.samples, *shape[1:]).reshape(-1, *shape[1:])
 
