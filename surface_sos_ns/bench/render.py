@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from surface_sos_ns.bench import ours
 from surface_sos_ns.bench.fit import fit_scene
 from surface_sos_ns.bench.protocol import Side, take_turns
 from surface_sos_ns.bench.settings import Render
+from surface_sos_ns.models.surface_sos.gpu_memory import rays_at_once
 from surface_sos_ns.utils.overlap import intersection_over_union
 from surface_sos_ns.utils.progress import Stage
 
@@ -32,12 +32,11 @@ def run_render(settings: Render) -> dict[str, Any]:
     """
     device, preset, counts, result, data, run = fit_scene("render", settings, None, 1.0)
 
+    result["rays_at_once"] = chunk = rays_at_once(preset.scene, device, preset.rays_per_chunk)
+
     def sides(width: int, height: int) -> dict[str, Side]:
         rays = data.view_rays(0, width, height)
-        return {
-            name: Side(partial(draw, run.scene, *rays, preset.rays_per_chunk), ours.use_threads)
-            for name, draw in OUTPUTS.items()
-        }
+        return {name: Side(partial(draw, run.scene, *rays, chunk), ours.use_threads) for name, draw in OUTPUTS.items()}
 
     width, height = settings.width, settings.height
     factors = (0.25, 0.5, 1.0, 2.0) if settings.scaling else ()
@@ -53,7 +52,8 @@ def run_render(settings: Render) -> dict[str, Any]:
             stage.advance(width * height * (settings.repeats + 1))
         headline = {key: rows[-1][key] for key in ("alpha_seconds", "all_outputs_seconds", "threads")}
         result |= {**headline, "width": width, "height": height, "preset": settings.preset, "by_threads": rows}
-        result["mask_iou"] = _mask_iou(run, data.held_out_masks[0], data.view_rays(0, width, height), (width, height))
+        matte = ours.alpha(run.scene, *data.view_rays(0, width, height), chunk).reshape(height, width)
+        result["mask_iou"] = _mask_iou(matte.cpu().numpy(), data.held_out_masks[0])
         result["scaling"] = {"pixels": []}
         for w, h in sizes:
             stage.describe(f"growth with image size: {w} x {h}")
@@ -65,12 +65,9 @@ def run_render(settings: Render) -> dict[str, Any]:
     return result
 
 
-def _mask_iou(
-    run: ours.Run, truth: np.ndarray, rays: tuple[torch.Tensor, torch.Tensor], size: tuple[int, int]
-) -> float:
-    """IoU of the rendered mask with the true one (H, W), at the rendered size (width, height)."""
+def _mask_iou(matte: np.ndarray, truth: np.ndarray) -> float:
+    """IoU of the mask of a rendered matte (H, W) with the true one (h, w), at the rendered size."""
     import cv2
 
-    rendered = ours.alpha(run.scene, *rays, run.preset.rays_per_chunk).reshape(size[1], size[0]).cpu().numpy() > 0.5
-    true = cv2.resize(truth.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
-    return intersection_over_union(rendered, true)
+    true = cv2.resize(truth.astype(np.float32), matte.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
+    return intersection_over_union(matte > 0.5, true)

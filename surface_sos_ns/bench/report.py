@@ -103,7 +103,7 @@ def _train(result: dict[str, Any], console: Console) -> None:
 def _by_rays(rows: list[dict[str, Any]], console: Console) -> None:
     """Prints what steps ask of the GPU; "-" is what was not measured."""
     counts = ("kernels", "launches", "synchronisations")
-    columns = ("rays", "time", *counts, "GPU busy", "GPU memory", "main memory, so far")
+    columns = ("rays", "time", "kernels", "launches", "waits", "GPU busy", "GPU memory", "main memory")
     table = _table("Our step by rays, without its share of the cache update", *columns)
     for row in rows:
         numbers = ["-" if row[name] is None else f"{row[name]:.0f}" for name in counts]
@@ -129,5 +129,8 @@ def show(result: dict[str, Any]) -> None:
     console = Console(highlight=False, markup=False)
     console.print(f"{result['date']} | {machine_line(result['machine'])}", soft_wrap=True)
     {"kernels": _kernels, "train": _train, "render": _render}[result["benchmark"]](result, console)
+    missing: dict[str, list[str]] = {}
     for name, reason in result.get("missing", {}).items():
-        console.print(f"Not measured: {name}, because {reason}.", soft_wrap=True)
+        missing.setdefault(reason, []).append(name)
+    for reason, names in missing.items():
+        console.print(f"Not measured: {', '.join(names)}, because {reason}.", soft_wrap=True)

@@ -1,7 +1,8 @@
-"""Whole views: rays in chunks, smooth outlines of the object, and clean plates completed."""
+"""Whole views: rays in chunks (on a GPU as many as fit), smooth outlines of the object, and clean plates completed."""
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from surface_sos_ns.clean_plate.inpainting import inpaint
+from surface_sos_ns.models.surface_sos.gpu_memory import LEAST_RAYS, rays_at_once
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.outputs import Need, layer_images, matte_images, plate_images
 from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
+from surface_sos_ns.utils.errors import UserError
 
 __all__ = ["BeforeChunk", "ViewRenderer", "ray_times", "render_rays"]
 
@@ -53,12 +57,12 @@ def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need) -> dict[str, Ten
 
 @dataclass(frozen=True)
 class ViewRenderer:
-    """Renders views of a scene, a number of rays at a time."""
+    """Renders views of a scene, a number of rays at a time; on a GPU as many as its memory takes."""
 
     scene: SurfaceSOS
     """In evaluation mode."""
     rays_at_once: int
-    """Rays that are rendered together: fewer take less memory."""
+    """Rays that are rendered together on a CPU: fewer take less memory."""
 
     @torch.no_grad()
     def view(
@@ -81,15 +85,29 @@ class ViewRenderer:
         return images
 
     def _in_chunks(self, rays: RayBundle, need: Need, before_chunk: BeforeChunk | None) -> dict[str, Tensor]:
-        """Images (H, W, C) of rays (H, W), on the rays' device."""
+        """Images (H, W, C) of rays (H, W), on the rays' device.
+
+        Raises:
+            UserError: the GPU's memory is full.
+        """
         height, width = rays.origins.shape[:2]
+        device = self.scene.frame.centre.device
         parts: dict[str, list[Tensor]] = defaultdict(list)
-        for start in range(0, len(rays), self.rays_at_once):
-            chunk = rays.get_row_major_sliced_ray_bundle(start, start + self.rays_at_once)
+        count, start = rays_at_once(self.scene.config, device, self.rays_at_once), 0
+        if count != self.rays_at_once:
+            _say_once(f"Rendering {count} rays at a time, as the GPU's memory allows.")
+        while start < len(rays):
+            chunk = rays.get_row_major_sliced_ray_bundle(start, start + count)
             if before_chunk is not None:
                 before_chunk(len(chunk))
-            for name, image in render_rays(self.scene, chunk.to(self.scene.frame.centre.device), need).items():
+            try:
+                found = render_rays(self.scene, chunk.to(device), need)
+            except torch.cuda.OutOfMemoryError as error:
+                count = _fewer(count, error)
+                continue
+            for name, image in found.items():
                 parts[name].append(image.to(rays.directions.device))
+            start += count
         return {name: torch.cat(chunks).view(height, width, -1) for name, chunks in parts.items()}
 
     def _smooth_edges(
@@ -117,3 +135,17 @@ class ViewRenderer:
             if name in found:
                 images[name][chosen] = (images[name][chosen] + found[name].sum(1)) / (shape[1] + 1)
         images["mask"][chosen] = matte_images(images["alpha"][chosen][..., 0])["mask"]
+
+
+_say_once = functools.cache(say)
+
+
+def _fewer(count: int, error: Exception) -> int:
+    """Half as many rays, after so many did not fit into the GPU's memory."""
+    if count <= LEAST_RAYS:
+        raise UserError(
+            f"The GPU's memory is full: {count} rays cannot be rendered. Stop other programs on it."
+        ) from error
+    torch.cuda.empty_cache()
+    _say_once(f"Rendering {count // 2} rays at a time: {count} do not fit into the GPU's memory.")
+    return count // 2
