@@ -286,6 +286,21 @@ def test_listed_samples_and_other_types_are_left_to_torch(monkeypatch: pytest.Mo
     assert called == ["section_opacity"]
 
 
+def test_the_probe_is_content_with_what_is_right_and_notices_what_is_not(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.inference_mode():
+        operators.probe(device)
+    right = operators.composite_colours
+
+    def without_gradient(weights: RayWeights, *values: PackedValues) -> Any:
+        return right(RayWeights(*(x.detach() for x in weights)), *values)
+
+    monkeypatch.setattr(operators, "composite_colours", without_gradient)
+    with pytest.raises(RuntimeError, match="give different results"):
+        operators.probe(device)
+
+
 # ------------------------------------------------------------------ on a GPU
 
 

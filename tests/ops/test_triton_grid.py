@@ -305,7 +305,7 @@ def test_cpu_tensors_are_refused():
 # ------------------------------------------------------------------ without and with a GPU
 
 
-@pytest.mark.seconds(30)
+@pytest.mark.seconds(60)
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 def test_kernels_in_the_interpreter():
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -316,7 +316,7 @@ def test_kernels_in_the_interpreter():
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None and int(passed[1]) >= 30, done.stdout
+    assert passed is not None and int(passed[1]) >= 300, done.stdout
 
 
 @on_cuda
