@@ -46,10 +46,11 @@ class CleanPlate(nn.Module):
         """Confidence (R,), in [0, 1], of the background: the mean over its samples, weighted by `weights` (R, S)."""
         at = samples.background
         found = at.take(weights.reshape(-1)) * self.observations.confidence(at.take(samples.points))
-        if at.rays is None:
+        rays = at.rays
+        if rays is None:
             total = found.reshape(weights.shape).sum(-1)
         else:
-            total = weights.new_zeros(weights.shape[0]).index_add_(0, at.rays, found)
+            total = weights.new_zeros(weights.shape[0]).index_add_(0, rays, found)
         return total / weights.sum(-1).clamp(min=1e-6)
 
     def complete(

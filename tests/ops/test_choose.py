@@ -99,13 +99,17 @@ def test_one_line_says_what_runs_and_why_not_more(
 # ------------------------------------------------------------------ why a package cannot be used
 
 
-def test_a_triton_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def probe(device: torch.device) -> None:
-        raise RuntimeError("Failed to find C compiler,\n  none at all\n")
+@pytest.mark.parametrize("broken", ["grid_triton", "composite"])
+def test_a_triton_that_does_not_work_is_named(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("grid_triton", "composite"):
 
-    package = types.ModuleType("grid_triton")
-    package.probe = probe  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "surface_sos_ns.ops.cuda.grid_triton", package)
+        def probe(device: torch.device, name: str = name) -> None:
+            if name == broken:
+                raise RuntimeError("Failed to find C compiler,\n  none at all\n")
+
+        package = types.ModuleType(name)
+        package.probe = probe  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, f"surface_sos_ns.ops.cuda.{name}", package)
     found: list[object] = [object()]
     monkeypatch.setattr(choose.importlib.util, "find_spec", lambda name: found[0])
     triton_problem.cache_clear()

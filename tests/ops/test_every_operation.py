@@ -39,6 +39,7 @@ from surface_sos_ns.sampling.ray_samples import Samples
 from surface_sos_ns.sampling.selection import Selection
 from tests.helpers.cached_ball import PLAN, cached_ball, rays
 from tests.helpers.emulated_tinycudann import emulate_tinycudann
+from tests.helpers.interpreted_scans import scan_all_rows_at_once
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -67,6 +68,13 @@ def _cuda(grid: Literal["triton", "tcnn", "torch"]) -> TorchOps:
 
 NO_LOOK_UP = {"look_up": ("grid", "points"), "look_up_in_cube": ("grid", "points")}
 ON_THE_GRID = ("hash_grid", "relu_network", "sdf_network")
+ALONG_RAYS = (
+    "section_opacity",
+    "density_section_opacity",
+    "composite_weights",
+    "composite_colours",
+    "accumulate_detached",
+)
 NO_POINTS = dict.fromkeys(ON_THE_GRID, ("points",))
 ODD_FEATURES = ("three features",)
 GPU = torch.device("cuda")
@@ -85,8 +93,8 @@ if INTERPRETED:
     BACKENDS = {
         "triton, interpreted": Backend(
             partial(_cuda, "triton"),
-            lacks=("jacobian False", "points 127", "points 128", "points 2100"),
-            only=["hash_grid"],
+            lacks=("jacobian False", "points 127", "points 128", "points 2100", "many rays"),
+            only=["hash_grid", *ALONG_RAYS],
         )
     }
 
@@ -101,6 +109,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip(problem)
     if found.emulated:
         emulate_tinycudann(monkeypatch)
+    if INTERPRETED:
+        scan_all_rows_at_once(monkeypatch)
     return found
 
 
@@ -405,6 +415,7 @@ RAYS = {
     "one sample a ray": (7, 1),
     "few rays": (40, 9),
     "many rays": (300, 24),
+    "many samples a ray": (6, 128),
 }
 PLACES = ("some samples", "no samples", "all samples", "empty rays")
 OPACITIES = ("partly opaque", "exactly 0 and 1")
@@ -472,6 +483,28 @@ def _(shape: str, places: str, moving: str) -> Call:
     )
 
 
+def all_positions(ops: TorchOps, like: Tensor) -> Tensor | None:
+    """Positions of all samples, of which `like` has values; None for kernels that take them in order."""
+    in_order = isinstance(ops, CudaOps) and ops.grid == "triton"
+    return None if in_order else torch.arange(len(like), device=like.device)
+
+
+@calls("section_opacity", shape=list(RAYS), places=["in order"], moving=["fixed directions", "moving directions"])
+def _(shape: str, places: str, moving: str) -> Call:
+    numbers, (count, samples) = Numbers(19), RAYS[shape]
+    surfaces, directions = surface(numbers, count * samples), headings(numbers, count)
+    interval, anneal = ray_edges(numbers, (count, samples)).diff(dim=-1), torch.tensor(0.4)
+    interval[:, 1::4] = 0
+    leaves, fixed = surfaces, {"interval": interval, "anneal": anneal}
+    (leaves if moving == "moving directions" else fixed)["directions"] = directions
+
+    def run(ops: TorchOps, t: Any) -> Any:
+        index = all_positions(ops, t.sdf)
+        return ops.section_opacity(t.sdf, t.normal, t.directions, t.interval, t.sharpness, t.anneal, index)
+
+    return Call(run, leaves, fixed, rounding=300.0)
+
+
 def density_run(ops: TorchOps, t: Any) -> Any:
     return ops.density_section_opacity(t.density, t.crop, t.interval, getattr(t, "index", None))
 
@@ -491,6 +524,20 @@ def _(shape: str, places: str) -> Call:
     crop, interval = numbers.uniform(*sizes), ray_edges(numbers, sizes).diff(dim=-1)
     return Call(
         density_run, {"density": numbers.uniform(len(index)) * 3}, {"crop": crop, "interval": interval, "index": index}
+    )
+
+
+@calls("density_section_opacity", shape=list(RAYS), places=["in order"])
+def _(shape: str, places: str) -> Call:
+    numbers, sizes = Numbers(20), RAYS[shape]
+    count = sizes[0] * sizes[1]
+    return Call(
+        lambda ops, t: ops.density_section_opacity(t.density, t.crop, t.interval, all_positions(ops, t.density)),
+        {"density": numbers.uniform(count) * 3},
+        {
+            "crop": numbers.opacities(count, "exactly 0 and 1").reshape(sizes),
+            "interval": ray_edges(numbers, sizes).diff(dim=-1),
+        },
     )
 
 

@@ -279,7 +279,7 @@ def section_opacity(
     _check("sdf", sdf, count)
     _check("normal", normal, count, 3)
     _check("sharpness", sharpness)
-    annealed = anneal if isinstance(anneal, Tensor) else sdf.new_full((), anneal)
+    annealed = anneal.detach().to(sdf.dtype) if isinstance(anneal, Tensor) else sdf.new_full((), anneal)
     moving = (x.contiguous() for x in (sdf, normal, directions))
     return _section_opacity(*moving, lengths.contiguous(), sharpness, annealed)
 
