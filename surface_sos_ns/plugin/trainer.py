@@ -25,6 +25,7 @@ from nerfstudio.utils.misc import step_check
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from surface_sos_ns.models.surface_sos.gpu_memory import free_gpu_bytes, why_training_does_not_fit
 from surface_sos_ns.plugin.checkpoints import (
     CheckpointError,
     find_checkpoint,
@@ -48,7 +49,7 @@ from surface_sos_ns.plugin.prior_file import PRIOR_FILE
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
 from surface_sos_ns.plugin.self_training import MASK_FILES
 from surface_sos_ns.plugin.stop_request import StopRequest
-from surface_sos_ns.plugin.training_step import CapturedStep, CaptureError, CudaGraphs, StepResult
+from surface_sos_ns.plugin.training_step import CapturedStep, CaptureError, StepResult, graphs_on
 from surface_sos_ns.plugin.viewer.training_lock import let_browsers_draw, training_lock
 from surface_sos_ns.training.optimizer import SparseAdam, make_capturable
 from surface_sos_ns.utils.errors import UserError
@@ -207,6 +208,7 @@ class SurfaceSOSTrainer(Trainer):
         self._random_state: dict[str, Any] | None = None
         self._losses_missing = False
         self._loss_log = LossLog(self.base_dir / LOSS_FILE, config.logging.steps_per_log)
+        self._graphs = graphs_on(self.device)
         self._captured_step: CapturedStep | None = None
         self._stop = StopRequest(self._stop_training)
 
@@ -241,7 +243,7 @@ class SurfaceSOSTrainer(Trainer):
         for optimizer in optimizers.optimizers.values():
             if isinstance(optimizer, SparseAdam):
                 optimizer.ops = self.pipeline.model.scene.ops
-        if torch.device(self.device).type == "cuda" and self._why_eager() is None:
+        if self._graphs is not None and self._why_eager() is None:
             make_capturable(optimizers.optimizers.values())
         return optimizers
 
@@ -261,8 +263,9 @@ class SurfaceSOSTrainer(Trainer):
 
     def _choose_step(self) -> str:
         """Decide whether the step is captured; returns what to say of it."""
-        if torch.device(self.device).type != "cuda":
+        if self._graphs is None:
             return ""
+        self._say_if_memory_is_short()
         why_not = self._why_eager() or self.pipeline.data.why_not_static()
         if why_not is not None:
             return f" | each step is launched kernel by kernel ({why_not})"
@@ -270,7 +273,7 @@ class SurfaceSOSTrainer(Trainer):
             self.pipeline.losses_of_a_step,
             self.optimizers.optimizers.values(),
             self.pipeline.fixed_in_a_step,
-            CudaGraphs(),
+            self._graphs,
         )
         return " | the step is captured as a CUDA graph"
 
@@ -311,6 +314,17 @@ class SurfaceSOSTrainer(Trainer):
         if self.local_rank == 0:
             self._log_losses(step, losses, metrics)
         return loss, losses, metrics
+
+    def _say_if_memory_is_short(self) -> None:
+        """Warn before the first step where its rays may not fit on the GPU."""
+        device, scene = torch.device(self.device), self.pipeline.model.scene
+        if device.type != "cuda":
+            return
+        parameters = sum(parameter.numel() for parameter in scene.parameters())
+        rays = self.pipeline.data.config.train_num_rays_per_batch
+        said = why_training_does_not_fit(scene.config, parameters, rays, free_gpu_bytes(device))
+        if said is not None:
+            say(said)
 
     def _replayed(self, step: int) -> StepResult | None:
         """The step as a CUDA graph; None where it has to be launched kernel by kernel."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["CaptureError", "CapturedStep", "CudaGraphs", "Graphs", "StepResult", "take_step"]
+__all__ = ["CaptureError", "CapturedStep", "CudaGraphs", "Graphs", "StepResult", "graphs_on", "take_step"]
 
 EAGER_STEPS = 3
 """Steps that run eagerly before the capture: libraries set themselves up, and optimisers make their states."""
@@ -89,6 +89,11 @@ def take_step(losses: Losses, optimizers: Iterable[Optimizer]) -> StepResult:
         {name: value.detach() for name, value in found.items()},
         {name: value.detach() for name, value in metrics.items()},
     )
+
+
+def graphs_on(device: torch.device | str) -> Graphs | None:
+    """How steps are captured on a device; None where launching kernels one by one costs nothing."""
+    return CudaGraphs() if torch.device(device).type == "cuda" else None
 
 
 class CapturedStep:

@@ -158,7 +158,7 @@ def eager_and_replayed(data: SurfaceSOSDataManager, preset: str) -> list[tuple[l
 
     def of_a_run(captured: bool) -> tuple[list[dict[str, float]], list[Tensor]]:
         run = real_run(data, small(PRESETS[preset]), STATIC)
-        graphs = RecordedGraphs(lambda: state_of(run))
+        graphs = RecordedGraphs()
         step = CapturedStep(run.losses, run.optimizers, lambda: tuple(addresses(run)), graphs)
         torch.manual_seed(3)
         losses = train(run, 12, step if captured else lambda: take_step(run.losses, run.optimizers))
@@ -184,9 +184,7 @@ def test_a_number_on_the_host_would_show(data: SurfaceSOSDataManager, monkeypatc
 
 def test_it_is_captured_anew_where_a_tensor_was_replaced(data: SurfaceSOSDataManager) -> None:
     run = real_run(data, small(PRESETS["full"]), STATIC)
-    step = CapturedStep(
-        run.losses, run.optimizers, lambda: tuple(addresses(run)), RecordedGraphs(lambda: state_of(run))
-    )
+    step = CapturedStep(run.losses, run.optimizers, lambda: tuple(addresses(run)), RecordedGraphs())
     for _ in range(6):
         step()
     assert step.captures == 1
