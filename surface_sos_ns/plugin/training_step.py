@@ -139,8 +139,9 @@ class CapturedStep:
         if self._replay is None or fixed != self._captured_with:
             self._record()
             self._captured_with = fixed
-        assert self._replay is not None and self._values is not None
+        assert self._replay is not None
         self._replay()
+        assert self._values is not None
         loss, *values = self._values.clone().unbind()  # the next replay overwrites them
         names, metric_names = self._names
         return StepResult(

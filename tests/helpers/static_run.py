@@ -15,12 +15,34 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.optimizer import SparseAdam, make_capturable
 from surface_sos_ns.training.presets import RATES, TABLE_BETAS, parameter_groups
+
+GRID = GridLayout(levels=4, features=2, log2_entries=10, base_resolution=8, max_resolution=48)
+
+
+def small(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
+    """The same method, small enough for tests."""
+    scene = replace(
+        config.scene,
+        foreground_grid=GRID,
+        background_grid=GRID,
+        label_grid=GRID,
+        hidden=16,
+        samples=12,
+        candidates=(6, 24, 8),
+        cache_resolution=24,
+        background_cache_resolution=24,
+        probability_resolution=24,
+        observation_resolution=24,
+    )
+    objective = replace(config.objective, uniform_points=128, sparse_points=64)
+    return replace(config, scene=scene, objective=objective)
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
-from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
@@ -22,7 +20,7 @@ from tests.helpers.capture_files import ball_capture, manager
 from tests.helpers.fake_cuda import fake_cuda
 from tests.helpers.no_synchronisation import NoSynchronisation, SynchronisationError
 from tests.helpers.recorded_graph import RecordedGraphs
-from tests.helpers.static_run import StaticRun, addresses, fake_run, real_run
+from tests.helpers.static_run import StaticRun, addresses, fake_run, real_run, small
 
 FULL = SurfaceSOSModelConfig()
 PRESETS = {"full": FULL, "lite": lite_model(FULL), "paper": paper_model(FULL)}
@@ -107,26 +105,6 @@ def test_what_waits_in_a_step_is_found(
 
 
 # ------------------------------------------------------------------ captured and replayed
-
-GRID = GridLayout(levels=4, features=2, log2_entries=10, base_resolution=8, max_resolution=48)
-
-
-def small(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
-    scene = replace(
-        config.scene,
-        foreground_grid=GRID,
-        background_grid=GRID,
-        label_grid=GRID,
-        hidden=16,
-        samples=12,
-        candidates=(6, 24, 8),
-        cache_resolution=24,
-        background_cache_resolution=24,
-        probability_resolution=24,
-        observation_resolution=24,
-    )
-    objective = replace(config.objective, uniform_points=128, sparse_points=64)
-    return replace(config, scene=scene, objective=objective)
 
 
 def train(run: StaticRun, steps: int, step: Callable[[], StepResult]) -> list[dict[str, float]]:
