@@ -36,6 +36,8 @@ class SurfaceSOSModelConfig(ModelConfig):
 
     _target: type = field(default_factory=lambda: SurfaceSOSModel)
     """target class to instantiate"""
+    eval_num_rays_per_chunk: int = FULL.rays_per_chunk
+    """Rays rendered at once on a CPU. On a GPU it is as many as its free memory takes."""
     enable_collider: bool = False
     """Unused: rays are bounded by the object sphere and contracted space."""
     scene: SceneConfig = field(default_factory=lambda: FULL.scene)
