@@ -100,6 +100,33 @@ def test_the_first_interval_is_opaque() -> None:
     assert float(found[:, 12].max()) < 1.6  # half of the draws before the second interval's end
 
 
+@pytest.mark.parametrize("hull", [True, False])
+@pytest.mark.parametrize("background_only", [False, True])
+def test_samples_are_those_of_torch(hull: bool, background_only: bool) -> None:
+    from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+
+    device = kernel_device()
+    cache, probability, voted = (part.to(device) for part in cached_ball())
+    given = (cache, probability, voted if hull else None, *(t.to(device) for t in rays(6)))
+    plan = replace(PLAN, background_only=background_only, dense=True, margin=torch.tensor(0.08, device=device))
+    truth, found = (ops.sample_rays(*given, plan, False) for ops in (TORCH, CudaOps("triton")))
+    for name in ("rays", "edges", "middle", "interval", "points", "crop"):
+        torch.testing.assert_close(getattr(found, name), getattr(truth, name), rtol=3e-4, atol=1e-3, msg=name)
+    for name in ("near_surface", "in_hull", "background"):
+        ours, theirs = getattr(found, name), getattr(truth, name)
+        assert ours.positions is None and ours.samples == theirs.samples == PLAN.samples
+        assert torch.equal(ours.counted, theirs.counted)
+    some = {"near_surface": not background_only, "in_hull": hull and not background_only, "background": True}
+    assert {name: bool(getattr(found, name).counted.any()) for name in some} == some
+
+
+def test_samples_of_no_rays() -> None:
+    cache, probability, hull = (part.to(kernel_device()) for part in cached_ball())
+    none = probability.new_empty(0, 3)
+    found = sampler.sample_rays(cache, probability, hull, none, none, replace(PLAN, dense=True), True)
+    assert found.edges.shape == (0, 25) and found.points.shape == (0, 3) and found.background.counted.shape == (0,)
+
+
 def test_random_draws_are_those_of_torch() -> None:
     device = kernel_device()
     cache, (origins, directions) = cached_ball()[0].to(device), (t.to(device) for t in rays(4))
@@ -164,6 +191,10 @@ def test_torch_is_told_right_shapes(jittered: bool) -> None:
     numbers = ([2, 5, 3], 0.4, 200.0, 1.0, True, False, 4)
     torch.library.opcheck(sampler._sample_edges, (origins, directions, *grids, jitter, *numbers))
     torch.library.opcheck(sampler._look_up, (cache.sdf, origins, 1.0))
+    edges = torch.rand(2, 4, device=device).cumsum(1)
+    hull = cache.gate if jittered else None
+    given = (origins, directions, edges, cache.sdf, cache.gate, hull, torch.tensor(0.1, device=device))
+    torch.library.opcheck(sampler._place_samples, (*given, 0.02, 0.999, False))
 
 
 @not_interpreted
@@ -176,16 +207,20 @@ def test_fake_tensors_need_neither_a_gpu_nor_triton(monkeypatch: pytest.MonkeyPa
         for plan, stratified in ((PLAN, True), (replace(PLAN, sharpness=torch.rand(())), False)):
             edges = sampler.sample_edges(cache, origins, origins, plan, stratified)
             assert edges.shape == (5, PLAN.samples + 1) and edges.device.type == "cuda"
+            found = sampler.sample_rays(
+                cache, cache.sdf, cache.gate, origins, origins, replace(plan, dense=True), stratified
+            )
+            assert found.points.shape == (5 * PLAN.samples, 3) and found.background.counted.dtype == torch.bool
         assert sampler.look_up(cache.sdf, torch.rand(5, 7, 3), 1.0).shape == (5, 7)
 
 
 @not_interpreted
-@pytest.mark.seconds(4)
+@pytest.mark.seconds(6)
 @pytest.mark.parametrize(
     "capability", [pytest.param(c, marks=[] if c in (75, 90) else [pytest.mark.slow]) for c in CAPABILITIES]
 )
 def test_the_kernels_compile_without_a_gpu(capability: int) -> None:
-    from surface_sos_ns.ops.cuda.sampler_triton import edges_kernel, look_up_kernel
+    from surface_sos_ns.ops.cuda.sampler_triton import edges_kernel, look_up_kernel, samples_kernel
 
     before, within, beyond = FULL.candidates
     numbers = {"d": "i32", "n": "i32", "near_fraction": "fp32", "far": "fp32", "shrink": "fp32"}
@@ -195,3 +230,8 @@ def test_the_kernels_compile_without_a_gpu(capability: int) -> None:
         assert len(compile_kernel(edges_kernel, numbers, sizes | flags | {"DRAWS": draws}, capability)) > 1000
     numbers = {"scale": "fp32", "n": "i32", "count": "i32"}
     assert len(compile_kernel(look_up_kernel, numbers, {"BLOCK": 256}, capability)) > 1000
+    masks = dict.fromkeys(("near", "in_hull", "background"), "*i1")
+    numbers = {"n": "i32", "m": "i32", "count": "i32", "min_hull": "fp32", "max_crop": "fp32"}
+    for background_only in (False, True):
+        sizes = {"SAMPLES": 32, "BLOCK": 256, "HULL": True, "BACKGROUND_ONLY": background_only}
+        assert len(compile_kernel(samples_kernel, masks | numbers, sizes, capability)) > 1000

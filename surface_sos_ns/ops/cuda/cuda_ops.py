@@ -13,7 +13,7 @@ from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights
 from surface_sos_ns.sampling.field_cache import FieldCache
-from surface_sos_ns.sampling.ray_samples import SamplePlan
+from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 
 Encode = Callable[[Tensor, Tensor, GridLayout, bool], "tuple[Tensor, Tensor | None]"]
 """A function with the arguments and the result of `ops.hash_grid.encode`."""
@@ -77,6 +77,25 @@ class CudaOps(TorchOps):
         if self._sampler is None or not _single_precision(*tensors):
             return super().sample_edges(*given)
         return self._sampler.sample_edges(*given)
+
+    @torch.no_grad()
+    def sample_rays(
+        self,
+        cache: FieldCache,
+        probability: Tensor,
+        hull: Tensor | None,
+        origins: Tensor,
+        directions: Tensor,
+        plan: SamplePlan,
+        stratified: bool,
+        jitter: Tensor | None = None,
+    ) -> Samples:
+        given = (cache, probability, hull, origins, directions, plan, stratified, jitter)
+        tensors = (origins, directions, cache.sdf, cache.gate, cache.density, probability)
+        fits = plan.dense and not plan.foreground_only
+        if self._sampler is None or not fits or not _single_precision(*tensors, *([] if hull is None else [hull])):
+            return super().sample_rays(*given)
+        return self._sampler.sample_rays(*given)
 
     # ------------------------------------------------------------------ rendering
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.library import custom_op
 
 from surface_sos_ns.sampling.field_cache import FieldCache
-from surface_sos_ns.sampling.ray_samples import SamplePlan
+from surface_sos_ns.sampling.ray_samples import MIN_UNCROPPED, SamplePlan, Samples
+from surface_sos_ns.sampling.selection import Selection
 
 
 def _kernels() -> Any:
@@ -71,6 +72,32 @@ def _(origins: Tensor, *given: Any) -> Tensor:
     return origins.new_empty(origins.shape[0], given[-1])
 
 
+@custom_op("surface_sos::place_samples", mutates_args=())
+def _place_samples(
+    origins: Tensor,
+    directions: Tensor,
+    edges: Tensor,
+    sdf: Tensor,
+    probability: Tensor,
+    hull: Tensor | None,
+    margin: Tensor,
+    min_hull: float,
+    max_crop: float,
+    background_only: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _kernels().place_samples(
+        origins, directions, edges, sdf, probability, hull, margin, min_hull, max_crop, background_only
+    )
+
+
+@_place_samples.register_fake
+def _(origins: Tensor, directions: Tensor, edges: Tensor, *given: Any) -> tuple[Tensor, ...]:
+    shape = (edges.shape[0], edges.shape[1] - 1)
+    middle, interval, crop = (edges.new_empty(shape) for _ in range(3))
+    masks = (edges.new_empty(shape, dtype=torch.bool) for _ in range(3))
+    return middle, interval, edges.new_empty(*shape, 3), crop, *masks
+
+
 def look_up(grid: Tensor, points: Tensor, extent: float) -> Tensor:
     """See `sampling.field_cache.look_up`; float32, without gradients.
 
@@ -103,14 +130,13 @@ def sample_edges(
         raise ValueError(f"jitter must be {(rays, draws)}, got {tuple(jitter.shape)}")
     _check_cubes(cache.density)
     _check_cubes(cache.sdf, cache.gate)
-    sharpness = plan.sharpness
     return _sample_edges(
         origins.contiguous(),
         directions.contiguous(),
         cache.density.contiguous(),
         cache.sdf.contiguous(),
         cache.gate.contiguous(),
-        sharpness if isinstance(sharpness, Tensor) else origins.new_full((), sharpness),
+        _on_device(plan.sharpness, origins),
         None if jitter is None else jitter.contiguous(),
         list(plan.candidates),
         plan.near_fraction,
@@ -120,6 +146,45 @@ def sample_edges(
         plan.background_only,
         draws,
     )
+
+
+def sample_rays(
+    cache: FieldCache,
+    probability: Tensor,
+    hull: Tensor | None,
+    origins: Tensor,
+    directions: Tensor,
+    plan: SamplePlan,
+    stratified: bool,
+    jitter: Tensor | None = None,
+) -> Samples:
+    """See `sampling.ray_samples.sample_rays`; float32. For plans with `dense`, and not with `foreground_only`.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    _check_cubes(probability, *([] if hull is None else [hull]))
+    edges = sample_edges(cache, origins, directions, plan, stratified, jitter)
+    middle, interval, points, crop, *masks = _place_samples(
+        origins.contiguous(),
+        directions.contiguous(),
+        edges,
+        cache.sdf.contiguous(),
+        probability.contiguous(),
+        None if hull is None else hull.contiguous(),
+        _on_device(plan.margin, origins),
+        plan.min_hull_probability,
+        1.0 - MIN_UNCROPPED,
+        plan.background_only,
+    )
+    rays = torch.arange(origins.shape[0], device=origins.device)
+    chosen = (Selection.of(mask, plan.dense) for mask in masks)
+    return Samples(rays, edges, middle, interval, points.view(-1, 3), crop.view(-1), *chosen)
+
+
+def _on_device(number: float | Tensor, like: Tensor) -> Tensor:
+    """A number as a tensor () on the device of `like`, written there without a copy from the host."""
+    return number if isinstance(number, Tensor) else like.new_full((), number)
 
 
 def _check_cubes(*grids: Tensor) -> None:

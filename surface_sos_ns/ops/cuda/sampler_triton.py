@@ -1,9 +1,9 @@
 """Importance sampling of rays by the cached fields, and look-ups in grids, as Triton kernels for CUDA.
 
-The counterpart in torch, with the same formulas, is in `sampling/`: `candidates`, `field_cache` and `importance`. A
-program samples one ray. Lane i of its vectors is the i-th edge of the ray's coarse intervals, and the interval that
-begins there; lanes are padded to a power of two, those beyond the last interval have weight 0. An inverse of the
-cumulative distribution is a maximum over the edges that it has reached and a minimum over the others.
+The counterpart in torch, with the same formulas, is in `sampling/`. A program of `edges_kernel` samples one ray. Lane i
+of its vectors is the i-th edge of the ray's coarse intervals, and the interval that begins there; lanes are padded to a
+power of two, those beyond the last interval have weight 0. An inverse of the cumulative distribution is a maximum over
+the edges that it has reached and a minimum over the others.
 
 Nothing synchronises with the host or reads a number on it, and launches depend on shapes only. Indices are clipped
 before they are converted to integers, so that NaN reads a valid cell.
@@ -11,6 +11,7 @@ before they are converted to integers, so that NaN reads a valid cell.
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -206,6 +207,68 @@ def edges_kernel(
         tl.store(drawn + ray * DRAWS + draw, distance, mask=draw < DRAWS)
 
 
+@triton.jit
+def _point(origins, directions, ray, t, axis: tl.constexpr, exists):
+    start = tl.load(origins + ray * 3 + axis, mask=exists, other=0.0)
+    return start + tl.load(directions + ray * 3 + axis, mask=exists, other=0.0) * t
+
+
+@triton.jit(do_not_specialize=["n", "m", "count"])
+def samples_kernel(
+    origins,
+    directions,
+    edges,
+    sdf,
+    probability,
+    hull,
+    margin,
+    middle,
+    interval,
+    points,
+    crop,
+    near,
+    in_hull,
+    background,
+    n,
+    m,
+    min_hull,
+    max_crop,
+    count,
+    SAMPLES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    HULL: tl.constexpr,
+    BACKGROUND_ONLY: tl.constexpr,
+):
+    """What `ray_samples.sample_rays` says of BLOCK samples, from their edges; `margin` points at a number."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    exists = at < count
+    ray = at // SAMPLES
+    t0 = tl.load(edges + at + ray, mask=exists, other=0.0)  # a ray has one edge more than samples
+    t1 = tl.load(edges + at + ray + 1, mask=exists, other=0.0)
+    t = 0.5 * (t0 + t1)
+    tl.store(middle + at, t, mask=exists)
+    tl.store(interval + at, t1 - t0, mask=exists)
+    x = _point(origins, directions, ray, t, 0, exists)
+    y = _point(origins, directions, ray, t, 1, exists)
+    z = _point(origins, directions, ray, t, 2, exists)
+    tl.store(points + at * 3, x, mask=exists)
+    tl.store(points + at * 3 + 1, y, mask=exists)
+    tl.store(points + at * 3 + 2, z, mask=exists)
+    in_cube = exists & (tl.abs(x) <= 1.0) & (tl.abs(y) <= 1.0) & (tl.abs(z) <= 1.0)
+    cropped = _trilinear(probability, x, y, z, m, in_cube)
+    tl.store(crop + at, cropped, mask=exists)
+    tl.store(background + at, cropped < max_crop, mask=exists)
+    is_near, is_hull = exists & False, exists & False
+    if not BACKGROUND_ONLY:
+        is_near = exists & (x * x + y * y + z * z < 1.0)
+        cell = (_cell(x, n) * n + _cell(y, n)) * n + _cell(z, n)
+        is_near = is_near & (tl.load(sdf + cell, mask=is_near, other=0.0) < tl.load(margin))
+        if HULL:
+            is_hull = _trilinear(hull, x, y, z, m, in_cube) > min_hull
+    tl.store(near + at, is_near, mask=exists)
+    tl.store(in_hull + at, is_hull, mask=exists)
+
+
 # ------------------------------------------------------------------ on the host
 
 
@@ -268,3 +331,54 @@ def sample_edges(
                 **OPTIONS,
             )
     return drawn
+
+
+def place_samples(
+    origins: Tensor,
+    directions: Tensor,
+    edges: Tensor,
+    sdf: Tensor,
+    probability: Tensor,
+    hull: Tensor | None,
+    margin: Tensor,
+    min_hull: float,
+    max_crop: float,
+    background_only: bool,
+) -> tuple[Tensor, ...]:
+    """Middles, lengths, points, crop and the three masks of the samples between edges, as in `ray_samples.Samples`."""
+    rays, samples = edges.shape[0], edges.shape[1] - 1
+    middle, interval, crop = (
+        edges.new_empty(rays, samples),
+        edges.new_empty(rays, samples),
+        edges.new_empty(rays, samples),
+    )
+    points = edges.new_empty(rays, samples, 3)
+    masks = tuple(torch.empty_like(middle, dtype=torch.bool) for _ in range(3))
+    count, block = middle.numel(), 2 * THREADS
+    if count:
+        with on_device_of(edges):
+            samples_kernel[(triton.cdiv(count, block),)](
+                origins,
+                directions,
+                edges,
+                sdf,
+                probability,
+                probability if hull is None else hull,
+                margin,
+                middle,
+                interval,
+                points,
+                crop,
+                *masks,
+                sdf.shape[0],
+                probability.shape[0],
+                min_hull,
+                max_crop,
+                count,
+                SAMPLES=samples,
+                BLOCK=block,
+                HULL=hull is not None,
+                BACKGROUND_ONLY=background_only,
+                **OPTIONS,
+            )
+    return middle, interval, points, crop, *masks
