@@ -153,7 +153,16 @@ class TorchOps:
     ) -> Samples:
         """See `sampling.ray_samples.sample_rays`."""
         return ray_samples.sample_rays(
-            cache, probability, hull, origins, directions, plan, stratified, jitter, self.stratified_draws
+            cache,
+            probability,
+            hull,
+            origins,
+            directions,
+            plan,
+            stratified,
+            jitter,
+            self.sample_edges,
+            self.look_up_in_cube,
         )
 
     def stratified_draws(self, edges: Tensor, cdf: Tensor, draws: int, stratified: bool) -> Tensor:

@@ -6,6 +6,7 @@ m^P is the probability map of eq. 4, the crop its value at a sample. The hull is
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -118,6 +119,12 @@ def live_rays(cache: FieldCache, origins: Tensor, directions: Tensor, plan: Samp
     return passing[(touches_sphere & close).any(-1)]
 
 
+DrawEdgesOf = Callable[[FieldCache, Tensor, Tensor, SamplePlan, bool, Tensor | None], Tensor]
+"""A function with the arguments and the result of `sample_edges`, without its last argument."""
+LookUp = Callable[[Tensor, Tensor], Tensor]
+"""A function with the arguments and the result of `look_up_in_cube`."""
+
+
 @torch.no_grad()
 def sample_rays(
     cache: FieldCache,
@@ -128,7 +135,8 @@ def sample_rays(
     plan: SamplePlan,
     stratified: bool,
     jitter: Tensor | None = None,
-    draw: Draw = stratified_draws,
+    draw_edges_of: DrawEdgesOf = sample_edges,
+    look_up_in_cube: LookUp = look_up_in_cube,
 ) -> Samples:
     """Importance-sample rays by the cached fields, and choose the samples at which each field is evaluated.
 
@@ -140,7 +148,7 @@ def sample_rays(
         plan: numbers of samples and thresholds.
         stratified: draw at random within each stratum (training); otherwise take its midpoint (rendering).
         jitter: (R, S + 1) in [0, 1), position of each draw within its stratum, in place of random ones.
-        draw: draws from a cumulative distribution.
+        draw_edges_of, look_up_in_cube: `sample_edges` and `look_up_in_cube` of a back-end.
 
     Returns:
         Samples of all rays; with `plan.foreground_only` of the live ones.
@@ -154,7 +162,7 @@ def sample_rays(
         jitter = None if jitter is None else jitter[rays]
     else:
         rays = torch.arange(origins.shape[0], device=origins.device)
-    edges = sample_edges(cache, origins, directions, plan, stratified, jitter, draw)
+    edges = draw_edges_of(cache, origins, directions, plan, stratified, jitter)
     middle, interval = 0.5 * (edges[:, 1:] + edges[:, :-1]), edges[:, 1:] - edges[:, :-1]
     points = origins[:, None] + directions[:, None] * middle[..., None]
     crop = look_up_in_cube(probability, points)

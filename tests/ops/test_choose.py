@@ -84,9 +84,9 @@ def test_what_cuda_needs_is_not_tried_on_a_cpu(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("requested", "triton", "said"),
     [
-        ("auto", None, "CUDA, hash grid and rendering: triton, else torch"),
+        ("auto", None, "CUDA, hash grid, sampling, rendering and Adam: triton, else torch"),
         ("auto", "no C compiler", "CUDA, hash grid: torch (no C compiler), else torch"),
-        ("triton", None, "CUDA, hash grid and rendering: triton, else torch"),
+        ("triton", None, "CUDA, hash grid, sampling, rendering and Adam: triton, else torch"),
     ],
 )
 def test_one_line_says_what_runs_and_why_not_more(

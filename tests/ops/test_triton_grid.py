@@ -1,8 +1,8 @@
 """The hash grid's Triton kernels: against finite differences and the published hash, and what is special about them.
 
 The same tests run on a GPU where there is one, and on the CPU through Triton's interpreter. That needs a process in
-which it was switched on before the first import, so `test_kernels_in_the_interpreter` starts one, which compares the
-kernels with torch as well (`test_every_operation.py`), and runs the other kernels' tests. To see them one by one:
+which it was switched on before the first import, so `test_kernels_in_the_interpreter` starts one for the tests of all
+of Triton's kernels, which compares them with torch as well (`test_every_operation.py`). To see its tests one by one:
 `TRITON_INTERPRET=1 pytest tests/ops/test_triton_*.py tests/ops/test_every_operation.py`.
 """
 
@@ -348,8 +348,8 @@ def test_fake_tensors_need_neither_triton_nor_a_gpu(where, monkeypatch):
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 def test_kernels_in_the_interpreter():
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    others = ("test_every_operation.py", "test_triton_composite.py")
-    files = [__file__, *(str(Path(__file__).with_name(name)) for name in others)]
+    here = Path(__file__).parent
+    files = [*map(str, sorted(here.glob("test_triton_*.py"))), str(here / "test_every_operation.py")]
     quiet = ["-q", "--noconftest", "-p", "no:cacheprovider", "-W", "ignore"]
     command = [sys.executable, "-m", "pytest", *quiet, *files]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)

@@ -1,4 +1,4 @@
-"""The back-end for CUDA: hash grid in Triton or tiny-cuda-nn, rendering in Triton, else torch."""
+"""The back-end for CUDA: hash grid in Triton or tiny-cuda-nn; sampling, rendering and Adam in Triton; else torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from surface_sos_ns.ops.cuda import grid_tcnn
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights
+from surface_sos_ns.sampling.field_cache import FieldCache
+from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 
 Encode = Callable[[Tensor, Tensor, GridLayout, bool], "tuple[Tensor, Tensor | None]"]
 """A function with the arguments and the result of `ops.hash_grid.encode`."""
@@ -21,7 +23,7 @@ class CudaOps(TorchOps):
     """Kernels for CUDA. Arguments, results and errors are those of `TorchOps`.
 
     Args:
-        grid: implementation of the hash grid; with Triton's, what happens along rays is in Triton as well.
+        grid: implementation of the hash grid; with Triton's, what happens along rays, and Adam, is in Triton as well.
         remark: added to `describe`, such as why the hash grid is not in Triton.
     """
 
@@ -31,23 +33,69 @@ class CudaOps(TorchOps):
         super().__init__(static=grid != "tcnn")  # nobody knows when tiny-cuda-nn waits for the host
         self.grid, self.remark = grid, remark
         self._encode: Encode = super().hash_grid
-        self._along_rays: Any = None  # the module with the kernels for rendering
+        # the modules with the kernels for rendering, for sampling and for the optimiser
+        self._along_rays: Any = None
+        self._sampler: Any = None
+        self._adam: Any = None
         if grid == "triton":
-            from surface_sos_ns.ops.cuda import composite, grid_operator  # their import needs torch 2.4
+            from surface_sos_ns.ops.cuda import adam, composite, grid_operator, sampler  # their import needs torch 2.4
 
-            self._encode, self._along_rays = grid_operator.encode, composite
+            self._encode, self._along_rays, self._sampler, self._adam = grid_operator.encode, composite, sampler, adam
         elif grid == "tcnn":
             self._encode = grid_tcnn.encode
 
     def describe(self) -> str:
         grid = self.grid if self.remark is None else f"{self.grid} ({self.remark})"
-        kernels = "hash grid" if self._along_rays is None else "hash grid and rendering"
+        kernels = "hash grid" if self._along_rays is None else "hash grid, sampling, rendering and Adam"
         return f"CUDA, {kernels}: {grid}, else torch"
 
     def hash_grid(
         self, x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         return self._encode(x, table, layout, jacobian)
+
+    # ------------------------------------------------------------------ sampling
+
+    def look_up(self, grid: Tensor, points: Tensor, extent: float) -> Tensor:
+        wants_gradient = torch.is_grad_enabled() and (grid.requires_grad or points.requires_grad)
+        if self._sampler is None or wants_gradient or not _single_precision(grid, points):
+            return super().look_up(grid, points, extent)
+        return self._sampler.look_up(grid, points, extent)
+
+    @torch.no_grad()
+    def sample_edges(
+        self,
+        cache: FieldCache,
+        origins: Tensor,
+        directions: Tensor,
+        plan: SamplePlan,
+        stratified: bool,
+        jitter: Tensor | None = None,
+    ) -> Tensor:
+        given = (cache, origins, directions, plan, stratified, jitter)
+        tensors = (origins, directions, cache.sdf, cache.gate, cache.density)
+        if self._sampler is None or not _single_precision(*tensors):
+            return super().sample_edges(*given)
+        return self._sampler.sample_edges(*given)
+
+    @torch.no_grad()
+    def sample_rays(
+        self,
+        cache: FieldCache,
+        probability: Tensor,
+        hull: Tensor | None,
+        origins: Tensor,
+        directions: Tensor,
+        plan: SamplePlan,
+        stratified: bool,
+        jitter: Tensor | None = None,
+    ) -> Samples:
+        given = (cache, probability, hull, origins, directions, plan, stratified, jitter)
+        tensors = (origins, directions, cache.sdf, cache.gate, cache.density, probability)
+        fits = plan.dense and not plan.foreground_only
+        if self._sampler is None or not fits or not _single_precision(*tensors, *([] if hull is None else [hull])):
+            return super().sample_rays(*given)
+        return self._sampler.sample_rays(*given)
 
     # ------------------------------------------------------------------ rendering
 
@@ -103,4 +151,28 @@ class CudaOps(TorchOps):
 
     def _can_render(self, *tensors: Tensor) -> bool:
         """Whether there are kernels for rendering, for tensors of these types."""
-        return self._along_rays is not None and all(tensor.dtype == torch.float32 for tensor in tensors)
+        return self._along_rays is not None and _single_precision(*tensors)
+
+    # ------------------------------------------------------------------ optimiser
+
+    def sparse_adam_step(
+        self,
+        value: Tensor,
+        gradient: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        rate: float | Tensor,
+        betas: tuple[float, float],
+        epsilon: float,
+        step: int | Tensor,
+    ) -> None:
+        given = (value, gradient, mean, square, rate, betas, epsilon, step)
+        contiguous = all(tensor.is_contiguous() for tensor in (value, mean, square))
+        if self._adam is None or not contiguous or not _single_precision(*given[:4]):
+            super().sparse_adam_step(*given)
+        else:
+            self._adam.sparse_adam_step(*given)
+
+
+def _single_precision(*tensors: Tensor) -> bool:
+    return all(tensor.dtype == torch.float32 for tensor in tensors)

@@ -1,0 +1,50 @@
+"""Adam over a hash table on CUDA, as an operator that fake tensors know without Triton; see `ops.adam`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+@torch.library.custom_op("surface_sos::sparse_adam_step", mutates_args=("value", "mean", "square"))
+def _step(
+    value: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    rate: Tensor,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    step: Tensor,
+) -> None:
+    from surface_sos_ns.ops.cuda import adam_triton  # its import needs the package
+
+    adam_triton.launch(value, gradient, mean, square, rate, (beta1, beta2), epsilon, step)
+
+
+@_step.register_fake
+def _(*given: Tensor | float) -> None:
+    """It only writes in place."""
+
+
+def sparse_adam_step(
+    value: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    rate: float | Tensor,
+    betas: tuple[float, float],
+    epsilon: float,
+    step: int | Tensor,
+) -> None:
+    """See `ops.adam.sparse_adam_step`. Rate and step count are read on the device, also where they are numbers here.
+
+    Args:
+        value, mean, square: contiguous, float32, of one shape, on one CUDA device.
+        gradient: float32, of the same shape.
+        rate, betas, epsilon, step: as there; float32 where they are tensors.
+    """
+    on_device = (n if isinstance(n, Tensor) else value.new_full((), n) for n in (rate, step))
+    rate, step = on_device
+    _step(value, gradient.contiguous(), mean, square, rate, *betas, epsilon, step)
