@@ -35,7 +35,7 @@ def triton_problem(device: torch.device) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed"
     try:
-        for kernels in ("grid_triton", "composite"):
+        for kernels in ("grid_triton", "composite", "sampler", "adam"):
             importlib.import_module(f"surface_sos_ns.ops.cuda.{kernels}").probe(device)
     except Exception as error:  # of many kinds: import, compiler, driver
         reason = " ".join(str(error).split())
@@ -58,8 +58,8 @@ def tcnn_problem() -> str | None:
 def choose_ops(requested: Backend, device: torch.device) -> TorchOps:
     """The back-end for a model on `device`.
 
-    'auto' takes numba on a CPU; on CUDA the hash grid and rendering in Triton, or the hash grid in tiny-cuda-nn where
-    Triton does not work; and plain torch where none of them is available, and on other devices.
+    'auto' takes numba on a CPU; on CUDA the hash grid and what happens along rays in Triton, or the hash grid in
+    tiny-cuda-nn where Triton does not work; and plain torch where none of them is available, and on other devices.
 
     Raises:
         UserError: a back-end requested by name cannot run here. There is no fallback from it.

@@ -67,6 +67,15 @@ def test_torch_is_told_what_it_changes() -> None:
     torch.library.opcheck(adam._step, (*numbers, rate, 0.9, 0.99, 1e-15, step))
 
 
+def test_the_probe_is_content_and_notices_wrong_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = kernel_device()
+    with torch.inference_mode():
+        adam.probe(device)
+    monkeypatch.setattr(adam, "_step", lambda *given: None)
+    with pytest.raises(RuntimeError, match="give different results"):
+        adam.probe(device)
+
+
 @not_interpreted
 def test_fake_tensors_need_neither_a_gpu_nor_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "triton" or name.endswith("adam_triton")]:

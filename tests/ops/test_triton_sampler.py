@@ -13,7 +13,7 @@ from torch import Tensor
 from surface_sos_ns.ops.cuda import sampler
 from surface_sos_ns.ops.torch_ops import TORCH
 from surface_sos_ns.sampling.field_cache import FieldCache
-from surface_sos_ns.sampling.ray_samples import SamplePlan
+from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from tests.helpers.cached_ball import PLAN, cached_ball, rays, uniform
 from tests.helpers.fake_cuda import fake_cuda
 from tests.helpers.no_synchronisation import NoSynchronisation
@@ -197,6 +197,15 @@ def test_torch_is_told_right_shapes(jittered: bool) -> None:
     torch.library.opcheck(sampler._place_samples, (*given, 0.02, 0.999, False))
 
 
+def test_the_probe_is_content_and_notices_wrong_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = kernel_device()
+    with torch.inference_mode():
+        sampler.probe(device)
+    monkeypatch.setattr(sampler, "MIN_UNCROPPED", 0.9)
+    with pytest.raises(RuntimeError, match="give different results"):
+        sampler.probe(device)
+
+
 @not_interpreted
 def test_fake_tensors_need_neither_a_gpu_nor_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "triton" or name.endswith("sampler_triton")]:
@@ -235,3 +244,29 @@ def test_the_kernels_compile_without_a_gpu(capability: int) -> None:
     for background_only in (False, True):
         sizes = {"SAMPLES": 32, "BLOCK": 256, "HULL": True, "BACKGROUND_ONLY": background_only}
         assert len(compile_kernel(samples_kernel, masks | numbers, sizes, capability)) > 1000
+
+
+@pytest.mark.gpu
+def test_samples_of_a_cuda_graph_are_drawn_anew() -> None:
+    device = torch.device("cuda")
+    cache, probability, hull = (part.to(device) for part in cached_ball())
+    origins, directions = (part.to(device) for part in rays(2000))
+    plan = replace(
+        FULL, sharpness=torch.tensor(40.0, device=device), margin=torch.tensor(0.1, device=device), dense=True
+    )
+
+    def sample(stratified: bool) -> Samples:
+        return sampler.sample_rays(cache, probability, hull, origins, directions, plan, stratified)
+
+    sample(True), sample(False)  # compiles the kernels
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        drawn, fixed = sample(True), sample(False)
+    graph.replay()
+    first, before = drawn.edges.clone(), fixed.edges.clone()
+    plan.sharpness.fill_(400.0)
+    origins.mul_(1.1)
+    graph.replay()
+    assert not torch.equal(first, drawn.edges) and not torch.equal(before, fixed.edges)
+    assert torch.equal(fixed.edges, sample(False).edges)

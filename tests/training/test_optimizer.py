@@ -171,3 +171,28 @@ def test_on_cuda_the_host_reads_nothing(make: Make) -> None:
         assert all(tensor.device.type == "cuda" for tensor in (*state.values(), optimizer.param_groups[0]["lr"]))
         with pytest.raises(DataDependentOutputException):  # that is how it shows
             float(state["step"])
+
+
+@pytest.mark.gpu
+@each_kind
+def test_a_captured_step_is_a_step(make: Make) -> None:
+    device, finals = torch.device("cuda"), []
+    gradients = [torch.randn(20, 2, generator=torch.Generator().manual_seed(i)).to(device) for i in range(10)]
+    for captured in (False, True):
+        run = Run(make, False, torch.linspace(-1, 1, 40, device=device).view(20, 2))
+        make_capturable([run.optimizer])
+        run.parameter.grad = torch.zeros_like(run.parameter)
+        graph = torch.cuda.CUDAGraph()
+        for i, gradient in enumerate(gradients):
+            run.parameter.grad.copy_(gradient)
+            if captured and i == 3:  # the state exists by then; a capture runs nothing
+                torch.cuda.synchronize()
+                with torch.cuda.graph(graph):
+                    run.optimizer.step()
+            if captured and i >= 3:
+                graph.replay()
+            else:
+                run.optimizer.step()
+            run.schedule.step()
+        finals.append(run.parameter.detach())
+    torch.testing.assert_close(*finals)

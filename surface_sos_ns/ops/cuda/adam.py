@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from surface_sos_ns.ops import adam as twin
+from surface_sos_ns.ops.cuda.triton_support import compare
+
 
 @torch.library.custom_op("surface_sos::sparse_adam_step", mutates_args=("value", "mean", "square"))
 def _step(
@@ -48,3 +51,20 @@ def sparse_adam_step(
     on_device = (n if isinstance(n, Tensor) else value.new_full((), n) for n in (rate, step))
     rate, step = on_device
     _step(value, gradient.contiguous(), mean, square, rate, *betas, epsilon, step)
+
+
+def probe(device: torch.device) -> None:
+    """Run the kernel once on a CUDA device and compare with torch. The first time on a machine takes seconds.
+
+    Raises:
+        Exception: Triton does not work here; its own error, of any type.
+    """
+    results = []
+    with torch.inference_mode(False), torch.no_grad():
+        for step, where in ((twin.sparse_adam_step, torch.device("cpu")), (sparse_adam_step, device)):
+            numbers = torch.arange(3000.0).sin()
+            state = [part.to(where) for part in (numbers, numbers * 0.1, numbers.square())]
+            gradient = torch.where(numbers > 0.3, numbers, 0.0).to(where)
+            step(state[0], gradient, state[1], state[2], 0.1, (0.9, 0.99), 1e-15, 3)
+            results.append(state)
+    compare(*results)

@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.library import custom_op
 
-from surface_sos_ns.sampling.field_cache import FieldCache
+from surface_sos_ns.ops.cuda.triton_support import compare
+from surface_sos_ns.sampling import field_cache, ray_samples
+from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres
 from surface_sos_ns.sampling.ray_samples import MIN_UNCROPPED, SamplePlan, Samples
 from surface_sos_ns.sampling.selection import Selection
 
@@ -180,6 +183,31 @@ def sample_rays(
     rays = torch.arange(origins.shape[0], device=origins.device)
     chosen = (Selection.of(mask, plan.dense) for mask in masks)
     return Samples(rays, edges, middle, interval, points.view(-1, 3), crop.view(-1), *chosen)
+
+
+def probe(device: torch.device) -> None:
+    """Run every kernel once on a CUDA device and compare with torch. The first time on a machine takes seconds.
+
+    Raises:
+        Exception: Triton does not work here; its own error, of any type.
+    """
+    plan = SamplePlan((4, 16, 8), 0.4, 50.0, samples=8, sharpness=20.0, margin=0.3, dense=True)
+    torchs = (ray_samples.sample_rays, field_cache.look_up, torch.device("cpu"))
+    results = []
+    with torch.inference_mode(False), torch.no_grad():
+        for sample, interpolate, where in (torchs, (sample_rays, look_up, device)):
+            cache = FieldCache(8, 8, splits=True).to(where)
+            cache.sdf.copy_((grid_centres(8, 1.0).norm(dim=-1) - 0.5).view(8, 8, 8))
+            cache.density.fill_(0.1)
+            origins = torch.tensor([[2.0, 0.3, -0.2], [0.1, -3.0, 0.2], [0.2, 0.1, 0.3]])
+            directions = F.normalize(torch.tensor([[-1.0, 0.0, 0.1], [0.2, 1.0, 0.1], [0.3, 0.2, 1.0]]), dim=-1)
+            given = (cache, cache.sdf, cache.sdf, origins.to(where), directions.to(where), plan, False)
+            found = sample(*given)
+            chosen = (found.near_surface, found.in_hull, found.background)
+            masks = [part.pack(torch.ones_like(found.crop)).values for part in chosen]
+            numbers = [found.edges.reciprocal(), found.points, found.crop, interpolate(cache.sdf, found.points, 2.0)]
+            results.append(numbers + masks)
+    compare(*results)
 
 
 def _on_device(number: float | Tensor, like: Tensor) -> Tensor:
