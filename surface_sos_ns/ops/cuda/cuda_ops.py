@@ -10,7 +10,7 @@ from torch import Tensor
 
 from surface_sos_ns.ops.cuda import grid_tcnn
 from surface_sos_ns.ops.layout import GridLayout
-from surface_sos_ns.ops.torch_ops import TorchOps
+from surface_sos_ns.ops.torch_ops import GPU_CHUNK_POINTS, TorchOps
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights
 
 Encode = Callable[[Tensor, Tensor, GridLayout, bool], "tuple[Tensor, Tensor | None]"]
@@ -28,7 +28,8 @@ class CudaOps(TorchOps):
     name = "cuda"
 
     def __init__(self, grid: Literal["triton", "tcnn", "torch"], remark: str | None = None):
-        super().__init__(static=grid != "tcnn")  # nobody knows when tiny-cuda-nn waits for the host
+        static = grid != "tcnn"  # nobody knows when tiny-cuda-nn waits for the host
+        super().__init__(static, GPU_CHUNK_POINTS)
         self.grid, self.remark = grid, remark
         self._encode: Encode = super().hash_grid
         self._along_rays: Any = None  # the module with the kernels for rendering
