@@ -94,7 +94,7 @@ class CleanPlate(nn.Module):
 
     @torch.no_grad()
     def map_support(
-        self, render_background: RenderBackground, solid: Tensor, dilated: Tensor, cameras: Tensor, chunk: int = 1 << 13
+        self, render_background: RenderBackground, solid: Tensor, dilated: Tensor, cameras: Tensor, at_once: int
     ) -> bool:
         """Build the support map.
 
@@ -102,14 +102,14 @@ class CleanPlate(nn.Module):
             render_background: see `RenderBackground`.
             solid: (N, N, N) bool, the object's cells over the object cube; `dilated`: the same, dilated.
             cameras: (V, 3) centres of the training views, object frame.
-            chunk: rays rendered at once.
+            at_once: rays rendered at once.
 
         Returns:
             Whether the object stands on (or hangs at) a plane.
         """
 
         def in_chunks(origins: Tensor, directions: Tensor) -> BackgroundView:
-            parts = zip(origins.split(chunk), directions.split(chunk), strict=True)
+            parts = zip(origins.split(at_once), directions.split(at_once), strict=True)
             return BackgroundView(*map(torch.cat, zip(*(render_background(*part) for part in parts), strict=True)))
 
         return self.support_map.build(in_chunks, solid, dilated, cameras)

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 
-from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
+from surface_sos_ns.ops.torch_ops import GPU_CHUNK_POINTS, TORCH, TorchOps
 from surface_sos_ns.utils.errors import UserError
 
-STATIC_TORCH = TorchOps(static=True)
+STATIC_TORCH = TorchOps(static=True, chunk_points=GPU_CHUNK_POINTS)
 """Plain torch on CUDA, where a list of samples would make the host wait."""
 
 Backend = Literal["auto", "torch", "numba", "triton", "tcnn"]

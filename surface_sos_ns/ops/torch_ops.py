@@ -14,6 +14,9 @@ from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from surface_sos_ns.sampling.selection import Selection, seen_samples
 
+CHUNK_POINTS, GPU_CHUNK_POINTS = 1 << 15, 1 << 19
+"""`chunk_points` on a CPU, and on a GPU: there each takes a kilobyte or two for a moment."""
+
 
 class TorchOps:
     """All numeric operations in plain torch, on any device. Other back-ends inherit those that they do not override.
@@ -24,14 +27,16 @@ class TorchOps:
     Args:
         static: whether training steps have fixed shapes and never wait for the device, so that they can be captured as
             a CUDA graph; see `sampling.selection`.
+        chunk_points: points evaluated at once off the rays (cached fields, m^P, meshes). A GPU needs many of them to
+            be busy, and waits between two chunks.
     """
 
     name = "torch"
     fused_networks = False
     """Whether a hash grid and the network on it are one autograd node."""
 
-    def __init__(self, static: bool = False):
-        self.static = static
+    def __init__(self, static: bool = False, chunk_points: int = CHUNK_POINTS):
+        self.static, self.chunk_points = static, chunk_points
 
     def describe(self) -> str:
         """What runs, in a few words for the line that is logged at the start."""

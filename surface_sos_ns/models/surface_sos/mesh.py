@@ -21,9 +21,7 @@ class MeshError(UserError):
     """The scene has no surface to extract; the message says why."""
 
 
-def object_mesh(
-    scene: SurfaceSOS, resolution: int = 192, chunk: int = 1 << 16, colours: bool = False
-) -> trimesh.Trimesh:
+def object_mesh(scene: SurfaceSOS, resolution: int = 192, colours: bool = False) -> trimesh.Trimesh:
     """The object's surface in the world frame: one closed piece, normals outwards.
 
     The solid is an intersection: inside FoCoR, where the gate is above 1/2, in the voted hull, and in the object
@@ -33,7 +31,6 @@ def object_mesh(
     Args:
         scene: a trained model.
         resolution: cells per axis of the grid over the object sphere's cube.
-        chunk: grid points evaluated at once.
         colours: give the vertices colours, see `surface_colours`.
 
     Raises:
@@ -41,7 +38,7 @@ def object_mesh(
     """
     if scene.config.foreground == "density":
         raise MeshError("the foreground is a density in this configuration: it has no surface")
-    found = _on_grid(scene.object_grid, resolution, chunk)
+    found = _on_grid(scene.object_grid, resolution)
     cell, shape = 2.0 / resolution, [resolution] * 3
     distance, split = (values.reshape(shape).numpy() for values in (found.distance, found.split))
     sphere = grid_centres(resolution, 1.0).norm(dim=-1).reshape(shape).numpy() - 1.0
@@ -52,19 +49,20 @@ def object_mesh(
     if colours:
         import trimesh
 
-        seen = surface_colours(scene, mesh.vertices, chunk)
+        seen = surface_colours(scene, mesh.vertices)
         mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=np.rint(seen * 255).astype(np.uint8))
     return mesh
 
 
 @torch.no_grad()
-def surface_colours(scene: SurfaceSOS, points: np.ndarray, chunk: int = 1 << 16) -> np.ndarray:
+def surface_colours(scene: SurfaceSOS, points: np.ndarray) -> np.ndarray:
     """Colours (P, 3), float32 in [0, 1], of surface points (P, 3), world frame, viewed against the normal.
 
     Exposure and white balance are the mean of the training photos.
     """
     positions = scene.frame.points(torch.as_tensor(points, dtype=torch.float32))
-    seen = [scene.foreground.seen_from_outside(part).rgb.clamp(0, 1).cpu() for part in positions.split(chunk)]
+    parts = positions.split(scene.ops.chunk_points)
+    seen = [scene.foreground.seen_from_outside(part).rgb.clamp(0, 1).cpu() for part in parts]
     return torch.cat(seen).numpy()
 
 
@@ -95,10 +93,10 @@ def surface_mesh(field: np.ndarray, frame: ObjectFrame) -> trimesh.Trimesh:
 
 
 @torch.no_grad()
-def _on_grid(grid: ObjectGrid, resolution: int, chunk: int) -> Membership:
+def _on_grid(grid: ObjectGrid, resolution: int) -> Membership:
     """Membership at the resolution^3 cell centres of the object cube, x slowest, on the CPU."""
     found = []
-    for index in torch.arange(resolution**3, device=grid.hull.device).split(chunk):
+    for index in torch.arange(resolution**3, device=grid.hull.device).split(grid.ops.chunk_points):
         part = grid.canonical_membership(cell_centres(index, resolution, 1.0))
         found.append([None if values is None else values.cpu() for values in part])
     distance, split, hull = zip(*found, strict=True)

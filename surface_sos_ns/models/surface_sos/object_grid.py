@@ -146,7 +146,7 @@ class ObjectGrid(nn.Module):
         return Membership(seen.sdf, torch.logit(seen.alpha, eps=1e-6), None)
 
     @torch.no_grad()
-    def inside(self, points: Tensor, time: Tensor | None = None, chunk: int = 1 << 15) -> Tensor:
+    def inside(self, points: Tensor, time: Tensor | None = None) -> Tensor:
         """(P,) bool, whether points (P, 3) are in the object, at times (P,) where it deforms; false outside its sphere.
 
         Raises:
@@ -155,14 +155,14 @@ class ObjectGrid(nn.Module):
         if self.deformation is not None and time is None:
             raise ValueError("the object may deform (scene.deformation): points need times")
         found = torch.zeros_like(points[:, 0], dtype=torch.bool)
-        for index in (points.norm(dim=-1) < 1.0).nonzero()[:, 0].split(chunk):
+        for index in (points.norm(dim=-1) < 1.0).nonzero()[:, 0].split(self.ops.chunk_points):
             found[index] = self.membership(points[index], None if time is None else time[index]).inside
         return found
 
     # ------------------------------------------------------------------ on grids
 
     @torch.no_grad()
-    def refresh_probability(self, dilation: float, chunk: int = 1 << 15) -> None:
+    def refresh_probability(self, dilation: float) -> None:
         """Re-estimate m^P (eq. 4) from the foreground: inside FoCoR's surface, dilated, and labelled object.
 
         Where the object deforms, m^P is its swept volume over the clip. With a predicted alpha (paper preset) FoCoR
@@ -170,11 +170,10 @@ class ObjectGrid(nn.Module):
 
         Args:
             dilation: of FoCoR's surface, object radii.
-            chunk: cells evaluated at once.
         """
         foreground, _, _ = self._parts
         n = self.config.probability_resolution
-        for index in torch.arange(n**3, device=self.hull.device).split(chunk):
+        for index in torch.arange(n**3, device=self.hull.device).split(self.ops.chunk_points):
             points = cell_centres(index, n, 1.0)
             if self.deformation is None:
                 solid = self._soft_membership(points, dilation)
@@ -195,13 +194,12 @@ class ObjectGrid(nn.Module):
         return solid * torch.sigmoid(4.0 * label(points)) if self.votes_split else solid
 
     @torch.no_grad()
-    def refresh_cache(self, share: float, progress: float, chunk: int = 1 << 15) -> None:
+    def refresh_cache(self, share: float, progress: float) -> None:
         """Refresh the cached SDF and gate that guide sampling.
 
         Args:
             share: of the cells, drawn at random; those near FoCoR's surface are always refreshed.
             progress: fraction of the run.
-            chunk: cells evaluated at once.
         """
         foreground, label, cache = self._parts
         n, sdf, gate = cache.resolution, cache.sdf.view(-1), cache.gate.view(-1)
@@ -209,7 +207,7 @@ class ObjectGrid(nn.Module):
             surface = (sdf <= sdf.min().clamp(min=self.deformation.config.bound)).nonzero()[:, 0]
             self.deformation.measure(cell_centres(surface, n, 1.0))
         drawn = torch.rand_like(sdf) < share
-        for index in (drawn | (sdf.abs() < 3.0 * cache.cell)).nonzero()[:, 0].split(chunk):
+        for index in (drawn | (sdf.abs() < 3.0 * cache.cell)).nonzero()[:, 0].split(self.ops.chunk_points):
             centres = cell_centres(index, n, 1.0)
             sdf[index] = foreground.field(centres, normals=False).sdf
             if not cache.splits:
@@ -251,7 +249,7 @@ class ObjectGrid(nn.Module):
         if cache.splits:
             return near & (cache.gate > 0.5)
         index = near.view(-1).nonzero()[:, 0]  # no gate is cached: the predicted alpha is evaluated
-        centres = cell_centres(index, cache.resolution, 1.0).split(1 << 15)
+        centres = cell_centres(index, cache.resolution, 1.0).split(self.ops.chunk_points)
         split = [self.canonical_membership(part).split for part in centres]
         near = near.clone()
         near.view(-1)[index] = torch.cat([*split, cache.sdf.new_zeros(0)]) > 0

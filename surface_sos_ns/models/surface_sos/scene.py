@@ -19,6 +19,7 @@ from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.exposure import Exposure
 from surface_sos_ns.models.surface_sos.foreground import Foreground
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.models.surface_sos.gpu_memory import rays_at_once
 from surface_sos_ns.models.surface_sos.heads import Head, LabelHead, make_heads
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_hull
 from surface_sos_ns.models.surface_sos.object_grid import ObjectGrid
@@ -31,6 +32,9 @@ from surface_sos_ns.training.mask_reliability import MaskReliability
 from surface_sos_ns.training.residual_metric import ResidualMetric
 from surface_sos_ns.training.schedules import Progress
 from surface_sos_ns.utils.errors import UserError
+
+MAP_RAYS = 1 << 13
+"""Rays of the support map that are rendered at once on a CPU."""
 
 
 class SurfaceSOS(nn.Module):
@@ -253,6 +257,7 @@ class SurfaceSOS(nn.Module):
         training, centres = self.training, self.frame.points(cameras)
         self.eval()
         try:
-            return self.clean_plate.map_support(self.background_view, *self.object_grid.solid_cells(), centres)
+            at_once = rays_at_once(self.config, centres.device, MAP_RAYS)
+            return self.clean_plate.map_support(self.background_view, *self.object_grid.solid_cells(), centres, at_once)
         finally:
             self.train(training)

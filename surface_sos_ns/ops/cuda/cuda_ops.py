@@ -10,7 +10,7 @@ from torch import Tensor
 
 from surface_sos_ns.ops.cuda import grid_tcnn
 from surface_sos_ns.ops.layout import GridLayout
-from surface_sos_ns.ops.torch_ops import TorchOps
+from surface_sos_ns.ops.torch_ops import GPU_CHUNK_POINTS, TorchOps
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
@@ -30,7 +30,8 @@ class CudaOps(TorchOps):
     name = "cuda"
 
     def __init__(self, grid: Literal["triton", "tcnn", "torch"], remark: str | None = None):
-        super().__init__(static=grid != "tcnn")  # nobody knows when tiny-cuda-nn waits for the host
+        static = grid != "tcnn"  # nobody knows when tiny-cuda-nn waits for the host
+        super().__init__(static, GPU_CHUNK_POINTS)
         self.grid, self.remark = grid, remark
         self._encode: Encode = super().hash_grid
         # the modules with the kernels for rendering, for sampling and for the optimiser

@@ -12,12 +12,13 @@ import torch
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
+from surface_sos_ns.fields.deformation import DeformationConfig
 from surface_sos_ns.fields.density import DensityField
 from surface_sos_ns.models.surface_sos.heads import Head
 from surface_sos_ns.models.surface_sos.mesh import object_mesh
 from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
-from surface_sos_ns.ops.torch_ops import TORCH
+from surface_sos_ns.ops.torch_ops import TORCH, TorchOps, use_ops
 from surface_sos_ns.plugin.outputs import Need, needs_of
 from surface_sos_ns.plugin.view_rendering import render_rays
 from surface_sos_ns.sampling.field_cache import grid_centres
@@ -115,6 +116,33 @@ def test_world_rays_become_object_rays(started):
     origins, directions = started.frame.rays(torch.tensor([[1.0, 2.0, 7.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
     assert torch.allclose(origins, torch.tensor([[0.0, 0.0, 2.0]]))
     assert torch.equal(directions, torch.tensor([[0.0, 0.0, -1.0]]))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [TINY, PAPER, replace(TINY, deformation=DeformationConfig(bound=0.1))],
+    ids=["default", "paper", "deforming"],
+)
+@pytest.mark.seconds(4)
+def test_how_many_points_are_evaluated_at_once_changes_nothing(config):
+    scene = start(config, steps=200)
+    points = torch.rand(3000, 3) * 2 - 1
+
+    def evaluated(chunk_points: int) -> list[Tensor]:
+        twin, ops = copy_of(scene), TorchOps(chunk_points=chunk_points)
+        twin.ops = ops
+        use_ops(twin, ops)
+        torch.manual_seed(2)
+        twin.update_cache(0.3)
+        twin.object_grid.refresh_probability(0.05)
+        mesh = object_mesh(twin, resolution=24, colours=True)
+        inside = twin.object_grid.inside(points, torch.zeros(len(points)))
+        colours = torch.as_tensor(mesh.visual.vertex_colors).float() / 255
+        vertices = torch.as_tensor(mesh.vertices)
+        return [*twin.cache.buffers(), twin.object_grid.probability, vertices, colours, inside.float(), torch.rand(1)]
+
+    for once, in_chunks in zip(evaluated(1 << 15), evaluated(700), strict=True):
+        assert torch.allclose(once, in_chunks, atol=1e-5)
 
 
 @pytest.mark.parametrize("dilation", [0.0, 0.15])

@@ -132,24 +132,23 @@ class Background(nn.Module, ABC):
         return seen.pack(rgb)
 
     @torch.no_grad()
-    def refresh_cache(
-        self, cache: FieldCache, crop: Callable[[Tensor], Tensor], share: float, chunk: int = 1 << 15
-    ) -> None:
+    def refresh_cache(self, cache: FieldCache, crop: Callable[[Tensor], Tensor], share: float) -> None:
         """Refresh the cached density that guides sampling, empty cells more rarely than others.
 
         Args:
             cache: of both layers.
             crop: points (P, 3) of the object frame -> m^P (P,).
             share: of the cells, drawn at random.
-            chunk: cells evaluated at once.
         """
         n, density = cache.background_resolution, cache.density.view(-1)
         opaque = density * (4.0 * self.contraction_radius / n) > EMPTY_OPACITY
         chance = share * (EMPTY_REFRESH_SHARE + (1.0 - EMPTY_REFRESH_SHARE) * opaque)
-        for index in (torch.rand_like(density) < chance).nonzero()[:, 0].split(chunk):
-            jitter = (torch.rand(index.shape[0], 3, device=index.device) * 2 - 1) * (2.0 / n)
+        drawn = (torch.rand_like(density) < chance).nonzero()[:, 0]
+        offsets = torch.rand(drawn.shape[0], 3, device=drawn.device)
+        chunk = self.ops.chunk_points
+        for index, offset in zip(drawn.split(chunk), offsets.split(chunk), strict=True):
             centres = cell_centres(index, n, 2.0)
-            at = centres + jitter
+            at = centres + (offset * 2 - 1) * (2.0 / n)
             found = self.cropped_density(at, crop(at * self.contraction_radius))  # m^P is 0 beyond
             most = MAX_OPTICAL_DEPTH / contracted_cell(centres, self.contraction_radius, n)
             density[index] = torch.maximum(density[index] * CACHE_DECAY, torch.minimum(found, most))
