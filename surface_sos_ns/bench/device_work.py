@@ -23,7 +23,7 @@ from surface_sos_ns.utils.memory import peak_gb
 STEP = "bench: training step"
 """Name of a step in the trace."""
 WARM_UP, PROFILED = 3, 10
-"""Steps before the measurement, which compile, allocate and capture; steps in the profiler."""
+"""Steps before the measurement, which compile and allocate; steps in the profiler."""
 ON_DEVICE = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
 HOST_CALLS = frozenset({"cuda_runtime", "cuda_driver"})
 LAUNCHES = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch", "cuGraphLaunch")
@@ -88,11 +88,11 @@ def _covered(spans: list[tuple[float, float]]) -> float:
     return covered
 
 
-def profile_step(step: Callable[[], Any], device: torch.device, steps: int) -> dict[str, Any]:
+def profile_step(make: Callable[[], Callable[[], Any]], device: torch.device, steps: int) -> dict[str, Any]:
     """Figures of a training step, one after the other as in a run: nothing waits for the GPU between them.
 
     Args:
-        step: does one step; a step that is captured in a CUDA graph has to be so within `WARM_UP` calls.
+        make: makes what does one step. A CUDA graph's memory shows only while it is captured, so that belongs here.
         device: that it runs on.
         steps: to take the time of.
 
@@ -100,6 +100,9 @@ def profile_step(step: Callable[[], Any], device: torch.device, steps: int) -> d
         "seconds" a step; "peak_memory_gb" of main memory, of this process so far; and `NEEDS_CUDA`, also a step, where
         None is what cannot be measured here. GB are 10^9 bytes.
     """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    step = make()
     for _ in range(WARM_UP):
         step()
 
@@ -108,8 +111,6 @@ def profile_step(step: Callable[[], Any], device: torch.device, steps: int) -> d
             step()
 
     figures: dict[str, Any] = {"seconds": 0.0, **dict.fromkeys(NEEDS_CUDA)}
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     figures["seconds"] = seconds(lambda: run(steps), device) / steps
     figures["peak_memory_gb"] = peak_gb()
     if device.type == "cuda":

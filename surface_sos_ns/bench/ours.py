@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from surface_sos_ns.bench.protocol import synchronise
 from surface_sos_ns.bench.scene_data import Batch, SceneData
@@ -21,8 +23,9 @@ from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.layout import GridLayout
+from surface_sos_ns.plugin.training_step import CapturedStep, Graphs
 from surface_sos_ns.training.objective import draw_regulariser_points, training_losses
-from surface_sos_ns.training.optimizer import SparseAdam
+from surface_sos_ns.training.optimizer import SparseAdam, make_capturable
 from surface_sos_ns.training.presets import RATES, TABLE_BETAS, Preset, parameter_groups
 from surface_sos_ns.training.schedules import ramp
 
@@ -60,7 +63,8 @@ def sdf_normal(field: SDFField, points: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 # --- the whole model ---------------------------------------------------------------------------------------------
 def optimisers(scene: SurfaceSOS) -> list[torch.optim.Optimizer]:
-    """An optimiser for each parameter group, as in a run; a sparse one for hash tables."""
+    """An optimiser for each parameter group, as in a run: a sparse one for hash tables, and on a GPU such as a CUDA
+    graph can hold."""
     found: list[torch.optim.Optimizer] = []
     for name, parameters in parameter_groups(scene).items():
         rate = RATES[name]
@@ -68,7 +72,33 @@ def optimisers(scene: SurfaceSOS) -> list[torch.optim.Optimizer]:
             found.append(SparseAdam(parameters, rate.lr, rate.betas, rate.eps, ops=scene.ops))
         else:
             found.append(torch.optim.Adam(parameters, lr=rate.lr, betas=rate.betas, eps=rate.eps))
+    if scene.ops.static:
+        make_capturable(found)
     return found
+
+
+class BatchesInTurns:
+    """Batches of equally many rays in fixed memory, of which a replayed step takes the next one by itself.
+
+    Args:
+        batches: at least one, on one device.
+    """
+
+    def __init__(self, batches: list[Batch]):
+        columns = zip(*(vars(batch).values() for batch in batches), strict=True)
+        self._batches = Batch(*(torch.stack(column) for column in columns))
+        self._count = len(batches)
+        self._next = torch.zeros(1, dtype=torch.int64, device=self._batches.view.device)
+
+    def take(self) -> Batch:
+        """The next batch, the first one after the last. The host does not know which one it is."""
+        batch = Batch(*(values.index_select(0, self._next)[0] for values in vars(self._batches).values()))
+        self._next.add_(1).remainder_(self._count)
+        return batch
+
+    def tensors(self) -> list[Tensor]:
+        """All batches, and which one is next: what a replay reads."""
+        return [*vars(self._batches).values(), self._next]
 
 
 class Clock:
@@ -162,15 +192,18 @@ class Run:
 
     def fit(self, batches: Iterator[Batch], steps: int, until: float, advance: Callable[[], None]) -> None:
         """Trains for some steps, with schedules from 0 to ``until``, a fraction of a whole run."""
-        full = [optimiser.param_groups[0]["lr"] for optimiser in self.optimisers]
+
+        def warm_up(index: int) -> float:
+            return max(float(ramp(index, 0, 0.1 * steps)), 0.01)
+
+        schedules = [LambdaLR(optimiser, warm_up) for optimiser in self.optimisers]
         for index in range(steps):
             self.scene.set_progress(until * index / steps)
             if index % self.preset.cache_interval == 0:
                 self.refresh_cache()
-            warm_up = max(ramp(index, 0, 0.1 * steps), 0.01)
-            for optimiser, rate in zip(self.optimisers, full, strict=True):
-                optimiser.param_groups[0]["lr"] = rate * warm_up
             self.step(next(batches))
+            for schedule in schedules:
+                schedule.step()
             advance()
         self.scene.set_progress(until)
         self.scene.update_cache()
@@ -180,23 +213,41 @@ class Run:
         batch: Batch,
         part: Callable[[str], AbstractContextManager[Any]] = nullcontext,
         before_backward: Callable[[Tensor], None] = lambda loss: None,
-    ) -> None:
-        """Does a training step.
+    ) -> dict[str, Tensor]:
+        """Does a training step, launched operation by operation.
 
         Args:
             batch: rays.
             part: makes the context manager of a named part of the step, see `Clock.part`.
             before_backward: called with the loss.
+
+        Returns:
+            The weighted losses, () each.
         """
-        scene, objective = self.scene.train(), self.preset.objective
         with part(OPTIMISER):
             for optimiser in self.optimisers:
                 optimiser.zero_grad(set_to_none=True)
+        losses = self.losses(batch, part)
+        with part(LOSSES):
+            loss = torch.stack(list(losses.values())).sum()
+        before_backward(loss)
+        with part(BACKWARD):
+            loss.backward()
+        with part(OPTIMISER):
+            for optimiser in self.optimisers:
+                optimiser.step()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def losses(
+        self, batch: Batch, part: Callable[[str], AbstractContextManager[Any]] = nullcontext
+    ) -> dict[str, Tensor]:
+        """The weighted losses of a batch, () each; see `step`."""
+        scene, objective = self.scene.train(), self.preset.objective
         with part(REST):
             points = draw_regulariser_points(objective, self.points_inside, self.device)
             rendering = scene.render(batch.origins, batch.directions, batch.view, regulariser_points=points)
         with part(LOSSES):
-            losses = training_losses(
+            return training_losses(
                 scene,
                 objective,
                 rendering,
@@ -206,13 +257,34 @@ class Run:
                 batch.view,
                 self.points,
             )
-            loss = torch.stack(list(losses.values())).sum()
-        before_backward(loss)
-        with part(BACKWARD):
-            loss.backward()
-        with part(OPTIMISER):
-            for optimiser in self.optimisers:
-                optimiser.step()
+
+    def why_not_captured(self) -> str | None:
+        """Why a step cannot be a CUDA graph here; None where it can."""
+        if self.device.type != "cuda":
+            return "it needs CUDA"
+        if not self.scene.ops.static:
+            return f"these operations may wait for the host: {self.scene.ops.describe()}"
+        return None
+
+    def captured_step(self, batches: BatchesInTurns, graphs: Graphs) -> CapturedStep:
+        """The step that a run takes on a GPU, captured already after a few steps, see `CapturedStep`.
+
+        Args:
+            batches: of which each call takes the next one.
+            graphs: how to capture; `CudaGraphs` on a GPU.
+
+        Raises:
+            CaptureError: it could not be captured.
+        """
+
+        def fixed() -> tuple[int, ...]:
+            tensors = itertools.chain(self.scene.parameters(), self.scene.buffers(), batches.tensors())
+            return tuple(tensor.data_ptr() for tensor in tensors)
+
+        step = CapturedStep(lambda: (self.losses(batches.take()), {}), self.optimisers, fixed, graphs)
+        while not step.captures:
+            step()
+        return step
 
     def refresh_cache(self) -> None:
         """Updates the sampling caches, as a run does every `cache_interval` steps."""

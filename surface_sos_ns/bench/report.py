@@ -103,14 +103,14 @@ def _train(result: dict[str, Any], console: Console) -> None:
 def _by_rays(rows: list[dict[str, Any]], console: Console) -> None:
     """Prints what steps ask of the GPU; "-" is what was not measured."""
     counts = ("kernels", "launches", "synchronisations")
-    columns = ("rays", "time", "kernels", "launches", "waits", "GPU busy", "GPU memory", "main memory")
+    columns = ("rays", "step", "time", "kernels", "launches", "waits", "GPU busy", "GPU memory", "main memory")
     table = _table("Our step by rays, without its share of the cache update", *columns)
     for row in rows:
         numbers = ["-" if row[name] is None else f"{row[name]:.0f}" for name in counts]
         busy = "-" if row["gpu_busy"] is None else f"{100 * row['gpu_busy']:.0f} %"
         peaks = (row["peak_gpu_memory_gb"], row["peak_memory_gb"])
         memory = ["-" if peak is None else f"{peak:.2f} GB" for peak in peaks]
-        table.add_row(str(row["rays"]), _time(row["seconds"]), *numbers, busy, *memory)
+        table.add_row(str(row["rays"]), row["step"], _time(row["seconds"]), *numbers, busy, *memory)
     console.print(table)
 
 

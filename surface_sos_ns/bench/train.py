@@ -5,14 +5,14 @@ per ray, their own losses and their own optimisers. A step is rendering, losses,
 photos and drawing rays is not measured. Our step includes its share of the update of the sampling caches, which happens
 every few steps. It is measured with the schedules half way through, since its cost depends on the state of the scene.
 With n threads, our compiled kernels get n and torch's operations one, as in our training on a CPU; neus-facto uses
-torch's operations only, and gets n threads there.
+torch's operations only, and gets n threads there. On a GPU our step is captured as a CUDA graph, as in training.
 
 The methods differ in size: neus-facto keeps its own tables (16 levels, 2^19 entries) and width (256), its two proposal
 networks (256 and 96 samples per ray), and has no background. A second row gives its SDF field the table and width of
 our foreground. Ours renders object, background and label, without proposal networks.
 
-The result also has the parts of our step (`Run.phases`), a lower bound of its time on this machine (`floor`), and what
-steps of several numbers of rays ask of the GPU (`device_work`).
+The result also has the parts of our step, launched operation by operation (`Run.phases`), a lower bound of its time on
+this machine (`floor`), and what steps of several numbers of rays ask of the GPU (`device_work`), captured and not.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,7 @@ from surface_sos_ns.bench.protocol import (
 )
 from surface_sos_ns.bench.scene_data import Batch, SceneData
 from surface_sos_ns.bench.settings import Train
+from surface_sos_ns.plugin.training_step import CaptureError, CudaGraphs, Graphs
 from surface_sos_ns.utils.memory import peak_gb
 from surface_sos_ns.utils.progress import Stage
 
@@ -47,6 +49,8 @@ BATCHES = 8
 """Batches that are drawn before the measurement, and used in turns."""
 GPU_STEPS = 50
 """Steps that are timed on a GPU, where one takes milliseconds."""
+CAPTURED, EAGER = "captured", "eager"
+"""Our step as a CUDA graph, and launched operation by operation."""
 CACHE_SHARE = "cache refresh (share)"
 """Name of the part of a step that updates the sampling caches: its time over the interval in steps."""
 
@@ -59,6 +63,27 @@ class _Cycle:
 
     def __call__(self) -> None:
         self.step(next(self.batches))
+
+
+def _our_step(run: ours.Run, batches: list[Batch], graphs: Graphs | None) -> Callable[[], Any]:
+    """What does one of our steps, with the batches in turns: captured, or eager without `graphs`."""
+    if graphs is None:
+        return _Cycle(run.step, batches)
+    return run.captured_step(ours.BatchesInTurns(batches), graphs)
+
+
+def _graphs(run: ours.Run, batches: list[Batch]) -> tuple[Graphs | None, dict[str, str]]:
+    """How our step is captured on this device; None and the reason, by what is missing, where it is not."""
+    why_not = run.why_not_captured()
+    if why_not is None:
+        graphs = CudaGraphs()
+        try:
+            _our_step(run, batches, graphs)
+        except CaptureError as error:
+            why_not = f"it could not be captured: {error}"
+        else:
+            return graphs, {}
+    return None, {"captured step": why_not}
 
 
 def _batches(data: SceneData, rays: int, seed: int) -> list[Batch]:
@@ -77,7 +102,9 @@ def run_train(settings: Train) -> dict[str, Any]:
     result["peak_memory_gb"] = peak_gb()  # of our side, since the other one is not loaded yet
     if device.type == "cuda":
         result["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
-    result["by_rays"], result["missing"] = _by_rays(settings, rays, run, data, device)
+    graphs, result["missing"] = _graphs(run, batches)
+    result["by_rays"] = by_rays(settings, rays, run, data, graphs)
+    result["missing"] |= not_measured(result["by_rays"][0], device)
 
     problem = nerfstudio_problem()
     if problem is not None:
@@ -86,7 +113,7 @@ def run_train(settings: Train) -> dict[str, Any]:
     others = {} if problem else {n: NeusFacto(samples, data.view_count, device, s) for n, s in sizes.items()}
 
     def sides(batches: list[Batch], names: list[str]) -> dict[str, Side]:
-        found = {OURS: Side(_Cycle(run.step, batches), ours.use_threads)}
+        found = {OURS: Side(_our_step(run, batches, graphs), ours.use_threads)}
         return found | {name: Side(_Cycle(others[name].step, batches)) for name in names}
 
     grown = _grown(rays, samples) if settings.scaling else []
@@ -108,12 +135,18 @@ def run_train(settings: Train) -> dict[str, Any]:
             phases = {name: statistics.median(part.get(name, 0.0) for part in parts) for name in names}
             result["phases"].append({"threads": count, "seconds": {**phases, CACHE_SHARE: share}})
             stage.advance(settings.repeats + 1)
-        shape = {"rays": rays, "samples": samples, "preset": settings.preset, "cache_refresh_share_seconds": share}
+        shape = {
+            "rays": rays,
+            "samples": samples,
+            "preset": settings.preset,
+            "ours": EAGER if graphs is None else CAPTURED,
+            "cache_refresh_share_seconds": share,
+        }
         result["step"] = {**comparison(by_threads, NEUS_FACTO if others else None), **shape}
         if others:
             result["step_our_sizes"] = {**comparison(by_threads, NEUS_FACTO_OUR_SIZES), **shape}
         stage.describe("what a step needs at least")
-        result["floor"] = _floor(run, batches, device)
+        result["floor"] = _floor(run, batches, graphs)
         result["scaling"] = {"rays": [], "samples": []}
         for axis, value in grown:
             stage.describe(f"growth with {axis}: {value}")
@@ -133,32 +166,32 @@ def run_train(settings: Train) -> dict[str, Any]:
     return result
 
 
-def _by_rays(
-    settings: Train, rays: int, run: ours.Run, data: SceneData, device: torch.device
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Our step with several numbers of rays, without its share of the cache update: figures of `profile_step` for each,
-    and why some of them are None."""
-    steps = GPU_STEPS if device.type == "cuda" else settings.repeats
+def by_rays(settings: Train, rays: int, run: ours.Run, data: SceneData, graphs: Graphs | None) -> list[dict[str, Any]]:
+    """Our step with several numbers of rays, without its share of the cache update: figures of `profile_step`, for the
+    eager step and, with `graphs`, for the captured one."""
+    steps = GPU_STEPS if run.device.type == "cuda" else settings.repeats
+    kinds: dict[str, Graphs | None] = {EAGER: None} if graphs is None else {CAPTURED: graphs, EAGER: None}
     numbers = settings.profile_rays or ([rays // 2, rays, 2 * rays, 4 * rays] if settings.scaling else [rays])
     rows: list[dict[str, Any]] = []
-    missing: dict[str, str] = {}
     with Stage("Profiling steps by rays", float(sum(numbers))) as stage:
         for number in sorted(set(numbers)):
             stage.describe(f"a step of {number} rays")
-            step = _Cycle(run.step, _batches(data, number, settings.seed + 3))
-            rows.append({"rays": number, **profile_step(step, device, steps)})
-            missing |= not_measured(rows[-1], device)
+            batches = _batches(data, number, settings.seed + 3)
+            for kind, how in kinds.items():
+                figures = profile_step(partial(_our_step, run, batches, how), run.device, steps)
+                rows.append({"rays": number, "step": kind, **figures})
             stage.advance(number)
-    return rows, missing
+    return rows
 
 
-def _floor(run: ours.Run, batches: list[Batch], device: torch.device) -> dict[str, Any]:
+def _floor(run: ours.Run, batches: list[Batch], graphs: Graphs | None) -> dict[str, Any]:
     """The lower bound of a step's time, and the fastest of a few steps on one thread, without cache update."""
     ours.use_threads(1)
     time.sleep(PAUSE)
-    taken = min(seconds(partial(run.step, batch), device) for batch in batches)
+    step = _our_step(run, batches, graphs)
+    taken = min(seconds(step, run.device) for _ in batches)
     work = run.workload(batches[0])
-    return {**step_floor(work, device), "step_seconds": taken, "points": sum(work.points.values())}
+    return {**step_floor(work, run.device), "step_seconds": taken, "points": sum(work.points.values())}
 
 
 def _grown(rays: int, samples: int) -> list[tuple[str, int]]:

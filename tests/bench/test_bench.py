@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import statistics
 import subprocess
@@ -18,12 +19,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from surface_sos_ns.bench import baselines, floor, ours
+from surface_sos_ns.bench import baselines, floor, ours, train
 from surface_sos_ns.bench.baselines import NERFSTUDIO_GRID, NEUS_FACTO, TWIN_GRID, NerfstudioGrid, NeusFacto, TorchGrid
 from surface_sos_ns.bench.kernels import TASKS, TOLERANCE, Problem, Task, ray_points
 from surface_sos_ns.bench.protocol import OURS, Side, comparison, take_turns
 from surface_sos_ns.bench.scene_data import SceneData, load_scene
-from surface_sos_ns.bench.settings import BenchError
+from surface_sos_ns.bench.settings import BenchError, Train
 from surface_sos_ns.cli import main
 from surface_sos_ns.fields.colour import ColourNet
 from surface_sos_ns.fields.density import DensityField
@@ -31,10 +32,12 @@ from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.ops.cpu import threads as compiled_threads
 from surface_sos_ns.ops.layout import GridLayout
-from surface_sos_ns.ops.torch_ops import TORCH
+from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
+from surface_sos_ns.plugin.training_step import CudaGraphs
 from surface_sos_ns.training import presets
 from surface_sos_ns.utils import files
 from surface_sos_ns.utils.cores import usable_cores
+from tests.helpers.recorded_graph import RecordedGraphs
 
 CPU = torch.device("cpu")
 # Levels of 4, 9, 22 and 52 cells: the first two are dense in ours, the others hashed.
@@ -220,6 +223,46 @@ def test_a_part_inside_another_counts_for_itself(monkeypatch: pytest.MonkeyPatch
     assert clock.spent["inside"] == 102.0 and "inner" not in vars(thing) and module.call is before
 
 
+# --- captured and eager steps ------------------------------------------------------------------------------------
+def static_run(data: SceneData) -> ours.Run:
+    """A run with the operations of a GPU, on the CPU."""
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("surface_sos_ns.models.surface_sos.scene.choose_ops", lambda *_: TorchOps(static=True))
+        return ours.Run(TINY, data, CPU)
+
+
+@pytest.mark.seconds(3)
+def test_a_captured_step_is_the_eager_one_and_takes_the_batches_in_turns(data: SceneData) -> None:
+    batches = list(itertools.islice(data.batches(16, 1), 3))
+    run, turns = static_run(data), ours.BatchesInTurns(batches)
+    step = run.captured_step(turns, RecordedGraphs())
+    captured = [step().losses for _ in range(5)]
+    run = static_run(data)
+    eager = [run.step(batches[index % 3]) for index in range(9)]
+    assert captured == eager[4:]  # the first ones led to the capture
+    assert step.captures == 1 and eager[4] != eager[7], "the same batch, but the scene has learned"
+
+
+@pytest.mark.seconds(3)
+def test_both_kinds_of_step_are_measured(data: SceneData) -> None:
+    run = static_run(data)
+    rows = train.by_rays(Train(profile_rays=(16, 8), repeats=2), 16, run, data, RecordedGraphs())
+    kinds = [(row["rays"], row["step"]) for row in rows]
+    assert kinds == [(8, "captured"), (8, "eager"), (16, "captured"), (16, "eager")]
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+@pytest.mark.gpu
+def test_a_captured_step_on_a_gpu_is_hardly_a_launch_and_waits_for_nothing(demo_capture: Path) -> None:
+    device = torch.device("cuda")
+    data = load_scene(demo_capture, TINY.hull_slack, device)
+    run = ours.Run(TINY, data, device)
+    captured, eager = train.by_rays(Train(profile_rays=(16,)), 16, run, data, CudaGraphs())
+    assert captured["launches"] < 5 < eager["launches"]  # the graph, and the copy of the losses
+    assert captured["synchronisations"] == eager["synchronisations"] == 0
+
+
 # --- what a step needs at least ----------------------------------------------------------------------------------
 def flops(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
     """Of matrix products, forward and backward, as torch counts them."""
@@ -329,7 +372,9 @@ def test_bench_train(demo_capture: Path, tmp_path: Path, monkeypatch: pytest.Mon
         assert {"sampling", "backward", "losses", "optimiser", "cache refresh (share)"} <= set(phases["seconds"])
         assert all(value >= 0 for value in phases["seconds"].values())
     (row,) = result["by_rays"]
-    assert row["rays"] == 16 and row["seconds"] > 0 and row["peak_memory_gb"] > 0
+    assert (row["rays"], row["step"], result["step"]["ours"]) == (16, "eager", "eager")
+    assert row["seconds"] > 0 and row["peak_memory_gb"] > 0
+    assert result["missing"]["captured step"] == "it needs CUDA"
     for name in ("kernels", "launches", "synchronisations", "gpu_busy", "peak_gpu_memory_gb"):
         assert row[name] is None and result["missing"][name] == "it needs CUDA"
     found = result["floor"]

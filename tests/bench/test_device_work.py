@@ -48,7 +48,7 @@ def test_a_profiler_that_sees_no_gpu_counts_nothing() -> None:
 
 def test_a_cpu_tells_time_and_memory_alone() -> None:
     calls: list[int] = []
-    found = profile_step(lambda: calls.append(1), torch.device("cpu"), 4)
+    found = profile_step(lambda: lambda: calls.append(1), torch.device("cpu"), 4)
     assert len(calls) == WARM_UP + 4
     assert found["seconds"] > 0 and found["peak_memory_gb"] > 0
     assert all(found[name] is None for name in NEEDS_CUDA)
@@ -64,6 +64,6 @@ def test_a_step_on_a_gpu() -> None:
         numbers.add_(0.0)
         numbers[0].item()
 
-    found = profile_step(step, device, 5)
+    found = profile_step(lambda: step, device, 5)
     assert (found["kernels"], found["launches"], found["synchronisations"]) == (2, 2, 1)
     assert 0 < found["gpu_busy"] <= 1 and found["peak_gpu_memory_gb"] >= 4 * 2**20 / 1e9
