@@ -1,0 +1,112 @@
+"""The whole numeric model of NeRF-SOS: radiance field, segmentation head and clusters, wired together.
+
+Everything is in the object frame, but for `frame`. What it renders has the form of surface-sos' renderings, so that
+images, viewer and exports are made in the same way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surface_sos_ns.models.nerf_sos.clusters import Clusters
+from surface_sos_ns.models.nerf_sos.config import NerfSOSConfig
+from surface_sos_ns.models.nerf_sos.radiance_field import RadianceField, RayRadiance
+from surface_sos_ns.models.nerf_sos.segmentation import SegmentationHead
+from surface_sos_ns.models.surface_sos.background.density import GEOMETRY_WIDTH
+from surface_sos_ns.models.surface_sos.exposure import Exposure
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.models.surface_sos.rendering import RegulariserPoints, Rendering
+from surface_sos_ns.ops.choose import choose_ops
+from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
+
+
+class NerfSOS(nn.Module):
+    """A radiance field and a segmentation of what it shows. Object frame and object radii unless stated otherwise.
+
+    Args:
+        config: sizes and choices.
+        views: number of training views.
+        clusters: K, into which the segmentation is divided.
+
+    Attributes:
+        frame: between world and object frame.
+        field: density and colour.
+        head: segmentation codes.
+        clusters: of rendered codes; which of them is the object.
+        exposure: of the training views.
+        ops: back-end of the numeric operations, chosen again when the model is moved to another device.
+    """
+
+    ops: TorchOps
+    segmented: Tensor
+
+    def __init__(self, config: NerfSOSConfig, views: int, clusters: int = 2):
+        super().__init__()
+        self.config = config
+        ops = self.ops = choose_ops(config.backend, torch.device("cpu"))
+        self.frame = ObjectFrame()
+        self.field = RadianceField(config, ops)
+        self.head = SegmentationHead(GEOMETRY_WIDTH, config.channels, config.segmentation_hidden, config.frequencies)
+        self.clusters = Clusters(clusters, config.channels)
+        self.exposure = Exposure(views)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)  # called by `to`, `cuda`, ...: the new device may need another back-end
+        use_ops(self, choose_ops(self.config.backend, self.clusters.shares.device))
+        return self
+
+    def train_radiance(self, origins: Tensor, directions: Tensor, view: Tensor) -> tuple[RayRadiance, Tensor]:
+        """Render training rays (R, 3) of views (R,): what is seen, and its colours (R, 3) as the photos show them."""
+        found = self.field.render(origins, directions, dense=self.ops.static)
+        gain, offset = self.exposure(view)
+        return found, found.rgb * gain + offset * found.accumulation[:, None]
+
+    def render(self, origins: Tensor, directions: Tensor) -> Rendering:
+        """Render rays (R, 3) with their segmentation, in evaluation.
+
+        Before clusters are there, alpha and all that follows from it is zero. The object and what is around it share
+        each sample by the soft membership of its code; behind the object nothing is known, and the background stays
+        black there.
+        """
+        found = self.field.render(origins, directions)
+        rays, samples = found.weights.shape
+        weights, zero = found.weights, torch.zeros_like(found.accumulation)
+        flat = found.features
+        codes = self.head(flat[:, :3], flat[:, 3:])
+        rendered = (weights[..., None] * codes.reshape(rays, samples, -1)).sum(1)
+        alpha, object_rgb, object_depth = zero, torch.zeros_like(found.rgb), zero + 1e3
+        if self.clusters.fitted:
+            share = self.clusters.alpha(codes).reshape(rays, samples) * weights
+            alpha = self.clusters.alpha(rendered) * found.accumulation
+            near = share.sum(-1).clamp(min=1e-6)
+            middle = found.samples.middle
+            object_depth = torch.where(alpha > 0.5, (share * middle).sum(-1) / near, object_depth)
+            object_rgb = found.rgb * alpha[:, None]
+        gain, offset = self.exposure(None)
+        none = origins.new_zeros(0)
+        return Rendering(
+            rgb=found.rgb * gain + offset * found.accumulation[:, None],
+            alpha=alpha,
+            foreground=object_rgb,
+            background=found.rgb * (1.0 - alpha)[:, None],
+            background_confidence=1.0 - alpha,
+            background_filled=zero,
+            shadow=zero,
+            depth=found.depth,
+            object_depth=object_depth,
+            normal=torch.zeros_like(found.rgb),
+            accumulation=found.accumulation,
+            head_values={"segmentation": rendered},
+            crosses_hull=zero.bool(),
+            crop=zero,
+            distortion=found.distortion,
+            sdf=none,
+            sdf_normals=none.reshape(0, 3),
+            sdf_counted=None,
+            background_normals=none.reshape(0, 3),
+            background_counted=None,
+            regularisers=RegulariserPoints(none.reshape(0, 3), none, none.reshape(0, 3), none),
+        )

@@ -1,0 +1,147 @@
+"""Both stages of NeRF-SOS' training: the radiance field from colours, then the segmentation from contrasts, alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from surface_sos_ns.models.nerf_sos.radiance_field import RayRadiance
+from surface_sos_ns.models.nerf_sos.scene import NerfSOS
+from surface_sos_ns.models.nerf_sos.surfaces import Surfaces, seen_surfaces
+from surface_sos_ns.sampling.patches import patch_batch
+from surface_sos_ns.training.contrastive import ContrastiveConfig, appearance_loss, geometry_loss, negative_pairs
+from surface_sos_ns.training.losses import colour_loss
+
+
+@dataclass(frozen=True)
+class NerfSOSObjective:
+    """Weights of the losses and sizes of the batches of both stages."""
+
+    distortion: float = 3e-3
+    """Weight of mip-NeRF 360's distortion loss, against floaters."""
+    exposure: float = 1e-3
+    """Weight of the mean square of the exposure and white-balance codes."""
+    contrast: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+    """The losses of the segmentation (eq. 2-10)."""
+    patches: int = 8
+    """Patches in a batch, each of another photo."""
+    patch_side: int = 64
+    """Pixels along a patch's sides."""
+    patch_span: float = 0.5
+    """What a patch spans of the photo's shorter side: 64 pixels at stride 6 of 756, as in the paper."""
+
+
+def radiance_losses(
+    scene: NerfSOS, found: RayRadiance, rgb: Tensor, photo: Tensor, objective: NerfSOSObjective
+) -> dict[str, Tensor]:
+    """Weighted losses of the first stage.
+
+    Args:
+        scene: for its exposure codes.
+        found: rendered training rays (R,).
+        rgb: (R, 3) their colours as the photos show them.
+        photo: (R, 3) colours of the photos.
+        objective: weights.
+    """
+    return {
+        "colour": colour_loss(rgb, photo),
+        "distortion": objective.distortion * found.distortion.mean(),
+        "exposure": objective.exposure * scene.exposure.codes.square().mean(),
+    }
+
+
+@dataclass(frozen=True)
+class SegmentationData:
+    """What the second stage learns from: of V photos a grid of pixels, what they see, and the photos' features."""
+
+    sizes: list[tuple[int, int]]
+    """V (height, width) of the grids."""
+    starts: Tensor
+    """(V + 1,) int64, first pixel of each grid; pixels row by row."""
+    surfaces: Surfaces
+    """Of all P pixels."""
+    features: Tensor
+    """(P, D) patch features of the photos at the pixels, of length 1."""
+    descriptors: Tensor
+    """(V, D) of whole photos, for the choice of negative pairs."""
+
+    @classmethod
+    def of(
+        cls,
+        scene: NerfSOS,
+        sizes: list[tuple[int, int]],
+        origins: Tensor,
+        directions: Tensor,
+        features: Sequence[np.ndarray],
+        descriptors: np.ndarray,
+    ) -> SegmentationData:
+        """Render the grids once.
+
+        Args:
+            scene: with its radiance field trained, in evaluation mode.
+            sizes: V (height, width) of the grids.
+            origins, directions: (P, 3) rays of all pixels, grid by grid, row by row, object frame.
+            features: V (h, w, D) patch features; grids of patches that tile the photos.
+            descriptors: (V, D).
+        """
+        device = origins.device
+        at_pixels = [_resampled(patches, size, device) for patches, size in zip(features, sizes, strict=True)]
+        starts = torch.tensor([0, *np.cumsum([height * width for height, width in sizes])], device=device)
+        return cls(
+            sizes,
+            starts,
+            seen_surfaces(scene.field, origins, directions),
+            torch.cat(at_pixels),
+            torch.as_tensor(descriptors, dtype=torch.float32, device=device),
+        )
+
+    def draw(self, objective: NerfSOSObjective, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Random patches of different photos.
+
+        Returns:
+            (B,) photos and (B, N) pixels, drawn from each patch.
+
+        Raises:
+            ValueError: a photo is too small for a patch, or there are fewer than two photos.
+        """
+        side = min(objective.patch_side, *(min(size) for size in self.sizes))
+        shortest = min(min(size) for size in self.sizes)
+        stride = max(1, round(objective.patch_span * shortest / side))
+        count = min(objective.patches, len(self.sizes))
+        drawn = patch_batch(self.sizes, count, side, stride, generator)
+        wanted = objective.contrast.points or drawn.shape[1]
+        if wanted < drawn.shape[1]:
+            chosen = torch.stack([torch.randperm(drawn.shape[1], generator=generator)[:wanted] for _ in range(count)])
+            drawn = drawn.gather(1, chosen[..., None].expand(-1, -1, 3))
+        photo, row, column = drawn.to(self.starts.device).unbind(-1)
+        widths = torch.tensor([width for _, width in self.sizes], device=self.starts.device)
+        return photo[:, 0], self.starts[photo] + row * widths[photo] + column
+
+
+def segmentation_losses(
+    scene: NerfSOS, data: SegmentationData, objective: NerfSOSObjective, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Weighted losses of the second stage (eq. 4, 9 and 10) on a new batch; gradients go to the head alone."""
+    photos, pixels = data.draw(objective, generator)
+    patches, points = pixels.shape
+    seen = data.surfaces.at(pixels.reshape(-1))
+    codes = seen.codes(scene.head).reshape(patches, points, -1)
+    negatives = negative_pairs(data.descriptors[photos])
+    every = replace(objective.contrast, points=None)  # they are drawn already
+    features = data.features[pixels.reshape(-1)].reshape(patches, points, -1)
+    losses = {"appearance": every.appearance * appearance_loss(features, codes, negatives, every, generator)}
+    where = seen.points.reshape(patches, points, 3)
+    losses["geometry"] = every.geometry * geometry_loss(where, codes, negatives, every, generator)
+    return losses
+
+
+def _resampled(patches: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Patch features (h, w, D) at the pixels of a grid, (H * W, D), bilinear, of length 1."""
+    grid = torch.as_tensor(patches, dtype=torch.float32, device=device).permute(2, 0, 1)[None]
+    fine = F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[0]
+    return F.normalize(fine.flatten(1).T, dim=-1)
