@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
-from nerfstudio.data.scene_box import OrientedBox
-from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 from torch.nn import Parameter
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
-from surface_sos_ns.plugin.outputs import Need, ViewImages, needs_of
+from surface_sos_ns.plugin.scene_model import SceneModel, SceneModelConfig
 from surface_sos_ns.plugin.training_views import TrainingViews
-from surface_sos_ns.plugin.view_metrics import comparison_images, view_metrics
-from surface_sos_ns.plugin.view_rendering import FILLED, BeforeChunk, ViewRenderer, ray_times, render_rays
-from surface_sos_ns.plugin.viewer.controls import ViewerControls
-from surface_sos_ns.plugin.viewer.defaults import ViewerDefaults
-from surface_sos_ns.plugin.viewer.display_settings import DisplaySettings
-from surface_sos_ns.plugin.viewer.rendering import displayed_view, in_main_thread, viewer_thread
+from surface_sos_ns.plugin.view_rendering import ray_times
 from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from surface_sos_ns.training.presets import FULL, LITE, lite_scene, paper_objective, paper_scene, parameter_groups
 
 
 @dataclass
-class SurfaceSOSModelConfig(ModelConfig):
+class SurfaceSOSModelConfig(SceneModelConfig):
     """Surface-SOS: foreground and background surfaces, split by masks that need not be good."""
 
     _target: type = field(default_factory=lambda: SurfaceSOSModel)
     """target class to instantiate"""
-    eval_num_rays_per_chunk: int = FULL.rays_per_chunk
-    """Rays rendered at once on a CPU. On a GPU it is as many as its free memory takes."""
-    enable_collider: bool = False
-    """Unused: rays are bounded by the object sphere and contracted space."""
     scene: SceneConfig = field(default_factory=lambda: FULL.scene)
     """Sizes and choices of fields, renderer and sampler."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -63,15 +49,8 @@ class SurfaceSOSModelConfig(ModelConfig):
     surplus away more easily than they grow what is missing."""
     initial_fit_steps: int = FULL.initial_fit_steps
     """Steps that fit FoCoR and the label to the voted hull before training."""
-    edge_samples: int = 3
-    """Rays per axis of a pixel at the object's outline, in what ns-render and ns-eval make; odd. 1 renders the pixels'
-    middles alone, as the viewer does."""
-    lpips: bool = False
-    """Add LPIPS to ns-eval; its weights are downloaded the first time."""
     camera_optimizer: CameraOptimizerConfig = field(default_factory=CameraOptimizerConfig)
     """Small corrections of the training views' poses, learned from the colours (off, SO3xR3 or SE3)."""
-    total_steps: int | None = None
-    """Length of the run; set by the trainer from max-num-iterations."""
 
 
 def lite_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
@@ -95,18 +74,15 @@ def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
     )
 
 
-class SurfaceSOSModel(Model):
+class SurfaceSOSModel(SceneModel):
     """FoCoR, BaCo and the blend renderer as a nerfstudio model: it renders, and says what a batch costs.
 
     What happens when in a training run is told by `training_run.TrainingRun`.
 
-    Attributes:
-        scene: the numeric model.
-        training_views: poses and times of the training photos, where rendering depends on them; else None.
-        viewer_defaults, viewer_controls: nerfstudio's viewer finds these among the attributes.
     """
 
     config: SurfaceSOSModelConfig
+    scene: SurfaceSOS
 
     def populate_modules(self) -> None:
         """Build the scene model; its state is filled by training or a checkpoint."""
@@ -115,44 +91,8 @@ class SurfaceSOSModel(Model):
         poses = self.config.camera_optimizer
         needed = poses.mode != "off" or self.scene.deformation is not None
         self.training_views = TrainingViews(self.num_train_data, poses) if needed else None
-        self.viewer_defaults = ViewerDefaults()
-        self.viewer_controls = ViewerControls()
         self._sparse_points: Tensor | None = None
         self._sparse_points_inside: Tensor | None = None  # of these, those in the object sphere
-        self._need_so_far = Need.MATTE
-
-    def claim_cores(self) -> None:
-        """Leave the cores to the operations' own threads. To be called once the device is settled."""
-        self.scene.ops.claim_threads()
-
-    def describe(self) -> str:
-        """One line: what computes the operations, how rays are sampled and, on a CPU, how many threads run them."""
-        if self.device.type != "cpu":
-            return self.scene.describe()
-        threads = self.scene.ops.threads()
-        return f"{self.scene.describe()} | {threads} thread{'s' if threads > 1 else ''}"
-
-    # ------------------------------------------------------------------ where the object is
-
-    def object_sphere(self) -> tuple[Tensor, Tensor]:
-        """Centre (3,) and radius () of the object sphere, world frame."""
-        return self.scene.frame.centre, self.scene.frame.radius
-
-    def object_box(self) -> Tensor:
-        """(2, 3) lowest and highest corner of a box about the object, world frame, for nerfstudio's exporters."""
-        return self.scene.frame.to_world(self.scene.object_grid.bounds())
-
-    def inside_object(self, points: Tensor, times: Tensor | None = None) -> Tensor:
-        """(P,) bool: which points (P, 3) of the world frame lie inside the object, on the model's device.
-
-        Args:
-            points: on any device.
-            times: (P,) in [0, 1], for an object that may deform; None takes it as it is in the middle of the clip.
-        """
-        points = self.scene.frame.points(points)
-        if times is None and self.scene.deformation is not None:
-            times = torch.full_like(points[:, 0], 0.5)
-        return self.scene.object_grid.inside(points, times)
 
     # ------------------------------------------------------------------ training
 
@@ -186,9 +126,7 @@ class SurfaceSOSModel(Model):
             (R, 3).
         """
         if not self.training:
-            images = render_rays(self.scene, ray_bundle, Need.PLATE)
-            del images[FILLED]
-            return images
+            return self.rendered(ray_bundle)
         if self.training_views is not None:
             self.training_views.optimizer.apply_to_raybundle(ray_bundle)
         origins, directions = self.scene.frame.rays(ray_bundle.origins, ray_bundle.directions)
@@ -228,119 +166,3 @@ class SurfaceSOSModel(Model):
         if self.training_views is not None:
             self.training_views.optimizer.get_metrics_dict(metrics)
         return metrics
-
-    # ------------------------------------------------------------------ views
-
-    @torch.no_grad()
-    def as_trained(self, camera: Cameras) -> Cameras:
-        """One camera with the pose and the time that it is rendered with, where those are not its own; world frame."""
-        if self.training_views is not None:
-            camera = self.training_views.with_refined_pose(camera)
-            if self.scene.deformation is not None:
-                camera = self.training_views.with_time(camera)
-        return camera
-
-    def render_view(
-        self, rays: RayBundle, need: Need, smooth_edges: bool = False, before_chunk: BeforeChunk | None = None
-    ) -> dict[str, Tensor]:
-        """Images (H, W, C) of a view's rays (H, W), world frame, by name, as far as `need` says.
-
-        Args:
-            rays: of the view.
-            need: how much to render.
-            smooth_edges: render more than one ray through the pixels of the object's outline.
-            before_chunk: called before each chunk of rays, see `BeforeChunk`.
-        """
-        renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk)
-        with self._evaluating():
-            return renderer.view(rays, need, self.config.edge_samples if smooth_edges else 1, before_chunk)
-
-    def output_needs(self) -> dict[str, Need]:
-        """Every output by name, and what it takes."""
-        return needs_of(self.scene.learned_heads)
-
-    @torch.no_grad()
-    def images(
-        self,
-        camera: Cameras,
-        names: Iterable[str],
-        smooth_edges: bool = True,
-        before_chunk: BeforeChunk | None = None,
-    ) -> dict[str, Tensor]:
-        """Images (H, W, C) of one camera by name, see `output_needs`; nothing is rendered that they do not need.
-
-        Args:
-            camera: (1,), world frame.
-            names: of the outputs.
-            smooth_edges: render more than one ray through the pixels of the object's outline.
-            before_chunk: called before each chunk of rays, see `BeforeChunk`.
-
-        Raises:
-            KeyError: there is no image of such a name.
-        """
-        names = list(names)
-        needs = self.output_needs()
-        need = max((needs[name] for name in names), default=None)
-        if need is None:
-            return {}
-        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
-        found = self.render_view(rays, need, smooth_edges, before_chunk)
-        return {name: found[name] for name in names}
-
-    def get_outputs_for_camera(  # type: ignore[override]
-        self, camera: Cameras, obb_box: OrientedBox | None = None
-    ) -> MutableMapping[str, Tensor]:
-        """Images of a camera, see `get_outputs_for_camera_ray_bundle`; of a training view from its refined pose.
-
-        Where the object may deform, a camera without a time shows it as the nearest training view saw it.
-        """
-        return cast("MutableMapping[str, Tensor]", super().get_outputs_for_camera(self.as_trained(camera), obb_box))
-
-    def get_outputs_for_camera_ray_bundle(  # type: ignore[override]
-        self, camera_ray_bundle: RayBundle
-    ) -> MutableMapping[str, Tensor]:
-        """Images (H, W, C) of a view's rays (H, W), by name.
-
-        The viewer gets what its panel shows (`displayed_view`). Commands (ns-render, ns-eval, ns-export, evaluation
-        while training) take what they want from the result, and nothing else is rendered (`ViewImages`).
-        """
-        thread = viewer_thread()
-        if thread is not None:
-            return displayed_view(thread, self, camera_ray_bundle)
-        if not in_main_thread():  # nothing is known about when it would come back for more
-            return self.render_view(camera_ray_bundle, Need.PLATE)
-
-        def render(need: Need) -> dict[str, Tensor]:
-            # Commands want the same of one view after the other: at once what took two renderings before.
-            self._need_so_far = max(self._need_so_far, need)
-            return self.render_view(camera_ray_bundle, self._need_so_far, smooth_edges=True)
-
-        return ViewImages(render, needs=self.output_needs())
-
-    def display_settings(self) -> DisplaySettings:
-        """What the viewer's panel is set to."""
-        return self.viewer_controls.settings()
-
-    def get_rgba_image(self, outputs: Mapping[str, Tensor], output_name: str = "rgb") -> Tensor:  # type: ignore[override]
-        """The object with transparency (H, W, 4), its colours not premultiplied."""
-        del output_name
-        colours, alpha = outputs["foreground"], outputs["alpha"]
-        return torch.cat([(colours / alpha.clamp(min=1e-3)).clamp(0, 1), alpha], dim=-1)
-
-    def get_image_metrics_and_images(  # type: ignore[override]
-        self, outputs: Mapping[str, Tensor], batch: dict[str, Tensor]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics against the photo, and against the truth where the batch brings it; and pictures for the log."""
-        return view_metrics(outputs, batch, self.config.lpips), comparison_images(outputs, batch)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """The model in evaluation mode, whatever it is in."""
-        if not self.training:
-            yield
-            return
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train()
