@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from surface_sos_ns.models.nerf_sos.clusters import Clusters
 from surface_sos_ns.models.nerf_sos.config import NerfSOSConfig
+from surface_sos_ns.models.nerf_sos.object_region import ObjectRegion
 from surface_sos_ns.models.nerf_sos.radiance_field import RadianceField, RayRadiance
 from surface_sos_ns.models.nerf_sos.segmentation import SegmentationHead
+from surface_sos_ns.models.nerf_sos.segmentation_images import SegmentationImages
 from surface_sos_ns.models.surface_sos.background.density import GEOMETRY_WIDTH
 from surface_sos_ns.models.surface_sos.exposure import Exposure
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
@@ -32,6 +34,8 @@ class NerfSOS(nn.Module):
         clusters: K, into which the segmentation is divided.
 
     Attributes:
+        settings: as given.
+        config: the same sizes in surface-sos' terms.
         frame: between world and object frame.
         field: density and colour.
         head: segmentation codes.
@@ -41,11 +45,12 @@ class NerfSOS(nn.Module):
     """
 
     ops: TorchOps
-    segmented: Tensor
+    deformation = None
+    """The scene does not move."""
 
     def __init__(self, config: NerfSOSConfig, views: int, clusters: int = 2):
         super().__init__()
-        self.config = config
+        self.settings, self.config = config, config.radiance()
         ops = self.ops = choose_ops(config.backend, torch.device("cpu"))
         self.frame = ObjectFrame()
         self.field = RadianceField(config, ops)
@@ -55,7 +60,7 @@ class NerfSOS(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)  # called by `to`, `cuda`, ...: the new device may need another back-end
-        use_ops(self, choose_ops(self.config.backend, self.clusters.shares.device))
+        use_ops(self, choose_ops(self.settings.backend, self.clusters.shares.device))
         return self
 
     def train_radiance(self, origins: Tensor, directions: Tensor, view: Tensor) -> tuple[RayRadiance, Tensor]:
@@ -64,8 +69,26 @@ class NerfSOS(nn.Module):
         gain, offset = self.exposure(view)
         return found, found.rgb * gain + offset * found.accumulation[:, None]
 
-    def render(self, origins: Tensor, directions: Tensor) -> Rendering:
-        """Render rays (R, 3) with their segmentation, in evaluation.
+    @property
+    def learned_heads(self) -> list[SegmentationImages]:
+        """What makes further images of a rendering."""
+        return [SegmentationImages(self.clusters)]
+
+    @property
+    def object_grid(self) -> ObjectRegion:
+        """Where the object is."""
+        return ObjectRegion(self.field, self.head, self.clusters)
+
+    def describe(self) -> str:
+        """One line for the log: the back-end, and how rays are sampled."""
+        return f"operations: {self.ops.describe()} | cached sampling, {self.settings.samples} samples"
+
+    def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
+        """The alpha (R,) of `render`."""
+        return self.render(origins, directions).alpha
+
+    def render(self, origins: Tensor, directions: Tensor, plate: bool = True, time: Tensor | None = None) -> Rendering:
+        """Render rays (R, 3) with their segmentation, in evaluation; `plate` and `time` change nothing.
 
         Before clusters are there, alpha and all that follows from it is zero. The object and what is around it share
         each sample by the soft membership of its code; behind the object nothing is known, and the background stays

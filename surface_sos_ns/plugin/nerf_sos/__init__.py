@@ -1,0 +1,1 @@
+"""NeRF-SOS as a method of nerfstudio: model, data and the story of a run."""
