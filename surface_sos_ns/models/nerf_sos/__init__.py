@@ -1,0 +1,1 @@
+"""NeRF-SOS: clusters of rendered segmentation codes, and which of them is the object."""
