@@ -31,7 +31,7 @@ def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
         is 1. mask_miou: their mean. mask_acc: share of pixels on the right side. mask_sad: sum of absolute
         differences / 1000. mask_mse: mean squared difference. mask_edge_sad, mask_edge_mse: the same two in the band
         around the true outline (`edge_band`); NaN where the truth has none. mask_ari: adjusted Rand index of the two
-        segmentations.
+        segmentations; NeRF-SOS calls its mean over held-out views NV-ARI.
 
     Raises:
         ValueError: the shapes differ.
