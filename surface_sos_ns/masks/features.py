@@ -10,6 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.request import urlopen
 
@@ -259,18 +260,27 @@ class FeatureChoice:
         features: "network" (DINO and its like), "descriptor" (:class:`ColourTexture`), or "auto": the network where its
             weights are in the cache or can be downloaded, else the descriptor.
         model: checkpoint of the network, None for the default. A checkpoint that is named is never replaced.
+        onnx: ONNX file of a network, instead of a checkpoint; see :class:`OnnxFeatures`.
 
     Raises:
-        MaskError: neither of the three, or a model for the descriptor.
+        MaskError: none of the three, a model for the descriptor, or an ONNX file besides something else.
     """
 
-    def __init__(self, features: str = "auto", model: str | None = None) -> None:
+    def __init__(self, features: str = "auto", model: str | None = None, onnx: Path | None = None) -> None:
         if features not in ("auto", "network", "descriptor"):
             raise MaskError(f"The features are called {features}; expected auto, network or descriptor.")
-        if features == "descriptor" and model is not None:
-            raise MaskError(f"The descriptor has no model, so {model} would not be used; leave one of the two out.")
-        self.features, self.model = features, model
+        if features == "descriptor" and (model is not None or onnx is not None):
+            named = model or onnx
+            raise MaskError(f"The descriptor has no model, so {named} would not be used; leave one of the two out.")
+        if model is not None and onnx is not None:
+            raise MaskError(f"The features are to come from {model} and from {onnx}; leave one of the two out.")
+        self.features, self.model, self.onnx = features, model, onnx
         self._loaded: PatchFeatures | None = None
+
+    @property
+    def left_to_us(self) -> bool:
+        """Whether the user named none, so that the next best will do."""
+        return self.features == "auto" and self.model is None and self.onnx is None
 
     def load(self) -> PatchFeatures:
         """The features.
@@ -285,6 +295,10 @@ class FeatureChoice:
     def _choose(self) -> PatchFeatures:
         if self.features == "descriptor":
             return ColourTexture()
+        if self.onnx is not None:
+            from surface_sos_ns.masks.onnx_features import OnnxFeatures
+
+            return OnnxFeatures(self.onnx)
         if self.features == "network" or self.model is not None:
             return SelfSupervised(self.model or DEFAULT_MODEL)
         for cached_only in (True, False):
@@ -303,14 +317,17 @@ class FeatureProvider(MaskProvider):
     Args:
         features: "auto", "descriptor" or "network", see :class:`FeatureChoice`.
         model: checkpoint of the network; None for the default.
+        features_onnx: ONNX file of a network, instead of a checkpoint.
         seed: equal seeds give equal masks.
     """
 
     labels = "none"
 
-    def __init__(self, features: str = "auto", model: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, features: str = "auto", model: str | None = None, features_onnx: Path | None = None, seed: int = 0
+    ) -> None:
         self.seed = seed
-        self._features = FeatureChoice(features, model)
+        self._features = FeatureChoice(features, model, features_onnx)
 
     def check(self) -> None:
         """See :meth:`MaskProvider.check`."""
