@@ -20,6 +20,7 @@ OPTIONS = (
     "allow_labels",
     "features",
     "model",
+    "features_onnx",
     "category",
     "device",
     "program",
@@ -58,6 +59,8 @@ class Masks:
     needs no weights. Auto: the network where its weights can be had."""
     model: str | None = None
     """Selfment, cosegment, auto: another checkpoint of the network (DINO, DINOv2, DINOv3), by name or folder."""
+    features_onnx: Path | None = None
+    """Selfment, cosegment, auto: an ONNX file of the network, such as DINOv2's, instead of a checkpoint."""
     category: str | None = None
     """Maskrcnn: what the object is, such as cat."""
     device: str | None = None

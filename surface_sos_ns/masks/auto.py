@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
+from surface_sos_ns.masks.features import FeatureChoice
 from surface_sos_ns.masks.mask_scoring import PointScore
 from surface_sos_ns.masks.methods import METHODS
 from surface_sos_ns.masks.place import with_points
@@ -47,14 +49,25 @@ class Auto(MaskProvider):
         allow_labels: whether methods that were trained with human labels may be taken.
         features: of selfment, see :class:`FeatureChoice`.
         model: of selfment.
+        features_onnx: of selfment.
+
+    Raises:
+        MaskError: features that do not go together.
     """
 
     name: ClassVar[str] = "auto"
     labels: ClassVar[str] = "none"
 
-    def __init__(self, allow_labels: bool = False, features: str = "auto", model: str | None = None) -> None:
+    def __init__(
+        self,
+        allow_labels: bool = False,
+        features: str = "auto",
+        model: str | None = None,
+        features_onnx: Path | None = None,
+    ) -> None:
         self._candidates = (*(WITH_LABELS if allow_labels else ()), *WITHOUT_LABELS)
-        self._options = {"selfment": {"features": features, "model": model}}
+        self._options = {"selfment": {"features": features, "model": model, "features_onnx": features_onnx}}
+        self._asked_for = () if FeatureChoice(features, model, features_onnx).left_to_us else ("selfment",)
         self._usable: list[MaskProvider] = []
         self._passed_over: list[str] = []
         self.chosen: MaskProvider = self
@@ -68,6 +81,8 @@ class Auto(MaskProvider):
                 provider = METHODS[name].load()(**self._options.get(name, {}))
                 provider.check()
             except (MaskError, ImportError) as error:
+                if name in self._asked_for:  # features that are named are never replaced
+                    raise
                 self._passed_over.append(f"{name} ({error})")
             else:
                 self._usable.append(provider)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.request import urlopen
 
@@ -18,7 +20,16 @@ import numpy as np
 from surface_sos_ns.masks.provider import MaskError, MaskProvider, Progress
 from surface_sos_ns.utils.extras import missing_package
 
-__all__ = ["ColourTexture", "FeatureChoice", "FeatureProvider", "PatchFeatures", "SelfSupervised", "normalised"]
+__all__ = [
+    "ColourTexture",
+    "FeatureChoice",
+    "FeatureProvider",
+    "PatchFeatures",
+    "PhotoFeatures",
+    "SelfSupervised",
+    "TransformerFeatures",
+    "normalised",
+]
 
 DEFAULT_MODEL = "facebook/dinov2-small"
 """The checkpoint that is taken when none is named."""
@@ -27,28 +38,62 @@ NETWORK_PATCHES = 56
 """Patches along the longer side of a network's input: more would be finer, and slow on a CPU."""
 
 
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """Features of one photo. All vectors have length 1; the cosine of two says how alike they are.
+
+    Attributes:
+        patches: (h, w, D) float32, of a grid of patches that tiles the photo.
+        whole: (D,) float32, of the photo as a whole: the network's class token where it has one, else the mean of the
+            patches' vectors, scaled to length 1.
+        has_token: whether `whole` is a class token.
+    """
+
+    patches: np.ndarray
+    whole: np.ndarray
+    has_token: bool
+
+    @classmethod
+    def of_patches(cls, patches: np.ndarray) -> PhotoFeatures:
+        """Of (h, w, D) vectors of length 1 alone."""
+        return cls(patches, normalised(patches.mean(axis=(0, 1))), False)
+
+    @classmethod
+    def of_tokens(cls, tokens: np.ndarray, rows: int, columns: int) -> PhotoFeatures:
+        """Of a vision transformer's tokens.
+
+        Args:
+            tokens: (T, D) of any length: class token, register tokens, then the patches row by row; or patches alone.
+            rows, columns: of the grid of patches.
+        """
+        before = len(tokens) - rows * columns
+        patches = normalised(tokens[before:].reshape(rows, columns, -1))
+        return cls(patches, normalised(tokens[0]), True) if before else cls.of_patches(patches)
+
+
 class PatchFeatures(ABC):
-    """A way to describe the patches of photos.
+    """A way to describe photos and their patches.
 
     Attributes:
         name: in words, for the user.
-        patch: side of a patch in pixels of the image that is described (see :meth:`features`).
+        patch: side of a patch in pixels of the image that is described (see :meth:`describe`).
     """
 
     name: str
     patch: int
 
     @abstractmethod
-    def features(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[np.ndarray]:
-        """Features of a grid of square patches that tiles each photo.
+    def describe(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[PhotoFeatures]:
+        """Features of each photo and of a grid of patches that tiles it.
 
         Args:
             images: photos (H, W, 3) uint8 RGB of any sizes. They are resized first, to what the features are made for.
             progress: called with a line now and then.
-
-        Returns:
-            One (h, w, D) float32 array a photo, each vector of length 1; the cosine of two says how alike they are.
         """
+
+    def features(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[np.ndarray]:
+        """The patches' features alone, one (h, w, D) float32 array a photo; see :meth:`describe`."""
+        return [photo.patches for photo in self.describe(images, progress)]
 
 
 class ColourTexture(PatchFeatures):
@@ -74,10 +119,11 @@ class ColourTexture(PatchFeatures):
     def __init__(self, patch: int = 4) -> None:
         self.patch = patch
 
-    def features(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[np.ndarray]:
-        return [self._describe(shrunk(image, self.SIDE, self.patch)) for image in images]
+    def describe(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[PhotoFeatures]:
+        grids = (self._grid(shrunk(image, self.SIDE, self.patch)) for image in images)
+        return [PhotoFeatures.of_patches(grid) for grid in grids]
 
-    def _describe(self, image: np.ndarray) -> np.ndarray:
+    def _grid(self, image: np.ndarray) -> np.ndarray:
         lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
         rows, columns = image.shape[0] // self.patch, image.shape[1] // self.patch
         # Shadows and highlights change the lightness of a thing more than its hue.
@@ -106,8 +152,44 @@ class ColourTexture(PatchFeatures):
         return normalised(np.concatenate([*weighted, lift], axis=-1))
 
 
-class SelfSupervised(PatchFeatures):
-    """The last layer of a vision transformer that was trained without labels: DINO, DINOv2 or DINOv3.
+class TransformerFeatures(PatchFeatures):
+    """The last layer of a vision transformer."""
+
+    def describe(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[PhotoFeatures]:
+        result = []
+        for index, image in enumerate(images):
+            if progress and index % 10 == 0:
+                progress(f"features: {self.name}, photo {index + 1} of {len(images)}")
+            image = self._resized(image)
+            rows, columns = image.shape[0] // self.patch, image.shape[1] // self.patch
+            coloured = (image.astype(np.float32) / 255 - MEAN) / DEVIATION
+            tokens = self._tokens(coloured.transpose(2, 0, 1)[None])
+            result.append(PhotoFeatures.of_tokens(tokens, rows, columns))
+        return result
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        """The image in the size in which the network takes it, whole numbers of patches."""
+        return shrunk(image, NETWORK_PATCHES * self.patch, self.patch)
+
+    @abstractmethod
+    def _tokens(self, pixels: np.ndarray) -> np.ndarray:
+        """The network's output.
+
+        Args:
+            pixels: (1, 3, H, W) float32 RGB, normalised by :data:`MEAN` and :data:`DEVIATION`.
+
+        Returns:
+            (T, D) float32, as :meth:`PhotoFeatures.of_tokens` takes them.
+        """
+
+
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+"""Mean and standard deviation of RGB in [0, 1] (ImageNet), with which all DINO networks normalise their input."""
+
+
+class SelfSupervised(TransformerFeatures):
+    """A network that was trained without labels: DINO, DINOv2 or DINOv3.
 
     Loaded by transformers (nerfstudio pins a timm that takes square photos only); weights come from its own cache or,
     where it may, from the network.
@@ -125,30 +207,14 @@ class SelfSupervised(PatchFeatures):
         self.name = model
         self._network, self.patch = _load(model, cached_only)
 
-    def features(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[np.ndarray]:
+    def _tokens(self, pixels: np.ndarray) -> np.ndarray:
         import torch
 
         # The first DINO knows one image size, unless asked to stretch its positions; the later ones do it unasked.
         stretch = {"interpolate_pos_encoding": True} if self._network.config.model_type == "vit" else {}
-        result = []
-        for index, image in enumerate(images):
-            if progress and index % 10 == 0:
-                progress(f"features: {self.name}, photo {index + 1} of {len(images)}")
-            image = shrunk(image, NETWORK_PATCHES * self.patch, self.patch)
-            rows, columns = image.shape[0] // self.patch, image.shape[1] // self.patch
-            coloured = (image.astype(np.float32) / 255 - MEAN) / DEVIATION
-            with torch.inference_mode():
-                pixels = torch.from_numpy(coloured.transpose(2, 0, 1))[None]
-                tokens = self._network(pixel_values=pixels, **stretch).last_hidden_state
-            # Class and register tokens come first, the patches last.
-            patches = tokens[0, -rows * columns :].float().cpu().numpy()
-            result.append(normalised(patches.reshape(rows, columns, -1)))
-        return result
-
-
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-"""Mean and standard deviation of RGB in [0, 1] (ImageNet), with which all DINO networks normalise their input."""
+        with torch.inference_mode():
+            tokens = self._network(pixel_values=torch.from_numpy(pixels), **stretch).last_hidden_state
+        return tokens[0].float().cpu().numpy()
 
 
 def _load(model: str, cached_only: bool) -> tuple[Any, int]:
@@ -194,18 +260,27 @@ class FeatureChoice:
         features: "network" (DINO and its like), "descriptor" (:class:`ColourTexture`), or "auto": the network where its
             weights are in the cache or can be downloaded, else the descriptor.
         model: checkpoint of the network, None for the default. A checkpoint that is named is never replaced.
+        onnx: ONNX file of a network, instead of a checkpoint; see :class:`OnnxFeatures`.
 
     Raises:
-        MaskError: neither of the three, or a model for the descriptor.
+        MaskError: none of the three, a model for the descriptor, or an ONNX file besides something else.
     """
 
-    def __init__(self, features: str = "auto", model: str | None = None) -> None:
+    def __init__(self, features: str = "auto", model: str | None = None, onnx: Path | None = None) -> None:
         if features not in ("auto", "network", "descriptor"):
             raise MaskError(f"The features are called {features}; expected auto, network or descriptor.")
-        if features == "descriptor" and model is not None:
-            raise MaskError(f"The descriptor has no model, so {model} would not be used; leave one of the two out.")
-        self.features, self.model = features, model
+        if features == "descriptor" and (model is not None or onnx is not None):
+            named = model or onnx
+            raise MaskError(f"The descriptor has no model, so {named} would not be used; leave one of the two out.")
+        if model is not None and onnx is not None:
+            raise MaskError(f"The features are to come from {model} and from {onnx}; leave one of the two out.")
+        self.features, self.model, self.onnx = features, model, onnx
         self._loaded: PatchFeatures | None = None
+
+    @property
+    def left_to_us(self) -> bool:
+        """Whether the user named none, so that the next best will do."""
+        return self.features == "auto" and self.model is None and self.onnx is None
 
     def load(self) -> PatchFeatures:
         """The features.
@@ -220,6 +295,10 @@ class FeatureChoice:
     def _choose(self) -> PatchFeatures:
         if self.features == "descriptor":
             return ColourTexture()
+        if self.onnx is not None:
+            from surface_sos_ns.masks.onnx_features import OnnxFeatures
+
+            return OnnxFeatures(self.onnx)
         if self.features == "network" or self.model is not None:
             return SelfSupervised(self.model or DEFAULT_MODEL)
         for cached_only in (True, False):
@@ -238,14 +317,17 @@ class FeatureProvider(MaskProvider):
     Args:
         features: "auto", "descriptor" or "network", see :class:`FeatureChoice`.
         model: checkpoint of the network; None for the default.
+        features_onnx: ONNX file of a network, instead of a checkpoint.
         seed: equal seeds give equal masks.
     """
 
     labels = "none"
 
-    def __init__(self, features: str = "auto", model: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, features: str = "auto", model: str | None = None, features_onnx: Path | None = None, seed: int = 0
+    ) -> None:
         self.seed = seed
-        self._features = FeatureChoice(features, model)
+        self._features = FeatureChoice(features, model, features_onnx)
 
     def check(self) -> None:
         """See :meth:`MaskProvider.check`."""

@@ -32,10 +32,10 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "auto": Method("auto", "Auto", ("allow_labels", "features", "model")),
+    "auto": Method("auto", "Auto", ("allow_labels", "features", "model", "features_onnx")),
     "prior": Method("prior", "Prior"),
-    "selfment": Method("selfment", "Selfment", ("features", "model")),
-    "cosegment": Method("cosegment", "Cosegment", ("features", "model")),
+    "selfment": Method("selfment", "Selfment", ("features", "model", "features_onnx")),
+    "cosegment": Method("cosegment", "Cosegment", ("features", "model", "features_onnx")),
     "maskrcnn": Method("maskrcnn", "MaskRcnn", ("category", "device")),
     "sam2": Method("sam2", "Sam2", ("device",)),
     "rembg": Method("rembg", "Rembg", ("program",)),

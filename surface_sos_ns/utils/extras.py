@@ -9,7 +9,13 @@ from surface_sos_ns.utils.errors import UserError
 
 __all__ = ["MissingPackageError", "missing_package", "require_package"]
 
-EXTRA = {"embreex": "demo", "pymatting": "export", "pycocotools": "export", "transformers": "masks"}
+EXTRA = {
+    "embreex": "demo",
+    "onnxruntime": "onnx",
+    "pymatting": "export",
+    "pycocotools": "export",
+    "transformers": "masks",
+}
 """The extra, in pyproject.toml, that installs each of them."""
 
 NO_WHEEL = {"embreex": "aarch64"}

@@ -248,6 +248,8 @@ def test_folder_from_the_command_line(
     [
         (["--method", "prior", "--invert"], "--invert belongs to --method folder"),
         (["--method", "folder"], "--source"),
+        (["--features-onnx", "absent.onnx"], "absent.onnx is not there"),  # nor is it replaced by --method auto
+        (["--method", "prior", "--features-onnx", "absent.onnx"], "--features-onnx belongs to --method auto and"),
         (["--method", "folder", "--source", "absent"], "absent does not exist"),
         (["--method", "prior", "--object-point", "0", "0", "0", "--object-radius", "-1"], "--object-radius is -1"),
     ],

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from surface_sos_ns.masks import features
-from surface_sos_ns.masks.features import ColourTexture, FeatureChoice, SelfSupervised
+from surface_sos_ns.masks.features import ColourTexture, FeatureChoice, PhotoFeatures, SelfSupervised
 from surface_sos_ns.masks.provider import MaskError
 
 
@@ -69,6 +69,33 @@ def test_colour_and_texture_both_tell_patches_apart():
     assert grey @ stripes < grey @ again - 0.03
 
 
+def test_photo_without_class_token_is_the_mean_of_its_patches():
+    photo = ColourTexture().describe([textured()])[0]
+    np.testing.assert_array_equal(photo.patches, ColourTexture().features([textured()])[0])
+    mean = photo.patches.reshape(-1, photo.patches.shape[-1]).astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(photo.whole, mean / np.linalg.norm(mean), atol=1e-6)
+    assert not photo.has_token
+
+
+def test_tokens_of_a_transformer():
+    """Class token, two registers, then a grid of 2 x 3."""
+    tokens = np.zeros((9, 4), np.float32)
+    tokens[0], tokens[1:3] = [0, 3, 4, 0], 7
+    tokens[3:, 0] = 2
+    tokens[5] = [0, 0, 0, 5]  # third patch of the first row
+    photo = PhotoFeatures.of_tokens(tokens, 2, 3)
+    np.testing.assert_allclose(photo.whole, [0, 0.6, 0.8, 0])
+    expected = np.zeros((2, 3, 4))
+    expected[..., 0] = 1
+    expected[0, 2] = [0, 0, 0, 1]
+    np.testing.assert_array_equal(photo.patches, expected)
+    assert photo.has_token
+    alone = PhotoFeatures.of_tokens(tokens[3:], 2, 3)
+    np.testing.assert_array_equal(alone.patches, expected)
+    np.testing.assert_allclose(alone.whole, np.array([5, 0, 0, 1]) / np.sqrt(26), atol=1e-6)
+    assert not alone.has_token
+
+
 # ------------------------------------------------------------------------------------------------------ networks
 
 
@@ -101,6 +128,12 @@ def test_network_from_a_folder(tiny_network, monkeypatch):
         tokens = network(pixel_values=pixels.permute(2, 0, 1)[None]).last_hidden_state[0, 1:]
     expected = torch.nn.functional.normalize(tokens, dim=-1).reshape(6, 8, 24).numpy()
     np.testing.assert_allclose(grid, expected, atol=1e-4)
+    described = loaded.describe([photo])[0]
+    np.testing.assert_array_equal(described.patches, grid)
+    with torch.no_grad():
+        token = network(pixel_values=pixels.permute(2, 0, 1)[None]).last_hidden_state[0, 0]
+    np.testing.assert_allclose(described.whole, torch.nn.functional.normalize(token, dim=0).numpy(), atol=1e-4)
+    assert described.has_token
 
 
 def test_first_dino_takes_photos_that_are_not_square(tmp_path, monkeypatch):
