@@ -17,6 +17,7 @@ from surface_sos_ns.utils.image_io import resized
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
     from surface_sos_ns.capture.object_prior import ObjectPrior
     from surface_sos_ns.capture.points import SparsePoints
+    from surface_sos_ns.capture.sphere import ObjectSphere
     from surface_sos_ns.capture.transforms import Transforms
     from surface_sos_ns.capture.views import Views
 
@@ -55,7 +56,6 @@ class ObjectSearch:
         """
         from surface_sos_ns.capture.object_prior import GIVEN, LOW_CONFIDENCE, build_object_prior
         from surface_sos_ns.capture.points_file import first_fitting_points
-        from surface_sos_ns.capture.triangulation import triangulate_points
 
         metadata, cache = self.dataset.metadata, self.cache
         factor = min(1.0, self.image_size / int(max(views.width.max(), views.height.max())))
@@ -72,11 +72,8 @@ class ObjectSearch:
         has_masks = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
         if self.check_poses:
             self._check_poses(images)
-        points_cache = None if folder is None else Path(folder) / "sparse_points.npz"
         if points is None:
-            points, remarks = triangulate_points(images, small, points_cache, progress=say)
-            for remark in remarks:
-                warn(remark)
+            points = self._triangulated(images, small, folder)
         origin = GIVEN
         if not has_masks:
             masks, origin = self._find_masks(images, small, points, point, hint.radius)
@@ -91,6 +88,47 @@ class ObjectSearch:
                 "please give coarse masks, or name a point on the object"
             )
         return prior
+
+    def surroundings(self, views: Views, folder: Path | None) -> tuple[ObjectSphere, SparsePoints | None]:
+        """The sphere that the cameras look at, and sparse points, world frame; masks are not looked at.
+
+        Args:
+            views, folder: as for `find`.
+
+        Raises:
+            CaptureError: poses do not fit the photos, or cameras see nothing in common.
+        """
+        from surface_sos_ns.capture.bounds import find_object_sphere
+        from surface_sos_ns.capture.points_file import first_fitting_points
+        from surface_sos_ns.capture.sphere import ObjectSphere
+
+        metadata = self.dataset.metadata
+        factor = min(1.0, self.image_size / int(max(views.width.max(), views.height.max())))
+        small = views.scaled(factor) if factor < 1 else views
+        sizes = [(int(width), int(height)) for width, height in zip(small.width, small.height, strict=True)]
+        images = [resized(self.cache.image(view), *size) for view, size in enumerate(sizes)]
+        if self.check_poses:
+            self._check_poses(images)
+        points, remarks = first_fitting_points(metadata["points_files"], views, metadata["file_paths"])
+        for remark in remarks:
+            warn(remark)
+        if points is None:
+            points = self._triangulated(images, small, folder)
+        hint: ObjectHint = metadata.get("object_hint") or ObjectHint(None, None)
+        sphere = find_object_sphere(small, None, points, None if hint.point is None else np.array(hint.point))
+        if hint.radius is not None:
+            sphere = ObjectSphere(sphere.centre, hint.radius, sphere.source)
+        return sphere, points
+
+    def _triangulated(self, images: list[np.ndarray], views: Views, folder: Path | None) -> SparsePoints | None:
+        """Points from the photos' features, kept in a folder; None where too few could be made."""
+        from surface_sos_ns.capture.triangulation import triangulate_points
+
+        kept = None if folder is None else Path(folder) / "sparse_points.npz"
+        points, remarks = triangulate_points(images, views, kept, progress=say)
+        for remark in remarks:
+            warn(remark)
+        return points
 
     def _check_poses(self, images: list[np.ndarray]) -> None:
         """Holds the poses, as they stand in transforms.json, against the features of the training photos.

@@ -20,6 +20,7 @@ from surface_sos_ns.models.nerf_sos.segmentation_images import SegmentationImage
 from surface_sos_ns.models.surface_sos.background.density import GEOMETRY_WIDTH
 from surface_sos_ns.models.surface_sos.exposure import Exposure
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.models.surface_sos.initialisation import SightLines
 from surface_sos_ns.models.surface_sos.rendering import RegulariserPoints, Rendering
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
@@ -45,6 +46,7 @@ class NerfSOS(nn.Module):
     """
 
     ops: TorchOps
+    ready: Tensor
     deformation = None
     """The scene does not move."""
 
@@ -57,11 +59,28 @@ class NerfSOS(nn.Module):
         self.head = SegmentationHead(GEOMETRY_WIDTH, config.channels, config.segmentation_hidden, config.frequencies)
         self.clusters = Clusters(clusters, config.channels)
         self.exposure = Exposure(views)
+        self.register_buffer("ready", torch.zeros((), dtype=torch.bool))  # whether `initialise` has been called
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)  # called by `to`, `cuda`, ...: the new device may need another back-end
         use_ops(self, choose_ops(self.settings.backend, self.clusters.shares.device))
         return self
+
+    def initialise(self, frame: ObjectFrame, contraction_radius: float, lines: SightLines | None, steps: int) -> None:
+        """Initialise before training: the density is fitted to sparse points.
+
+        Args:
+            frame: of the sphere that the cameras look at.
+            contraction_radius: distance from its centre up to which space is not contracted, object radii.
+            lines: sparse points and their lines of sight.
+            steps: of the regression.
+        """
+        self.frame.take(frame)
+        self.field.layer.set_contraction_radius(contraction_radius)
+        if lines is not None:
+            self.field.fit(lines, steps)
+        self.field.update_cache()
+        self.ready.fill_(True)
 
     def train_radiance(self, origins: Tensor, directions: Tensor, view: Tensor) -> tuple[RayRadiance, Tensor]:
         """Render training rays (R, 3) of views (R,): what is seen, and its colours (R, 3) as the photos show them."""
