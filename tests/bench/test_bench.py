@@ -33,6 +33,7 @@ from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.ops.cpu import threads as compiled_threads
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
+from surface_sos_ns.plugin.training_step import CudaGraphs
 from surface_sos_ns.training import presets
 from surface_sos_ns.utils import files
 from surface_sos_ns.utils.cores import usable_cores
@@ -260,6 +261,16 @@ def test_both_kinds_of_step_are_measured(data: SceneData) -> None:
     kinds = [(row["rays"], row["step"]) for row in rows]
     assert kinds == [(8, "captured"), (8, "eager"), (16, "captured"), (16, "eager")]
     assert all(row["seconds"] > 0 for row in rows)
+
+
+@pytest.mark.gpu
+def test_a_captured_step_on_a_gpu_is_hardly_a_launch_and_waits_for_nothing(demo_capture: Path) -> None:
+    device = torch.device("cuda")
+    data = load_scene(demo_capture, TINY.hull_slack, device)
+    run = ours.Run(TINY, data, device)
+    captured, eager = train.by_rays(Train(profile_rays=(16,)), 16, run, data, CudaGraphs())
+    assert captured["launches"] < 5 < eager["launches"]  # the graph, and the copy of the losses
+    assert captured["synchronisations"] == eager["synchronisations"] == 0
 
 
 # --- what a step needs at least ----------------------------------------------------------------------------------

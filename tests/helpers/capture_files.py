@@ -113,8 +113,8 @@ def ball_capture(folder: Path, count: int = 12, size: tuple[int, int] = (64, 48)
 
 
 def manager(folder: Path, **options) -> SurfaceSOSDataManager:
-    test_mode = options.pop("test_mode", "val")
+    test_mode, device = options.pop("test_mode", "val"), options.pop("device", "cpu")
     config = SurfaceSOSDataManagerConfig(data=folder, **{"train_num_rays_per_batch": 512, **options})
-    result = config.setup(device="cpu", test_mode=test_mode)
+    result = config.setup(device=device, test_mode=test_mode)
     assert isinstance(result, SurfaceSOSDataManager) and isinstance(result, VanillaDataManager)
     return result

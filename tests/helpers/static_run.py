@@ -44,9 +44,14 @@ def build(config: SurfaceSOSModelConfig, views: int, ops: TorchOps) -> SurfaceSO
     model: SurfaceSOSModel = config.setup(
         scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=views
     )
+    take_ops(model, ops)
+    return model.train()
+
+
+def take_ops(model: SurfaceSOSModel, ops: TorchOps) -> None:
+    """Have all parts of a model use these operations; a move to another device chooses anew."""
     model.scene.ops = ops
     use_ops(model.scene, ops)
-    return model.train()
 
 
 def optimizers_of(model: SurfaceSOSModel, ops: TorchOps) -> list[Optimizer]:
@@ -62,10 +67,13 @@ def optimizers_of(model: SurfaceSOSModel, ops: TorchOps) -> list[Optimizer]:
     return found
 
 
-def real_run(data: SurfaceSOSDataManager, config: SurfaceSOSModelConfig, ops: TorchOps) -> StaticRun:
-    """On the CPU; the model is started from a ball where the object of the data is. The data is prepared."""
+def real_run(
+    data: SurfaceSOSDataManager, config: SurfaceSOSModelConfig, ops: TorchOps, device: str = "cpu"
+) -> StaticRun:
+    """With a model that is started from a ball where the object is. The data is prepared and on the same device."""
     torch.manual_seed(0)
-    model = build(config, len(data.train_dataset), ops)
+    model = build(config, len(data.train_dataset), ops).to(device)
+    take_ops(model, ops)
     n = 24
     distance = (grid_centres(n, 1.0).norm(dim=-1) - 0.5).reshape(n, n, n)
     prior = data.object_prior
@@ -73,7 +81,7 @@ def real_run(data: SurfaceSOSDataManager, config: SurfaceSOSModelConfig, ops: To
     frame = ObjectFrame(prior.sphere.centre, prior.sphere.radius)
     model.scene.initialise(frame, 4.0, (distance < 0).float(), distance, steps=30)
     model.scene.zero_grad()
-    model.set_sparse_points(torch.randn(700, 3) * 0.6)
+    model.set_sparse_points((torch.randn(700, 3) * 0.6).to(device))
     return StaticRun(model, lambda: data.next_train(0), optimizers_of(model, ops))
 
 

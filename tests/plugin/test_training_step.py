@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,17 +14,18 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.ops.choose import Backend, choose_ops
 from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
 from surface_sos_ns.ops.layout import GridLayout
-from surface_sos_ns.ops.torch_ops import TorchOps
+from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
-from surface_sos_ns.plugin.training_step import CapturedStep, StepResult, take_step
+from surface_sos_ns.plugin.training_step import CapturedStep, CudaGraphs, StepResult, take_step
 from tests.helpers.capture_files import ball_capture, manager
 from tests.helpers.fake_cuda import fake_cuda
 from tests.helpers.no_synchronisation import NoSynchronisation, SynchronisationError
 from tests.helpers.recorded_graph import RecordedGraphs
-from tests.helpers.static_run import StaticRun, addresses, fake_run, real_run
+from tests.helpers.static_run import StaticRun, addresses, fake_run, real_run, take_ops
 
 FULL = SurfaceSOSModelConfig()
 PRESETS = {"full": FULL, "lite": lite_model(FULL), "paper": paper_model(FULL)}
@@ -32,7 +35,16 @@ WAITS = (SynchronisationError, DataDependentOutputException, DynamicOutputShapeE
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> SurfaceSOSDataManager:
-    found = manager(ball_capture(tmp_path_factory.mktemp("ball")).save(), train_num_rays_per_batch=96)
+    return ball_data(tmp_path_factory.mktemp("ball"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def data_on_gpu(tmp_path_factory: pytest.TempPathFactory) -> SurfaceSOSDataManager:
+    return ball_data(tmp_path_factory.mktemp("ball"), "cuda")
+
+
+def ball_data(folder: Path, device: str) -> SurfaceSOSDataManager:
+    found = manager(ball_capture(folder).save(), train_num_rays_per_batch=96, device=device)
     found.prepare()
     return found
 
@@ -153,17 +165,19 @@ def state_of(run: StaticRun) -> list[Tensor]:
     return [*run.model.parameters(), *run.model.buffers(), *states]
 
 
-def eager_and_replayed(data: SurfaceSOSDataManager, preset: str) -> list[tuple[list[dict[str, float]], list[Tensor]]]:
-    """Losses of twelve steps and the state at their end, of two runs that start alike."""
+def eager_and_replayed(
+    data: SurfaceSOSDataManager, preset: str, ops: TorchOps = STATIC, device: str = "cpu"
+) -> list[tuple[list[dict[str, float]], list[Tensor]]]:
+    """Losses of twelve steps and the state at their end, of two runs that start alike. Random numbers come last."""
 
     def of_a_run(captured: bool) -> tuple[list[dict[str, float]], list[Tensor]]:
-        run = real_run(data, small(PRESETS[preset]), STATIC)
-        graphs = RecordedGraphs(lambda: state_of(run))
+        run = real_run(data, small(PRESETS[preset]), ops, device)
+        graphs = CudaGraphs() if device == "cuda" else RecordedGraphs(lambda: state_of(run))
         step = CapturedStep(run.losses, run.optimizers, lambda: tuple(addresses(run)), graphs)
         torch.manual_seed(3)
         losses = train(run, 12, step if captured else lambda: take_step(run.losses, run.optimizers))
         assert step.captures == captured
-        return losses, state_of(run)
+        return losses, [*state_of(run), torch.rand(8, device=device)]
 
     return [of_a_run(captured) for captured in (False, True)]
 
@@ -195,3 +209,61 @@ def test_it_is_captured_anew_where_a_tensor_was_replaced(data: SurfaceSOSDataMan
     before = reliability.counts.clone()
     step()
     assert step.captures == 2 and not torch.equal(reliability.counts, before)
+
+
+# ------------------------------------------------------------------ on a GPU
+
+
+CUDA = torch.device("cuda")
+
+
+@contextmanager
+def waiting_refused() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_step_on_a_gpu_waits_for_nothing(data_on_gpu: SurfaceSOSDataManager, preset: str, backend: Backend) -> None:
+    run = real_run(data_on_gpu, small(PRESETS[preset]), choose_ops(backend, CUDA), "cuda")
+    for _ in range(2):  # kernels are compiled, and optimisers make their states
+        take_step(run.losses, run.optimizers)
+    with waiting_refused():
+        found = take_step(run.losses, run.optimizers)
+        with pytest.raises(RuntimeError, match="synchroniz"):
+            found.loss.item()
+    assert found.loss.isfinite()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
+def test_a_cuda_graph_equals_eager_steps(data_on_gpu: SurfaceSOSDataManager, preset: str, backend: Backend) -> None:
+    """Up to rounding, since sums of gradients are taken in any order; with the same random numbers."""
+    ops = choose_ops(backend, CUDA)
+    (losses, state), (again, replayed) = eager_and_replayed(data_on_gpu, preset, ops, "cuda")
+    assert torch.equal(state[-1], replayed[-1])
+    for eager, captured in zip(losses, again, strict=True):
+        assert captured == pytest.approx(eager, rel=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("preset", ["full", "paper"])
+def test_a_gpu_renders_what_a_cpu_renders(data: SurfaceSOSDataManager, preset: str, backend: Backend) -> None:
+    model = real_run(data, small(PRESETS[preset]), TORCH).model.eval()
+    bundle, _ = data.next_train(0)
+    rays = model.scene.frame.rays(bundle.origins, bundle.directions)
+    with torch.no_grad():
+        on_cpu = model.scene.render(*rays, plate=False)
+        model.to(CUDA)
+        take_ops(model, choose_ops(backend, CUDA))
+        on_gpu = model.scene.render(*(part.to(CUDA) for part in rays), plate=False)
+    assert (on_cpu.alpha > 0.5).any() and (on_cpu.alpha < 0.5).any()
+    for name in ("rgb", "alpha", "background"):
+        assert torch.allclose(getattr(on_gpu, name).cpu(), getattr(on_cpu, name), atol=1e-3), name
