@@ -27,14 +27,20 @@ from nerfstudio.engine.schedulers import (
 from nerfstudio.utils.writer import EventName
 
 from surface_sos_ns.fields.deformation import DeformationConfig
+from surface_sos_ns.models.nerf_sos.config import NerfSOSConfig
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
+from surface_sos_ns.plugin.nerf_sos.datamanager import NerfSOSDataManagerConfig
+from surface_sos_ns.plugin.nerf_sos.model import NerfSOSModelConfig
+from surface_sos_ns.plugin.nerf_sos.pipeline import NerfSOSPipelineConfig
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.trainer import SurfaceSOSMachineConfig, SurfaceSOSTrainerConfig
+from surface_sos_ns.training.contrastive import Biases, ContrastiveConfig
+from surface_sos_ns.training.nerf_sos import NerfSOSObjective
 from surface_sos_ns.training.objective import ObjectiveConfig
 from surface_sos_ns.utils.errors import UserError
 
@@ -52,6 +58,13 @@ CLASSES: tuple[type, ...] = (
     GridLayout,
     DeformationConfig,
     ObjectiveConfig,
+    NerfSOSPipelineConfig,
+    NerfSOSDataManagerConfig,
+    NerfSOSModelConfig,
+    NerfSOSConfig,
+    NerfSOSObjective,
+    ContrastiveConfig,
+    Biases,
     GridAdamConfig,
     WarmupDecaySchedulerConfig,
     # nerfstudio's, in every configuration of ours

@@ -18,6 +18,9 @@ from surface_sos_ns.plugin.compat.markup import print_broken_markup_as_it_is
 from surface_sos_ns.plugin.compat.torch_loading import allow_numpy_scalars
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
+from surface_sos_ns.plugin.nerf_sos.datamanager import NerfSOSDataManagerConfig
+from surface_sos_ns.plugin.nerf_sos.model import NerfSOSModelConfig, lite_nerf_sos
+from surface_sos_ns.plugin.nerf_sos.pipeline import NerfSOSPipelineConfig
 from surface_sos_ns.plugin.optimizers import GridAdamConfig, WarmupDecaySchedulerConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
@@ -94,6 +97,40 @@ _paper = replace(
     pipeline=replace(_full.pipeline, model=paper_model(_model)),
 )
 
+_nerf_data = NerfSOSDataManagerConfig(train_num_rays_per_batch=FULL.rays, eval_num_rays_per_batch=1024)
+_nerf_model = NerfSOSModelConfig(eval_num_rays_per_chunk=FULL.rays_per_chunk)
+
+_nerf_sos = SurfaceSOSTrainerConfig(
+    method_name="nerf-sos",
+    max_num_iterations=20_000,
+    steps_per_save=2_000,
+    steps_per_eval_batch=500,
+    steps_per_eval_image=5_000,
+    steps_per_eval_all_images=0,
+    mixed_precision=False,
+    average_from=1.0,
+    pipeline=NerfSOSPipelineConfig(datamanager=_nerf_data, model=_nerf_model),
+    optimizers={
+        **{group: _optimisers()[group] for group in ("grids", "nets", "appearance")},
+        "segmentation": {"optimizer": AdamOptimizerConfig(lr=2e-3, eps=1e-8), "scheduler": None},
+    },
+    logging=LoggingConfig(steps_per_log=50),
+    viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk, websocket_host=LOOPBACK),
+    vis="viewer",
+)
+
+_nerf_sos_lite = replace(
+    _nerf_sos,
+    method_name="nerf-sos-lite",
+    max_num_iterations=6_000,
+    steps_per_save=500,
+    steps_per_eval_image=1_000,
+    logging=LoggingConfig(steps_per_log=20),
+    pipeline=NerfSOSPipelineConfig(
+        datamanager=replace(_nerf_data, train_num_rays_per_batch=LITE.rays), model=lite_nerf_sos(_nerf_model)
+    ),
+)
+
 surface_sos = MethodSpecification(
     config=_full,
     description="Surface-SOS, full: masks, clean plate and surface of an object from a capture. For a GPU.",
@@ -105,4 +142,12 @@ surface_sos_lite = MethodSpecification(
 surface_sos_paper = MethodSpecification(
     config=_paper,
     description="Surface-SOS, paper: the equations as they are printed. For comparison; slower.",
+)
+nerf_sos = MethodSpecification(
+    config=_nerf_sos,
+    description="NeRF-SOS: a radiance field, segmented by contrasting features of the photos. A baseline. For a GPU.",
+)
+nerf_sos_lite = MethodSpecification(
+    config=_nerf_sos_lite,
+    description="NeRF-SOS, lite: small tables and few steps; minutes on a laptop or a CPU.",
 )

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,7 +46,8 @@ Correspondence = Callable[[Tensor, Tensor], Tensor]
 """Vectors (B, N, D) and (B, M, D) -> how far each of the first corresponds to each of the second (B, N, M)."""
 
 
-class Biases(NamedTuple):
+@dataclass(frozen=True)
+class Biases:
     """b of identity and of negative pairs: codes are drawn together where the cues correspond by more."""
 
     identity: float

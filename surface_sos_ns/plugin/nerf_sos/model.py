@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from surface_sos_ns.models.nerf_sos.radiance_field import RayRadiance
 from surface_sos_ns.models.nerf_sos.scene import NerfSOS
 from surface_sos_ns.plugin.scene_model import SceneModel, SceneModelConfig
 from surface_sos_ns.training.nerf_sos import NerfSOSObjective, SegmentationData, radiance_losses, segmentation_losses
+from surface_sos_ns.training.presets import LITE
 from surface_sos_ns.utils.errors import UserError
 
 
@@ -42,6 +43,19 @@ class NerfSOSModelConfig(SceneModelConfig):
     """Share of the cells that such a refresh takes, drawn at random."""
     initial_fit_steps: int = 200
     """Steps that fit the density to the sparse points before training."""
+
+
+def lite_nerf_sos(config: NerfSOSModelConfig) -> NerfSOSModelConfig:
+    """The same method with small tables, for a laptop or a CPU."""
+    small = LITE.scene
+    scene = replace(
+        config.scene,
+        grid=small.background_grid,
+        hidden=small.hidden,
+        samples=small.samples,
+        render_samples=small.render_samples,
+    )
+    return replace(config, scene=scene, eval_num_rays_per_chunk=LITE.rays_per_chunk)
 
 
 class NerfSOSModel(SceneModel):
