@@ -14,7 +14,7 @@ from torch import Tensor
 from surface_sos_ns.models.nerf_sos.radiance_field import RadianceField
 from surface_sos_ns.models.nerf_sos.segmentation import SegmentationHead
 
-KEPT_SAMPLES = 4
+KEPT_SAMPLES = 6
 """Samples that are kept of a ray, those with the largest weights."""
 
 
