@@ -6,6 +6,7 @@ of one thing even where these differ in colour. Without weights a descriptor of 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from surface_sos_ns.masks.provider import MaskError, MaskProvider, Progress
 from surface_sos_ns.utils.extras import missing_package
 
 __all__ = [
+    "FEATURES_VERSION",
     "ColourTexture",
     "FeatureChoice",
     "FeatureProvider",
@@ -30,6 +32,9 @@ __all__ = [
     "TransformerFeatures",
     "normalised",
 ]
+
+FEATURES_VERSION = 1
+"""Raised when the same photo and weights would give other features; those that were kept on disk are then outdated."""
 
 DEFAULT_MODEL = "facebook/dinov2-small"
 """The checkpoint that is taken when none is named."""
@@ -95,6 +100,10 @@ class PatchFeatures(ABC):
         """The patches' features alone, one (h, w, D) float32 array a photo; see :meth:`describe`."""
         return [photo.patches for photo in self.describe(images, progress)]
 
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Of weights and settings: providers with the same one describe a photo alike (see `FEATURES_VERSION`)."""
+
 
 class ColourTexture(PatchFeatures):
     """Colour and texture at several scales, and a little of the position; no weights, no network.
@@ -122,6 +131,9 @@ class ColourTexture(PatchFeatures):
     def describe(self, images: Sequence[np.ndarray], progress: Progress | None = None) -> list[PhotoFeatures]:
         grids = (self._grid(shrunk(image, self.SIDE, self.patch)) for image in images)
         return [PhotoFeatures.of_patches(grid) for grid in grids]
+
+    def fingerprint(self) -> str:
+        return repr((self.name, self.SIDE, self.patch, self.LIFT))
 
     def _grid(self, image: np.ndarray) -> np.ndarray:
         lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
@@ -206,6 +218,15 @@ class SelfSupervised(TransformerFeatures):
     def __init__(self, model: str = DEFAULT_MODEL, cached_only: bool = False) -> None:
         self.name = model
         self._network, self.patch = _load(model, cached_only)
+
+    def fingerprint(self) -> str:
+        import torch
+
+        digest = hashlib.sha256(self._network.config.to_json_string().encode())
+        for name, values in self._network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def _tokens(self, pixels: np.ndarray) -> np.ndarray:
         import torch

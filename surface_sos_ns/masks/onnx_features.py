@@ -6,6 +6,7 @@ loaded, and weights outside of the file's folder are refused (see `onnx_external
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,12 @@ class OnnxFeatures(TransformerFeatures):
                 "expected tokens (1, 1 + h*w, D) or a map (1, D, h, w) of h x w square patches."
             )
         self._output, (self.patch, self._before) = layouts[0]
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for file in self._weights:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()
 
     def _probe(self) -> tuple[tuple[int, int], list[Any]]:
         """Height and width of a black image that the network takes, and its outputs for it. May fix the input size."""
