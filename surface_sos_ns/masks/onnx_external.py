@@ -1,7 +1,7 @@
 """Which files beside an ONNX file hold its weights, read without onnx or onnxruntime.
 
-An ONNX file may name others that hold its weights. onnxruntime reads whatever is named, in versions before 1.24 also
-files outside the model's folder. A file that was downloaded must not do that, so the names are looked at first.
+An ONNX file may name others that hold its weights, and some versions of onnxruntime (1.23, for one) read them wherever
+they lie. A file from elsewhere must not have files outside of its own folder read, so the names are looked at first.
 """
 
 from __future__ import annotations

@@ -96,6 +96,10 @@ def test_tokens_of_a_transformer():
     assert not alone.has_token
 
 
+def test_fingerprint_of_the_descriptor():
+    assert ColourTexture().fingerprint() == ColourTexture().fingerprint() != ColourTexture(8).fingerprint()
+
+
 # ------------------------------------------------------------------------------------------------------ networks
 
 
@@ -134,6 +138,16 @@ def test_network_from_a_folder(tiny_network, monkeypatch):
         token = network(pixel_values=pixels.permute(2, 0, 1)[None]).last_hidden_state[0, 0]
     np.testing.assert_allclose(described.whole, torch.nn.functional.normalize(token, dim=0).numpy(), atol=1e-4)
     assert described.has_token
+
+
+def test_fingerprint_of_a_network_is_that_of_its_weights(tiny_network):
+    folder, network = tiny_network
+    before = SelfSupervised(str(folder)).fingerprint()
+    assert SelfSupervised(str(folder)).fingerprint() == before
+    with torch.no_grad():
+        next(network.parameters()).add_(1e-3)
+    network.save_pretrained(folder)
+    assert SelfSupervised(str(folder)).fingerprint() != before
 
 
 def test_first_dino_takes_photos_that_are_not_square(tmp_path, monkeypatch):

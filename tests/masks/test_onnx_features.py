@@ -98,6 +98,18 @@ def test_weights_beside_the_file(tmp_path: Path, weights: np.ndarray, monkeypatc
     np.testing.assert_allclose(found[0], expected_patches(photo(84, 112), weights), atol=1e-4)
 
 
+@needs_onnxruntime
+def test_fingerprint_is_that_of_all_weights(tmp_path: Path, weights: np.ndarray) -> None:
+    def fingerprint(name: str) -> str:
+        (tmp_path / "net.bin").write_bytes(weights.tobytes())
+        return OnnxFeatures(patch_network(tmp_path / name, weights, external="net.bin")).fingerprint()
+
+    before = fingerprint("a.onnx")
+    assert fingerprint("b.onnx") == before, "the name does not matter"
+    weights[0, 0, 0, 0] += 1
+    assert fingerprint("a.onnx") != before
+
+
 @pytest.mark.parametrize(
     ("shape", "height", "width", "layout"),
     [
