@@ -15,13 +15,13 @@ from nerfstudio.engine.trainer import TrainerConfig
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
-from surface_sos_ns.plugin.methods import surface_sos, surface_sos_lite, surface_sos_paper
+from surface_sos_ns.plugin.methods import SPECIFICATIONS
 from surface_sos_ns.utils.errors import UserError
 
 if TYPE_CHECKING:  # capture/ brings scipy and more
     from surface_sos_ns.capture.object_prior import ObjectPrior
 
-METHODS = {str(of.config.method_name): of.config for of in (surface_sos, surface_sos_lite, surface_sos_paper)}
+METHODS = {str(of.config.method_name): of.config for of in SPECIFICATIONS}
 
 
 @dataclass(frozen=True)

@@ -151,3 +151,6 @@ nerf_sos_lite = MethodSpecification(
     config=_nerf_sos_lite,
     description="NeRF-SOS, lite: small tables and few steps; minutes on a laptop or a CPU.",
 )
+
+SPECIFICATIONS = (surface_sos, surface_sos_lite, surface_sos_paper, nerf_sos, nerf_sos_lite)
+"""All methods."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,8 +14,18 @@ from surface_sos_ns.models.nerf_sos.radiance_field import RayRadiance
 from surface_sos_ns.models.nerf_sos.scene import NerfSOS
 from surface_sos_ns.models.nerf_sos.surfaces import Surfaces, seen_surfaces
 from surface_sos_ns.sampling.patches import patch_batch
-from surface_sos_ns.training.contrastive import ContrastiveConfig, appearance_loss, geometry_loss, negative_pairs
+from surface_sos_ns.training.contrastive import (
+    Biases,
+    ContrastiveConfig,
+    appearance_loss,
+    biases_from_quantiles,
+    geometry_loss,
+    negative_pairs,
+)
 from surface_sos_ns.training.losses import colour_loss
+
+BIAS_BATCHES = 16
+"""Batches over which biases are measured."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,9 @@ class NerfSOSObjective:
     """Weight of the mean square of the exposure and white-balance codes."""
     contrast: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     """The losses of the segmentation (eq. 2-10)."""
+    descriptor_quantiles: Biases = field(default_factory=lambda: Biases(0.6, 0.8))
+    """Features without a class token are no network's: their cosines lie elsewhere. In place of the biases of
+    `contrast` these quantiles of them are taken."""
     patches: int = 8
     """Patches in a batch, each of another photo."""
     patch_side: int = 64
@@ -121,6 +134,26 @@ class SegmentationData:
         photo, row, column = drawn.to(self.starts.device).unbind(-1)
         widths = torch.tensor([width for _, width in self.sizes], device=self.starts.device)
         return photo[:, 0], self.starts[photo] + row * widths[photo] + column
+
+
+def with_measured_biases(objective: NerfSOSObjective, data: SegmentationData) -> NerfSOSObjective:
+    """The objective with biases of the appearance loss for features that are no network's.
+
+    They are means over `BIAS_BATCHES` batches, always the same for the same data.
+    """
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(BIAS_BATCHES):
+        photos, pixels = data.draw(objective, generator)
+        features = data.features[pixels.reshape(-1)].reshape(*pixels.shape, -1)
+        negatives = negative_pairs(data.descriptors[photos])
+        drawn = min(pixels.shape[1], objective.contrast.points or pixels.shape[1])
+        centred = objective.contrast.centred
+        found.append(
+            biases_from_quantiles(features, negatives, objective.descriptor_quantiles, centred, drawn, generator)
+        )
+    identity, negative = (sum(values) / BIAS_BATCHES for values in zip(*map(astuple, found), strict=True))
+    return replace(objective, contrast=replace(objective.contrast, appearance_biases=Biases(identity, negative)))
 
 
 def segmentation_losses(

@@ -17,11 +17,11 @@ from nerfstudio.scripts import exporter, process_data, render
 from nerfstudio.scripts.viewer import run_viewer
 
 from surface_sos_ns import cli
-from surface_sos_ns.plugin.methods import surface_sos, surface_sos_lite, surface_sos_paper
+from surface_sos_ns.plugin.methods import SPECIFICATIONS
 from tests.helpers.paths import ROOT
 
 METHODS: dict[str, TrainerConfig] = {
-    str(method.config.method_name): method.config for method in (surface_sos, surface_sos_lite, surface_sos_paper)
+    str(method.config.method_name): method.config for method in SPECIFICATIONS
 }
 
 NERFSTUDIO: dict[str, Any] = {

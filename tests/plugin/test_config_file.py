@@ -24,7 +24,7 @@ from surface_sos_ns.plugin.config_file import CLASSES, MAX_FILE_BYTES, ConfigFil
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 
-METHODS = ("surface-sos", "surface-sos-lite", "surface-sos-paper")
+METHODS = ("surface-sos", "surface-sos-lite", "surface-sos-paper", "nerf-sos", "nerf-sos-lite")
 TARGET = "!!python/name:surface_sos_ns.plugin.trainer.SurfaceSOSTrainer ''"
 PROJECT = "project_name: nerfstudio-project"
 

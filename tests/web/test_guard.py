@@ -65,7 +65,7 @@ def port(viewer: Viewer) -> int:
 
 
 def test_our_methods_listen_to_this_machine_alone() -> None:
-    for method in ("surface-sos", "surface-sos-lite", "surface-sos-paper"):
+    for method in ("surface-sos", "surface-sos-lite", "surface-sos-paper", "nerf-sos", "nerf-sos-lite"):
         assert all_methods[method].viewer.websocket_host == "127.0.0.1"
 
 

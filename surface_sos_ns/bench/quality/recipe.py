@@ -28,6 +28,7 @@ def _words_only(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+Method = Literal["surface-sos", "surface-sos-lite", "surface-sos-paper", "nerf-sos", "nerf-sos-lite"]
 Options = Annotated[dict[str, Any], AfterValidator(_words_only)]
 """Options of ns-train by name, without the leading dashes; a list is several words."""
 Names = Annotated[list[str], Field(min_length=1)]
@@ -51,7 +52,7 @@ class Recipe(_Section):
 
     captures: Names
     """Folders with a transforms.json, or `demo`: the rendered demo capture."""
-    methods: Annotated[list[Literal["surface-sos", "surface-sos-lite", "surface-sos-paper"]], Field(min_length=1)]
+    methods: Annotated[list[Method], Field(min_length=1)]
     """As in ns-train."""
     masks: Names = ["given"]
     """given: the capture's own; none; or a folder, relative to the capture."""

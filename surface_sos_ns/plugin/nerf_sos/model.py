@@ -63,6 +63,7 @@ class NerfSOSModel(SceneModel):
 
     Attributes:
         segmentation_data: what the second stage learns from; None in the first.
+        segmentation_objective: its losses, with biases that fit the features.
 
     Raises:
         UserError: fewer than two clusters.
@@ -81,6 +82,7 @@ class NerfSOSModel(SceneModel):
             )
         self.scene = NerfSOS(self.config.scene, self.num_train_data, self.config.clusters)
         self.segmentation_data: SegmentationData | None = None
+        self.segmentation_objective = self.config.objective
 
     def why_not_static(self) -> str | None:
         """Why a training step is not captured as a CUDA graph."""
@@ -111,7 +113,7 @@ class NerfSOSModel(SceneModel):
     ) -> dict[str, Tensor]:
         """Losses of a training batch; in evaluation only the colour loss."""
         if self.training and self.segmentation_data is not None:
-            return segmentation_losses(self.scene, self.segmentation_data, self.config.objective)
+            return segmentation_losses(self.scene, self.segmentation_data, self.segmentation_objective)
         photo = batch["image"][..., :3].to(self.device)
         found = outputs.get("found")
         if not isinstance(found, RayRadiance):

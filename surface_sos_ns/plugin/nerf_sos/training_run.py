@@ -27,7 +27,7 @@ from surface_sos_ns.models.surface_sos.initialisation import camera_distance, si
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.nerf_sos.datamanager import NerfSOSDataManager
 from surface_sos_ns.plugin.nerf_sos.model import NerfSOSModel
-from surface_sos_ns.training.nerf_sos import SegmentationData
+from surface_sos_ns.training.nerf_sos import SegmentationData, with_measured_biases
 from surface_sos_ns.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -142,6 +142,16 @@ class NerfSOSTrainingRun:
             np.stack([photo.whole for photo in self.features]),
         )
         scene.train(training)
+        if not self._has_tokens:
+            measured = with_measured_biases(self.model.config.objective, self.model.segmentation_data)
+            self.model.segmentation_objective = measured
+            biases = measured.contrast.appearance_biases
+            say(f"biases of the appearance loss, from the features: {biases.identity:.2f}, {biases.negative:.2f}")
+
+    @property
+    def _has_tokens(self) -> bool:
+        """Whether the features are those of a network with a class token."""
+        return all(photo.has_token for photo in self.features)
 
     def _foreground(self, clusters: Clusters, codes: Tensor, data: SegmentationData) -> int:
         """The object's cluster: by the class tokens of the photos' features, or by place where there are none."""
@@ -149,7 +159,7 @@ class NerfSOSTrainingRun:
         starts = data.starts.tolist()
         maps = [labels[first:end] for first, end in itertools.pairwise(starts)]
         count = len(clusters.shares)
-        if not all(photo.has_token for photo in self.features):
+        if not self._has_tokens:
             found = places([label.reshape(size) for label, size in zip(maps, data.sizes, strict=True)], count)
             return foreground_by_place(found)
         features = [data.features[first:end] for first, end in itertools.pairwise(starts)]
