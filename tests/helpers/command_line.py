@@ -20,9 +20,7 @@ from surface_sos_ns import cli
 from surface_sos_ns.plugin.methods import SPECIFICATIONS
 from tests.helpers.paths import ROOT
 
-METHODS: dict[str, TrainerConfig] = {
-    str(method.config.method_name): method.config for method in SPECIFICATIONS
-}
+METHODS: dict[str, TrainerConfig] = {str(method.config.method_name): method.config for method in SPECIFICATIONS}
 
 NERFSTUDIO: dict[str, Any] = {
     "ns-render": render.Commands,

@@ -63,14 +63,19 @@ class Clusters(nn.Module):
         return torch.softmax(-self._squared_distances(codes).clamp(min=1e-12).log(), -1)
 
     def alpha(self, codes: Tensor) -> Tensor:
-        """Soft membership (...) of codes (..., C) in the object's cluster.
+        """Soft membership (...) of codes (..., C) in the object's cluster, against the nearest other one.
+
+        It is over 1 / 2 where the object's cluster is the nearest, however many clusters there are.
 
         Raises:
             ValueError: the object's cluster has not been chosen.
         """
         if self.foreground < 0:
             raise ValueError("Which cluster is the foreground has not been chosen.")
-        return self.membership(codes)[..., self.foreground]
+        membership = self.membership(codes)
+        own = membership[..., self.foreground]
+        others = membership.index_fill(-1, self.foreground.reshape(1), 0.0).amax(-1)
+        return own / (own + others)
 
     def _squared_distances(self, codes: Tensor) -> Tensor:
         return (normalize(codes, dim=-1)[..., None, :] - self.centres).square().sum(-1)

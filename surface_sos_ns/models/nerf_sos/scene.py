@@ -24,6 +24,10 @@ from surface_sos_ns.models.surface_sos.initialisation import SightLines
 from surface_sos_ns.models.surface_sos.rendering import RegulariserPoints, Rendering
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
+from surface_sos_ns.rendering.composite import PackedValues
+
+BEHIND_ALL = 1e3
+"""Distance, object radii, of the object on rays that miss it."""
 
 
 class NerfSOS(nn.Module):
@@ -104,35 +108,31 @@ class NerfSOS(nn.Module):
 
     def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
         """The alpha (R,) of `render`."""
-        return self.render(origins, directions).alpha
+        found = self.field.render(origins, directions, colours=False)
+        codes, _ = self._codes(found)
+        return self._alpha(codes, found)
 
     def render(self, origins: Tensor, directions: Tensor, plate: bool = True, time: Tensor | None = None) -> Rendering:
         """Render rays (R, 3) with their segmentation, in evaluation; `plate` and `time` change nothing.
 
-        Before clusters are there, alpha and all that follows from it is zero. The object and what is around it share
-        each sample by the soft membership of its code; behind the object nothing is known, and the background stays
-        black there.
+        Before there are clusters, alpha and all that follows from it is zero. Behind the object nothing is known: the
+        background stays black there.
         """
         found = self.field.render(origins, directions)
-        rays, samples = found.weights.shape
-        weights, zero = found.weights, torch.zeros_like(found.accumulation)
-        flat = found.features
-        codes = self.head(flat[:, :3], flat[:, 3:])
-        rendered = (weights[..., None] * codes.reshape(rays, samples, -1)).sum(1)
-        alpha, object_rgb, object_depth = zero, torch.zeros_like(found.rgb), zero + 1e3
+        zero = torch.zeros_like(found.accumulation)
+        rendered, of_samples = self._codes(found)
+        alpha, object_depth = self._alpha(rendered, found), zero + BEHIND_ALL
         if self.clusters.fitted:
-            share = self.clusters.alpha(codes).reshape(rays, samples) * weights
-            alpha = self.clusters.alpha(rendered) * found.accumulation
-            near = share.sum(-1).clamp(min=1e-6)
-            middle = found.samples.middle
-            object_depth = torch.where(alpha > 0.5, (share * middle).sum(-1) / near, object_depth)
-            object_rgb = found.rgb * alpha[:, None]
+            share = of_samples._replace(values=self.clusters.alpha(of_samples.values))
+            weights = found.weights * share.spread(*found.weights.shape)
+            depth = (weights * found.samples.middle).sum(-1) / weights.sum(-1).clamp(min=1e-6)
+            object_depth = torch.where(alpha > 0.5, depth, object_depth)
         gain, offset = self.exposure(None)
         none = origins.new_zeros(0)
         return Rendering(
             rgb=found.rgb * gain + offset * found.accumulation[:, None],
             alpha=alpha,
-            foreground=object_rgb,
+            foreground=found.rgb * alpha[:, None],
             background=found.rgb * (1.0 - alpha)[:, None],
             background_confidence=1.0 - alpha,
             background_filled=zero,
@@ -152,3 +152,17 @@ class NerfSOS(nn.Module):
             background_counted=None,
             regularisers=RegulariserPoints(none.reshape(0, 3), none, none.reshape(0, 3), none),
         )
+
+    def _codes(self, found: RayRadiance) -> tuple[Tensor, PackedValues]:
+        """Rendered segmentation codes (R, C), and those of the samples that matter."""
+        samples, threshold = found.samples, self.config.colour_threshold
+        chosen, seen = self.ops.seen_samples(samples.background, threshold, found.weights)
+        features = found.features[chosen]
+        codes = seen.pack(self.head(features[:, :3], features[:, 3:]))
+        return self.ops.accumulate_detached(found.weights, codes), codes
+
+    def _alpha(self, codes: Tensor, found: RayRadiance) -> Tensor:
+        """The object's matte (R,): soft membership of rendered codes, where the ray is opaque."""
+        if not self.clusters.fitted:
+            return torch.zeros_like(found.accumulation)
+        return self.clusters.alpha(codes) * found.accumulation

@@ -50,7 +50,7 @@ def seen_surfaces(field: RadianceField, origins: Tensor, directions: Tensor, chu
 
 
 def _seen(field: RadianceField, origins: Tensor, directions: Tensor) -> Surfaces:
-    found = field.render(origins, directions)
+    found = field.render(origins, directions, colours=False)
     rays, samples = found.weights.shape
     kept, which = found.weights.topk(min(KEPT_SAMPLES, samples), dim=-1)
     features = found.features.reshape(rays, samples, -1)

@@ -120,3 +120,15 @@ def test_codes_that_are_not_finite_are_refused() -> None:
     codes[3, 0] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
         fit_clusters(codes, None, 2, seed=0)
+
+
+def test_alpha_says_which_cluster_is_nearest_however_many_there_are() -> None:
+    clusters = Clusters(3, 2)
+    clusters.centres.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+    clusters.shares.fill_(1 / 3)
+    clusters.foreground.fill_(1)
+    angle = torch.linspace(0.05, 3.1, 40)
+    codes = torch.stack([angle.cos(), angle.sin()], -1)
+    assert torch.equal(clusters.alpha(codes) > 0.5, clusters.labels(codes) == 1)
+    # Half-way between two: squared distances 2 - sqrt 2 to both, so 1 / 2.
+    assert clusters.alpha(torch.tensor([1.0, 1.0])) == pytest.approx(0.5)
