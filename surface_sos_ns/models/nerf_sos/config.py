@@ -39,8 +39,9 @@ class NerfSOSConfig:
     """Octaves of the encoded position that the segmentation head gets beside the radiance field's feature."""
 
     def radiance(self) -> SceneConfig:
-        """The same sizes for the density field, which surface-sos has as its background."""
+        """The same sizes for the density field, which surface-sos has as its background. There is no surface."""
         return SceneConfig(
+            foreground="density",
             background_grid=self.grid,
             hidden=self.hidden,
             backend=self.backend,
