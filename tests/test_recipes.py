@@ -16,7 +16,7 @@ def test_there_is_a_recipe_for_each_kind_of_capture() -> None:
     assert [path.stem for path in RECIPES] == ["forward_facing", "orbit", "video"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name.startswith("surface-sos")])
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipe_sets_what_it_says_and_nothing_else(recipe: Path, method: str) -> None:
     stated = dict(line.split(maxsplit=1) for line in recipe.read_text().splitlines() if line.startswith("--"))

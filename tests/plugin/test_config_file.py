@@ -21,8 +21,10 @@ from nerfstudio.engine.schedulers import (
 
 from surface_sos_ns.fields.deformation import DeformationConfig
 from surface_sos_ns.plugin.config_file import CLASSES, MAX_FILE_BYTES, ConfigFileError, method_of, read_config_file
+from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
+from surface_sos_ns.training.contrastive import paper_contrast
 
 METHODS = ("surface-sos", "surface-sos-lite", "surface-sos-paper", "nerf-sos", "nerf-sos-lite")
 TARGET = "!!python/name:surface_sos_ns.plugin.trainer.SurfaceSOSTrainer ''"
@@ -45,12 +47,13 @@ def with_every_option(config: Any) -> Any:
             times=True,
         ),
     )
-    model = dataclasses.replace(
-        config.pipeline.model,
-        camera_optimizer=CameraOptimizerConfig(mode="SO3xR3", optimizer=AdamOptimizerConfig()),
-        scene=dataclasses.replace(config.pipeline.model.scene, deformation=DeformationConfig(bound=0.1)),
-        total_steps=12,
-    )
+    model = dataclasses.replace(config.pipeline.model, total_steps=12)
+    if isinstance(model, SurfaceSOSModelConfig):
+        model.camera_optimizer = CameraOptimizerConfig(mode="SO3xR3", optimizer=AdamOptimizerConfig())
+        model.scene = dataclasses.replace(model.scene, deformation=DeformationConfig(bound=0.1))
+    else:
+        model.objective = dataclasses.replace(model.objective, contrast=paper_contrast(model.objective.contrast))
+        manager.features_onnx = Path("net.onnx")
     optimizers = {
         "adam": {"optimizer": RAdamOptimizerConfig(max_norm=1.5), "scheduler": ExponentialDecaySchedulerConfig()},
         "other": {"optimizer": AdamOptimizerConfig(lr=1), "scheduler": CosineDecaySchedulerConfig()},
