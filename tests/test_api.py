@@ -65,9 +65,7 @@ def test_another_methods_run_and_what_is_none(tmp_path: Path) -> None:
 
     config = tmp_path / "config.yml"
     config.write_text(yaml.dump(all_methods["nerfacto"]))
-    with pytest.raises(
-        RunError, match="is of the method nerfacto; expected a run of nerf-sos, "
-    ):
+    with pytest.raises(RunError, match="is of the method nerfacto; expected a run of nerf-sos, "):
         load_run(config)
     config.write_text("just: text")
     with pytest.raises(RunError, match="not the configuration of a training run"):
