@@ -78,8 +78,9 @@ class SegmentationData:
     """(V + 1,) int64, first pixel of each grid; pixels row by row."""
     surfaces: Surfaces
     """Of all P pixels."""
-    features: Tensor
-    """(P, D) patch features of the photos at the pixels, of length 1."""
+    patches: list[Tensor]
+    """V (D, h, w) patch features of the photos. At a pixel they are interpolated; kept for all pixels they would take
+    gigabytes."""
     descriptors: Tensor
     """(V, D) of whole photos, for the choice of negative pairs."""
 
@@ -103,15 +104,35 @@ class SegmentationData:
             descriptors: (V, D).
         """
         device = origins.device
-        at_pixels = [_resampled(patches, size, device) for patches, size in zip(features, sizes, strict=True)]
         starts = torch.tensor([0, *np.cumsum([height * width for height, width in sizes])], device=device)
         return cls(
             sizes,
             starts,
             seen_surfaces(scene.field, origins, directions),
-            torch.cat(at_pixels),
+            [torch.as_tensor(grid, dtype=torch.float32, device=device).permute(2, 0, 1) for grid in features],
             torch.as_tensor(descriptors, dtype=torch.float32, device=device),
         )
+
+    def features_at(self, photo: int, pixels: Tensor) -> Tensor:
+        """Features (N, D), of length 1, at pixels (N,) of a photo, counted over all grids."""
+        height, width = self.sizes[photo]
+        local = pixels - self.starts[photo]
+        row, column = torch.div(local, width, rounding_mode="floor"), local % width
+        at = torch.stack([(column + 0.5) / width, (row + 0.5) / height], -1) * 2 - 1
+        found = F.grid_sample(
+            self.patches[photo][None], at[None, None], mode="bilinear", padding_mode="border", align_corners=False
+        )
+        return F.normalize(found[0, :, 0].T, dim=-1)
+
+    def pixels_of(self, photo: int) -> Tensor:
+        """(H * W,) int64 pixels of a photo's grid, counted over all grids."""
+        first, end = self.starts[photo : photo + 2].tolist()
+        return torch.arange(first, end, device=self.starts.device)
+
+    def batch_features(self, photos: Tensor, pixels: Tensor) -> Tensor:
+        """Features (B, N, D) at what `draw` returns."""
+        pairs = zip(photos.tolist(), pixels, strict=True)
+        return torch.stack([self.features_at(photo, chosen) for photo, chosen in pairs])
 
     def draw(self, objective: NerfSOSObjective, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Random patches of different photos.
@@ -145,7 +166,7 @@ def with_measured_biases(objective: NerfSOSObjective, data: SegmentationData) ->
     found = []
     for _ in range(BIAS_BATCHES):
         photos, pixels = data.draw(objective, generator)
-        features = data.features[pixels.reshape(-1)].reshape(*pixels.shape, -1)
+        features = data.batch_features(photos, pixels)
         negatives = negative_pairs(data.descriptors[photos])
         drawn = min(pixels.shape[1], objective.contrast.points or pixels.shape[1])
         centred = objective.contrast.centred
@@ -166,15 +187,8 @@ def segmentation_losses(
     codes = seen.codes(scene.head).reshape(patches, points, -1)
     negatives = negative_pairs(data.descriptors[photos])
     every = replace(objective.contrast, points=None)  # they are drawn already
-    features = data.features[pixels.reshape(-1)].reshape(patches, points, -1)
+    features = data.batch_features(photos, pixels)
     losses = {"appearance": every.appearance * appearance_loss(features, codes, negatives, every, generator)}
     where = seen.points.reshape(patches, points, 3)
     losses["geometry"] = every.geometry * geometry_loss(where, codes, negatives, every, generator)
     return losses
-
-
-def _resampled(patches: np.ndarray, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Patch features (h, w, D) at the pixels of a grid, (H * W, D), bilinear, of length 1."""
-    grid = torch.as_tensor(patches, dtype=torch.float32, device=device).permute(2, 0, 1)[None]
-    fine = F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[0]
-    return F.normalize(fine.flatten(1).T, dim=-1)

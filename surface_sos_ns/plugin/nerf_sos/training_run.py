@@ -162,15 +162,15 @@ class NerfSOSTrainingRun:
         if not self._has_tokens:
             found = places([label.reshape(size) for label, size in zip(maps, data.sizes, strict=True)], count)
             return foreground_by_place(found)
-        features = [data.features[first:end] for first, end in itertools.pairwise(starts)]
-        means, pixels = _cluster_means(features, maps, count)
+        means, pixels = _cluster_means(data, maps, count)
         return foreground_by_token(means, data.descriptors, pixels)
 
 
-def _cluster_means(features: Sequence[Tensor], labels: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:
+def _cluster_means(data: SegmentationData, labels: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:
     """Of V photos the mean feature (V, K, D) of each cluster, and its number of pixels (V, K)."""
     means, pixels = [], []
-    for values, label in zip(features, labels, strict=True):
+    for photo, label in enumerate(labels):
+        values = data.features_at(photo, data.pixels_of(photo))
         member = torch.nn.functional.one_hot(label, count).to(values.dtype)
         size = member.sum(0)
         means.append(member.T @ values / size.clamp(min=1)[:, None])

@@ -151,3 +151,13 @@ def test_codes_of_kept_samples_are_those_of_all(trained: NerfSOS, data: Segmenta
         kept = data.surfaces.at(torch.arange(1600)).codes(trained.head)
     cosine = torch.nn.functional.cosine_similarity(whole, kept, dim=-1)
     assert (cosine > 0.98).float().mean() > 0.9
+
+
+def test_features_at_pixels_are_those_of_a_resized_grid(data: SegmentationData, photos: BoxPhotos) -> None:
+    grid = torch.from_numpy(photos.features[4]).permute(2, 0, 1)[None]
+    height, width = photos.labels.shape[1:]
+    whole = torch.nn.functional.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)[0]
+    expected = torch.nn.functional.normalize(whole.flatten(1).T, dim=-1)
+    pixels = data.pixels_of(4)
+    assert pixels[0] == 4 * height * width and len(pixels) == height * width
+    assert torch.allclose(data.features_at(4, pixels), expected, atol=1e-5)
