@@ -121,7 +121,7 @@ def test_the_radiance_field_shows_the_photos(trained: NerfSOS, photos: BoxPhotos
 def test_boxes_and_room_are_told_apart(trained: NerfSOS, data: SegmentationData, photos: BoxPhotos) -> None:
     before = {name: value.clone() for name, value in trained.field.state_dict().items()}
     truth = flat(photos.labels)
-    # Three clusters have more outlines, which at 48 pixels are as blurred as the radiance field: 0.950 over three seeds.
+    # Three clusters have more outlines, as blurred at 48 pixels as the radiance field: 0.950 for three seeds.
     assert mean_iou(segment(trained, data, OBJECTIVE, 3), truth) > 0.93
     assert mean_iou(segment(trained, data, OBJECTIVE, 2), (truth > 0).long()) > 0.95
     for name, value in trained.field.state_dict().items():
