@@ -100,23 +100,17 @@ _paper = replace(
 _nerf_data = NerfSOSDataManagerConfig(train_num_rays_per_batch=FULL.rays, eval_num_rays_per_batch=1024)
 _nerf_model = NerfSOSModelConfig(eval_num_rays_per_chunk=FULL.rays_per_chunk)
 
-_nerf_sos = SurfaceSOSTrainerConfig(
+_nerf_sos = replace(
+    _full,
     method_name="nerf-sos",
     max_num_iterations=20_000,
     steps_per_save=2_000,
-    steps_per_eval_batch=500,
-    steps_per_eval_image=5_000,
-    steps_per_eval_all_images=0,
-    mixed_precision=False,
     average_from=1.0,
     pipeline=NerfSOSPipelineConfig(datamanager=_nerf_data, model=_nerf_model),
     optimizers={
-        **{group: _optimisers()[group] for group in ("grids", "nets", "appearance")},
+        **{group: _full.optimizers[group] for group in ("grids", "nets", "appearance")},
         "segmentation": {"optimizer": AdamOptimizerConfig(lr=2e-3, eps=1e-8), "scheduler": None},
     },
-    logging=LoggingConfig(steps_per_log=50),
-    viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk, websocket_host=LOOPBACK),
-    vis="viewer",
 )
 
 _nerf_sos_lite = replace(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
@@ -161,8 +160,7 @@ class SurfaceSOSModel(SceneModel):
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Figures for the log: PSNR of the batch, the sharpness b, and how far poses were refined."""
-        error = (outputs["rgb"].detach() - batch["image"][..., :3].to(self.device)).square().mean()
-        metrics = {"psnr": -10 * torch.log10(error.clamp(min=1e-10)), "sharpness": self.scene.sharpness.detach()}
+        metrics = {"psnr": self.batch_psnr(outputs, batch), "sharpness": self.scene.sharpness.detach()}
         if self.training_views is not None:
             self.training_views.optimizer.get_metrics_dict(metrics)
         return metrics

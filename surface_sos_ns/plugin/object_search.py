@@ -55,30 +55,19 @@ class ObjectSearch:
             UserError: nothing can be found; the message says what to do.
         """
         from surface_sos_ns.capture.object_prior import GIVEN, LOW_CONFIDENCE, build_object_prior
-        from surface_sos_ns.capture.points_file import first_fitting_points
 
-        metadata, cache = self.dataset.metadata, self.cache
-        factor = min(1.0, self.image_size / int(max(views.width.max(), views.height.max())))
-        small = views.scaled(factor) if factor < 1 else views
-        sizes = [(int(width), int(height)) for width, height in zip(small.width, small.height, strict=True)]
-        images = [resized(cache.image(view), *size) for view, size in enumerate(sizes)]
-        given = map(cache.mask, range(len(cache)))  # one at a time: all of them are larger than all photos
-        masks = [None if mask is None else resized(mask, *size) for mask, size in zip(given, sizes, strict=True)]
-        points, remarks = first_fitting_points(metadata["points_files"], views, metadata["file_paths"])
-        for remark in remarks:
-            warn(remark)
-        hint: ObjectHint = metadata.get("object_hint") or ObjectHint(None, None)
-        point = None if hint.point is None else np.array(hint.point)
+        small, images, points = self._photos_and_points(views, folder)
+        given = map(self.cache.mask, range(len(self.cache)))  # one at a time: all of them are larger than all photos
+        masks = [
+            None if mask is None else resized(mask, *size) for mask, size in zip(given, small.sizes(), strict=True)
+        ]
+        point, radius = self._hint()
         has_masks = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
-        if self.check_poses:
-            self._check_poses(images)
-        if points is None:
-            points = self._triangulated(images, small, folder)
         origin = GIVEN
         if not has_masks:
-            masks, origin = self._find_masks(images, small, points, point, hint.radius)
+            masks, origin = self._find_masks(images, small, points, point, radius)
         prior = build_object_prior(
-            small, masks, points, object_point=point, object_radius=hint.radius, source=origin, progress=say
+            small, masks, points, object_point=point, object_radius=radius, source=origin, progress=say
         )
         if has_masks:
             self._check_masks(prior)
@@ -99,26 +88,38 @@ class ObjectSearch:
             CaptureError: poses do not fit the photos, or cameras see nothing in common.
         """
         from surface_sos_ns.capture.bounds import find_object_sphere
-        from surface_sos_ns.capture.points_file import first_fitting_points
         from surface_sos_ns.capture.sphere import ObjectSphere
+
+        small, _, points = self._photos_and_points(views, folder)
+        point, radius = self._hint()
+        sphere = find_object_sphere(small, None, points, point)
+        return sphere if radius is None else ObjectSphere(sphere.centre, radius, sphere.source), points
+
+    def _hint(self) -> tuple[np.ndarray | None, float | None]:
+        """A point on the object and its radius, as far as the user has given them, world frame."""
+        hint: ObjectHint = self.dataset.metadata.get("object_hint") or ObjectHint(None, None)
+        return None if hint.point is None else np.array(hint.point), hint.radius
+
+    def _photos_and_points(
+        self, views: Views, folder: Path | None
+    ) -> tuple[Views, list[np.ndarray], SparsePoints | None]:
+        """The views and photos at the size that is looked at, and sparse points: the capture's, else triangulated.
+
+        Raises:
+            CaptureError: poses do not fit the photos.
+        """
+        from surface_sos_ns.capture.points_file import first_fitting_points
 
         metadata = self.dataset.metadata
         factor = min(1.0, self.image_size / int(max(views.width.max(), views.height.max())))
         small = views.scaled(factor) if factor < 1 else views
-        sizes = [(int(width), int(height)) for width, height in zip(small.width, small.height, strict=True)]
-        images = [resized(self.cache.image(view), *size) for view, size in enumerate(sizes)]
-        if self.check_poses:
-            self._check_poses(images)
+        images = [resized(self.cache.image(view), *size) for view, size in enumerate(small.sizes())]
         points, remarks = first_fitting_points(metadata["points_files"], views, metadata["file_paths"])
         for remark in remarks:
             warn(remark)
-        if points is None:
-            points = self._triangulated(images, small, folder)
-        hint: ObjectHint = metadata.get("object_hint") or ObjectHint(None, None)
-        sphere = find_object_sphere(small, None, points, None if hint.point is None else np.array(hint.point))
-        if hint.radius is not None:
-            sphere = ObjectSphere(sphere.centre, hint.radius, sphere.source)
-        return sphere, points
+        if self.check_poses:
+            self._check_poses(images)
+        return small, images, self._triangulated(images, small, folder) if points is None else points
 
     def _triangulated(self, images: list[np.ndarray], views: Views, folder: Path | None) -> SparsePoints | None:
         """Points from the photos' features, kept in a folder; None where too few could be made."""
@@ -187,8 +188,7 @@ class ObjectSearch:
         from surface_sos_ns.masks.auto import Auto
         from surface_sos_ns.masks.provider import Photos
 
-        sizes = [(int(width), int(height)) for width, height in zip(views.width, views.height, strict=True)]
-        photos = Photos(self.dataset.image_filenames, images, views, sizes, points, near, radius)
+        photos = Photos(self.dataset.image_filenames, images, views, views.sizes(), points, near, radius)
         say("no masks: looking for the object (surface-sos masks --features descriptor)")
         # The descriptor: the start of a training must not depend on what can be downloaded.
         provider = Auto(features="descriptor")

@@ -24,7 +24,7 @@ from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSD
 from surface_sos_ns.plugin.partial_metrics import averages, collected_separately
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.run_schedule import RunSchedule
-from surface_sos_ns.plugin.training_run import TrainingRun
+from surface_sos_ns.plugin.training_run import RunStory, TrainingRun
 from surface_sos_ns.training.weight_average import WeightAverage
 
 METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_")
@@ -90,8 +90,14 @@ class SurfaceSOSPipeline(VanillaPipeline):
         Raises:
             UserError: the capture cannot be used; the message says what to do.
         """
-        trainer = cast("Any", training_callback_attributes.trainer)  # a SurfaceSOSTrainer
-        run = TrainingRun(
+        run = self.training_run(training_callback_attributes.trainer)
+        run.prepare()
+        run.initialise()
+        return [*super().get_training_callbacks(training_callback_attributes), *run.callbacks()]
+
+    def training_run(self, trainer: Any) -> RunStory:
+        """What happens in a run of a `SurfaceSOSTrainer`."""
+        return TrainingRun(
             model=self.model,
             datamanager=self.data,
             average=self.average,
@@ -99,9 +105,6 @@ class SurfaceSOSPipeline(VanillaPipeline):
             folder=trainer.base_dir,
             first_step=trainer.steps_done,
         )
-        run.prepare()
-        run.initialise()
-        return [*super().get_training_callbacks(training_callback_attributes), *run.callbacks()]
 
     def load_for_evaluation(self, folder: Path, step: int | None) -> tuple[Path, int]:
         """Load a run's weights and say what was loaded; called by nerfstudio's commands that open a run.

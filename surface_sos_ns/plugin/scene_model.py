@@ -106,6 +106,11 @@ class SceneModel(Model):
         del images[FILLED]
         return images
 
+    def batch_psnr(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        """() PSNR, in dB, of the colours `rgb` (R, 3) of a batch's rays."""
+        error = (outputs["rgb"].detach() - batch["image"][..., :3].to(self.device)).square().mean()
+        return -10 * torch.log10(error.clamp(min=1e-10))
+
     # ------------------------------------------------------------------ views
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ the model renders. None of them calls another but through here.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -31,10 +32,38 @@ from surface_sos_ns.training.weight_average import WeightAverage
 if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
 
-__all__ = ["TrainingRun"]
+__all__ = ["RunStory", "TrainingRun"]
 
 
-class TrainingRun:
+class RunStory(ABC):
+    """What a training run consists of, whatever it learns."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Find out what the run starts from."""
+
+    @abstractmethod
+    def initialise(self) -> None:
+        """Start the model from what `prepare` found, or go on with what a checkpoint has."""
+
+    @abstractmethod
+    def before_step(self, step: int) -> None:
+        """Bring up to date what a step starts from."""
+
+    @abstractmethod
+    def after_step(self, step: int) -> None:
+        """Use what a step has changed; after the last one, finish."""
+
+    def callbacks(self) -> list[TrainingCallback]:
+        """`before_step` and `after_step` as nerfstudio's trainer calls them."""
+        before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
+        return [
+            TrainingCallback([before], self.before_step, update_every_num_iters=1),
+            TrainingCallback([after], self.after_step, update_every_num_iters=1),
+        ]
+
+
+class TrainingRun(RunStory):
     """One training run, new or resumed.
 
     Args:
@@ -60,14 +89,6 @@ class TrainingRun:
         self.cameras = datamanager.train_dataset.cameras
         self.prior: ObjectPrior | None = None
         self.self_training: SelfTraining | None = None
-
-    def callbacks(self) -> list[TrainingCallback]:
-        """`before_step` and `after_step` as nerfstudio's trainer calls them."""
-        before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
-        return [
-            TrainingCallback([before], self.before_step, update_every_num_iters=1),
-            TrainingCallback([after], self.after_step, update_every_num_iters=1),
-        ]
 
     # ------------------------------------------------------------------ before the first step
 

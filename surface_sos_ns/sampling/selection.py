@@ -64,9 +64,9 @@ class Selection(NamedTuple):
         """(R,) bool: rays that have one of the samples."""
         if self.counted is not None:
             return self.counted.reshape(rays, self.samples).any(-1)
-        assert self.positions is not None
-        found = torch.zeros(rays, dtype=torch.bool, device=self.positions.device)
-        return found.index_fill_(0, self.positions // self.samples, True)
+        index = self.rays
+        assert index is not None
+        return torch.zeros(rays, dtype=torch.bool, device=index.device).index_fill_(0, index, True)
 
 
 def seen_samples(

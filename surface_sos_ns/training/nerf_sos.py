@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -113,6 +114,11 @@ class SegmentationData:
             torch.as_tensor(descriptors, dtype=torch.float32, device=device),
         )
 
+    @cached_property
+    def _widths(self) -> Tensor:
+        """(V,) int64 of the grids."""
+        return torch.tensor([width for _, width in self.sizes], device=self.starts.device)
+
     def features_at(self, photo: int, pixels: Tensor) -> Tensor:
         """Features (N, D), of length 1, at pixels (N,) of a photo, counted over all grids."""
         height, width = self.sizes[photo]
@@ -153,8 +159,7 @@ class SegmentationData:
             chosen = torch.stack([torch.randperm(drawn.shape[1], generator=generator)[:wanted] for _ in range(count)])
             drawn = drawn.gather(1, chosen[..., None].expand(-1, -1, 3))
         photo, row, column = drawn.to(self.starts.device).unbind(-1)
-        widths = torch.tensor([width for _, width in self.sizes], device=self.starts.device)
-        return photo[:, 0], self.starts[photo] + row * widths[photo] + column
+        return photo[:, 0], self.starts[photo] + row * self._widths[photo] + column
 
 
 def with_measured_biases(objective: NerfSOSObjective, data: SegmentationData) -> NerfSOSObjective:

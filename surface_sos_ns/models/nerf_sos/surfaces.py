@@ -13,6 +13,7 @@ from torch import Tensor
 
 from surface_sos_ns.models.nerf_sos.radiance_field import RadianceField
 from surface_sos_ns.models.nerf_sos.segmentation import SegmentationHead
+from surface_sos_ns.training.contrastive import points_at_depth
 
 KEPT_SAMPLES = 6
 """Samples that are kept of a ray, those with the largest weights."""
@@ -58,5 +59,5 @@ def _seen(field: RadianceField, origins: Tensor, directions: Tensor) -> Surfaces
     return Surfaces(
         kept * scale[:, None],
         features.gather(1, which[..., None].expand(-1, -1, features.shape[-1])),
-        origins + directions * found.depth[:, None],
+        points_at_depth(origins, directions, found.depth),
     )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.ops import adam as twin
-from surface_sos_ns.ops.cuda.triton_support import compare
+from surface_sos_ns.ops.cuda.triton_support import compare, scalar
 
 
 @torch.library.custom_op("surface_sos::sparse_adam_step", mutates_args=("value", "mean", "square"))
@@ -48,9 +48,7 @@ def sparse_adam_step(
         gradient: float32, of the same shape.
         rate, betas, epsilon, step: as there; float32 where they are tensors.
     """
-    on_device = (n if isinstance(n, Tensor) else value.new_full((), n) for n in (rate, step))
-    rate, step = on_device
-    _step(value, gradient.contiguous(), mean, square, rate, *betas, epsilon, step)
+    _step(value, gradient.contiguous(), mean, square, scalar(rate, value), *betas, epsilon, scalar(step, value))
 
 
 def probe(device: torch.device) -> None:

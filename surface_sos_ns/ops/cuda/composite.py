@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from surface_sos_ns.ops.cuda.triton_support import compare
+from surface_sos_ns.ops.cuda.triton_support import compare, scalar
 from surface_sos_ns.rendering import composite as twin
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights
 
@@ -279,9 +279,8 @@ def section_opacity(
     _check("sdf", sdf, count)
     _check("normal", normal, count, 3)
     _check("sharpness", sharpness)
-    annealed = anneal.detach().to(sdf.dtype) if isinstance(anneal, Tensor) else sdf.new_full((), anneal)
     moving = (x.contiguous() for x in (sdf, normal, directions))
-    return _section_opacity(*moving, lengths.contiguous(), sharpness, annealed)
+    return _section_opacity(*moving, lengths.contiguous(), sharpness, scalar(anneal, sdf))
 
 
 def density_section_opacity(density: Tensor, crop: Tensor, interval: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.library import custom_op
 
-from surface_sos_ns.ops.cuda.triton_support import compare
+from surface_sos_ns.ops.cuda.triton_support import compare, scalar
 from surface_sos_ns.sampling import field_cache, ray_samples
 from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres
 from surface_sos_ns.sampling.ray_samples import MIN_UNCROPPED, SamplePlan, Samples
@@ -139,7 +139,7 @@ def sample_edges(
         cache.density.contiguous(),
         cache.sdf.contiguous(),
         cache.gate.contiguous(),
-        _on_device(plan.sharpness, origins),
+        scalar(plan.sharpness, origins),
         None if jitter is None else jitter.contiguous(),
         list(plan.candidates),
         plan.near_fraction,
@@ -175,7 +175,7 @@ def sample_rays(
         cache.sdf.contiguous(),
         probability.contiguous(),
         None if hull is None else hull.contiguous(),
-        _on_device(plan.margin, origins),
+        scalar(plan.margin, origins),
         plan.min_hull_probability,
         1.0 - MIN_UNCROPPED,
         plan.background_only,
@@ -208,11 +208,6 @@ def probe(device: torch.device) -> None:
             numbers = [found.edges.reciprocal(), found.points, found.crop, interpolate(cache.sdf, found.points, 2.0)]
             results.append(numbers + masks)
     compare(*results)
-
-
-def _on_device(number: float | Tensor, like: Tensor) -> Tensor:
-    """A number as a tensor () on the device of `like`, written there without a copy from the host."""
-    return number if isinstance(number, Tensor) else like.new_full((), number)
 
 
 def _check_cubes(*grids: Tensor) -> None:

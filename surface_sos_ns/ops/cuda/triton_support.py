@@ -21,6 +21,11 @@ def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
+def scalar(number: float | Tensor, like: Tensor) -> Tensor:
+    """A number as a tensor () of the type and on the device of `like`, without a copy from the host; no gradient."""
+    return number.detach().to(like.dtype) if isinstance(number, Tensor) else like.new_full((), number)
+
+
 def compare(truth: Iterable[Tensor], ours: Iterable[Tensor]) -> None:
     """Compare results of kernels with those of torch.
 

@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 from torch.nn import Parameter
@@ -122,7 +121,4 @@ class NerfSOSModel(SceneModel):
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """PSNR of the batch, in the first stage."""
-        if "rgb" not in outputs:
-            return {}
-        error = (outputs["rgb"].detach() - batch["image"][..., :3].to(self.device)).square().mean()
-        return {"psnr": -10 * torch.log10(error.clamp(min=1e-10))}
+        return {"psnr": self.batch_psnr(outputs, batch)} if "rgb" in outputs else {}

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
-from nerfstudio.pipelines.base_pipeline import VanillaPipeline
-
 from surface_sos_ns.plugin.nerf_sos.datamanager import NerfSOSDataManager, NerfSOSDataManagerConfig
 from surface_sos_ns.plugin.nerf_sos.model import NerfSOSModel, NerfSOSModelConfig
 from surface_sos_ns.plugin.nerf_sos.training_run import NerfSOSTrainingRun
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline, SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.training_run import RunStory
 
 
 @dataclass
@@ -29,21 +27,11 @@ class NerfSOSPipelineConfig(SurfaceSOSPipelineConfig):
 class NerfSOSPipeline(SurfaceSOSPipeline):
     """Data and model of a run; a training run goes as `NerfSOSTrainingRun` tells."""
 
-    def get_training_callbacks(
-        self, training_callback_attributes: TrainingCallbackAttributes
-    ) -> list[TrainingCallback]:
-        """Start the run; see `SurfaceSOSPipeline.get_training_callbacks`.
-
-        Raises:
-            UserError: the capture cannot be used; the message says what to do.
-        """
-        trainer = cast("Any", training_callback_attributes.trainer)  # a SurfaceSOSTrainer
-        run = NerfSOSTrainingRun(
+    def training_run(self, trainer: Any) -> RunStory:
+        """See `SurfaceSOSPipeline.training_run`."""
+        return NerfSOSTrainingRun(
             cast("NerfSOSModel", self.model),
             cast("NerfSOSDataManager", self.datamanager),
             trainer.base_dir,
             trainer.steps_done,
         )
-        run.prepare()
-        run.initialise()
-        return [*VanillaPipeline.get_training_callbacks(self, training_callback_attributes), *run.callbacks()]

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from torch import Tensor
 
 from surface_sos_ns.models.nerf_sos.clusters import Clusters, fit_clusters
@@ -27,6 +26,7 @@ from surface_sos_ns.models.surface_sos.initialisation import camera_distance, si
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.nerf_sos.datamanager import NerfSOSDataManager
 from surface_sos_ns.plugin.nerf_sos.model import NerfSOSModel
+from surface_sos_ns.plugin.training_run import RunStory
 from surface_sos_ns.training.nerf_sos import SegmentationData, with_measured_biases
 from surface_sos_ns.utils.errors import UserError
 
@@ -39,7 +39,7 @@ CLUSTER_SEED = 0
 """Of K-means."""
 
 
-class NerfSOSTrainingRun:
+class NerfSOSTrainingRun(RunStory):
     """One training run, new or resumed.
 
     Args:
@@ -56,14 +56,6 @@ class NerfSOSTrainingRun:
         self.total_steps, self.segmentation_from = total, round(model.config.radiance_share * total)
         self.features: list[PhotoFeatures] = []
         self._found: tuple[ObjectSphere, SparsePoints | None] | None = None
-
-    def callbacks(self) -> list[TrainingCallback]:
-        """`before_step` and `after_step` as nerfstudio's trainer calls them."""
-        before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
-        return [
-            TrainingCallback([before], self.before_step, update_every_num_iters=1),
-            TrainingCallback([after], self.after_step, update_every_num_iters=1),
-        ]
 
     def prepare(self) -> None:
         """Find what the cameras look at, unless a checkpoint says so.
