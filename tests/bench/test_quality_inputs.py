@@ -121,5 +121,5 @@ def test_a_baseline_that_finds_nothing_says_so(capture: Path, tmp_path: Path, mo
 @needs_onnxruntime
 def test_a_file_that_is_no_network_is_refused_before_any_run(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_text("not a network")
-    with pytest.raises(MaskError, match=r"net.onnx cannot be loaded"):
+    with pytest.raises(MaskError, match=r"net.onnx is no ONNX file"):
         check([], str(tmp_path / "net.onnx"))

@@ -73,7 +73,8 @@ def _check_options(todo: Plan, output: Path, features_onnx: Path | None) -> None
     try:
         run_module([SCORE, "check", json.dumps(arguments)], output / "check.log")
     except CommandFailed as error:
-        raise BenchError(f"ns-train does not take the options of a recipe. {error}") from error
+        network = "" if features_onnx is None else f", or --features-onnx {features_onnx} cannot be used"
+        raise BenchError(f"ns-train does not take the options of a recipe{network}. {error}") from error
 
 
 def _measured(task: Run | Inputs, output: Path, title: str, measure: Callable[[Any, Path], dict[str, Any]]) -> Outcome:
