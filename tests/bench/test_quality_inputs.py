@@ -97,19 +97,26 @@ def test_a_photo_in_which_nothing_is_found_counts(
 
 
 @pytest.mark.seconds(3)
-def test_masks_that_agree_on_nothing_have_no_hull_or_a_bad_one(
+def test_masks_that_agree_on_nothing_are_scored_all_the_same(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corners = []
-    for index in range(COUNT):
-        mask = np.zeros((72, 96), np.float32)
-        mask[:12, 96 * (index % 2) - 14 * (index % 2) :][:, :14] = 1
-        corners.append(mask)
-    stand_in(monkeypatch, corners)
+    corners = np.zeros((COUNT, 72, 96), np.float32)
+    corners[::2, :12, :14] = corners[1::2, :12, -14:] = 1
+    stand_in(monkeypatch, list(corners))
     found = scored(capture, tmp_path / "out", "cosegment")
-    assert len(found["coarse masks"]["views"]) == COUNT, "they are scored all the same"
-    hull = found["voted hull"]
-    assert "no_hull" in hull or np.mean([view["mask_iou"] for view in hull["views"]]) < 0.3
+    coarse, hull = ([view["mask_iou"] for view in found[what]["views"]] for what in ("coarse masks", "voted hull"))
+    assert coarse == [0.0] * COUNT
+    assert len(hull) == COUNT and np.mean(hull) < 0.2
+
+
+@pytest.mark.seconds(3)
+def test_a_mask_alone_has_no_hull(capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corner = np.zeros((72, 96), np.float32)
+    corner[:12, :14] = 1
+    stand_in(monkeypatch, [corner, *[None] * (COUNT - 1)])
+    found = scored(capture, tmp_path / "out", "cosegment")
+    assert found["voted hull"]["views"] == [] and "Only 1 coarse mask" in found["voted hull"]["no_hull"]
+    assert len(found["coarse masks"]["views"]) == COUNT
 
 
 def test_a_baseline_that_finds_nothing_says_so(capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
