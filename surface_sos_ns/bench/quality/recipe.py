@@ -146,7 +146,7 @@ class Inputs:
     baseline: str = ""
     """The method of `surface-sos masks` that makes the masks; empty for the capture's own and for those of training."""
     features_onnx: Path | None = None
-    """Network of a baseline that looks at features; None takes the descriptor."""
+    """Network for a baseline that looks at features; None takes the descriptor."""
 
     def settings(self) -> dict[str, Any]:
         """All that the result depends on, as JSON values."""
@@ -269,9 +269,8 @@ def _runs(recipe: Recipe, capture: Capture, onnx: Path | None) -> Iterable[Run]:
 
 
 def _baseline(recipe: Recipe, capture: Capture, baseline: str, onnx: Path | None) -> Inputs:
-    takes_features = "features" in MASK_METHODS[baseline].options
     options = tuple(_dataparser_options(_option_words(recipe.options)))
-    return Inputs(capture, f"by {baseline}", options, baseline, onnx if takes_features else None)
+    return Inputs(capture, f"by {baseline}", options, baseline, onnx)
 
 
 def _check_capture(path: Path, recipe: Recipe, capture: Capture) -> None:
