@@ -513,7 +513,7 @@ def test_a_short_run_of_nerf_sos_is_scored_without_a_mesh(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     few = {"pipeline.datamanager.train-num-rays-per-batch": 64, "pipeline.model.initial-fit-steps": 10}
-    values = {"captures": [demo_capture.name], "methods": ["nerf-sos-lite"], "steps": 20, "options": few}
+    values = {"captures": [demo_capture.name], "methods": ["nerf-sos-lite"], "steps": 40, "options": few}
     recipe, result = write_recipe(tmp_path / "recipe.yaml", **values), tmp_path / "result.json"
     given = ["--config", str(recipe), "--data", str(demo_capture.parent), "--output", str(tmp_path / "out")]
     assert main(["bench", "quality", *given, "--json", str(result)]) == 0, capsys.readouterr().err
