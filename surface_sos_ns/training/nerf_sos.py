@@ -140,6 +140,12 @@ class SegmentationData:
         pairs = zip(photos.tolist(), pixels, strict=True)
         return torch.stack([self.features_at(photo, chosen) for photo, chosen in pairs])
 
+    def patch(self, objective: NerfSOSObjective) -> tuple[int, int]:
+        """Side of a patch and stride between its pixels, in pixels of the grids; they adapt to the smallest grid."""
+        shortest = min(min(size) for size in self.sizes)
+        side = min(objective.patch_side, shortest)
+        return side, max(1, round(objective.patch_span * shortest / side))
+
     def draw(self, objective: NerfSOSObjective, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Random patches of different photos.
 
@@ -149,9 +155,7 @@ class SegmentationData:
         Raises:
             ValueError: a photo is too small for a patch, or there are fewer than two photos.
         """
-        side = min(objective.patch_side, *(min(size) for size in self.sizes))
-        shortest = min(min(size) for size in self.sizes)
-        stride = max(1, round(objective.patch_span * shortest / side))
+        side, stride = self.patch(objective)
         count = min(objective.patches, len(self.sizes))
         drawn = patch_batch(self.sizes, count, side, stride, generator)
         wanted = objective.contrast.points or drawn.shape[1]

@@ -142,6 +142,8 @@ class NerfSOSTrainingRun(RunStory):
             np.stack([photo.whole for photo in self.features]),
         )
         scene.train(training)
+        side, stride = self.model.segmentation_data.patch(self.model.config.objective)
+        say(f"patches: {side} x {side} pixels at a stride of {stride}, of grids of {_sizes(grids.sizes)}")
         if not self._has_tokens:
             measured = with_measured_biases(self.model.config.objective, self.model.segmentation_data)
             self.model.segmentation_objective = measured
@@ -176,6 +178,12 @@ def _cluster_means(data: SegmentationData, labels: Sequence[Tensor], count: int)
         means.append(member.T @ values / size.clamp(min=1)[:, None])
         pixels.append(size)
     return torch.stack(means), torch.stack(pixels)
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    """Of grids (height, width): width x height of the first, and whether there are others."""
+    height, width = sizes[0]
+    return f"{width} x {height}" + (" and others" if len(set(sizes)) > 1 else "")
 
 
 def _ordinal(index: int) -> str:

@@ -102,6 +102,7 @@ def test_two_stages_and_a_resume_in_each(capture: Path, tmp_path: Path, capsys: 
     whole = trained(config_of(capture, tmp_path / "whole"))
     said = " ".join(capsys.readouterr().out.split())
     assert "the radiance field is frozen; the segmentation learns from" in said and "clusters: " in said
+    assert "patches: 36 x 36 pixels at a stride of 1, of grids of 48 x 36" in said  # half of 36 pixels: no stride fits
     names = [set(record) for record in losses(whole)]
     assert names == [{"colour", "distortion", "exposure"}] * 12 + [{"appearance", "geometry"}] * 4
     assert whole.pipeline.model.scene.clusters.fitted
