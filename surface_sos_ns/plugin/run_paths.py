@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
+from surface_sos_ns.plugin.capture_datamanager import CaptureDataManagerConfig
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -25,7 +25,7 @@ def with_absolute_paths(config: Config) -> Config:
         return {name: path.absolute() for name, path in paths.items() if path not in (None, Path())}
 
     pipeline, manager = config.pipeline, config.pipeline.datamanager
-    if isinstance(manager, SurfaceSOSDataManagerConfig):
+    if isinstance(manager, CaptureDataManagerConfig):
         parser = dataclasses.replace(manager.dataparser, **absolute(manager.dataparser, "data"))
         manager = dataclasses.replace(manager, dataparser=parser, **absolute(manager, "data"))
         pipeline = dataclasses.replace(pipeline, datamanager=manager)

@@ -76,6 +76,10 @@ class SceneModel(Model):
         threads = self.scene.ops.threads()
         return f"{self.scene.describe()} | {threads} thread{'s' if threads > 1 else ''}"
 
+    def why_not_static(self) -> str | None:
+        """Why a training step cannot have fixed shapes and do without the host; None where it can."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------------ where the object is
 
     def object_sphere(self) -> tuple[Tensor, Tensor]:
