@@ -15,7 +15,7 @@ from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from surface_sos_ns.sampling.selection import Selection, seen_samples
 
 CHUNK_POINTS, GPU_CHUNK_POINTS = 1 << 15, 1 << 19
-"""`chunk_points` on a CPU, and on a GPU: there each takes a kilobyte or two for a moment."""
+"""`chunk_points` on a CPU and on a GPU, where a point takes one or two kilobytes while it is evaluated."""
 
 
 class TorchOps:

@@ -40,8 +40,8 @@ class NerfSOSObjective:
     contrast: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     """The losses of the segmentation (eq. 2-10)."""
     descriptor_quantiles: Biases = field(default_factory=lambda: Biases(0.6, 0.8))
-    """Features without a class token are no network's: their cosines lie elsewhere. In place of the biases of
-    `contrast` these quantiles of them are taken."""
+    """Biases of the appearance loss for features without a class token, such as the descriptor's, as quantiles of their
+    cosines. (Those of `contrast` are for DINO, whose cosines are spread in another way.)"""
     patches: int = 8
     """Patches in a batch, each of another photo."""
     patch_side: int = 64
