@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 METHODS = ("surface-sos", "surface-sos-lite", "surface-sos-paper")
+BASELINES = ("nerf-sos", "nerf-sos-lite")
 PAGE = Path(__file__).with_name("options.md")
 GROUPS = {
     "pipeline.model.scene.": "Fields, renderer and sampler",
@@ -30,7 +31,8 @@ INTRODUCTION = """\
 
 What this package adds to nerfstudio's own options, for `ns-train surface-sos`, `surface-sos-lite` and
 `surface-sos-paper`; `ns-train surface-sos --help` shows all. A default that is not the same for all three is given for
-each, in this order. This page is written by `python docs/write_options.py`.
+each, in this order. `nerf-sos` and `nerf-sos-lite` have their own, at the end. This page is written by
+`python docs/write_options.py`.
 """
 
 
@@ -41,6 +43,8 @@ def documented(kind: type) -> dict[str, str]:
     words: dict[str, str] = {}
     for statement, after in zip(body.body, [*body.body[1:], None], strict=True):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            if "Fixed" in ast.unparse(statement.annotation):  # not an option of the command line
+                continue
             said = after.value if isinstance(after, ast.Expr) else None
             if isinstance(said, ast.Constant) and isinstance(said.value, str):
                 words[statement.target.id] = inspect.cleandoc(said.value).replace("\n", " ")
@@ -68,23 +72,35 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def row(name: str, values: list[str], words: str) -> str:
+    """A row of a table: the option, its default of each method, what it is."""
+    default = values[0] if len(set(values)) == 1 else " / ".join(values)
+    cells = (f"`--{name.replace('_', '-')}`", default, words)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
 def reference() -> str:
     """The page."""
     from surface_sos_ns.plugin.evaluation import METHODS as CONFIGS
 
-    columns = [{name: value for name, value, _ in options(CONFIGS[method])} for method in METHODS]
+    def rows(methods: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+        """Name, words and row of each option that the first of the methods has."""
+        columns = [{name: value for name, value, _ in options(CONFIGS[method])} for method in methods]
+        for name, _, words in options(CONFIGS[methods[0]]):
+            yield name, words, row(name, [shown(column[name]) for column in columns], words)
+
     sections: dict[str, list[str]] = {title: [] for title in GROUPS.values()}
-    for name, _, words in options(CONFIGS[METHODS[0]]):
+    known = set()
+    for name, words, line in rows(METHODS):
+        known.add((name, words))
         group = next((title for start, title in GROUPS.items() if name.startswith(start)), None)
-        if group is None:
-            continue
-        values = [shown(column[name]) for column in columns]
-        default = values[0] if len(set(values)) == 1 else " / ".join(values)
-        cells = (f"`--{name.replace('_', '-')}`", default, words)
-        sections[group].append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        if group is not None:
+            sections[group].append(line)
+    own = [line for name, words, line in rows(BASELINES) if (name, words) not in known]
+    sections[" and ".join(f"`{method}`" for method in BASELINES)] = own
     page = [INTRODUCTION]
-    for title, rows in sections.items():
-        page += [f"\n## {title}\n", "| option | default | what |", "|---|---|---|", *rows]
+    for title, lines in sections.items():
+        page += [f"\n## {title}\n", "| option | default | what |", "|---|---|---|", *lines]
     return "\n".join(page) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from surface_sos_ns.plugin.compat.ns_export import fill_unseen_space
 from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
 from surface_sos_ns.plugin.console import say
+from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.partial_metrics import averages, collected_separately
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.run_schedule import RunSchedule
@@ -32,7 +34,7 @@ from surface_sos_ns.training.weight_average import WeightAverage
 if TYPE_CHECKING:
     from surface_sos_ns.ops.torch_ops import TorchOps
     from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
-    from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
+    from surface_sos_ns.plugin.model import SurfaceSOSModel
     from surface_sos_ns.plugin.scene_model import SceneModel
 
 METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_")
@@ -48,6 +50,16 @@ class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
 
     _target: type = field(default_factory=lambda: SurfaceSOSPipeline)
     """target class to instantiate"""
+
+    def for_training(self) -> SurfaceSOSPipelineConfig:
+        """The settings with all that a run's config.yml must say, whoever opens it; called before it is written.
+
+        The parser gives each photo its time where the model has a use for it.
+        """
+        if isinstance(self.model, SurfaceSOSModelConfig) and self.model.scene.deformation.bound > 0:
+            parser = dataclasses.replace(self.datamanager.dataparser, times=True)  # type: ignore[attr-defined, call-arg]
+            return dataclasses.replace(self, datamanager=dataclasses.replace(self.datamanager, dataparser=parser))  # type: ignore[call-arg]
+        return self
 
     def setup(self, **kwargs: Any) -> Pipeline:
         """Build the pipeline (arguments as nerfstudio gives them)."""

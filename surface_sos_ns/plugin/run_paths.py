@@ -15,22 +15,25 @@ if TYPE_CHECKING:
 __all__ = ["find_capture", "with_absolute_paths"]
 
 Config = TypeVar("Config", bound="TrainerConfig")
+Settings = TypeVar("Settings")
 
 
 def with_absolute_paths(config: Config) -> Config:
     """The same settings, whatever folder they are read from. What is not set stays so."""
 
-    def absolute(settings: Any, *names: str) -> dict[str, Any]:
-        paths = {name: getattr(settings, name) for name in names}
-        return {name: path.absolute() for name, path in paths.items() if path not in (None, Path())}
-
     pipeline, manager = config.pipeline, config.pipeline.datamanager
     if isinstance(manager, CaptureDataManagerConfig):
-        parser = dataclasses.replace(manager.dataparser, **absolute(manager.dataparser, "data"))
-        manager = dataclasses.replace(manager, dataparser=parser, **absolute(manager, "data"))
-        pipeline = dataclasses.replace(pipeline, datamanager=manager)
-    paths = absolute(config, "output_dir", "data", "load_dir", "load_checkpoint")
-    return dataclasses.replace(config, pipeline=pipeline, **paths)
+        manager = dataclasses.replace(_absolute(manager), dataparser=_absolute(manager.dataparser))
+        pipeline = dataclasses.replace(pipeline, datamanager=manager, model=_absolute(pipeline.model))
+    return dataclasses.replace(_absolute(config), pipeline=pipeline)
+
+
+def _absolute(settings: Settings) -> Settings:
+    """A dataclass whose own paths are absolute, but for empty ones and those that are relative by name."""
+    names = (field.name for field in dataclasses.fields(settings))  # type: ignore[arg-type]
+    found = {name: getattr(settings, name) for name in names if not name.startswith("relative_")}
+    paths = {name: path.absolute() for name, path in found.items() if isinstance(path, Path) and path != Path()}
+    return dataclasses.replace(settings, **paths)  # type: ignore[type-var]
 
 
 def find_capture(config_file: Path, config: TrainerConfig) -> Path:

@@ -42,7 +42,6 @@ from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.plugin.compat.viewer_address import why_no_viewer
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
-from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline, SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.prior_file import PRIOR_FILE
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
@@ -98,7 +97,7 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         self._refuse_another_run()
         self.claim_folder()
         self.set_total_steps()
-        self.request_times()
+        self.pipeline = self.pipeline.for_training()
         path = self.get_base_dir() / "config.yml"
         CONSOLE.log(f"Saving config to: {path}")
         write_text(path, yaml.dump(with_absolute_paths(dataclasses.replace(self, load_step=None))))
@@ -115,7 +114,7 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         if why_not is not None:
             raise UserError(why_not)
         self.set_total_steps()
-        self.request_times()
+        self.pipeline = self.pipeline.for_training()
         self.choose_device()
         return super().setup(**kwargs)
 
@@ -149,14 +148,6 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         if self.machine.device_type == "auto":
             device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
             self.machine = dataclasses.replace(self.machine, device_type=device)
-
-    def request_times(self) -> None:
-        """Have the parser give each photo its time where the model has a use for it."""
-        model, data = self.pipeline.model, self.pipeline.datamanager
-        if isinstance(model, SurfaceSOSModelConfig) and model.scene.deformation.bound > 0:
-            parser = dataclasses.replace(data.dataparser, times=True)  # type: ignore[attr-defined, call-arg]
-            data = dataclasses.replace(data, dataparser=parser)  # type: ignore[call-arg]
-            self.pipeline = dataclasses.replace(self.pipeline, datamanager=data)
 
     def set_total_steps(self) -> None:
         """Tell the model and every learning-rate schedule how long the run is.

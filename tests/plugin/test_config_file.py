@@ -20,7 +20,8 @@ from nerfstudio.engine.schedulers import (
 )
 
 from surface_sos_ns.fields.deformation import DeformationConfig
-from surface_sos_ns.plugin.config_file import CLASSES, MAX_FILE_BYTES, ConfigFileError, method_of, read_config_file
+from surface_sos_ns.plugin.config_file import CLASSES, ConfigFileError, method_of, read_config_file
+from surface_sos_ns.plugin.config_reader import MAX_FILE_BYTES
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig

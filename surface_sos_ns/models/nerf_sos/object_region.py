@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.models.nerf_sos.clusters import Clusters
+from surface_sos_ns.models.nerf_sos.loaded_surfaces import LoadedSurfaces
 from surface_sos_ns.models.nerf_sos.radiance_field import RadianceField
 from surface_sos_ns.models.nerf_sos.segmentation import SegmentationHead
 from surface_sos_ns.sampling.field_cache import grid_centres
 
-SOLID_OPTICAL_DEPTH = 0.7
-"""Optical depth, over `THICKNESS`, from which on a point counts as solid: half of the light is stopped."""
-THICKNESS = 0.05
-"""Object radii."""
 BOUNDS_RESOLUTION = 64
 """Cells per axis of the grid over the object cube in which its box is looked for."""
 
@@ -24,7 +21,7 @@ BOUNDS_RESOLUTION = 64
 class ObjectRegion:
     """The object as a region of the object cube. There is no surface: a density has none."""
 
-    field: RadianceField
+    field: RadianceField | LoadedSurfaces
     head: SegmentationHead
     clusters: Clusters
 
@@ -46,7 +43,7 @@ class ObjectRegion:
         return torch.stack([found.amin(0) - margin, found.amax(0) + margin])
 
     def _inside(self, points: Tensor) -> Tensor:
-        contracted = self.field.layer.contracted(points)
-        density, feature = self.field.layer.field(contracted)
-        is_object = self.clusters.labels(self.head(contracted, feature)) == self.clusters.foreground
-        return is_object & (density * THICKNESS > SOLID_OPTICAL_DEPTH) & (points.norm(dim=-1) < 1.0)
+        features = self.field.features_at(points)
+        codes = self.head(features[:, :3], features[:, 3:])
+        is_object = self.clusters.labels(codes) == self.clusters.foreground
+        return is_object & self.field.solid(points) & (points.norm(dim=-1) < 1.0)

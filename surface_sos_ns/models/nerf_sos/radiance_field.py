@@ -13,11 +13,18 @@ from torch import Tensor, nn
 
 from surface_sos_ns.models.nerf_sos.config import NerfSOSConfig
 from surface_sos_ns.models.surface_sos.background import BackgroundSamples, DensityBackground
+from surface_sos_ns.models.surface_sos.background.density import GEOMETRY_WIDTH
 from surface_sos_ns.models.surface_sos.initialisation import SightLines
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.composite import RayWeights, no_values
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
+from surface_sos_ns.sampling.selection import Selection
+
+SOLID_OPTICAL_DEPTH = 0.7
+"""Optical depth, over `SOLID_THICKNESS`, from which on a point counts as solid: half of the light is stopped."""
+SOLID_THICKNESS = 0.05
+"""Object radii."""
 
 
 class RayRadiance(NamedTuple):
@@ -28,8 +35,14 @@ class RayRadiance(NamedTuple):
     depth: Tensor  # (R,) expected distance
     distortion: Tensor  # (R,) mip-NeRF 360's
     weights: Tensor  # (R, S) T_i a_i of the samples
-    samples: Samples
-    features: Tensor  # (B, 3 + G) contracted points and geometry features at `samples.background`
+    middle: Tensor  # (R, S) their distances along the rays
+    selection: Selection  # all R * S of them
+    features: Tensor  # (R * S, 3 + G) contracted points and geometry features there
+
+
+def is_solid(density: Tensor) -> Tensor:
+    """(P,) bool, where densities (P,), per object radius, stop half of the light within `SOLID_THICKNESS`."""
+    return density * SOLID_THICKNESS > SOLID_OPTICAL_DEPTH
 
 
 class RadianceField(nn.Module):
@@ -38,9 +51,13 @@ class RadianceField(nn.Module):
     Args:
         config: sizes and choices.
         ops: back-end of the numeric operations.
+
+    Attributes:
+        feature_width: length G of the geometry feature.
     """
 
     nowhere: Tensor
+    feature_width = GEOMETRY_WIDTH
 
     def __init__(self, config: NerfSOSConfig, ops: TorchOps):
         super().__init__()
@@ -85,9 +102,21 @@ class RadianceField(nn.Module):
             depth=weights.depth,
             distortion=weights.distortion,
             weights=weights.background_only,
-            samples=samples,
+            middle=samples.middle,
+            selection=samples.background,
             features=found.colour_inputs,
         )
+
+    # ------------------------------------------------------------------ at points
+
+    def features_at(self, points: Tensor) -> Tensor:
+        """Contracted points and geometry features (P, 3 + G) at points (P, 3)."""
+        contracted = self.layer.contracted(points)
+        return torch.cat([contracted, self.layer.field(contracted)[1]], -1)
+
+    def solid(self, points: Tensor) -> Tensor:
+        """(P,) bool, whether points (P, 3) lie in something that stops light."""
+        return is_solid(self.layer.field(self.layer.contracted(points))[0])
 
     def _weights(self, samples: Samples, found: BackgroundSamples) -> RayWeights:
         none, ones = no_values(samples.edges), samples.edges.new_ones(samples.edges.shape[0])

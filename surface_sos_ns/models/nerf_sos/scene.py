@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from surface_sos_ns.models.nerf_sos.clusters import Clusters
 from surface_sos_ns.models.nerf_sos.config import NerfSOSConfig
+from surface_sos_ns.models.nerf_sos.loaded_surfaces import LoadedSurfaces
 from surface_sos_ns.models.nerf_sos.object_region import ObjectRegion
 from surface_sos_ns.models.nerf_sos.radiance_field import RadianceField, RayRadiance
 from surface_sos_ns.models.nerf_sos.segmentation import SegmentationHead
 from surface_sos_ns.models.nerf_sos.segmentation_images import SegmentationImages
-from surface_sos_ns.models.surface_sos.background.density import GEOMETRY_WIDTH
+from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.exposure import Exposure
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import SightLines
@@ -37,12 +38,13 @@ class NerfSOS(nn.Module):
         config: sizes and choices.
         views: number of training views.
         clusters: K, into which the segmentation is divided.
+        surfaces: of a surface-sos run that takes the radiance field's place; None where a radiance field is trained.
 
     Attributes:
         settings: as given.
         config: the same sizes in surface-sos' terms.
         frame: between world and object frame.
-        field: density and colour.
+        field: density and colour, or the surfaces in their place.
         head: segmentation codes.
         clusters: of rendered codes; which of them is the object.
         exposure: of the training views.
@@ -54,13 +56,17 @@ class NerfSOS(nn.Module):
     deformation = None
     """The scene does not move."""
 
-    def __init__(self, config: NerfSOSConfig, views: int, clusters: int = 2):
+    field: RadianceField | LoadedSurfaces
+
+    def __init__(self, config: NerfSOSConfig, views: int, clusters: int = 2, surfaces: SceneConfig | None = None):
         super().__init__()
         self.settings, self.config = config, config.radiance()
         ops = self.ops = choose_ops(config.backend, torch.device("cpu"))
         self.frame = ObjectFrame()
-        self.field = RadianceField(config, ops)
-        self.head = SegmentationHead(GEOMETRY_WIDTH, config.channels, config.segmentation_hidden, config.frequencies)
+        self.field = RadianceField(config, ops) if surfaces is None else LoadedSurfaces(surfaces, views)
+        self.head = SegmentationHead(
+            self.field.feature_width, config.channels, config.segmentation_hidden, config.frequencies
+        )
         self.clusters = Clusters(clusters, config.channels)
         self.exposure = Exposure(views)
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))  # whether `initialise` has been called
@@ -79,11 +85,28 @@ class NerfSOS(nn.Module):
             lines: sparse points and their lines of sight.
             steps: of the regression.
         """
+        assert isinstance(self.field, RadianceField)
         self.frame.take(frame)
         self.field.layer.set_contraction_radius(contraction_radius)
         if lines is not None:
             self.field.fit(lines, steps)
-        self.field.update_cache()
+        self.update_cache()
+        self.ready.fill_(True)
+
+    def update_cache(self, share: float = 1.0) -> None:
+        """Refresh a share of the radiance field's cached density, drawn at random. Loaded surfaces stay as they are."""
+        if isinstance(self.field, RadianceField):
+            self.field.update_cache(share)
+
+    def take_surfaces(self, state: dict[str, Tensor]) -> None:
+        """Take over the weights of a surface-sos scene, and its object frame.
+
+        Raises:
+            RuntimeError: they are of another scene.
+        """
+        assert isinstance(self.field, LoadedSurfaces)
+        self.field.scene.load_state_dict(state)
+        self.frame.take(self.field.scene.frame)
         self.ready.fill_(True)
 
     def train_radiance(self, origins: Tensor, directions: Tensor, view: Tensor) -> tuple[RayRadiance, Tensor]:
@@ -104,7 +127,12 @@ class NerfSOS(nn.Module):
 
     def describe(self) -> str:
         """One line for the log: the back-end, and how rays are sampled."""
-        return f"operations: {self.ops.describe()} | cached sampling, {self.settings.samples} samples"
+        rays = (
+            "surfaces of a surface-sos run"
+            if isinstance(self.field, LoadedSurfaces)
+            else (f"cached sampling, {self.settings.samples} samples")
+        )
+        return f"operations: {self.ops.describe()} | {rays}"
 
     def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
         """The alpha (R,) of `render`."""
@@ -125,7 +153,7 @@ class NerfSOS(nn.Module):
         if self.clusters.fitted:
             share = of_samples._replace(values=self.clusters.alpha(of_samples.values))
             weights = found.weights * share.spread(*found.weights.shape)
-            depth = (weights * found.samples.middle).sum(-1) / weights.sum(-1).clamp(min=1e-6)
+            depth = (weights * found.middle).sum(-1) / weights.sum(-1).clamp(min=1e-6)
             object_depth = torch.where(alpha > 0.5, depth, object_depth)
         gain, offset = self.exposure(None)
         none = origins.new_zeros(0)
@@ -155,8 +183,7 @@ class NerfSOS(nn.Module):
 
     def _codes(self, found: RayRadiance) -> tuple[Tensor, PackedValues]:
         """Rendered segmentation codes (R, C), and those of the samples that matter."""
-        samples, threshold = found.samples, self.config.colour_threshold
-        chosen, seen = self.ops.seen_samples(samples.background, threshold, found.weights)
+        chosen, seen = self.ops.seen_samples(found.selection, self.config.colour_threshold, found.weights)
         features = found.features[chosen]
         codes = seen.pack(self.head(features[:, :3], features[:, 3:]))
         return self.ops.accumulate_detached(found.weights, codes), codes

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from surface_sos_ns.models.nerf_sos.loaded_surfaces import LoadedSurfaces
 from surface_sos_ns.models.nerf_sos.radiance_field import RadianceField
 from surface_sos_ns.models.nerf_sos.segmentation import SegmentationHead
 from surface_sos_ns.training.contrastive import points_at_depth
@@ -32,13 +33,20 @@ class Surfaces(NamedTuple):
         flat = self.features.reshape(-1, width)
         return (self.weights[..., None] * head(flat[:, :3], flat[:, 3:]).reshape(count, kept, -1)).sum(1)
 
+    @torch.no_grad()
+    def all_codes(self, head: SegmentationHead, chunk: int = 1 << 14) -> Tensor:
+        """Rendered segmentation codes (P, C), without gradients, `chunk` pixels at a time."""
+        return torch.cat([Surfaces(*part).codes(head) for part in zip(*(v.split(chunk) for v in self), strict=True)])
+
     def at(self, index: Tensor) -> Surfaces:
         """Those of some pixels."""
         return Surfaces(*(values[index] for values in self))
 
 
 @torch.no_grad()
-def seen_surfaces(field: RadianceField, origins: Tensor, directions: Tensor, chunk: int = 1 << 12) -> Surfaces:
+def seen_surfaces(
+    field: RadianceField | LoadedSurfaces, origins: Tensor, directions: Tensor, chunk: int = 1 << 12
+) -> Surfaces:
     """Render pixels for the segmentation.
 
     Args:
@@ -50,7 +58,7 @@ def seen_surfaces(field: RadianceField, origins: Tensor, directions: Tensor, chu
     return Surfaces(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
-def _seen(field: RadianceField, origins: Tensor, directions: Tensor) -> Surfaces:
+def _seen(field: RadianceField | LoadedSurfaces, origins: Tensor, directions: Tensor) -> Surfaces:
     found = field.render(origins, directions, colours=False)
     rays, samples = found.weights.shape
     kept, which = found.weights.topk(min(KEPT_SAMPLES, samples), dim=-1)

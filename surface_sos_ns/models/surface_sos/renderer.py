@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from surface_sos_ns.clean_plate.clean_plate import CleanPlate, PlateView
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.fields.deformation import Deformation, Displacement
-from surface_sos_ns.models.surface_sos.background import Background
+from surface_sos_ns.models.surface_sos.background import Background, BackgroundSamples
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.exposure import Exposure
 from surface_sos_ns.models.surface_sos.foreground import Foreground, ForegroundSamples
@@ -46,6 +47,20 @@ class RenderState:
     """Draw few samples, at random, and count them in the observation grid."""
     dense: bool = False
     """Evaluate fields at all samples and never wait for the device, see `sampling.selection`."""
+
+
+class RayLayers(NamedTuple):
+    """Both layers at the samples of R rays, and how they blend there."""
+
+    samples: Samples
+    front: ForegroundSamples
+    back: BackgroundSamples
+    label: PackedValues | None  # of the samples in the hull; None with a predicted alpha
+    label_logits: Tensor  # (Q,) at the further points
+    predicted_rgb: Tensor | None  # (N, 3) of all foreground samples, which come with a predicted alpha; else None
+    to_object: Tensor  # (R,) distance along the ray of the point nearest to the object's centre
+    crop: Tensor  # (R,) highest m^P along the ray
+    weights: RayWeights
 
 
 class Renderer:
@@ -87,15 +102,8 @@ class Renderer:
         time: Tensor | None = None,
     ) -> Rendering:
         """See `SurfaceSOS.render`."""
-        samples = self.sample(origins, directions, self.plan(state), state)
-        displacement = self._displaced(samples, samples.near_surface, time)
-        front = self.foreground.evaluate(samples, directions, displacement, state.progress, regulariser_points)
-        back = self.background.evaluate(samples, directions, state.progress)
-        gate, label, logits, rgb = self._split(samples, front, directions, state, time, regulariser_points)
-        crop = samples.crop.reshape(samples.interval.shape).amax(-1)
-        to_object = -(origins * directions).sum(-1).detach().clamp(max=-1.0)
-        weights = self.ops.composite_weights(front.opacity, back.opacity, gate, samples.edges, to_object, crop)
-
+        layers = self.layers(origins, directions, state, regulariser_points, time)
+        samples, front, back, label, logits, rgb, to_object, crop, weights = layers
         rgb_f, head_values = self._surface_values(samples, front, directions, weights, rgb)
         rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only)
         if label is not None:
@@ -135,6 +143,25 @@ class Renderer:
             background_counted=back.counted,
             regularisers=RegulariserPoints(further, front.surface.sdf[count:], normals[count:], logits),
         )
+
+    def layers(
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        state: RenderState,
+        regulariser_points: Tensor | None = None,
+        time: Tensor | None = None,
+    ) -> RayLayers:
+        """Both fields at the samples of rays, and their weights, without colours; see `SurfaceSOS.render`."""
+        samples = self.sample(origins, directions, self.plan(state), state)
+        displacement = self._displaced(samples, samples.near_surface, time)
+        front = self.foreground.evaluate(samples, directions, displacement, state.progress, regulariser_points)
+        back = self.background.evaluate(samples, directions, state.progress)
+        gate, label, logits, rgb = self._split(samples, front, directions, state, time, regulariser_points)
+        crop = samples.crop.reshape(samples.interval.shape).amax(-1)
+        to_object = -(origins * directions).sum(-1).detach().clamp(max=-1.0)
+        weights = self.ops.composite_weights(front.opacity, back.opacity, gate, samples.edges, to_object, crop)
+        return RayLayers(samples, front, back, label, logits, rgb, to_object, crop, weights)
 
     def matte(self, origins: Tensor, directions: Tensor, state: RenderState, time: Tensor | None = None) -> Tensor:
         """See `SurfaceSOS.matte`."""

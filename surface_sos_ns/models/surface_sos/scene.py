@@ -23,7 +23,7 @@ from surface_sos_ns.models.surface_sos.gpu_memory import rays_at_once
 from surface_sos_ns.models.surface_sos.heads import Head, LabelHead, make_heads
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_hull
 from surface_sos_ns.models.surface_sos.object_grid import ObjectGrid
-from surface_sos_ns.models.surface_sos.renderer import Renderer, RenderState
+from surface_sos_ns.models.surface_sos.renderer import RayLayers, Renderer, RenderState
 from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
@@ -179,6 +179,15 @@ class SurfaceSOS(nn.Module):
     def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
         """The alpha (R,) of `render`, without colours and without samples on rays that miss the object."""
         return self.renderer.matte(origins, directions, self._state(), time)
+
+    def layers(self, origins: Tensor, directions: Tensor) -> RayLayers:
+        """Both layers at the samples of rays (R, 3), and their weights: geometry without colours."""
+        return self.renderer.layers(origins, directions, self._state())
+
+    @property
+    def sample_margin(self) -> float:
+        """Distance from FoCoR's surface, object radii, up to which the foreground is evaluated on rays."""
+        return float(self.renderer.plan(self._state()).margin)
 
     def background_view(self, origins: Tensor, directions: Tensor) -> BackgroundView:
         """Rays (R, 3) through the background alone, at samples drawn for it."""

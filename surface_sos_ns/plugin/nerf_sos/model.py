@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import tyro
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 from torch.nn import Parameter
@@ -13,6 +15,7 @@ from torch.nn import Parameter
 from surface_sos_ns.models.nerf_sos.config import NerfSOSConfig
 from surface_sos_ns.models.nerf_sos.radiance_field import RayRadiance
 from surface_sos_ns.models.nerf_sos.scene import NerfSOS
+from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.plugin.scene_model import SceneModel, SceneModelConfig
 from surface_sos_ns.training.nerf_sos import NerfSOSObjective, SegmentationData, radiance_losses, segmentation_losses
 from surface_sos_ns.training.presets import LITE
@@ -32,6 +35,11 @@ class NerfSOSModelConfig(SceneModelConfig):
     """Sizes and choices of the radiance field and of the segmentation head."""
     objective: NerfSOSObjective = field(default_factory=NerfSOSObjective)
     """Losses of both stages."""
+    load_run: Path | None = None
+    """config.yml of a finished surface-sos run of the same photos. Its surfaces take the place of the radiance field:
+    the first stage falls away, and all steps are the second's."""
+    surfaces: Annotated[SceneConfig | None, tyro.conf.Fixed] = None
+    """Sizes and choices of that run's scene; set by the pipeline."""
     clusters: int = 2
     """Clusters that the segmentation is divided into, the object and its surroundings among them."""
     radiance_share: float = 0.75
@@ -79,7 +87,7 @@ class NerfSOSModel(SceneModel):
                 f"--pipeline.model.clusters is {self.config.clusters}; expected at least 2: the object and what is "
                 "around it."
             )
-        self.scene = NerfSOS(self.config.scene, self.num_train_data, self.config.clusters)
+        self.scene = NerfSOS(self.config.scene, self.num_train_data, self.config.clusters, self.config.surfaces)
         self.segmentation_data: SegmentationData | None = None
         self.segmentation_objective = self.config.objective
 
@@ -91,6 +99,8 @@ class NerfSOSModel(SceneModel):
         """Parameters by group: `grids`, `nets`, `appearance` (first stage), `segmentation` (second)."""
         groups: dict[str, list[Parameter]] = defaultdict(list)
         for name, parameter in self.scene.named_parameters():
+            if not parameter.requires_grad:  # of a loaded run
+                continue
             part = name.split(".")[0]
             group = {"head": "segmentation", "exposure": "appearance"}.get(part)
             groups[group or ("grids" if name.endswith("table") else "nets")].append(parameter)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from surface_sos_ns.plugin.nerf_sos.datamanager import NerfSOSDataManager, NerfSOSDataManagerConfig
+from surface_sos_ns.plugin.nerf_sos.loaded_run import surfaces_of
 from surface_sos_ns.plugin.nerf_sos.model import NerfSOSModel, NerfSOSModelConfig
 from surface_sos_ns.plugin.nerf_sos.training_run import NerfSOSTrainingRun
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline, SurfaceSOSPipelineConfig
@@ -22,6 +23,16 @@ class NerfSOSPipelineConfig(SurfaceSOSPipelineConfig):
     """specifies the datamanager config"""
     model: NerfSOSModelConfig = field(default_factory=NerfSOSModelConfig)
     """specifies the model config"""
+
+    def for_training(self) -> NerfSOSPipelineConfig:
+        """See `SurfaceSOSPipelineConfig.for_training`: what the surfaces of a loaded run are made of.
+
+        Raises:
+            UserError: --pipeline.model.load-run names no surface-sos run that can be loaded.
+        """
+        if self.model.load_run is None:
+            return self
+        return replace(self, model=replace(self.model, surfaces=surfaces_of(self.model.load_run)))
 
 
 class NerfSOSPipeline(SurfaceSOSPipeline):

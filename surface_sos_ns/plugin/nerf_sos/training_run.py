@@ -2,7 +2,8 @@
 
 1. `prepare`: the sphere that the cameras look at, sparse points.
 2. `initialise`: fit the density to the points, or take over what a resumed run has.
-3. First stage: the radiance field learns colours; its cached density is refreshed now and then.
+3. First stage: the radiance field learns colours; its cached density is refreshed now and then. It falls away where the
+   surfaces of a surface-sos run are loaded.
 4. At a share of the steps it is frozen: each pixel of a grid is rendered once, features of the photos are computed.
 5. Second stage: the segmentation head alone learns from contrasts.
 6. `finish`: clusters over the codes of all photos, and which of them is the object.
@@ -25,6 +26,7 @@ from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import camera_distance, sight_lines
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.nerf_sos.datamanager import NerfSOSDataManager
+from surface_sos_ns.plugin.nerf_sos.loaded_run import scene_weights
 from surface_sos_ns.plugin.nerf_sos.model import NerfSOSModel
 from surface_sos_ns.plugin.training_run import RunStory
 from surface_sos_ns.training.nerf_sos import SegmentationData, with_measured_biases
@@ -53,19 +55,25 @@ class NerfSOSTrainingRun(RunStory):
         total = model.config.total_steps
         assert total is not None, "SurfaceSOSTrainerConfig sets it"
         self.model, self.datamanager, self.folder, self.first_step = model, datamanager, folder, first_step
-        self.total_steps, self.segmentation_from = total, round(model.config.radiance_share * total)
+        share = 0.0 if model.config.surfaces is not None else model.config.radiance_share
+        self.total_steps, self.segmentation_from = total, round(share * total)
         self.features: list[PhotoFeatures] = []
         self._found: tuple[ObjectSphere, SparsePoints | None] | None = None
 
     def prepare(self) -> None:
-        """Find what the cameras look at, unless a checkpoint says so.
+        """Find what the cameras look at, or take over the run that is loaded; unless a checkpoint has either.
 
         Raises:
             UserError: the capture cannot be used; the message says what to do.
         """
         torch.set_flush_denormal(True)
         self.datamanager.check_photos()
-        if not bool(self.model.scene.ready):
+        if bool(self.model.scene.ready):
+            return
+        if self.model.config.load_run is not None:
+            outputs = self.datamanager.train_dataparser_outputs
+            self.model.scene.take_surfaces(scene_weights(self.model.config.load_run, outputs))
+        else:
             self._found = self.datamanager.find_scene(self.folder)
 
     def initialise(self) -> None:
@@ -78,16 +86,15 @@ class NerfSOSTrainingRun(RunStory):
             lines = None if points is None else sight_lines(points, cameras, frame, self.model.device)
             scene.initialise(frame, camera_distance(cameras), lines, self.model.config.initial_fit_steps)
         if self.first_step > self.segmentation_from:
-            self._begin_segmentation()
+            self._begin_segmentation(resumed=True)
 
     def before_step(self, step: int) -> None:
         """Refresh cached density in the first stage, and begin the second."""
         config = self.model.config
         if step == self.segmentation_from:
-            self.model.scene.field.update_cache()
             self._begin_segmentation()
         elif step < self.segmentation_from and step % config.cache_interval == 0:
-            self.model.scene.field.update_cache(config.cache_share)
+            self.model.scene.update_cache(config.cache_share)
 
     def after_step(self, step: int) -> None:
         """After the last step, finish."""
@@ -104,8 +111,7 @@ class NerfSOSTrainingRun(RunStory):
         if data is None:  # no step was left for the second stage
             return
         scene = self.model.scene
-        with torch.no_grad():
-            codes = data.surfaces.codes(scene.head)
+        codes = data.surfaces.all_codes(scene.head)
         try:
             found = fit_clusters(codes, data.surfaces.weights.sum(-1), self.model.config.clusters, CLUSTER_SEED)
         except ValueError as error:
@@ -116,9 +122,11 @@ class NerfSOSTrainingRun(RunStory):
         shares = ", ".join(f"{share:.0%}" for share in found.shares.tolist())
         say(f"clusters: {shares} of the pixels; the object is the {_ordinal(int(found.foreground))}")
 
-    def _begin_segmentation(self) -> None:
+    def _begin_segmentation(self, resumed: bool = False) -> None:
         """Freeze the radiance field, and make what the second stage learns from."""
         scene, grids = self.model.scene, self.datamanager.pixel_grids()
+        if not resumed:
+            scene.update_cache()
         for module in (scene.field, scene.exposure):
             for parameter in module.parameters():
                 parameter.grad = None
