@@ -175,11 +175,16 @@ class Quality(ResultFile):
     """Folder that the recipes' captures are looked up in; by default the working directory."""
     output: Path = Path("bench_quality")
     """Folder for runs, contact sheets and results.md. Runs that are finished there are not repeated."""
+    features_onnx: Path | None = None
+    """ONNX file of a network, such as DINOv2's, for the methods that look at features of the photos: nerf-sos, and
+    the baselines cosegment, selfment and auto. Without it they take a descriptor of colour and texture."""
 
     def check(self) -> None:
         """See `ResultFile.check`."""
         super().check()
         require(bool(self.config), "--config names no recipe; there are some in configs/bench/.")
+        file = self.features_onnx
+        require(file is None or file.is_file(), f"--features-onnx {file} is no file; name an ONNX file.")
         self.output.mkdir(parents=True, exist_ok=True)
 
 

@@ -19,7 +19,7 @@ from surface_sos_ns.masks.provider import MaskError
 from surface_sos_ns.utils.files import leftovers, remove_leftovers, temporary_folder, write_json, write_text, writing
 from surface_sos_ns.utils.image_io import resized, write_image
 
-__all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "finish_interrupted", "write_masks"]
+__all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "finish_interrupted", "write_mask_files", "write_masks"]
 
 FOLDER = "coarse_masks"
 """Folder of the masks, in the capture's folder."""
@@ -107,16 +107,14 @@ def write_masks(
     meta = json.loads(before)
     if [frame["file_path"] for frame in meta["frames"]] != list(file_paths):
         raise MaskError(f"{source} has changed since the photos were read. Run the command again.")
-    names = mask_names(file_paths, str(folder))
     replaces = bool(_there(folder)) or any(KEY in frame for frame in meta["frames"])
     kept = None
     with temporary_folder(folder) as part, writing(folder):
-        for frame, name, mask, size in zip(meta["frames"], names, masks, sizes, strict=True):
+        names = write_mask_files(part / FOLDER, file_paths, masks, sizes, folder)
+        for frame, name in zip(meta["frames"], names, strict=True):
             frame.pop(KEY, None)
-            if mask is not None:
+            if name is not None:
                 frame[KEY] = f"{FOLDER}/{name}"
-                _write_mask(part / FOLDER / name, mask, *size)
-        (part / FOLDER).mkdir(parents=True, exist_ok=True)
         write_text(part / FOLDER / ABOUT, json.dumps(about, indent=1) + "\n")
         if sheet is not None:
             write_image(part / SHEET, sheet)
@@ -140,6 +138,34 @@ def write_masks(
                     os.rename(folder / new, folder / old)
             raise
     return Written(folder / FOLDER, sum(mask is not None for mask in masks), kept)
+
+
+def write_mask_files(
+    folder: Path,
+    file_paths: Sequence[str],
+    masks: Sequence[np.ndarray | None],
+    sizes: Sequence[tuple[int, int]],
+    capture: Path,
+) -> list[str | None]:
+    """Writes masks into a folder, under names by which the data parser finds them.
+
+    Args:
+        folder: of the masks; created if it is not there.
+        file_paths, masks, sizes: see `write_masks`.
+        capture: the capture's folder.
+
+    Returns:
+        N names, relative to the folder; None where there is no mask.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names: list[str | None] = []
+    for name, mask, (width, height) in zip(mask_names(file_paths, str(capture)), masks, sizes, strict=True):
+        names.append(None if mask is None else name)
+        if mask is not None:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            grey = np.clip(resized(np.asarray(mask, np.float32), width, height), 0, 1) * 255
+            write_image(folder / name, np.rint(grey).astype(np.uint8))
+    return names
 
 
 def finish_interrupted(folder: Path) -> None:
@@ -190,12 +216,6 @@ def _unused(folder: Path) -> Path:
     """A name for what was there before."""
     names = [f"{FOLDER}_old", *(f"{FOLDER}_old_{number}" for number in range(2, 10_000))]
     return next(folder / name for name in names if not (folder / name).exists())
-
-
-def _write_mask(path: Path, mask: np.ndarray, width: int, height: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    grey = np.rint(np.clip(resized(np.asarray(mask, np.float32), width, height), 0, 1) * 255).astype(np.uint8)
-    write_image(path, grey)
 
 
 def _text(source: Path) -> str:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from surface_sos_ns.bench.quality import runner, table
-from surface_sos_ns.bench.quality.recipe import Recipe, plan, read_recipe
+from surface_sos_ns.bench.quality.recipe import Plan, Recipe, plan, read_recipe
 from surface_sos_ns.bench.settings import BenchError
 from surface_sos_ns.cli import main
 from surface_sos_ns.utils.user_commands import CommandFailed, Finished
@@ -61,6 +61,7 @@ def data(tmp_path: Path) -> Path:
         ({"methods": None}, ["key 'methods'"]),
         ({"seeds": [1, "2"]}, ["key 'seeds.1'", "integer", "'2'"]),
         ({"seeds": [1, 1]}, ["key 'seeds'", "twice"]),
+        ({"baselines": ["maskrcnn"]}, ["key 'baselines.0'", "'cosegment'", "'maskrcnn'"]),
         ({"steps": 0}, ["key 'steps'", "greater than or equal to 1"]),
         ({"options": {"a": {"b": 1}}}, ["key 'options'", "a has keys", "a value, or a list"]),
         ({"variants": {"x": {"optoins": {}}}}, ["key 'variants.x.optoins'", "no such key"]),
@@ -107,8 +108,9 @@ def test_every_combination_is_a_run_and_absent_captures_are_none(tmp_path: Path,
         options={"a.b": 1, "c": [1.5, "x"]},
         variants={"plain": {"options": {"a.b": 2}}, "blind": {"masks": "none"}},  # type: ignore[dict-item]
     )
-    runs, absent = plan([(tmp_path / "a.yaml", recipe), (tmp_path / "b.yaml", recipe)], data, tmp_path / "demo")
-    assert [capture.name for capture in absent] == ["toys/mouse"]
+    todo = plan([(tmp_path / "a.yaml", recipe), (tmp_path / "b.yaml", recipe)], data, tmp_path / "demo")
+    runs = todo.runs
+    assert [capture.name for capture in todo.absent] == ["toys/mouse"]
     assert len(runs) == len(set(runs)) == 2 * 2 * (2 + 1) * 3, "each once, though two recipes ask for them"
     assert {run.capture.folder for run in runs} == {data / "toys/bear", tmp_path / "demo"}
     masks = "--pipeline.datamanager.dataparser.coarse-masks"
@@ -119,13 +121,102 @@ def test_every_combination_is_a_run_and_absent_captures_are_none(tmp_path: Path,
         ("blind", "none"): ("--max-num-iterations", "500", masks, "none", "--a.b", "1", "--c", "1.5", "x"),
     }
     assert len({run.folder(tmp_path) for run in runs}) == len(runs)
-    assert {run.inputs.options for run in runs} == {(), (masks, "none")}, "they do not depend on the model's options"
+    places = {(inputs.capture.name, inputs.options) for inputs in todo.inputs}
+    assert len(todo.inputs) == 4, "they do not depend on the model's options"
+    assert places == {(name, options) for name in ("toys/bear", "demo") for options in ((), (masks, "none"))}
+
+
+def planned(recipe: Recipe, data: Path, features_onnx: Path | None = None) -> Plan:
+    return plan([(data / "recipe.yaml", recipe)], data, data / "demo", features_onnx)
+
+
+def test_methods_without_masks_run_once_and_have_no_inputs(data: Path) -> None:
+    methods = ["surface-sos-lite", "nerf-sos-lite"]
+    variants = {"a": {}, "b": {"masks": "given"}}
+    recipe = Recipe(captures=["toys/bear"], methods=methods, masks=["given", "none"], variants=variants)  # type: ignore[arg-type]
+    todo = planned(recipe, data)
+    assert [(run.method, run.variant, run.masks) for run in todo.runs] == [
+        ("surface-sos-lite", "a", "given"),
+        ("surface-sos-lite", "a", "none"),
+        ("surface-sos-lite", "b", "given"),
+        ("nerf-sos-lite", "a", "none"),
+        ("nerf-sos-lite", "b", "none"),
+    ]
+    assert [inputs.masks for inputs in todo.inputs] == ["given", "none"]
+    alone = Recipe(captures=["toys/bear"], methods=["nerf-sos-lite"])
+    assert planned(alone, data).inputs == []
+
+
+def test_a_baseline_is_measured_once_with_the_options_of_the_data_parser(data: Path) -> None:
+    split = "pipeline.datamanager.dataparser.eval-mode"
+    recipe = Recipe(
+        captures=["toys/bear"],
+        methods=["surface-sos", "nerf-sos"],
+        masks=["none"],
+        baselines=["cosegment", "prior"],
+        seeds=[0, 1],
+        options={split: "interval", "vis": "tensorboard"},
+    )
+    found = [inputs for inputs in planned(recipe, data).inputs if inputs.baseline]
+    assert [(one.baseline, one.masks, one.features) for one in found] == [
+        ("cosegment", "by cosegment", "descriptor"),
+        ("prior", "by prior", ""),
+    ]
+    assert {one.options for one in found} == {(f"--{split}", "interval")}
+    assert [one.mask_options for one in found] == [{"features": "descriptor"}, {}]
+
+
+def test_a_network_of_features_goes_to_all_that_look_at_them_and_to_nothing_else(data: Path) -> None:
+    values: dict[str, Any] = {
+        "captures": ["toys/bear"],
+        "masks": ["given", "none"],
+        "baselines": ["cosegment", "prior"],
+    }
+    recipe = Recipe(**values, methods=["surface-sos", "nerf-sos-lite"])
+    file, option = data / "dino.onnx", "--pipeline.datamanager.features"
+
+    def shown(todo: Plan) -> dict[str, str]:
+        named = {f"{run.method}, {run.masks}": run.features for run in todo.runs}
+        return named | {one.baseline: one.features for one in todo.inputs if one.baseline}
+
+    without, with_file = planned(recipe, data), planned(recipe, data, file)
+    assert shown(without) == {
+        "surface-sos, given": "",
+        "surface-sos, none": "descriptor",
+        "nerf-sos-lite, none": "descriptor",
+        "cosegment": "descriptor",
+        "prior": "",
+    }
+    assert shown(with_file) == {**shown(without), "nerf-sos-lite, none": "dino.onnx", "cosegment": "dino.onnx"}
+    words = [next(run.options for run in todo.runs if run.method == "nerf-sos-lite") for todo in (without, with_file)]
+    assert words[0][-2:] == (option, "descriptor") and words[1][-2:] == (f"{option}-onnx", str(file))
+    assert not any(option in word for run in with_file.runs if run.method == "surface-sos" for word in run.options)
+    places = [{one.folder(data) for one in todo.inputs if one.baseline == "cosegment"} for todo in (without, with_file)]
+    assert places[0] != places[1], "results with other features are others"
+
+
+@pytest.mark.parametrize(
+    "options, shown",
+    [
+        ({"pipeline.datamanager.features": "network"}, "network"),
+        ({"pipeline.datamanager.features_model": "facebook/dino-vits8"}, "dino-vits8"),
+        ({"pipeline.datamanager.features-onnx": "nets/other.onnx"}, "other.onnx"),
+    ],
+)
+def test_features_that_a_recipe_names_come_before_those_of_the_command(
+    options: dict[str, Any], shown: str, data: Path
+) -> None:
+    recipe = Recipe(captures=["toys/bear"], methods=["nerf-sos"], options=options)
+    for file in (None, data / "dino.onnx"):
+        (run,) = planned(recipe, data, file).runs
+        assert run.features == shown
+        assert sum(".features" in word for word in run.options) == 1
 
 
 def test_a_home_folder_is_a_place_for_captures(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(data))
     recipe = Recipe(captures=["~/toys/duck"], methods=["surface-sos"])
-    (run,), _ = plan([(tmp_path / "a.yaml", recipe)], tmp_path, tmp_path / "demo")
+    (run,) = plan([(tmp_path / "a.yaml", recipe)], tmp_path, tmp_path / "demo").runs
     assert run.capture.folder == data / "toys" / "duck"
 
 
@@ -140,9 +231,9 @@ def test_recipes_that_come_along_are_taken_by_ns_train(path: Path, tmp_path: Pat
     for name in recipe.captures:
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "transforms.json").write_text("{}")
-    runs, absent = plan([(path, recipe)], tmp_path, tmp_path / "demo")
-    assert runs and not absent
-    for method, options in {(run.method, run.options): None for run in runs}:
+    todo = plan([(path, recipe)], tmp_path, tmp_path / "demo")
+    assert todo.runs and not todo.absent
+    for method, options in {(run.method, run.options): None for run in todo.runs}:
         config = training_config(method, options)
         assert recipe.steps is None or config.max_num_iterations == recipe.steps
 
@@ -162,6 +253,8 @@ class Commands:
     def __init__(self) -> None:
         self.trained: list[str] = []
         self.scored: list[str] = []
+        self.made: list[dict[str, Any]] = []
+        self.checked: list[str | None] = []
 
     def train(self, method: str, capture: Path, run: Path, name: str, seed: int, options: tuple[str, ...]) -> Any:
         assert not list(run.iterdir()), "what a stopped run left is gone"
@@ -176,11 +269,18 @@ class Commands:
         values = json.loads(given)
         self.scored.append(task)
         if task == "check":
+            self.checked.append(values["features_onnx"])
             return
         about = {"width": 40, "height": 30, "trained_on": 1, "held_out": 2}
         if task == "inputs":
             views = [{"name": "a", "held_out": True, "mask_iou": 0.5}]
             scores: dict[str, Any] = {"coarse masks": {"views": views}, "voted hull": {"views": [], "mesh": {}}}
+            if values["baseline"] is not None:
+                self.made.append(values["baseline"])
+                scores["voted hull"] = {"views": [], "no_hull": "the masks have nothing in common"}
+        elif "nerf-sos" in values["folder"]:
+            views = [{"name": "a", "held_out": True, "mask_iou": 0.7, "mask_iou_bg": 0.9, "mask_ari": 0.6, "ssim": 0.8}]
+            scores = {"views": views, "no_mesh": "a density has no surface"}
         else:
             seed = int(Path(values["config"]).read_text())
             ious = {"a": 0.9 + 0.02 * seed, "b": 0.8, "c": 0.99}
@@ -259,6 +359,56 @@ def test_what_is_measured_is_not_measured_again(
     assert bench(seeds=[0]) == 0
     assert len(commands.trained) == 5 and commands.scored == []
     assert "measured before" in capsys.readouterr().err
+
+
+NERF_SOS = {"methods": ["surface-sos-lite", "nerf-sos-lite"], "masks": ["none"], "baselines": ["cosegment"]}
+
+
+def test_nerf_sos_and_its_baseline_stand_beside_each_other(
+    bench: Callable[..., int], commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, result = tmp_path / "dino.onnx", tmp_path / "result.json"
+    network.touch()
+    assert bench("--features-onnx", str(network), "--json", str(result), **NERF_SOS) == 0
+    assert commands.checked == [str(network)]
+    assert commands.made == [{"method": "cosegment", "options": {"features_onnx": str(network)}}]
+    none = "--pipeline.datamanager.dataparser.coarse-masks none"
+    onnx = f"--pipeline.datamanager.features-onnx {network}"
+    assert commands.trained == [f"surface-sos-lite 0 {none}", f"nerf-sos-lite 0 {none} {onnx}"]
+    text = (tmp_path / "out" / "results.md").read_text()
+    lines = {tuple(cell.strip() for cell in line.split("|")[1:]) for line in text.splitlines() if line[:1] == "|"}
+    heads = ("capture", "masks", "features", "what", "views", "IoU", "worst", "IoU bg", "NV-ARI", "PSNR", "SSIM")
+    assert heads in {cells[:11] for cells in lines}
+    shown = {cells[1:5]: cells[5] for cells in lines}
+    assert shown["none", "dino.onnx", "nerf-sos-lite", "1 held out"] == "0.700"
+    assert shown["by cosegment", "dino.onnx", "coarse masks", "1 held out"] == "0.500"
+    assert shown["none", "descriptor", "surface-sos-lite", "2 held out"] == "0.850"
+    remarks = [
+        "No hull of toys/bear, masks by cosegment, voted hull: the masks have nothing in common",
+        "No mesh of toys/bear, nerf-sos-lite, masks none, seed 0: a density has no surface",
+    ]
+    said = capsys.readouterr().out
+    assert all(line in text.splitlines() and line in said for line in remarks)
+    assert json.loads(result.read_text())["remarks"] == remarks and "Failed" not in text
+
+
+def test_a_table_without_features_has_no_column_for_them(
+    bench: Callable[..., int], commands: Commands, tmp_path: Path
+) -> None:
+    assert bench() == 0
+    assert "| capture | masks | what | views | IoU |" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_a_network_that_is_missing_or_of_no_use_is_refused(
+    bench: Callable[..., int], commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = tmp_path / "dino.onnx"
+    assert bench("--features-onnx", str(network), **NERF_SOS) == 1
+    assert f"{network} is no file" in capsys.readouterr().err
+    network.touch()
+    assert bench("--features-onnx", str(network), baselines=["prior"]) == 1
+    assert "would not be used" in capsys.readouterr().err
+    assert commands.scored == [] and commands.trained == []
 
 
 def test_results_of_other_code_are_kept_but_said(
@@ -354,3 +504,23 @@ def test_a_short_run_is_trained_scored_and_drawn(
     assert (folder / "object.ply").is_file() and not (demo_capture / "object.ply").exists()
     sheet = cv2.imread(str(folder / "contact_sheet.jpg"))
     assert sheet is not None and sheet.shape[0] > 4 * 75 and sheet.shape[1] > 8 * 100
+
+
+@pytest.mark.slow
+@pytest.mark.seconds(60)
+def test_a_short_run_of_nerf_sos_is_scored_without_a_mesh(
+    demo_capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    few = {"pipeline.datamanager.train-num-rays-per-batch": 64, "pipeline.model.initial-fit-steps": 10}
+    values = {"captures": [demo_capture.name], "methods": ["nerf-sos-lite"], "steps": 40, "options": few}
+    recipe, result = write_recipe(tmp_path / "recipe.yaml", **values), tmp_path / "result.json"
+    given = ["--config", str(recipe), "--data", str(demo_capture.parent), "--output", str(tmp_path / "out")]
+    assert main(["bench", "quality", *given, "--json", str(result)]) == 0, capsys.readouterr().err
+    document = json.loads(result.read_text())
+    (run,) = document["results"]
+    assert len(run["views"]) == 32 and all({"mask_ari", "mask_iou_bg", "ssim"} <= view.keys() for view in run["views"])
+    assert document["problems"] == []
+    assert [line.split(",")[0] for line in document["remarks"]] == [f"No mesh of {demo_capture.name}"]
+    folder = next((tmp_path / "out" / "runs").iterdir())
+    assert (folder / "contact_sheet.jpg").is_file() and not (folder / "object.ply").exists()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 import viser._gui_api
 import viser._gui_handles
+from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
@@ -78,6 +81,30 @@ class Session(SimpleNamespace):
                 self.browser.images.get_nowait()
         self.machine.action(RenderAction("rerender", self.viewer.get_camera_state(self.browser)))  # type: ignore[arg-type]
         return self.browser.images.get(timeout=WAIT)
+
+
+@contextmanager
+def viewer_session(model: Any, folder: Path) -> Iterator[Session]:
+    """A viewer of a model that is being trained, with its render thread and a browser."""
+    pipeline: Any = SimpleNamespace(model=model, datamanager=SimpleNamespace(includes_time=False))
+    model.train()
+    viewer = Viewer(
+        ViewerConfig(websocket_host="127.0.0.1", websocket_port_default=0),
+        folder / "viewer.log",
+        folder,
+        pipeline,
+        train_lock=threading.Lock(),
+    )
+    viewer.control_panel._max_res.value = 64
+    browser = Browser()
+    machine = Machine(viewer, 10.0, browser)  # type: ignore[arg-type]
+    machine.start()
+    try:
+        yield Session(model=model, viewer=viewer, machine=machine, browser=browser)
+    finally:
+        machine.running = False
+        machine.join(WAIT)
+        viewer.viser_server.stop()
 
 
 def small_model() -> SurfaceSOSModel:

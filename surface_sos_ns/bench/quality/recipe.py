@@ -1,4 +1,4 @@
-"""Recipes of quality benchmarks (YAML files), and the runs that they define."""
+"""Recipes of quality benchmarks (YAML files), and the runs and inputs that they define."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,10 +15,17 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from surface_sos_ns.bench.settings import BenchError, require
+from surface_sos_ns.masks.methods import METHODS as MASK_METHODS
 
 DEMO = "demo"
 """Name of the demo capture, which is rendered by the benchmark."""
 DATAPARSER = "pipeline.datamanager.dataparser"
+FEATURES = "pipeline.datamanager.features"
+"""Option of the methods of `NERF_SOS`; so are those with `-model` and `-onnx` behind it."""
+NERF_SOS = ("nerf-sos", "nerf-sos-lite")
+"""Methods that look at features of the photos, and at no masks."""
+DESCRIPTOR = "descriptor"
+"""Features without a network."""
 
 
 def _words_only(options: dict[str, Any]) -> dict[str, Any]:
@@ -29,6 +36,7 @@ def _words_only(options: dict[str, Any]) -> dict[str, Any]:
 
 
 Method = Literal["surface-sos", "surface-sos-lite", "surface-sos-paper", "nerf-sos", "nerf-sos-lite"]
+Baseline = Literal["auto", "prior", "selfment", "cosegment"]
 Options = Annotated[dict[str, Any], AfterValidator(_words_only)]
 """Options of ns-train by name, without the leading dashes; a list is several words."""
 Names = Annotated[list[str], Field(min_length=1)]
@@ -55,7 +63,9 @@ class Recipe(_Section):
     methods: Annotated[list[Method], Field(min_length=1)]
     """As in ns-train."""
     masks: Names = ["given"]
-    """given: the capture's own; none; or a folder, relative to the capture."""
+    """given: the capture's own; none; or a folder, relative to the capture. Methods that look at no masks run once."""
+    baselines: list[Baseline] = []
+    """Methods of `surface-sos masks`: their masks, and the hull of those, are measured, and nothing is trained."""
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     """Of all random numbers; with more than one the table has mean, least and most."""
     steps: Annotated[int, Field(ge=1)] | None = None
@@ -65,7 +75,7 @@ class Recipe(_Section):
     variants: Annotated[dict[str, Variant], Field(min_length=1)] = {"": Variant()}
     """Named rows, as in an ablation."""
 
-    @field_validator("captures", "methods", "masks", "seeds")
+    @field_validator("captures", "methods", "masks", "baselines", "seeds")
     @classmethod
     def _once_each(cls, values: list[Any]) -> list[Any]:
         if len(set(values)) < len(values):
@@ -105,8 +115,18 @@ class Run:
         return ", ".join(filter(None, parts))
 
     @property
-    def inputs(self) -> Inputs:
-        """The inputs of the run."""
+    def features(self) -> str:
+        """Features of the photos that the method looks at, or that its own masks are made with; empty for none."""
+        if self.method not in NERF_SOS:
+            return DESCRIPTOR if self.masks == "none" else ""
+        named = [_value(self.options, name) for name in (f"{FEATURES}-onnx", f"{FEATURES}-model", FEATURES)]
+        return next((Path(value).name for value in named if value), "auto")
+
+    @property
+    def inputs(self) -> Inputs | None:
+        """The inputs of the run; None where the method has none but the photos."""
+        if self.method in NERF_SOS:
+            return None
         return Inputs(self.capture, self.masks, tuple(_dataparser_options(self.options)))
 
     def folder(self, output: Path) -> Path:
@@ -116,16 +136,36 @@ class Run:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of runs: coarse masks and their visual hull, which are measured without training."""
+    """What is measured without training: coarse masks and their visual hull."""
 
     capture: Capture
     masks: str
+    """As the recipe has it; of a baseline `by METHOD`."""
     options: tuple[str, ...]
     """Options of the data parser."""
+    baseline: str = ""
+    """The method of `surface-sos masks` that makes the masks; empty for the capture's own and for those of training."""
+    features_onnx: Path | None = None
+    """Network for a baseline that looks at features; None takes the descriptor."""
 
     def settings(self) -> dict[str, Any]:
         """All that the result depends on, as JSON values."""
-        return {"capture": str(self.capture.folder.resolve()), "options": list(self.options)}
+        settings = {"capture": str(self.capture.folder.resolve()), "options": list(self.options)}
+        return settings | ({"baseline": self.baseline, **self.mask_options} if self.baseline else {})
+
+    @property
+    def mask_options(self) -> dict[str, str]:
+        """Options of the method of `surface-sos masks` that makes the masks of a baseline."""
+        if "features" not in MASK_METHODS[self.baseline].options:
+            return {}
+        return {"features": DESCRIPTOR} if self.features_onnx is None else {"features_onnx": str(self.features_onnx)}
+
+    @property
+    def features(self) -> str:
+        """Features of the photos that the masks are made with; empty for none."""
+        if self.baseline:
+            return Path(next(iter(self.mask_options.values()), "")).name
+        return DESCRIPTOR if self.masks == "none" else ""
 
     @property
     def title(self) -> str:
@@ -135,6 +175,21 @@ class Inputs:
     def folder(self, output: Path) -> Path:
         """Folder of the files."""
         return output / "inputs" / _file_name(self.title, self.settings())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that recipes ask for, each once."""
+
+    inputs: list[Inputs]
+    runs: list[Run]
+    absent: list[Capture]
+    """Captures that do not exist; there are neither inputs nor runs of them."""
+
+    @property
+    def features(self) -> set[str]:
+        """All features that are looked at."""
+        return {task.features for task in self.inputs} | {task.features for task in self.runs}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -171,17 +226,20 @@ def _words(problem: Any) -> str:
     return f"{problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}."
 
 
-def plan(recipes: Sequence[tuple[Path, Recipe]], data: Path, demo: Path) -> tuple[list[Run], list[Capture]]:
-    """The distinct runs of recipes, and the captures that do not exist.
+def plan(recipes: Sequence[tuple[Path, Recipe]], data: Path, demo: Path, features_onnx: Path | None = None) -> Plan:
+    """What recipes ask for.
 
     Args:
         recipes: with the files they are read from.
         data: base of relative paths of captures.
         demo: folder of the demo capture.
+        features_onnx: network for all that looks at features and has none named in the recipe; None: the descriptor.
 
     Raises:
         BenchError: a folder is not a capture, or a folder of masks is missing.
     """
+    onnx = None if features_onnx is None else features_onnx.resolve()
+    inputs: dict[Inputs, None] = {}
     runs: dict[Run, None] = {}
     absent: dict[Capture, None] = {}
     for path, recipe in recipes:
@@ -191,14 +249,28 @@ def plan(recipes: Sequence[tuple[Path, Recipe]], data: Path, demo: Path) -> tupl
                 absent[capture] = None
                 continue
             _check_capture(path, recipe, capture)
-            variants = recipe.variants.items()
-            for method, (variant, own), seed in itertools.product(recipe.methods, variants, recipe.seeds):
-                for masks in recipe.masks if own.masks is None else [own.masks]:
-                    options: Options = {} if recipe.steps is None else {"max-num-iterations": recipe.steps}
-                    options |= _mask_options(masks) | recipe.options | own.options
-                    words = tuple(word for option in options.items() for word in _option_words(*option))
-                    runs[Run(capture, method, variant, masks, seed, words)] = None
-    return list(runs), list(absent)
+            for run in _runs(recipe, capture, onnx):
+                runs[run] = None
+                if run.inputs is not None:
+                    inputs[run.inputs] = None
+            for baseline in recipe.baselines:
+                inputs[_baseline(recipe, capture, baseline, onnx)] = None
+    return Plan(list(inputs), list(runs), list(absent))
+
+
+def _runs(recipe: Recipe, capture: Capture, onnx: Path | None) -> Iterable[Run]:
+    for method, (variant, own), seed in itertools.product(recipe.methods, recipe.variants.items(), recipe.seeds):
+        given = recipe.options | own.options
+        kinds = recipe.masks if own.masks is None else [own.masks]
+        for masks in ["none"] if method in NERF_SOS else kinds:
+            options: Options = {} if recipe.steps is None else {"max-num-iterations": recipe.steps}
+            options |= _mask_options(masks) | _feature_options(method, given, onnx) | given
+            yield Run(capture, method, variant, masks, seed, _option_words(options))
+
+
+def _baseline(recipe: Recipe, capture: Capture, baseline: str, onnx: Path | None) -> Inputs:
+    options = tuple(_dataparser_options(_option_words(recipe.options)))
+    return Inputs(capture, f"by {baseline}", options, baseline, onnx)
 
 
 def _check_capture(path: Path, recipe: Recipe, capture: Capture) -> None:
@@ -222,8 +294,23 @@ def _mask_options(masks: str) -> Options:
     return {} if masks == "given" else {f"{DATAPARSER}.coarse-masks": masks}
 
 
-def _option_words(name: str, value: Any) -> list[str]:
-    return [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+def _feature_options(method: str, given: Options, onnx: Path | None) -> Options:
+    """Options of a method that looks at features, unless the recipe has some."""
+    if method not in NERF_SOS or any(name.replace("_", "-").startswith(FEATURES) for name in given):
+        return {}
+    return {FEATURES: DESCRIPTOR} if onnx is None else {f"{FEATURES}-onnx": str(onnx)}
+
+
+def _option_words(options: Options) -> tuple[str, ...]:
+    words: list[str] = []
+    for name, value in options.items():
+        words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return tuple(words)
+
+
+def _value(words: Sequence[str], name: str) -> str:
+    """The value of an option among words; empty where it is not given."""
+    return next((after for word, after in itertools.pairwise(words) if word.replace("_", "-") == f"--{name}"), "")
 
 
 def _dataparser_options(words: Sequence[str]) -> list[str]:

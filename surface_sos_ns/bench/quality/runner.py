@@ -7,11 +7,11 @@ import importlib.util
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from surface_sos_ns.bench.quality.recipe import DEMO, Inputs, Run, plan, read_recipe
+from surface_sos_ns.bench.quality.recipe import DEMO, NERF_SOS, Inputs, Plan, Run, plan, read_recipe
 from surface_sos_ns.bench.quality.table import Outcome, markdown
 from surface_sos_ns.bench.settings import BenchError, Quality, require
 from surface_sos_ns.demo.capture import write_demo_capture
@@ -31,12 +31,12 @@ def run_quality(settings: Quality) -> list[Outcome]:
     """
     recipes = [(path, read_recipe(path)) for path in settings.config]
     output = settings.output
-    runs, absent = plan(recipes, settings.data, output / DEMO)
-    for capture in absent:
+    todo = plan(recipes, settings.data, output / DEMO, settings.features_onnx)
+    for capture in todo.absent:
         _say(f"Skipped: the capture {capture.name}; there is no {capture.folder} (--data names where captures are).")
-    require(bool(runs), "None of the captures is there, so nothing is measured.")
-    _check_options(runs, output)
-    if any(run.capture.name == DEMO for run in runs):
+    require(bool(todo.runs), "None of the captures is there, so nothing is measured.")
+    _check_options(todo, output, settings.features_onnx)
+    if any(run.capture.name == DEMO for run in todo.runs):
         write_demo_capture(output / DEMO)
 
     outcomes: list[Outcome] = []
@@ -45,29 +45,36 @@ def run_quality(settings: Quality) -> list[Outcome]:
         outcomes.append(outcome)
         write_text(output / TABLE, markdown(outcomes))
 
-    inputs = list(dict.fromkeys(run.inputs for run in runs))
-    for number, start in enumerate(inputs, 1):
-        keep(_measured(start, output, f"Inputs {number} of {len(inputs)}", _measure_inputs))
-    for number, run in enumerate(runs, 1):
-        keep(_measured(run, output, f"Run {number} of {len(runs)}", _measure_run))
+    for number, inputs in enumerate(todo.inputs, 1):
+        keep(_measured(inputs, output, f"Inputs {number} of {len(todo.inputs)}", _measure_inputs))
+    for number, run in enumerate(todo.runs, 1):
+        keep(_measured(run, output, f"Run {number} of {len(todo.runs)}", _measure_run))
     return outcomes
 
 
-def _check_options(runs: Sequence[Run], output: Path) -> None:
-    """Checks the options of all runs with ns-train's parser, before the first run."""
+def _check_options(todo: Plan, output: Path, features_onnx: Path | None) -> None:
+    """Checks the options of all runs with ns-train's parser, and the network of features, before the first run."""
     require(
         importlib.util.find_spec("nerfstudio") is not None,
         "`bench quality` trains with nerfstudio, which is not installed here: pip install 'nerfstudio>=1.1.5,<1.2'.",
     )
-    waiting = [run for run in runs if _kept(run, output) is None]
+    require(
+        features_onnx is None or features_onnx.name in todo.features,
+        f"--features-onnx {features_onnx} would not be used: the recipes name none of {', '.join(NERF_SOS)}, and no "
+        "baseline that looks at features. Leave it out.",
+    )
+    waiting = [run for run in todo.runs if _kept(run, output) is None]
     if not waiting:
         return
-    log = output / "check.log"
+    arguments = {
+        "runs": [(run.title, run.method, list(run.options)) for run in waiting],
+        "features_onnx": None if features_onnx is None else str(features_onnx),
+    }
     try:
-        given = [(run.title, run.method, list(run.options)) for run in waiting]
-        run_module([SCORE, "check", json.dumps({"runs": given})], log)
+        run_module([SCORE, "check", json.dumps(arguments)], output / "check.log")
     except CommandFailed as error:
-        raise BenchError(f"ns-train does not take the options of a recipe. {error}") from error
+        network = "" if features_onnx is None else f", or --features-onnx {features_onnx} cannot be used"
+        raise BenchError(f"ns-train does not take the options of a recipe{network}. {error}") from error
 
 
 def _measured(task: Run | Inputs, output: Path, title: str, measure: Callable[[Any, Path], dict[str, Any]]) -> Outcome:
@@ -92,7 +99,12 @@ def _measured(task: Run | Inputs, output: Path, title: str, measure: Callable[[A
 
 
 def _measure_inputs(inputs: Inputs, folder: Path) -> dict[str, Any]:
-    arguments = {"capture": str(inputs.capture.folder), "options": list(inputs.options), "folder": str(folder)}
+    arguments: dict[str, Any] = {
+        "capture": str(inputs.capture.folder),
+        "options": list(inputs.options),
+        "folder": str(folder),
+        "baseline": {"method": inputs.baseline, "options": inputs.mask_options} if inputs.baseline else None,
+    }
     return score("inputs", arguments, folder)
 
 

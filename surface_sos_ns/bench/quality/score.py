@@ -34,6 +34,7 @@ from surface_sos_ns.utils.pictures import (
 from surface_sos_ns.utils.text import printable
 
 if TYPE_CHECKING:
+    from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
     from surface_sos_ns.plugin.evaluation import ScoringViews
 
 SCORES = "scores.json"
@@ -44,12 +45,13 @@ SHEET_ROWS = 6
 TILE = 320  # longer side of a picture of the contact sheet, at most
 
 
-def check(runs: list[tuple[str, str, list[str]]]) -> None:
-    """Parses the options of runs (title, method, options) as ns-train does.
+def check(runs: list[tuple[str, str, list[str]]], features_onnx: str | None = None) -> None:
+    """Parses the options of runs (title, method, options) as ns-train does, and opens the network of features.
 
     Raises:
-        UserError: an option is wrong.
+        UserError: an option is wrong, or the file is no network of patch features.
     """
+    from surface_sos_ns.masks.features import FeatureChoice
     from surface_sos_ns.plugin.evaluation import training_config
 
     for title, method, options in runs:
@@ -57,43 +59,94 @@ def check(runs: list[tuple[str, str, list[str]]]) -> None:
             training_config(method, options)
         except UserError as error:
             raise UserError(f"{title}: {error}") from error
+    if features_onnx is not None:
+        FeatureChoice(onnx=Path(features_onnx)).load()
 
 
-def score_inputs(capture: str, options: list[str], folder: str) -> None:
+def score_inputs(capture: str, options: list[str], folder: str, baseline: dict[str, Any] | None = None) -> None:
     """Scores coarse masks and their visual hull against the ground truth.
 
     Args:
         capture: folder of the capture.
         options: of the data parser.
-        folder: for the scores.
+        folder: for the scores, and for the masks of a baseline.
+        baseline: method of `surface-sos masks` that makes the masks, and its options; None: the capture brings some,
+            or has none.
     """
-    from surface_sos_ns.capture.hull_projection import project_hull
-    from surface_sos_ns.plugin.cameras import views_from_cameras
-    from surface_sos_ns.plugin.evaluation import scoring_views, start_of_training, training_config
+    from surface_sos_ns.plugin.evaluation import scoring_views, training_config
 
     config: Any = training_config("surface-sos-lite", options).pipeline.datamanager
     config.data = config.dataparser.data = Path(capture)
+    if baseline is not None:
+        config.dataparser.coarse_masks = str(_baseline_masks(config.dataparser, Path(folder) / "masks", **baseline))
+        config.check_poses = False  # masks that do not agree are measured as well
     views = scoring_views(config)
-    prior = start_of_training(config, Path(folder))
+    coarse = [
+        _place(views, index) | _finite(mask_metrics(item["coarse_mask"][..., 0], item["gt_mask"][..., 0]))
+        for index, item in _items(views)
+        # Where a baseline found nothing its mask is empty. The capture's own masks may be of some photos only.
+        if "gt_mask" in item and "coarse_mask" in item and (baseline is not None or bool(item["mask_weight"].any()))
+    ]
+    hull = _scored_hull(config, views, Path(capture), Path(folder))
+    write_json(Path(folder) / SCORES, {"coarse masks": {"views": coarse}, "voted hull": hull} | _about(views))
+
+
+def _baseline_masks(config: SurfaceSOSDataParserConfig, folder: Path, method: str, options: dict[str, Any]) -> Path:
+    """Has a method of `surface-sos masks` make masks of all photos; returns the absolute path of their folder.
+
+    Raises:
+        UserError: the method cannot be used, or finds the object in no photo.
+    """
+    from surface_sos_ns.masks.methods import make_provider
+    from surface_sos_ns.masks.provider import MaskError
+    from surface_sos_ns.masks.write import write_mask_files
+    from surface_sos_ns.plugin.photos_for_masks import read_scene
+
+    if "features_onnx" in options:
+        options = {"features_onnx": Path(options["features_onnx"])}
+    provider = make_provider(method, options)
+    provider.check()
+    scene = read_scene(config.data, config.object_point, config.object_radius)
+    masks = provider.masks(scene.photos, print).masks
+    if all(mask is None for mask in masks):
+        raise MaskError(f"{method} found the object in no photo.")
+    write_mask_files(folder, scene.file_paths, masks, scene.photos.sizes, scene.source.parent)
+    return folder.resolve()
+
+
+def _scored_hull(config: Any, views: ScoringViews, capture: Path, folder: Path) -> dict[str, Any]:
+    """Metrics of the hull that training would start from, or why there is none.
+
+    Args:
+        config: of the data manager, with the capture in it.
+        views: of the capture.
+        capture: its folder.
+        folder: keeps what takes long to find.
+    """
+    from surface_sos_ns.capture.hull_projection import project_hull
+    from surface_sos_ns.plugin.cameras import views_from_cameras
+    from surface_sos_ns.plugin.evaluation import start_of_training
+
+    try:
+        prior = start_of_training(config, folder)
+    except UserError as error:
+        return {"views": [], "no_hull": str(error)}
     cameras = views_from_cameras(views.dataset.cameras)
-    coarse, voted = [], []
+    found: dict[str, Any] = {"views": []}
     for index, item in _items(views):
-        truth = item.get("gt_mask")
-        if truth is None:
+        if "gt_mask" not in item:
             continue
-        truth, place = truth[..., 0], _place(views, index)
-        if float(item.get("mask_weight", torch.zeros(1)).max()) > 0:
-            coarse.append(place | _finite(mask_metrics(item["coarse_mask"][..., 0], truth)))
+        truth = item["gt_mask"][..., 0]
         shown = np.asarray(project_hull(prior.hull, prior.sphere, cameras.subset([index]))[0])
         # The silhouette of the hull (probability 0.5), not its soft projection, which is no matte.
-        voted.append(place | _finite(mask_metrics(torch.from_numpy(shown > 0.5).to(truth), truth)))
-    figures: dict[str, Any] = {"coarse masks": {"views": coarse}, "voted hull": {"views": voted}}
+        metrics = mask_metrics(torch.from_numpy(shown > 0.5).to(truth), truth)
+        found["views"].append(_place(views, index) | _finite(metrics))
     try:
         mesh = surface_mesh(prior.hull.signed_distance(), ObjectFrame(prior.sphere.centre, prior.sphere.radius))
-        figures["voted hull"] |= _against_true_mesh(mesh, views, Path(capture))
+        found |= _against_true_mesh(mesh, views, capture)
     except MeshError as error:
-        figures["voted hull"]["no_mesh"] = str(error)
-    write_json(Path(folder) / SCORES, figures | _about(views))
+        found["no_mesh"] = str(error)
+    return found
 
 
 def score_run(config: str, capture: str, folder: str) -> None:

@@ -12,14 +12,16 @@ from surface_sos_ns.bench.quality.recipe import Inputs, Run
 COLUMNS = {
     "mask_iou": ("IoU", "{:.3f}"),
     "worst_mask_iou": ("worst", "{:.3f}"),
+    "mask_iou_bg": ("IoU bg", "{:.3f}"),
     "mask_miou": ("mIoU", "{:.3f}"),
+    "mask_ari": ("NV-ARI", "{:.3f}"),
     "mask_acc": ("Acc", "{:.3f}"),
     "mask_sad": ("SAD", "{:.3f}"),
     "mask_mse": ("MSE", "{:.4f}"),
     "mask_edge_sad": ("edge SAD", "{:.3f}"),
     "mask_edge_mse": ("edge MSE", "{:.3f}"),
-    "mask_ari": ("ARI", "{:.3f}"),
     "psnr": ("PSNR", "{:.1f}"),
+    "ssim": ("SSIM", "{:.3f}"),
     "clean_plate_psnr": ("plate PSNR", "{:.1f}"),
     "mesh_chamfer": ("Chamfer", "{:.4f}"),
     "mesh_chamfer_relative": ("/ size", "{:.4f}"),
@@ -30,16 +32,17 @@ COLUMNS = {
 OF_THE_RUN = ("mesh_chamfer", "mesh_chamfer_relative", "seconds", "peak_gb")
 """Metrics of the whole run, not of single views."""
 SHOWN = (
-    *("mask_iou", "worst_mask_iou", "mask_miou", "mask_acc", "mask_sad", "mask_edge_mse"),
-    *("psnr", "clean_plate_psnr", "mesh_chamfer", "seconds", "peak_gb"),
+    *("mask_iou", "worst_mask_iou", "mask_iou_bg", "mask_miou", "mask_ari", "mask_edge_mse"),
+    *("psnr", "ssim", "clean_plate_psnr", "mesh_chamfer", "seconds", "peak_gb"),
 )
 """Metrics that are shown on the terminal; the others are in results.md."""
 LEGEND = (
-    "Masks: threshold 0.5, mean over views; worst: the least IoU of a view. SAD in thousands of pixels. Edge: within "
-    "1 % of the longer image side (3 pixels at least) of the true outline. PSNR in dB, of the clean plate inside the "
-    "true mask; photos that were trained on are drawn with the mean exposure. Chamfer in the capture's units, and as a "
-    "fraction of the diagonal of the true mesh. s, GB: ns-train from start to end, its peak main memory. Of several "
-    "seeds the mean (least to most)."
+    "Masks: threshold 0.5, mean over views; IoU of the object, worst: its least of a view, bg: of the background, "
+    "mIoU: the mean of both. NV-ARI: NeRF-SOS's name for the adjusted Rand index of held-out (novel) views. SAD in "
+    "thousands of pixels. Edge: within 1 % of the longer image side (3 pixels at least) of the true outline. PSNR in "
+    "dB, of the clean plate inside the true mask; photos that were trained on are drawn with the mean exposure. "
+    "Chamfer in the capture's units, and as a fraction of the diagonal of the true mesh. s, GB: ns-train from start to "
+    "end, its peak main memory. Of several seeds the mean (least to most)."
 )
 
 
@@ -58,6 +61,7 @@ class Row:
 
     capture: str
     masks: str
+    features: str
     what: str
     views: str
     figures: dict[str, list[float]] = field(default_factory=dict)
@@ -98,7 +102,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
 
 
 def _row(found: dict[tuple[str, ...], Row], task: Run | Inputs, what: str, views: str) -> Row:
-    key = (task.capture.name, task.masks, what, views)
+    key = (task.capture.name, task.masks, task.features, what, views)
     return found.setdefault(key, Row(*key))
 
 
@@ -148,6 +152,7 @@ def plain(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "rows": [vars(row) for row in rows(outcomes)],
         "results": [outcome.result for outcome in outcomes if outcome.result is not None],
+        "remarks": remarks(outcomes),
         "problems": failures(outcomes),
     }
 
@@ -157,20 +162,45 @@ def _used(lines: Sequence[Row]) -> list[str]:
     return [name for name in COLUMNS if any(name in row.figures for row in lines)]
 
 
+def _places(lines: Sequence[Row]) -> list[str]:
+    """What tells rows apart: headings of the columns before the metrics, which are attributes of rows."""
+    return ["capture", "masks", *(["features"] if any(row.features for row in lines) else []), "what", "views"]
+
+
+def _place_cells(row: Row, places: Sequence[str]) -> list[str]:
+    return [getattr(row, place) or "-" for place in places]
+
+
 def markdown(outcomes: Sequence[Outcome]) -> str:
     """The table as a Markdown document."""
     lines = rows(outcomes)
-    names = _used(lines)
-    heads = ["capture", "masks", "what", "views", *(COLUMNS[name][0] for name in names)]
+    names, places = _used(lines), _places(lines)
+    heads = [*places, *(COLUMNS[name][0] for name in names)]
     text = ["# Quality", "", *(f"- {line}" for line in sizes(outcomes)), ""]
     text += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in lines:
         if row.figures:
-            cells = [row.capture, row.masks, row.what, row.views, *(row.cell(name, " ") for name in names)]
+            cells = [*_place_cells(row, places), *(row.cell(name, " ") for name in names)]
             text.append(f"| {' | '.join(cells)} |")
     text += ["", LEGEND]
-    text += [f"\nFailed: {line}" for line in failures(outcomes)]
+    text += [f"\n{line}" for line in _last_lines(outcomes)]
     return "\n".join(text) + "\n"
+
+
+def remarks(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for each reason why something could not be measured that is no failure: a mesh, or a hull of the masks."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        for what, result in _parts(outcome):
+            for key, thing in (("no_mesh", "No mesh"), ("no_hull", "No hull")):
+                if key in result:
+                    name = outcome.task.title if isinstance(outcome.task, Run) else f"{outcome.task.title}, {what}"
+                    found.setdefault((thing, result[key]), []).append(name)
+    return [f"{thing} of {'; '.join(names)}: {reason}" for (thing, reason), names in found.items()]
+
+
+def _last_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    return [*remarks(outcomes), *(f"Failed: {line}" for line in failures(outcomes))]
 
 
 def failures(outcomes: Sequence[Outcome]) -> list[str]:
@@ -187,18 +217,19 @@ def show(outcomes: Sequence[Outcome]) -> None:
     lines = [row for row in rows(outcomes) if row.figures]
     names = [name for name in _used(lines) if name in SHOWN]
     table = Table(title="Quality", title_justify="left")
-    for head in ("capture", "masks", "what", "views"):
+    places = _places(lines)
+    for head in places:
         table.add_column(head, no_wrap=True)
     for name in names:
         style = "bold" if name == "mask_iou" else None
         table.add_column(COLUMNS[name][0], justify="right", no_wrap=True, style=style)
     for row in lines:
-        table.add_row(row.capture, row.masks, row.what, row.views, *(row.cell(name, "\n") for name in names))
+        table.add_row(*_place_cells(row, places), *(row.cell(name, "\n") for name in names))
     console = Console(highlight=False, markup=False)
     for line in sizes(outcomes):
         console.print(line, soft_wrap=True)
     # In a narrow window, wrapped rows are better than truncated numbers.
     console.width = max(console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum)
     console.print(table)
-    for line in [LEGEND, *(f"Failed: {line}" for line in failures(outcomes))]:
+    for line in [LEGEND, *_last_lines(outcomes)]:
         console.print(line, soft_wrap=True)
