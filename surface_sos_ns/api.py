@@ -30,10 +30,10 @@ from surface_sos_ns.capture.lens import pinhole, undistorted
 from surface_sos_ns.capture.names import find_photos, listed, similar_names
 from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh
 from surface_sos_ns.plugin.cameras import views_from_cameras
+from surface_sos_ns.plugin.capture_datamanager import CaptureDataManager, CaptureDataManagerConfig
 from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, list_checkpoints
 from surface_sos_ns.plugin.config_file import ConfigFileError, method_of, read_config_file
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
@@ -109,7 +109,7 @@ class Run:
     config: Path
     checkpoint: Path
     model: SurfaceSOSModel
-    data: SurfaceSOSDataManagerConfig
+    data: CaptureDataManagerConfig
     source: Path
     views: tuple[View, ...]
     factor: int
@@ -309,7 +309,7 @@ def load_run(config: str | Path, data: str | Path | None = None) -> Run:
             f"No checkpoint in {folder}: this run was stopped before it saved one, or its files were moved. "
             "Train it again, or put them there."
         )
-    manager = cast("SurfaceSOSDataManagerConfig", trainer.pipeline.datamanager)
+    manager = cast("CaptureDataManagerConfig", trainer.pipeline.datamanager)
     manager.data = manager.dataparser.data = _capture(path, trainer, data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pipeline = trainer.pipeline.setup(device=device, test_mode="test")
@@ -325,7 +325,7 @@ def load_run(config: str | Path, data: str | Path | None = None) -> Run:
     model = cast("SurfaceSOSModel", pipeline.model)
     say(f"Loaded {checkpoint}, trained on {manager.data}")
     say(f"{pipeline.device} | {model.describe()}")
-    return _with_views(path, checkpoint, model, cast("SurfaceSOSDataManager", pipeline.datamanager))
+    return _with_views(path, checkpoint, model, cast("CaptureDataManager", pipeline.datamanager))
 
 
 def read_config(path: Path) -> SurfaceSOSTrainerConfig:
@@ -361,7 +361,7 @@ def _capture(config: Path, trainer: SurfaceSOSTrainerConfig, data: str | Path | 
     return known
 
 
-def _with_views(path: Path, checkpoint: Path, model: SurfaceSOSModel, read: SurfaceSOSDataManager) -> Run:
+def _with_views(path: Path, checkpoint: Path, model: SurfaceSOSModel, read: CaptureDataManager) -> Run:
     """The run with all photos of its capture, held out or not."""
 
     def originals(split: str, **options: Any) -> DataparserOutputs:

@@ -72,6 +72,27 @@ def test_files_named_in_the_architecture_exist() -> None:
         assert any(place.exists() for place in places), f"architecture.md names {name}"
 
 
+def equation_rows() -> list[tuple[list[str], list[str]]]:
+    """Files and symbols of each row of the tables of equations in architecture.md."""
+    rows = re.findall(
+        r"^\|[^|]*\|[^|]*\|([^|]*)\|([^|]*)\|$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE
+    )
+    found = [tuple(re.findall(r"`([^`]+)`", cell) for cell in row) for row in rows]
+    return [(files, symbols) for files, symbols in found if files and symbols and "/" in files[0]]
+
+
+def test_symbols_of_the_equations_are_in_the_files_beside_them() -> None:
+    rows = equation_rows()
+    assert len(rows) > 20
+    for files, symbols in rows:
+        paths = [ROOT / "surface_sos_ns" / name for name in files]
+        sources = [path for place in paths for path in ([place] if place.is_file() else place.rglob("*.py"))]
+        text = "\n".join(path.read_text() for path in sources)
+        for symbol in symbols:
+            for name in symbol.split("."):
+                assert re.search(rf"^ *(def|class) {name}\b", text, re.MULTILINE), f"{symbol} is not in {files}"
+
+
 # ------------------------------------------------------------------ commands
 
 

@@ -14,6 +14,8 @@ from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 
 LABEL_LAYOUT = GridLayout(levels=8, features=2, log2_entries=16, base_resolution=8, max_resolution=128)
 """Default sizes of its hash grid."""
+LABEL_HIDDEN = 32
+"""Default width of its hidden layer."""
 
 
 class LabelField(nn.Module):
@@ -25,7 +27,7 @@ class LabelField(nn.Module):
         ops: back-end of the numeric operations.
     """
 
-    def __init__(self, layout: GridLayout = LABEL_LAYOUT, hidden: int = 32, ops: TorchOps = TORCH):
+    def __init__(self, layout: GridLayout = LABEL_LAYOUT, hidden: int = LABEL_HIDDEN, ops: TorchOps = TORCH):
         super().__init__()
         self.grid = HashGrid(layout, ops)
         self.ops = ops

@@ -12,9 +12,6 @@ import torch
 from surface_sos_ns.ops.torch_ops import GPU_CHUNK_POINTS, TORCH, TorchOps
 from surface_sos_ns.utils.errors import UserError
 
-STATIC_TORCH = TorchOps(static=True, chunk_points=GPU_CHUNK_POINTS)
-"""Plain torch on CUDA, where a list of samples would make the host wait."""
-
 Backend = Literal["auto", "torch", "numba", "triton", "tcnn"]
 """What `SceneConfig.backend` may be."""
 
@@ -58,14 +55,14 @@ def tcnn_problem() -> str | None:
 def choose_ops(requested: Backend, device: torch.device) -> TorchOps:
     """The back-end for a model on `device`.
 
-    'auto' takes numba on a CPU; on CUDA the hash grid and what happens along rays in Triton, or the hash grid in
-    tiny-cuda-nn where Triton does not work; and plain torch where none of them is available, and on other devices.
+    'auto' takes numba on a CPU; on CUDA Triton, or tiny-cuda-nn where Triton does not work; and plain torch where none
+    of them is available, and on other devices.
 
     Raises:
         UserError: a back-end requested by name cannot run here. There is no fallback from it.
     """
     if requested == "torch":
-        return STATIC_TORCH if device.type == "cuda" else TORCH
+        return _torch_on_cuda() if device.type == "cuda" else TORCH
     if requested == "auto":
         return _best(device)
     if requested == "numba":
@@ -75,10 +72,10 @@ def choose_ops(requested: Backend, device: torch.device) -> TorchOps:
     if requested == "triton":
         problem = triton_problem(device) if device.type == "cuda" else "the device is not CUDA"
         _refuse(requested, "CUDA and the package triton", device, problem)
-        return _cuda("triton")
+        return _triton()
     problem = tcnn_problem() if device.type == "cuda" else "the device is not CUDA"
     _refuse(requested, "CUDA and the package tinycudann", device, problem)
-    return _cuda("tcnn")
+    return _tcnn()
 
 
 def _best(device: torch.device) -> TorchOps:
@@ -88,8 +85,8 @@ def _best(device: torch.device) -> TorchOps:
         return TORCH
     problem = triton_problem(device)
     if problem is None:
-        return _cuda("triton")
-    return _cuda("tcnn" if tcnn_problem() is None else "torch", problem)
+        return _triton()
+    return _tcnn(problem) if tcnn_problem() is None else _torch_on_cuda(problem)
 
 
 def _refuse(requested: str, needs: str, device: torch.device, problem: str | None) -> None:
@@ -104,7 +101,19 @@ def _numba() -> TorchOps:
     return NumbaOps()
 
 
-def _cuda(grid: Literal["triton", "tcnn", "torch"], remark: str | None = None) -> TorchOps:
-    from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+@functools.cache
+def _triton() -> TorchOps:
+    from surface_sos_ns.ops.cuda.triton_ops import TritonOps  # its operators need torch 2.4
 
-    return CudaOps(grid, remark)
+    return TritonOps()
+
+
+def _tcnn(remark: str | None = None) -> TorchOps:
+    from surface_sos_ns.ops.cuda.tcnn_ops import TcnnOps
+
+    return TcnnOps(remark)
+
+
+def _torch_on_cuda(remark: str | None = None) -> TorchOps:
+    """Plain torch with fixed shapes: a list of samples would make the host wait."""
+    return TorchOps(static=True, chunk_points=GPU_CHUNK_POINTS, remark=remark)

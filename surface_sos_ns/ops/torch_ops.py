@@ -9,13 +9,13 @@ from surface_sos_ns.ops import adam, hash_grid, networks
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.rendering import composite
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights
-from surface_sos_ns.sampling import field_cache, importance, ray_samples
+from surface_sos_ns.sampling import field_cache, ray_samples
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from surface_sos_ns.sampling.selection import Selection, seen_samples
 
 CHUNK_POINTS, GPU_CHUNK_POINTS = 1 << 15, 1 << 19
-"""`chunk_points` on a CPU, and on a GPU: there each takes a kilobyte or two for a moment."""
+"""`chunk_points` on a CPU and on a GPU, where a point takes one or two kilobytes while it is evaluated."""
 
 
 class TorchOps:
@@ -29,18 +29,20 @@ class TorchOps:
             a CUDA graph; see `sampling.selection`.
         chunk_points: points evaluated at once off the rays (cached fields, m^P, meshes). A GPU needs many of them to
             be busy, and waits between two chunks.
+        remark: added to `describe`, such as why this back-end is taken and not a faster one.
     """
 
-    name = "torch"
+    description = "torch"
+    """What computes what, in a few words."""
     fused_networks = False
     """Whether a hash grid and the network on it are one autograd node."""
 
-    def __init__(self, static: bool = False, chunk_points: int = CHUNK_POINTS):
-        self.static, self.chunk_points = static, chunk_points
+    def __init__(self, static: bool = False, chunk_points: int = CHUNK_POINTS, remark: str | None = None):
+        self.static, self.chunk_points, self.remark = static, chunk_points, remark
 
     def describe(self) -> str:
         """What runs, in a few words for the line that is logged at the start."""
-        return self.name
+        return self.description if self.remark is None else f"{self.description} ({self.remark})"
 
     def claim_threads(self) -> None:
         """Set up the threads of this process. May be called again."""
@@ -139,7 +141,7 @@ class TorchOps:
         jitter: Tensor | None = None,
     ) -> Tensor:
         """See `sampling.ray_samples.sample_edges`."""
-        return ray_samples.sample_edges(cache, origins, directions, plan, stratified, jitter, self.stratified_draws)
+        return ray_samples.sample_edges(cache, origins, directions, plan, stratified, jitter)
 
     def live_rays(self, cache: FieldCache, origins: Tensor, directions: Tensor, plan: SamplePlan) -> Tensor:
         """See `sampling.ray_samples.live_rays`."""
@@ -169,10 +171,6 @@ class TorchOps:
             self.sample_edges,
             self.look_up_in_cube,
         )
-
-    def stratified_draws(self, edges: Tensor, cdf: Tensor, draws: int, stratified: bool) -> Tensor:
-        """See `sampling.importance.stratified_draws`."""
-        return importance.stratified_draws(edges, cdf, draws, stratified)
 
     # ------------------------------------------------------------------ rendering
 

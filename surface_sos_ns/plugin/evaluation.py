@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import tyro
 from nerfstudio.engine.trainer import TrainerConfig
 
+from surface_sos_ns.plugin.capture_datamanager import CaptureDataManagerConfig
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
@@ -49,7 +50,7 @@ def training_config(method: str, options: Sequence[str]) -> TrainerConfig:
         raise UserError(f"ns-train {method} {' '.join(options)}\n{said.getvalue()}") from error
 
 
-def scoring_views(config: SurfaceSOSDataManagerConfig) -> ScoringViews:
+def scoring_views(config: CaptureDataManagerConfig) -> ScoringViews:
     """All photos with their truth, in the world frame of training: the split does not decide about the frame."""
     parser = cast("SurfaceSOSDataParser", config.dataparser.setup())
     trained_on = set(parser.get_dataparser_outputs("train").image_filenames)

@@ -77,7 +77,6 @@ class SurfaceSOSModel(SceneModel):
     """FoCoR, BaCo and the blend renderer as a nerfstudio model: it renders, and says what a batch costs.
 
     What happens when in a training run is told by `training_run.TrainingRun`.
-
     """
 
     config: SurfaceSOSModelConfig
@@ -96,7 +95,7 @@ class SurfaceSOSModel(SceneModel):
     # ------------------------------------------------------------------ training
 
     def why_not_static(self) -> str | None:
-        """Why a training step cannot have fixed shapes and do without the host; None where it can."""
+        """See `SceneModel.why_not_static`."""
         if not self.scene.ops.static:
             return f"not with these operations: {self.scene.ops.describe()}"
         if self.scene.deformation is not None:

@@ -30,7 +30,7 @@ CHECK_OFF = "--pipeline.datamanager.check-poses False"
 
 @dataclass(frozen=True)
 class ObjectSearch:
-    """What the object is looked for in."""
+    """The photos, masks and poses of a capture, in which the object is looked for."""
 
     dataset: SurfaceSOSDataset
     """The training photos."""
@@ -132,7 +132,7 @@ class ObjectSearch:
         return points
 
     def _check_poses(self, images: list[np.ndarray]) -> None:
-        """Holds the poses, as they stand in transforms.json, against the features of the training photos.
+        """Compare the poses, as they stand in transforms.json, with the features of the training photos.
 
         Raises:
             CaptureError: another reading of the file explains them.
@@ -156,7 +156,7 @@ class ObjectSearch:
             )
 
     def _check_masks(self, prior: ObjectPrior) -> None:
-        """Whether the capture's masks and poses fit.
+        """Compare the capture's masks with each other by its poses.
 
         Raises:
             CaptureError: they do not at all.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Mut
 import torch.nn.functional as F
 from torch import Tensor, tensor
 
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.heads import Head
 from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.utils.metrics import THRESHOLD
@@ -65,7 +66,7 @@ def matte_images(alpha: Tensor) -> dict[str, Tensor]:
     return {"mask": mask_image(alpha), "alpha": alpha}
 
 
-def layer_images(rendering: Rendering, radius: Tensor) -> dict[str, Tensor]:
+def layer_images(rendering: Rendering, frame: ObjectFrame) -> dict[str, Tensor]:
     """The outputs of rendered rays but for what the object hides, (R, 1) or (R, 3).
 
     Colours, alpha, mask and accumulation are 0 to 1; depths are distances along the ray in the world frame; normals
@@ -73,7 +74,7 @@ def layer_images(rendering: Rendering, radius: Tensor) -> dict[str, Tensor]:
 
     Args:
         rendering: of R rays.
-        radius: () of the object sphere, world units.
+        frame: of the object.
     """
     rgb = rendering.rgb.clamp(0, 1)
     matte = matte_images(rendering.alpha)
@@ -83,8 +84,8 @@ def layer_images(rendering: Rendering, radius: Tensor) -> dict[str, Tensor]:
         **matte,
         "foreground": rendering.foreground.clamp(0, 1),
         "overlay": overlay_image(rgb, alpha),
-        "depth": rendering.depth[:, None] * radius,
-        "object_depth": rendering.object_depth[:, None] * radius,
+        "depth": frame.world_lengths(rendering.depth)[:, None],
+        "object_depth": frame.world_lengths(rendering.object_depth)[:, None],
         "normals": F.normalize(rendering.normal, dim=-1) * 0.5 * alpha + 0.5,
         "accumulation": rendering.accumulation[:, None],
     }

@@ -8,12 +8,15 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor
 
+from surface_sos_ns.models.surface_sos.gpu_memory import free_gpu_bytes, why_training_does_not_fit
+from surface_sos_ns.plugin.capture_datamanager import CaptureDataManager, CaptureDataManagerConfig
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
 from surface_sos_ns.plugin.compat.eval_checkpoints import let_pipelines_load_themselves
 from surface_sos_ns.plugin.compat.moved_runs import run_being_opened
@@ -21,13 +24,18 @@ from surface_sos_ns.plugin.compat.ns_export import fill_unseen_space
 from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.plugin.compat.viewer import guard_viewer
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.partial_metrics import averages, collected_separately
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.run_schedule import RunSchedule
 from surface_sos_ns.plugin.training_run import RunStory, TrainingRun
 from surface_sos_ns.training.weight_average import WeightAverage
+
+if TYPE_CHECKING:
+    from surface_sos_ns.ops.torch_ops import TorchOps
+    from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
+    from surface_sos_ns.plugin.model import SurfaceSOSModel
+    from surface_sos_ns.plugin.scene_model import SceneModel
 
 METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_")
 """How the names of metrics begin that only photos with truth have."""
@@ -59,7 +67,7 @@ class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
         let_pipelines_load_themselves()
         guard_viewer()
         opened = run_being_opened()
-        if opened is not None and isinstance(self.datamanager, SurfaceSOSDataManagerConfig):
+        if opened is not None and isinstance(self.datamanager, CaptureDataManagerConfig):
             self.datamanager.data = self.datamanager.dataparser.data = find_capture(*opened)
         return super().setup(**kwargs)
 
@@ -69,7 +77,7 @@ class SurfaceSOSPipeline(VanillaPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.model.claim_cores()  # type: ignore[operator]
+        self.model.claim_cores()
 
     @cached_property
     def average(self) -> WeightAverage:
@@ -77,9 +85,42 @@ class SurfaceSOSPipeline(VanillaPipeline):
         return WeightAverage(parameter for group in self.get_param_groups().values() for parameter in group)
 
     @property
-    def data(self) -> SurfaceSOSDataManager:
+    def model(self) -> SceneModel:
+        """The model, by its own type."""
+        return cast("SceneModel", super().model)
+
+    @property
+    def data(self) -> CaptureDataManager:
         """The data manager, by its own type."""
-        return cast("SurfaceSOSDataManager", self.datamanager)
+        return cast("CaptureDataManager", self.datamanager)
+
+    @property
+    def ops(self) -> TorchOps:
+        """Back-end of the numeric operations, which the model has chosen."""
+        return cast("TorchOps", self.model.scene.ops)
+
+    def describe(self) -> str:
+        """One line: what computes, and how rays are sampled."""
+        return self.model.describe()
+
+    # ------------------------------------------------------------------ a step on a GPU
+
+    def why_not_static(self, photos: bool = True) -> str | None:
+        """Why a training step cannot be captured as a CUDA graph; None where it can.
+
+        Args:
+            photos: also look at where the photos are, for which they are read.
+        """
+        return self.model.why_not_static() or (self.data.why_not_static() if photos else None)
+
+    def memory_warning(self) -> str | None:
+        """What to say before the first step where its rays may not fit on the GPU; None where they do, or on a CPU."""
+        device, scene = torch.device(self.device), self.model.scene
+        if device.type != "cuda":
+            return None
+        parameters = sum(parameter.numel() for parameter in scene.parameters())
+        rays = self.data.config.train_num_rays_per_batch
+        return why_training_does_not_fit(scene.config, parameters, rays, free_gpu_bytes(device))
 
     def losses_of_a_step(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weighted losses and metrics of a new batch."""
@@ -90,6 +131,8 @@ class SurfaceSOSPipeline(VanillaPipeline):
         """What a captured step assumes unchanged: addresses of the tensors that it reads, numbers on the host."""
         tensors = itertools.chain(self.parameters(), self.buffers(), self.data.read_in_a_step())
         return (self.model.scene.background.contraction_radius, *(tensor.data_ptr() for tensor in tensors))
+
+    # ------------------------------------------------------------------ a run
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -110,10 +153,10 @@ class SurfaceSOSPipeline(VanillaPipeline):
     def training_run(self, trainer: Any) -> RunStory:
         """What happens in a run of a `SurfaceSOSTrainer`."""
         return TrainingRun(
-            model=self.model,
-            datamanager=self.data,
+            model=cast("SurfaceSOSModel", self.model),
+            datamanager=cast("SurfaceSOSDataManager", self.datamanager),
             average=self.average,
-            schedule=RunSchedule.of(self.model.config, trainer.config.average_from),
+            schedule=RunSchedule.of(cast("SurfaceSOSModelConfig", self.model.config), trainer.config.average_from),
             folder=trainer.base_dir,
             first_step=trainer.steps_done,
         )
@@ -134,10 +177,10 @@ class SurfaceSOSPipeline(VanillaPipeline):
         path, state = find_checkpoint(folder, step, say)
         self.load_pipeline(state["pipeline"], state["step"])
         say(f"Loaded {path}")
-        say(f"{self.device} | {self.model.describe()}")  # type: ignore[operator]
-        low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in self.model.object_box())  # type: ignore[operator]
+        say(f"{self.device} | {self.describe()}")
+        low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in self.model.object_box())
         say(f"The object lies within {low} and {high} (nerfstudio's frame, for ns-export's --bounding-box-min, -max)")
-        fill_unseen_space(self.model)  # type: ignore[arg-type]
+        fill_unseen_space(self.model)
         return path, state["step"]
 
     def get_average_image_metrics(  # type: ignore[no-untyped-def]

@@ -11,11 +11,26 @@ from torch import Tensor
 from surface_sos_ns.plugin.dataset import PixelCache
 from surface_sos_ns.utils.errors import UserError
 
-__all__ = ["OutlineSampler"]
+__all__ = ["CachedPixelSampler", "OutlineSampler"]
 
 
-class OutlineSampler(PixelSampler):
-    """Draws pixels from a :class:`PixelCache`: a fraction of them from a band, the others from everywhere.
+class CachedPixelSampler(PixelSampler):
+    """Draws pixels of a :class:`PixelCache` from everywhere. Takes nerfstudio's config, for the number of rays."""
+
+    def sample(self, image_batch: Any) -> dict[str, Tensor]:
+        """A batch of ``num_rays_per_batch`` pixels, see :meth:`PixelCache.gather`."""
+        return image_batch.gather(self.anywhere(image_batch, self.num_rays_per_batch).long())
+
+    def anywhere(self, cache: PixelCache, count: int) -> Tensor:
+        """(count,) positions of pixels that may be drawn."""
+        device = cache.images.device
+        if cache.valid is None or self.config.ignore_mask:
+            return torch.randint(cache.pixel_count, (count,), device=device)
+        return cache.valid[torch.randint(len(cache.valid), (count,), device=device)]
+
+
+class OutlineSampler(CachedPixelSampler):
+    """Draws a fraction of the pixels from a band, the others from everywhere.
 
     Args:
         config: nerfstudio's, for the number of rays.
@@ -31,16 +46,10 @@ class OutlineSampler(PixelSampler):
         """(B,) positions in the cache, or None."""
 
     def sample(self, image_batch: Any) -> dict[str, Tensor]:
-        """A batch of ``num_rays_per_batch`` pixels, see :meth:`PixelCache.gather`; those from the band come first."""
-        cache: PixelCache = image_batch
-        device = cache.images.device
-        near = round(self.num_rays_per_batch * self.band_fraction) if self.band is not None and len(self.band) else 0
-        parts = []
-        if near and self.band is not None:
-            parts.append(self.band[torch.randint(len(self.band), (near,), device=device)])
-        rest = self.num_rays_per_batch - near
-        if cache.valid is None or self.config.ignore_mask:
-            parts.append(torch.randint(cache.pixel_count, (rest,), device=device))
-        else:
-            parts.append(cache.valid[torch.randint(len(cache.valid), (rest,), device=device)])
-        return cache.gather(torch.cat(parts).long())
+        """See `CachedPixelSampler.sample`; the pixels from the band come first."""
+        count = self.num_rays_per_batch
+        near = round(count * self.band_fraction)
+        if self.band is None or len(self.band) == 0 or near == 0:
+            return super().sample(image_batch)
+        drawn = self.band[torch.randint(len(self.band), (near,), device=image_batch.images.device)]
+        return image_batch.gather(torch.cat([drawn, self.anywhere(image_batch, count - near)]).long())

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManagerConfig
+from surface_sos_ns.plugin.capture_datamanager import CaptureDataManagerConfig
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -22,7 +22,7 @@ def with_absolute_paths(config: Config) -> Config:
     """The same settings, whatever folder they are read from. What is not set stays so."""
 
     pipeline, manager = config.pipeline, config.pipeline.datamanager
-    if isinstance(manager, SurfaceSOSDataManagerConfig):
+    if isinstance(manager, CaptureDataManagerConfig):
         manager = dataclasses.replace(_absolute(manager), dataparser=_absolute(manager.dataparser))
         pipeline = dataclasses.replace(pipeline, datamanager=manager, model=_absolute(pipeline.model))
     return dataclasses.replace(_absolute(config), pipeline=pipeline)

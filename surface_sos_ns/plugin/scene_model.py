@@ -1,4 +1,4 @@
-"""What nerfstudio's commands, the viewer and exports want of a model of ours, whatever it learns: a scene's views."""
+"""A scene as a nerfstudio model, whatever it learns: what commands, viewer and exports ask of it, views above all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SceneModelConfig(ModelConfig):
     eval_num_rays_per_chunk: int = FULL.rays_per_chunk
     """Rays rendered at once on a CPU. On a GPU it is as many as its free memory takes."""
     enable_collider: bool = False
-    """Unused: rays are bounded by the object sphere and contracted space."""
+    """nerfstudio's near and far planes; off, since rays are bounded by the object sphere and contracted space."""
     edge_samples: int = 3
     """Rays per axis of a pixel at the object's outline, in what ns-render and ns-eval make; odd. 1 renders the pixels'
     middles alone, as the viewer does."""
@@ -75,6 +75,10 @@ class SceneModel(Model):
             return cast("str", self.scene.describe())
         threads = self.scene.ops.threads()
         return f"{self.scene.describe()} | {threads} thread{'s' if threads > 1 else ''}"
+
+    def why_not_static(self) -> str | None:
+        """Why a training step cannot have fixed shapes and do without the host; None where it can."""
+        raise NotImplementedError
 
     # ------------------------------------------------------------------ where the object is
 

@@ -25,7 +25,6 @@ from nerfstudio.utils.misc import step_check
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from surface_sos_ns.models.surface_sos.gpu_memory import free_gpu_bytes, why_training_does_not_fit
 from surface_sos_ns.plugin.checkpoints import (
     CheckpointError,
     find_checkpoint,
@@ -226,20 +225,20 @@ class SurfaceSOSTrainer(Trainer):
         go_on_without_events(say)
         start_log_at(self._start_step)
         how = self._choose_step()
-        say(f"{_describe_device(self.device)} | {self.pipeline.model.describe()}{how}")
+        say(f"{_describe_device(self.device)} | {self.pipeline.describe()}{how}")
 
     def setup_optimizers(self) -> Optimizers:
         """nerfstudio's optimisers, with the numeric operations that the model has chosen."""
         optimizers = super().setup_optimizers()
         for optimizer in optimizers.optimizers.values():
             if isinstance(optimizer, SparseAdam):
-                optimizer.ops = self.pipeline.model.scene.ops
+                optimizer.ops = self.pipeline.ops
         if self._graphs is not None and self._why_eager() is None:
             make_capturable(optimizers.optimizers.values())
         return optimizers
 
     def _why_eager(self) -> str | None:
-        """Why a training step on a GPU is not captured as a CUDA graph, as far as settings tell; None where it is."""
+        """Why a training step on a GPU is not captured as a CUDA graph, as far as is known before photos are read."""
         if not self.config.cuda_graph:
             return "--cuda-graph False"
         if self.world_size > 1:
@@ -250,14 +249,16 @@ class SurfaceSOSTrainer(Trainer):
             return "gradients are logged"
         if any(steps > 1 for steps in self.config.gradient_accumulation_steps.values()):
             return "gradients are accumulated over steps"
-        return self.pipeline.model.why_not_static()
+        return self.pipeline.why_not_static(photos=False)
 
     def _choose_step(self) -> str:
         """Decide whether the step is captured; returns what to say of it."""
         if self._graphs is None:
             return ""
-        self._say_if_memory_is_short()
-        why_not = self._why_eager() or self.pipeline.data.why_not_static()
+        warning = self.pipeline.memory_warning()
+        if warning is not None:
+            say(warning)
+        why_not = self._why_eager() or self.pipeline.why_not_static()
         if why_not is not None:
             return f" | each step is launched kernel by kernel ({why_not})"
         self._captured_step = CapturedStep(
@@ -305,17 +306,6 @@ class SurfaceSOSTrainer(Trainer):
         if self.local_rank == 0:
             self._log_losses(step, losses, metrics)
         return loss, losses, metrics
-
-    def _say_if_memory_is_short(self) -> None:
-        """Warn before the first step where its rays may not fit on the GPU."""
-        device, scene = torch.device(self.device), self.pipeline.model.scene
-        if device.type != "cuda":
-            return
-        parameters = sum(parameter.numel() for parameter in scene.parameters())
-        rays = self.pipeline.data.config.train_num_rays_per_batch
-        said = why_training_does_not_fit(scene.config, parameters, rays, free_gpu_bytes(device))
-        if said is not None:
-            say(said)
 
     def _replayed(self, step: int) -> StepResult | None:
         """The step as a CUDA graph; None where it has to be launched kernel by kernel."""

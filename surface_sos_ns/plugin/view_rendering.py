@@ -12,20 +12,21 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from surface_sos_ns.clean_plate.inpainting import inpaint
-from surface_sos_ns.models.surface_sos.gpu_memory import LEAST_RAYS, rays_at_once
+from surface_sos_ns.models.surface_sos.gpu_memory import MIN_RAYS_AT_ONCE, rays_at_once
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.outputs import Need, layer_images, matte_images, plate_images
 from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
 from surface_sos_ns.utils.errors import UserError
 
-__all__ = ["BeforeChunk", "ViewRenderer", "ray_times", "render_rays"]
+__all__ = ["FILLED", "BeforeChunk", "ViewRenderer", "ray_times", "render_rays"]
 
 BeforeChunk = Callable[[int], None]
 """Called with the number of rays that are rendered next; may raise to break off."""
 
 FILLED = "background_filled"
-"""The share of the background that the map of the support fills in: known until the view is completed."""
+"""Name of the image of the share of the background that the support map fills in; it is needed to complete a view, and
+removed then."""
 
 
 def ray_times(scene: SurfaceSOS, rays: RayBundle) -> Tensor | None:
@@ -46,7 +47,7 @@ def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need) -> dict[str, Ten
     if need is Need.MATTE:
         return matte_images(scene.matte(origins, directions, time=time))
     rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time)
-    images = layer_images(rendering, scene.frame.radius)
+    images = layer_images(rendering, scene.frame)
     for head in scene.learned_heads:
         images |= head.outputs(rendering)
     if need is Need.PLATE:
@@ -142,7 +143,7 @@ _say_once = functools.cache(say)
 
 def _fewer(count: int, error: Exception) -> int:
     """Half as many rays, after so many did not fit into the GPU's memory."""
-    if count <= LEAST_RAYS:
+    if count <= MIN_RAYS_AT_ONCE:
         raise UserError(
             f"The GPU's memory is full: {count} rays cannot be rendered. Stop other programs on it."
         ) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
+
+UNIFORM_SHARE = 0.15
+"""Share of the draws that is spread evenly over the coarse intervals, whatever their weights."""
 
 
 def importance_cdf(weights: Tensor, uniform_share: float) -> Tensor:
@@ -40,31 +41,6 @@ def invert_cdf(edges: Tensor, cdf: Tensor, u: Tensor) -> Tensor:
     return start + (end - start) * ((u - low) / (high - low).clamp(min=1e-8)).clamp(0, 1)
 
 
-def stratified_draws(edges: Tensor, cdf: Tensor, draws: int, stratified: bool) -> Tensor:
-    """Distances (R, draws), increasing, one from each of `draws` equal strata of the cumulative distribution.
-
-    Args:
-        edges, cdf: (R, E + 1) distances, and the cumulative distribution there.
-        draws: number of strata.
-        stratified: draw at random within each stratum (training); otherwise take its midpoint.
-    """
-    jitter = torch.rand(edges.shape[0], draws, device=edges.device) if stratified else None
-    return invert_cdf(edges, cdf, _quantiles(edges, draws, jitter))
-
-
-def _quantiles(edges: Tensor, draws: int, jitter: Tensor | None) -> Tensor:
-    """(R, draws) one quantile of each stratum: at `jitter` (R, draws) within it, or its midpoint."""
-    strata = torch.arange(draws, device=edges.device, dtype=edges.dtype)
-    return ((strata + (0.5 if jitter is None else jitter)) / draws).expand(edges.shape[0], -1)
-
-
-Draw = Callable[[Tensor, Tensor, int, bool], Tensor]
-"""A function with the arguments and the result of `stratified_draws`."""
-
-UNIFORM_SHARE = 0.15
-"""Share of the draws that is spread evenly over the coarse intervals, whatever their weights."""
-
-
 def draw_edges(
     edges: Tensor,
     weights: Tensor,
@@ -72,9 +48,9 @@ def draw_edges(
     stratified: bool,
     uniform_share: float = UNIFORM_SHARE,
     jitter: Tensor | None = None,
-    draw: Draw = stratified_draws,
 ) -> Tensor:
-    """Edges of the sample intervals, drawn by the weights of coarse intervals.
+    """Edges of the sample intervals, drawn by the weights of coarse intervals: one from each of count + 1 equal strata
+    of their cumulative distribution.
 
     Args:
         edges: (R, E + 1) increasing distances of the coarse intervals' edges.
@@ -83,13 +59,14 @@ def draw_edges(
         stratified: draw at random within each stratum (training); otherwise take its midpoint (rendering).
         uniform_share: share of the draws spread evenly over the coarse intervals, so that all space is explored.
         jitter: (R, count + 1) in [0, 1), position of each draw within its stratum, in place of random ones.
-        draw: draws from a cumulative distribution.
 
     Returns:
         (R, count + 1) increasing distances, without gradient.
     """
     with torch.no_grad():
-        cdf = importance_cdf(weights, uniform_share)
-        if jitter is not None:
-            return invert_cdf(edges, cdf, _quantiles(edges, count + 1, jitter))
-        return draw(edges, cdf, count + 1, stratified)
+        rays, draws = edges.shape[0], count + 1
+        if jitter is None and stratified:
+            jitter = torch.rand(rays, draws, device=edges.device)
+        strata = torch.arange(draws, device=edges.device, dtype=edges.dtype)
+        quantiles = (strata + (0.5 if jitter is None else jitter)) / draws
+        return invert_cdf(edges, importance_cdf(weights, uniform_share), quantiles.expand(rays, -1))

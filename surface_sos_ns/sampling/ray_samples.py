@@ -15,7 +15,7 @@ from torch import Tensor
 
 from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import FieldCache, look_up, look_up_in_cube, look_up_nearest
-from surface_sos_ns.sampling.importance import Draw, draw_edges, stratified_draws
+from surface_sos_ns.sampling.importance import draw_edges
 from surface_sos_ns.sampling.selection import Selection
 
 MIN_UNCROPPED = 1e-3
@@ -83,14 +83,13 @@ def sample_edges(
     plan: SamplePlan,
     stratified: bool,
     jitter: Tensor | None = None,
-    draw: Draw = stratified_draws,
 ) -> Tensor:
     """Edges (R, S + 1) of the sample intervals; see `sample_rays` for the arguments."""
     edges = candidate_edges(origins, directions, plan.candidates, plan.near_fraction, plan.far)
     weights = cache.interval_weights(
         origins, directions, edges, plan.sharpness, plan.contraction_radius, plan.background_only
     )
-    return draw_edges(edges, weights, plan.samples, stratified, jitter=jitter, draw=draw)
+    return draw_edges(edges, weights, plan.samples, stratified, jitter=jitter)
 
 
 def live_margin(cache: FieldCache, plan: SamplePlan) -> float | Tensor:
@@ -120,7 +119,7 @@ def live_rays(cache: FieldCache, origins: Tensor, directions: Tensor, plan: Samp
 
 
 DrawEdgesOf = Callable[[FieldCache, Tensor, Tensor, SamplePlan, bool, Tensor | None], Tensor]
-"""A function with the arguments and the result of `sample_edges`, without its last argument."""
+"""A function with the arguments and the result of `sample_edges`."""
 LookUp = Callable[[Tensor, Tensor], Tensor]
 """A function with the arguments and the result of `look_up_in_cube`."""
 

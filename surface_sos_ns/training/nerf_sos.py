@@ -40,8 +40,8 @@ class NerfSOSObjective:
     contrast: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     """The losses of the segmentation (eq. 2-10)."""
     descriptor_quantiles: Biases = field(default_factory=lambda: Biases(0.6, 0.8))
-    """Features without a class token are no network's: their cosines lie elsewhere. In place of the biases of
-    `contrast` these quantiles of them are taken."""
+    """Biases of the appearance loss for features without a class token, such as the descriptor's, as quantiles of their
+    cosines. (Those of `contrast` are for DINO, whose cosines are spread in another way.)"""
     patches: int = 8
     """Patches in a batch, each of another photo."""
     patch_side: int = 64
@@ -177,11 +177,8 @@ def with_measured_biases(objective: NerfSOSObjective, data: SegmentationData) ->
         photos, pixels = data.draw(objective, generator)
         features = data.batch_features(photos, pixels)
         negatives = negative_pairs(data.descriptors[photos])
-        drawn = min(pixels.shape[1], objective.contrast.points or pixels.shape[1])
-        centred = objective.contrast.centred
-        found.append(
-            biases_from_quantiles(features, negatives, objective.descriptor_quantiles, centred, drawn, generator)
-        )
+        quantiles, centred = objective.descriptor_quantiles, objective.contrast.centred
+        found.append(biases_from_quantiles(features, negatives, quantiles, centred))
     identity, negative = (sum(values) / BIAS_BATCHES for values in zip(*map(astuple, found), strict=True))
     return replace(objective, contrast=replace(objective.contrast, appearance_biases=Biases(identity, negative)))
 
@@ -189,15 +186,18 @@ def with_measured_biases(objective: NerfSOSObjective, data: SegmentationData) ->
 def segmentation_losses(
     scene: NerfSOS, data: SegmentationData, objective: NerfSOSObjective, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
-    """Weighted losses of the second stage (eq. 4, 9 and 10) on a new batch; gradients go to the head alone."""
+    """Weighted losses of the second stage (eq. 4, 9 and 10) on a new batch; gradients go to the head alone.
+
+    Their sum is eq. 10 with lambda_0 = 0: the radiance field is frozen, so the colour loss is not needed.
+    """
     photos, pixels = data.draw(objective, generator)
     patches, points = pixels.shape
     seen = data.surfaces.at(pixels.reshape(-1))
     codes = seen.codes(scene.head).reshape(patches, points, -1)
     negatives = negative_pairs(data.descriptors[photos])
-    every = replace(objective.contrast, points=None)  # they are drawn already
-    features = data.batch_features(photos, pixels)
-    losses = {"appearance": every.appearance * appearance_loss(features, codes, negatives, every, generator)}
-    where = seen.points.reshape(patches, points, 3)
-    losses["geometry"] = every.geometry * geometry_loss(where, codes, negatives, every, generator)
-    return losses
+    features, where = data.batch_features(photos, pixels), seen.points.reshape(patches, points, 3)
+    contrast = objective.contrast
+    return {
+        "appearance": contrast.appearance * appearance_loss(features, codes, negatives, contrast),
+        "geometry": contrast.geometry * geometry_loss(where, codes, negatives, contrast),
+    }

@@ -58,7 +58,7 @@ class NoSynchronisation(TorchDispatchMode):
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         devices = {tensor.device.type for tensor in made}
         for tensor in given:
-            # A number on the host, () without a device of its own, may enter a calculation: it is fixed.
+            # A scalar on the host may enter a calculation: a graph takes it for a constant.
             number = tensor.ndim == 0 and tensor.device.type == "cpu" and func is not aten._to_copy.default
             if devices and tensor.device.type not in devices and not number:
                 raise SynchronisationError(f"{func} moves a tensor from {tensor.device.type} to {devices}")

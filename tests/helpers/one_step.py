@@ -25,7 +25,6 @@ def a_step(scene: SurfaceSOS, objective: ObjectiveConfig, ops: TorchOps, progres
     twin = SurfaceSOS(scene.config, views=3)
     twin.load_state_dict(scene.state_dict())
     use_ops(twin, ops)
-    twin.ops = ops
     twin.train()
     twin.set_progress(progress)
     torch.manual_seed(7)

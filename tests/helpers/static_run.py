@@ -72,7 +72,6 @@ def build(config: SurfaceSOSModelConfig, views: int, ops: TorchOps) -> SurfaceSO
 
 def take_ops(model: SurfaceSOSModel, ops: TorchOps) -> None:
     """Have all parts of a model use these operations; a move to another device chooses anew."""
-    model.scene.ops = ops
     use_ops(model.scene, ops)
 
 

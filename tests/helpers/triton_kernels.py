@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
-import torch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether kernels run in the interpreter in this process; see `test_triton_grid.py`."""
@@ -19,14 +19,13 @@ CAPABILITIES = (75, 80, 86, 89, 90, 100, 120)
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs the package triton")
 not_interpreted = pytest.mark.skipif(INTERPRETED, reason="not for the interpreter")
+only_interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs as part of test_kernels_in_the_interpreter")
 each_capability = pytest.mark.parametrize("capability", CAPABILITIES)
-
-
-def kernel_device() -> torch.device:
-    """Where kernels run in this process. Skips the test where they do not."""
-    if not INTERPRETED and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device; runs on the CPU as part of test_kernels_in_the_interpreter")
-    return torch.device("cpu" if INTERPRETED else "cuda")
+some_capabilities = pytest.mark.parametrize(
+    "capability",
+    [pytest.param(number, marks=[] if number in (75, 90) else [pytest.mark.slow]) for number in CAPABILITIES],
+)
+"""The oldest and a current GPU; the others are slow tests."""
 
 
 def compile_kernel(kernel: Any, types: Mapping[str, str], constants: Mapping[str, Any], capability: int) -> bytes:
@@ -35,7 +34,7 @@ def compile_kernel(kernel: Any, types: Mapping[str, str], constants: Mapping[str
     Args:
         kernel: a function under `triton.jit`.
         types: of arguments that are not pointers to float32, in Triton's notation, such as `i32`.
-        constants: values of its `constexpr` arguments.
+        constants: values of its `constexpr` arguments, and None for pointers that it can do without.
         capability: compute capability of the GPU, times ten.
     """
     import triton
@@ -52,3 +51,23 @@ def compile_kernel(kernel: Any, types: Mapping[str, str], constants: Mapping[str
     # into an empty cache, or what was compiled before would be taken
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, TRITON_CACHE_DIR=folder):
         return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=OPTIONS).asm["cubin"]
+
+
+def scan_all_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the interpreter combine whole slices along the scanned axis: one element after the other takes minutes."""
+    from triton.runtime.interpreter import ScanOps
+
+    def generic_scan(self: Any, inputs: Any) -> list[Any]:
+        slices = [np.moveaxis(tensor.handle.data, self.axis, 0) for tensor in inputs]
+        dtypes = [tensor.dtype for tensor in inputs]
+        results = [np.empty_like(data) for data in slices]
+        so_far: Any = None
+        for i in range(len(slices[0])):
+            here = [self.to_tensor(data[i], dtype) for data, dtype in zip(slices, dtypes, strict=True)]
+            so_far = here if i == 0 else self.combine_fn.fn(*so_far, *here)
+            for result, part in zip(results, so_far, strict=True):
+                result[i] = part.handle.data
+        moved = [np.moveaxis(result, 0, self.axis) for result in results]
+        return [self.to_tensor(result, dtype) for result, dtype in zip(moved, dtypes, strict=True)]
+
+    monkeypatch.setattr(ScanOps, "generic_scan", generic_scan)

@@ -10,7 +10,8 @@ import torch
 
 from surface_sos_ns.ops import choose
 from surface_sos_ns.ops.choose import choose_ops, tcnn_problem, triton_problem
-from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+from surface_sos_ns.ops.cuda.tcnn_ops import TcnnOps
+from surface_sos_ns.ops.cuda.triton_ops import TritonOps
 from surface_sos_ns.ops.torch_ops import TORCH, TorchOps, use_ops
 from surface_sos_ns.utils.errors import UserError
 from tests.helpers.small_scene import TINY
@@ -26,23 +27,21 @@ def set_problems(monkeypatch: pytest.MonkeyPatch, **problems: str | None) -> Non
 
 def test_auto_takes_numba_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     set_problems(monkeypatch, numba=None)
-    assert choose_ops("auto", CPU).name == choose_ops("numba", CPU).name == "numba"
+    assert choose_ops("auto", CPU).describe() == choose_ops("numba", CPU).describe() == "numba"
     set_problems(monkeypatch, numba="not installed")
     assert choose_ops("auto", CPU) is TORCH
 
 
 def test_auto_takes_triton_on_cuda_or_else_tiny_cuda_nn_or_else_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    def grid(requested: choose.Backend) -> str:
-        found = choose_ops(requested, CUDA)
-        assert isinstance(found, CudaOps)
-        return found.grid
+    def kind(requested: choose.Backend) -> type[TorchOps]:
+        return type(choose_ops(requested, CUDA))
 
     set_problems(monkeypatch, triton=None, tcnn=None)
-    assert (grid("auto"), grid("triton"), grid("tcnn")) == ("triton", "triton", "tcnn")
+    assert (kind("auto"), kind("triton"), kind("tcnn")) == (TritonOps, TritonOps, TcnnOps)
     set_problems(monkeypatch, triton="no C compiler")
-    assert grid("auto") == "tcnn"
+    assert kind("auto") is TcnnOps and not choose_ops("auto", CUDA).static
     set_problems(monkeypatch, tcnn="not installed")
-    assert grid("auto") == "torch"
+    assert kind("auto") is TorchOps and choose_ops("auto", CUDA).static
 
 
 def test_other_devices_get_torch() -> None:
@@ -84,15 +83,16 @@ def test_what_cuda_needs_is_not_tried_on_a_cpu(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("requested", "triton", "said"),
     [
-        ("auto", None, "CUDA, hash grid, sampling, rendering and Adam: triton, else torch"),
-        ("auto", "no C compiler", "CUDA, hash grid: torch (no C compiler), else torch"),
-        ("triton", None, "CUDA, hash grid, sampling, rendering and Adam: triton, else torch"),
+        ("auto", None, "triton for hash grid, sampling, rendering and Adam, torch for the networks"),
+        ("auto", "no C compiler", "torch (no C compiler)"),
+        ("triton", None, "triton for hash grid, sampling, rendering and Adam, torch for the networks"),
+        ("tcnn", "no C compiler", "tcnn for the hash grid, torch for all else"),
     ],
 )
 def test_one_line_says_what_runs_and_why_not_more(
     requested: choose.Backend, triton: str | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_problems(monkeypatch, triton=triton, tcnn="not installed")
+    set_problems(monkeypatch, triton=triton, tcnn=None if requested == "tcnn" else "not installed")
     assert choose_ops(requested, CUDA).describe() == said
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,20 +27,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from surface_sos_ns.ops import choose
-from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+from surface_sos_ns.ops.cuda.tcnn_ops import TcnnOps
+from surface_sos_ns.ops.cuda.triton_ops import TritonOps
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 from surface_sos_ns.rendering.composite import PackedValues, RayWeights
-from surface_sos_ns.sampling.candidates import candidate_edges
 from surface_sos_ns.sampling.field_cache import FieldCache
-from surface_sos_ns.sampling.importance import importance_cdf
 from surface_sos_ns.sampling.ray_samples import Samples
 from surface_sos_ns.sampling.selection import Selection
 from tests.helpers.cached_ball import PLAN, cached_ball, rays
 from tests.helpers.emulated_tinycudann import emulate_tinycudann
-from tests.helpers.interpreted_scans import scan_all_rows_at_once
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+from tests.helpers.triton_kernels import INTERPRETED, scan_all_rows_at_once
 
 # ------------------------------------------------------------------ back-ends
 
@@ -62,10 +58,6 @@ def _numba() -> TorchOps:
     return choose.choose_ops("numba", torch.device("cpu"))
 
 
-def _cuda(grid: Literal["triton", "tcnn", "torch"]) -> TorchOps:
-    return CudaOps(grid)
-
-
 NO_LOOK_UP = {"look_up": ("grid", "points"), "look_up_in_cube": ("grid", "points")}
 ON_THE_GRID = ("hash_grid", "relu_network", "sdf_network")
 ALONG_RAYS = (
@@ -82,17 +74,15 @@ GPU = torch.device("cuda")
 BACKENDS = {
     "torch": Backend(TorchOps),
     "numba": Backend(_numba, "cpu", choose.numba_problem, NO_LOOK_UP),
-    "tcnn, emulated": Backend(
-        partial(_cuda, "tcnn"), "cpu", fixed=NO_POINTS, lacks=ODD_FEATURES, only=ON_THE_GRID, emulated=True
-    ),
-    "CUDA": Backend(partial(_cuda, "torch"), "cuda"),
-    "triton": Backend(partial(_cuda, "triton"), "cuda", partial(choose.triton_problem, GPU)),
-    "tcnn": Backend(partial(_cuda, "tcnn"), "cuda", choose.tcnn_problem, NO_POINTS, ODD_FEATURES),
+    "tcnn, emulated": Backend(TcnnOps, "cpu", fixed=NO_POINTS, lacks=ODD_FEATURES, only=ON_THE_GRID, emulated=True),
+    "torch on CUDA": Backend(TorchOps, "cuda"),
+    "triton": Backend(TritonOps, "cuda", partial(choose.triton_problem, GPU)),
+    "tcnn": Backend(TcnnOps, "cuda", choose.tcnn_problem, NO_POINTS, ODD_FEATURES),
 }
 if INTERPRETED:
     BACKENDS = {
         "triton, interpreted": Backend(
-            partial(_cuda, "triton"),
+            TritonOps,
             lacks=("jacobian False", "points 127", "points 128", "points 2100", "many rays", "count 333"),
             only=["hash_grid", "sparse_adam_step", "look_up", "look_up_in_cube", "sample_edges", *ALONG_RAYS],
         )
@@ -398,19 +388,6 @@ calls("live_rays", plan=["all", "many samples"], distance=[0.5, 3.0], count=[0, 
 )
 
 
-@calls("stratified_draws", count=[0, 1, 300], draws=[1, 33])
-def _(count: int, draws: int) -> Call:
-    edges = candidate_edges(*rays(count), (24, 64, 32), 0.4, 200.0)
-    weights = Numbers(9).uniform(count, 120) ** 4
-    weights[::3] = 0  # nothing to be drawn to
-    return Call(
-        lambda ops, t: ops.stratified_draws(t.edges, t.cdf, draws, False),
-        {},
-        {"edges": edges, "cdf": importance_cdf(weights, 0.15)},
-        compare=lambda ours, truth: same_distances(*ours, *truth),
-    )
-
-
 # ------------------------------------------------------------------ compositing
 
 RAYS = {
@@ -489,8 +466,7 @@ def _(shape: str, places: str, moving: str) -> Call:
 
 def all_positions(ops: TorchOps, like: Tensor) -> Tensor | None:
     """Positions of all samples, of which `like` has values; None for kernels that take them in order."""
-    in_order = isinstance(ops, CudaOps) and ops.grid == "triton"
-    return None if in_order else torch.arange(len(like), device=like.device)
+    return None if isinstance(ops, TritonOps) else torch.arange(len(like), device=like.device)
 
 
 @calls("section_opacity", shape=list(RAYS), places=["in order"], moving=["fixed directions", "moving directions"])

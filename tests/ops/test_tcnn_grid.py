@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from surface_sos_ns.fields.hash_grid import HashGrid
 from surface_sos_ns.ops.choose import tcnn_problem
 from surface_sos_ns.ops.cuda import grid_tcnn
-from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+from surface_sos_ns.ops.cuda.tcnn_ops import TcnnOps
 from surface_sos_ns.ops.layout import GridLayout
 
 LAYOUT = GridLayout(levels=5, features=2, log2_entries=10, base_resolution=4, max_resolution=37)
@@ -32,7 +32,7 @@ def test_it_refuses_what_it_lacks() -> None:
 def test_it_trains_features_and_slopes() -> None:
     if tcnn_problem() is not None:
         pytest.skip(str(tcnn_problem()))
-    grid, readout = HashGrid(LAYOUT, CudaOps("tcnn")).cuda(), nn.Linear(LAYOUT.width, 1).cuda()
+    grid, readout = HashGrid(LAYOUT, TcnnOps()).cuda(), nn.Linear(LAYOUT.width, 1).cuda()
     optimiser = torch.optim.Adam([*grid.parameters(), *readout.parameters()], lr=1e-2)
     losses = []
     for _ in range(60):

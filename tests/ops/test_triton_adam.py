@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from surface_sos_ns.ops.cuda import adam
+from surface_sos_ns.ops.cuda.triton_ops import TritonOps
 from surface_sos_ns.ops.torch_ops import TORCH
 from surface_sos_ns.training.optimizer import SparseAdam, make_capturable
 from tests.helpers.fake_cuda import fake_cuda
@@ -16,7 +17,6 @@ from tests.helpers.no_synchronisation import NoSynchronisation
 from tests.helpers.triton_kernels import (
     compile_kernel,
     each_capability,
-    kernel_device,
     needs_triton,
     not_interpreted,
 )
@@ -24,11 +24,9 @@ from tests.helpers.triton_kernels import (
 pytestmark = needs_triton
 
 
-def test_a_run_is_that_of_torch() -> None:
-    from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
-
-    device, results = kernel_device(), []
-    for ops in (CudaOps("triton"), TORCH):
+def test_a_run_is_that_of_torch(device: torch.device) -> None:
+    results = []
+    for ops in (TritonOps(), TORCH):
         table = nn.Parameter(torch.linspace(-1, 1, 3000, device=device).view(1500, 2))
         optimizer = SparseAdam([table], ops=ops)
         make_capturable([optimizer])
@@ -41,8 +39,7 @@ def test_a_run_is_that_of_torch() -> None:
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
 
 
-def test_what_has_no_gradient_is_not_written() -> None:
-    device = kernel_device()
+def test_what_has_no_gradient_is_not_written(device: torch.device) -> None:
     nan = torch.full((2000,), float("nan"), device=device)
     value, mean, square = nan.clone(), nan.clone(), nan.clone()
     gradient = torch.zeros(2000, device=device)
@@ -53,22 +50,21 @@ def test_what_has_no_gradient_is_not_written() -> None:
         assert int(tensor.isnan().sum()) == 1999
 
 
-def test_a_gradient_that_is_no_number_is_seen() -> None:
-    value, mean, square = (torch.zeros(3, device=kernel_device()) for _ in range(3))
+def test_a_gradient_that_is_no_number_is_seen(device: torch.device) -> None:
+    value, mean, square = (torch.zeros(3, device=device) for _ in range(3))
     gradient = torch.tensor([0.0, float("nan"), 1.0], device=value.device)
     adam.sparse_adam_step(value, gradient, mean, square, 0.5, (0.9, 0.99), 1e-15, 1)
     assert value.isnan().tolist() == [False, True, False]
 
 
-def test_torch_is_told_what_it_changes() -> None:
+def test_torch_is_told_what_it_changes(device: torch.device) -> None:
     """By torch's own check of operators: schema, fake tensors, as traced."""
-    numbers = [torch.rand(70, 2, device=kernel_device()) for _ in range(4)]
+    numbers = [torch.rand(70, 2, device=device) for _ in range(4)]
     rate, step = torch.tensor([0.1, 3.0], device=numbers[0].device)
     torch.library.opcheck(adam._step, (*numbers, rate, 0.9, 0.99, 1e-15, step))
 
 
-def test_the_probe_is_content_and_notices_wrong_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = kernel_device()
+def test_the_probe_is_content_and_notices_wrong_results(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.inference_mode():
         adam.probe(device)
     monkeypatch.setattr(adam, "_step", lambda *given: None)

@@ -6,9 +6,7 @@ kernels run in Triton's interpreter, see `test_triton_grid.py`.
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
 import sys
 from types import ModuleType
 from typing import Any
@@ -19,24 +17,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from surface_sos_ns.ops.cuda import composite as operators
-from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+from surface_sos_ns.ops.cuda import triton_ops
+from surface_sos_ns.ops.cuda.triton_ops import TritonOps
 from surface_sos_ns.rendering.composite import PackedValues, RayWeights
-from tests.helpers.interpreted_scans import scan_all_rows_at_once
+from tests.helpers.triton_kernels import not_interpreted, only_interpreted, scan_all_rows_at_once
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs the package triton")
 RAYS, SAMPLES = 3, 5
 COUNT = RAYS * SAMPLES
-
-
-@pytest.fixture(params=["cpu" if INTERPRETED else pytest.param("cuda", marks=[pytest.mark.gpu, needs_triton])])
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """Where the kernels run in this process."""
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device; runs on the CPU as part of test_kernels_in_the_interpreter")
-    if INTERPRETED:
-        scan_all_rows_at_once(monkeypatch)
-    return torch.device(request.param)
 
 
 def in_order(values: Tensor) -> PackedValues:
@@ -121,7 +108,7 @@ def test_nan_stays_with_its_ray(device: torch.device) -> None:
     assert found.alpha.isnan().tolist() == found.distortion.isnan().tolist() == [False, True, False]
 
 
-@pytest.mark.skipif(not INTERPRETED, reason="about the interpreter")
+@only_interpreted
 def test_scans_of_all_rows_at_once_are_those_of_the_interpreter() -> None:
     opacity = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
     edges = torch.arange(1.0, 6.0).repeat(3, 1)
@@ -187,7 +174,7 @@ def arguments_of(operator: str) -> tuple[Any, ...]:
     return (*forward, *backward) if operator.endswith("_backward") else forward
 
 
-@pytest.mark.skipif(INTERPRETED, reason="nothing is computed")
+@not_interpreted
 @pytest.mark.parametrize("operator", list(SHAPES))
 def test_fake_tensors_on_a_gpu_get_the_shapes_without_one(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
@@ -211,13 +198,12 @@ def test_operators_do_what_they_are_registered_for(operator: str, device: torch.
     torch.library.opcheck(getattr(torch.ops.surface_sos, operator), tuple(given), test_utils=tests)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="nothing is computed")
-@needs_triton
+@not_interpreted
 @pytest.mark.parametrize("where", ["cuda", "cpu"])
 def test_a_chain_of_operations_under_fake_tensors(where: str) -> None:
     """Nothing reads a tensor on the host, whether the annealing is a number or a tensor on the device. The backward of
     fake tensors on a GPU would need one, so that is done with those on the CPU."""
-    ops = CudaOps("triton", "no GPU")
+    ops = TritonOps()
     with FakeTensorMode():
 
         def empty(*shape: int) -> Tensor:
@@ -267,15 +253,14 @@ def test_shapes_that_do_not_fit_are_refused(device: torch.device) -> None:
         operators.composite_colours(weights, *[in_order(ones(6, 4))] * 3)
 
 
-@needs_triton
 def test_listed_samples_and_other_types_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    ops, called = CudaOps("triton", "no GPU"), []
+    ops, called = TritonOps(), []
 
     class Kernels(ModuleType):
         def __getattr__(self, name: str) -> Any:
             return lambda *_: called.append(name)
 
-    monkeypatch.setattr(ops, "_along_rays", Kernels("kernels"))
+    monkeypatch.setattr(triton_ops, "composite", Kernels("kernels"))
     sdf, normal, directions = torch.rand(2), torch.rand(2, 3), torch.rand(1, 3)
     interval, b, index = torch.rand(1, 5), torch.tensor(3.0), torch.tensor([1, 4])
     opacity, _ = ops.section_opacity(sdf, normal, directions, interval, b, 1.0, index)
@@ -304,7 +289,7 @@ def test_the_probe_is_content_with_what_is_right_and_notices_what_is_not(
 # ------------------------------------------------------------------ on a GPU
 
 
-@pytest.mark.skipif(INTERPRETED, reason="needs a CUDA device")
+@not_interpreted
 def test_rendering_can_be_captured_in_a_cuda_graph(device: torch.device) -> None:
     count, samples = 300, 32
     opacity = torch.rand(count, samples, device=device, requires_grad=True)

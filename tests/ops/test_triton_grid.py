@@ -8,7 +8,6 @@ of Triton's kernels, which compares them with torch as well (`test_every_operati
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -23,30 +22,16 @@ from torch import Tensor
 
 from surface_sos_ns.fields.hash_grid import HashGrid
 from surface_sos_ns.ops import hash_grid
-from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+from surface_sos_ns.ops.cuda import grid_operator
+from surface_sos_ns.ops.cuda.triton_ops import TritonOps
 from surface_sos_ns.ops.layout import GridLayout
 from tests.helpers.paths import ROOT
+from tests.helpers.triton_kernels import needs_triton, not_interpreted
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs the package triton")
+pytestmark = needs_triton
 
 TWO = GridLayout(levels=2, features=2, log2_entries=9, base_resolution=4, max_resolution=37)
-on_cuda = pytest.mark.skipif(INTERPRETED, reason="needs a CUDA device")
-
-
-@pytest.fixture(params=["cpu" if INTERPRETED else pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> torch.device:
-    """Where the kernels run in this process."""
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device; runs on the CPU as part of test_kernels_in_the_interpreter")
-    return torch.device(request.param)
-
-
-@pytest.fixture
-def triton_encode(device: torch.device) -> Callable[..., Any]:
-    from surface_sos_ns.ops.cuda import grid_operator
-
-    return grid_operator.encode
+triton_encode = grid_operator.encode
 
 
 def random_table(layout: GridLayout, device: torch.device) -> Tensor:
@@ -109,7 +94,7 @@ def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: 
 # ------------------------------------------------------------------ against torch
 
 
-def test_samples_of_one_cell_are_summed_whatever_lies_between(device, triton_encode):
+def test_samples_of_one_cell_are_summed_whatever_lies_between(device):
     """Runs of equal cells, broken and taken up again, ends at every place of a thread's run."""
     layout = GridLayout(levels=1, features=2, log2_entries=9, base_resolution=4, max_resolution=4)
     a, b = torch.tensor([0.3, 0.6, 0.1]), torch.tensor([0.9, 0.6, 0.1])
@@ -122,7 +107,7 @@ def test_samples_of_one_cell_are_summed_whatever_lies_between(device, triton_enc
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_gradient_of_one_direction_is_a_gradient(axis, device, triton_encode):
+def test_a_gradient_of_one_direction_is_a_gradient(axis, device):
     points, table, gradients = points_on_rays(1, 6, device), random_table(TWO, device), []
     for encode in (triton_encode, hash_grid.encode):
         leaf = table.clone().requires_grad_()
@@ -133,7 +118,7 @@ def test_a_gradient_of_one_direction_is_a_gradient(axis, device, triton_encode):
 
 
 @pytest.mark.parametrize("kind", ["rows of a wider matrix", "one row for all", "expanded", "transposed"])
-def test_gradients_need_not_be_contiguous(kind, device, triton_encode):
+def test_gradients_need_not_be_contiguous(kind, device):
     points, table, gradients = awkward_points(device), random_table(TWO, device), []
     for encode in (triton_encode, hash_grid.encode):
         leaf = table.clone().requires_grad_()
@@ -152,7 +137,7 @@ def test_gradients_need_not_be_contiguous(kind, device, triton_encode):
     assert_close(*gradients)
 
 
-def test_what_needs_no_gradient_gets_none(device, triton_encode):
+def test_what_needs_no_gradient_gets_none(device):
     points, table = awkward_points(device), random_table(TWO, device)
     with_points = run(triton_encode, points, table, TWO)
     assert_close(
@@ -166,7 +151,7 @@ def test_what_needs_no_gradient_gets_none(device, triton_encode):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_half_precision_table_is_summed_in_single_precision(dtype, device, triton_encode):
+def test_a_half_precision_table_is_summed_in_single_precision(dtype, device):
     points, table = awkward_points(device), random_table(TWO, device).to(dtype)
     ours, theirs = (run(triton_encode, points, values, TWO) for values in (table, table.float()))
     assert ours["table"].dtype == dtype
@@ -174,8 +159,8 @@ def test_a_half_precision_table_is_summed_in_single_precision(dtype, device, tri
     assert_close(ours, theirs, 1e-2)  # sums in another order round differently
 
 
-def test_the_grid_hands_over_to_the_kernels(device, triton_encode):
-    grid = HashGrid(TWO, CudaOps("triton")).to(device)
+def test_the_grid_hands_over_to_the_kernels(device):
+    grid = HashGrid(TWO, TritonOps()).to(device)
     features, _ = grid(awkward_points(device))
     assert type(features.grad_fn) is type(triton_encode(awkward_points(device), grid.table, TWO)[0].grad_fn)
 
@@ -212,8 +197,6 @@ def test_the_probe_notices_wrong_results(monkeypatch, device):
 @pytest.mark.parametrize("jacobian", [False, True])
 def test_torch_is_told_right_shapes_and_gradients(jacobian, device):
     """By torch's own check of operators: schema, fake tensors, autograd, forward and backward as traced."""
-    from surface_sos_ns.ops.cuda import grid_operator
-
     points, table = points_on_rays(2, 5, device).requires_grad_(), random_table(TWO, device).requires_grad_()
     sizes = grid_operator._sizes(TWO)
     torch.library.opcheck(grid_operator._gather, (points, table, sizes, jacobian), atol=1e-4, rtol=1e-4)
@@ -229,7 +212,7 @@ def test_torch_is_told_right_shapes_and_gradients(jacobian, device):
 # ------------------------------------------------------------------ against independent truth
 
 
-def test_a_hashed_level_reads_the_entry_of_the_published_hash(device, triton_encode):
+def test_a_hashed_level_reads_the_entry_of_the_published_hash(device):
     n = 2048
     layout = GridLayout(levels=1, features=1, log2_entries=19, base_resolution=n, max_resolution=n)
     table = torch.arange(2.0**19, device=device)[:, None]
@@ -239,7 +222,7 @@ def test_a_hashed_level_reads_the_entry_of_the_published_hash(device, triton_enc
     assert features[:, 0].tolist() == expected
 
 
-def test_the_table_gradient_is_the_adjoint_of_the_encoding(device, triton_encode):
+def test_the_table_gradient_is_the_adjoint_of_the_encoding(device):
     """The encoding is linear in the table: a weighted sum of its results is a product of table and gradient."""
     points, table = awkward_points(device), random_table(TWO, device)
     results = run(triton_encode, points, table, TWO, to_points=False)
@@ -249,7 +232,7 @@ def test_the_table_gradient_is_the_adjoint_of_the_encoding(device, triton_encode
     assert torch.isclose(value, product, rtol=0, atol=1e-6 * float(table.norm() * results["table"].norm()))
 
 
-def test_gradients_to_points_are_the_slopes_of_the_outputs(device, triton_encode):
+def test_gradients_to_points_are_the_slopes_of_the_outputs(device):
     """Within a cell all outputs are linear along each axis, so that differences over wide steps are exact."""
     layout = GridLayout(levels=2, features=2, log2_entries=6, base_resolution=3, max_resolution=6)
     table, step = random_table(layout, device), 0.02
@@ -274,7 +257,7 @@ def test_gradients_to_points_are_the_slopes_of_the_outputs(device, triton_encode
 # ------------------------------------------------------------------ what cannot be done
 
 
-def test_nan_stays_with_its_point(device, triton_encode):
+def test_nan_stays_with_its_point(device):
     points, table = awkward_points(device), random_table(TWO, device)
     broken = points.clone()
     broken[5, 1] = float("nan")
@@ -287,7 +270,7 @@ def test_nan_stays_with_its_point(device, triton_encode):
     assert run(triton_encode, broken, table, TWO, to_points=False)["table"].shape == table.shape
 
 
-def test_second_derivatives_through_autograd_are_refused(device, triton_encode):
+def test_second_derivatives_through_autograd_are_refused(device):
     points, table = awkward_points(device).requires_grad_(), random_table(TWO, device).requires_grad_()
     features, _ = triton_encode(points, table, TWO)
     (gradient,) = torch.autograd.grad(features.square().sum(), points, create_graph=True)
@@ -295,7 +278,7 @@ def test_second_derivatives_through_autograd_are_refused(device, triton_encode):
         gradient.sum().backward()
 
 
-def test_other_tensors_are_refused(device, triton_encode):
+def test_other_tensors_are_refused(device):
     points, table = awkward_points(device), random_table(TWO, device)
     with pytest.raises(ValueError, match="float32 points"):
         triton_encode(points.double(), table, TWO)
@@ -310,10 +293,8 @@ def test_other_tensors_are_refused(device, triton_encode):
         triton_encode(points, table, huge)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter takes CPU tensors")
+@not_interpreted
 def test_cpu_tensors_are_refused():
-    from surface_sos_ns.ops.cuda import grid_operator
-
     cpu = torch.device("cpu")
     with pytest.raises(ValueError, match="CUDA"):
         grid_operator.encode(awkward_points(cpu), random_table(TWO, cpu), TWO)
@@ -327,7 +308,7 @@ def test_fake_tensors_need_neither_triton_nor_a_gpu(where, monkeypatch):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     monkeypatch.setitem(sys.modules, "surface_sos_ns.ops.cuda.grid_triton", None)  # importing it raises
-    encode = CudaOps("triton").hash_grid
+    encode = TritonOps().hash_grid
     with FakeTensorMode():
         points = torch.empty(70, 3, device=where)
         table = torch.empty(int(TWO.entries.sum()), 2, device=where).requires_grad_()
@@ -345,12 +326,12 @@ def test_fake_tensors_need_neither_triton_nor_a_gpu(where, monkeypatch):
 
 
 @pytest.mark.seconds(70)
-@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
+@not_interpreted
 def test_kernels_in_the_interpreter():
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     here = Path(__file__).parent
     files = [*map(str, sorted(here.glob("test_triton_*.py"))), str(here / "test_every_operation.py")]
-    quiet = ["-q", "--noconftest", "-p", "no:cacheprovider", "-W", "ignore"]
+    quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore"]
     command = [sys.executable, "-m", "pytest", *quiet, *files]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -358,16 +339,16 @@ def test_kernels_in_the_interpreter():
     assert passed is not None and int(passed[1]) >= 300, done.stdout
 
 
-@on_cuda
-def test_the_papers_grid_on_a_gpu(device, triton_encode):
+@not_interpreted
+def test_the_papers_grid_on_a_gpu(device):
     layout = GridLayout()
     points, table = points_on_rays(800, 24, device), random_table(layout, device)
     ours, theirs = (run(encode, points, table, layout) for encode in (triton_encode, hash_grid.encode))
     assert_close(ours, theirs, 1e-3)
 
 
-@on_cuda
-def test_a_step_can_be_captured_in_a_cuda_graph(device, triton_encode):
+@not_interpreted
+def test_a_step_can_be_captured_in_a_cuda_graph(device):
     points = points_on_rays(50, 24, device).requires_grad_()
     table = random_table(TWO, device).requires_grad_()
 
@@ -395,8 +376,8 @@ def test_a_step_can_be_captured_in_a_cuda_graph(device, triton_encode):
     assert_close(results, {"loss": loss, "points": points.grad, "table": table.grad})
 
 
-@on_cuda
-def test_nan_points_leave_the_gpu_usable(device, triton_encode):
+@not_interpreted
+def test_nan_points_leave_the_gpu_usable(device):
     layout, points = GridLayout(), torch.full((1000, 3), float("nan"), device=device)
     results = run(triton_encode, points, random_table(layout, device), layout, to_points=False)
     torch.cuda.synchronize()

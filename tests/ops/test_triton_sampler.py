@@ -11,29 +11,28 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.ops.cuda import sampler
+from surface_sos_ns.ops.cuda.triton_ops import TritonOps
 from surface_sos_ns.ops.torch_ops import TORCH
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from tests.helpers.cached_ball import PLAN, cached_ball, rays, uniform
 from tests.helpers.fake_cuda import fake_cuda
 from tests.helpers.no_synchronisation import NoSynchronisation
-from tests.helpers.triton_kernels import (
-    CAPABILITIES,
-    compile_kernel,
-    kernel_device,
-    needs_triton,
-    not_interpreted,
-)
+from tests.helpers.triton_kernels import compile_kernel, needs_triton, not_interpreted, some_capabilities
 
 pytestmark = needs_triton
 FULL = SamplePlan((24, 64, 32), 0.4, 200.0, samples=32, sharpness=400.0)
 
 
 def assert_the_same(
-    plan: SamplePlan, cache: FieldCache, origins: Tensor, directions: Tensor, jitter: Tensor | None = None
+    device: torch.device,
+    plan: SamplePlan,
+    cache: FieldCache,
+    origins: Tensor,
+    directions: Tensor,
+    jitter: Tensor | None = None,
 ) -> Tensor:
     """The kernel's edges are those of torch in double precision."""
-    device = kernel_device()
     given = [None if t is None else t.double() for t in (origins, directions, jitter)]
     number = plan.sharpness
     exact = replace(plan, sharpness=number.double().cpu() if isinstance(number, Tensor) else number)
@@ -62,54 +61,51 @@ def assert_the_same(
     ],
     ids=str,
 )
-def test_plans(change: dict[str, Any]) -> None:
+def test_plans(device: torch.device, change: dict[str, Any]) -> None:
     number = change.get("sharpness")
     if isinstance(number, Tensor):
-        change = {"sharpness": number.to(kernel_device())}
+        change = {"sharpness": number.to(device)}
     plan = replace(PLAN, **change)
-    assert_the_same(plan, cached_ball()[0], *rays(2), uniform(2, plan.samples + 1))
+    assert_the_same(device, plan, cached_ball()[0], *rays(2), uniform(2, plan.samples + 1))
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.4, 1.0, 40.0])
-def test_cameras_in_the_sphere_and_far_from_it(distance: float) -> None:
-    assert_the_same(PLAN, cached_ball()[0], *rays(2, distance, spread=0.8))
+def test_cameras_in_the_sphere_and_far_from_it(device: torch.device, distance: float) -> None:
+    assert_the_same(device, PLAN, cached_ball()[0], *rays(2, distance, spread=0.8))
 
 
-def test_without_a_split_the_gate_does_not_dim_the_background() -> None:
+def test_without_a_split_the_gate_does_not_dim_the_background(device: torch.device) -> None:
     cache = cached_ball(splits=False)[0]
     cache.gate.fill_(0.5)
     cache.density.fill_(0.3)
-    plain = assert_the_same(PLAN, cache, *rays(2))
+    plain = assert_the_same(device, PLAN, cache, *rays(2))
     cache.splits = True
-    assert not torch.equal(plain, assert_the_same(PLAN, cache, *rays(2)))
+    assert not torch.equal(plain, assert_the_same(device, PLAN, cache, *rays(2)))
 
 
-def test_nothing_is_cached() -> None:
+def test_nothing_is_cached(device: torch.device) -> None:
     """Weights of zero everywhere: draws are spread evenly over the intervals."""
     cache = cached_ball()[0]
     cache.density.zero_()
     cache.sdf.fill_(1.0)
-    assert_the_same(PLAN, cache, *rays(2))
+    assert_the_same(device, PLAN, cache, *rays(2))
 
 
-def test_the_first_interval_is_opaque() -> None:
+def test_the_first_interval_is_opaque(device: torch.device) -> None:
     """No light reaches the others."""
     cache = cached_ball()[0]
     cache.density.fill_(1e6)
-    found = assert_the_same(PLAN, cache, *rays(2))
+    found = assert_the_same(device, PLAN, cache, *rays(2))
     assert float(found[:, 12].max()) < 1.6  # half of the draws before the second interval's end
 
 
 @pytest.mark.parametrize("hull", [True, False])
 @pytest.mark.parametrize("background_only", [False, True])
-def test_samples_are_those_of_torch(hull: bool, background_only: bool) -> None:
-    from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
-
-    device = kernel_device()
+def test_samples_are_those_of_torch(device: torch.device, hull: bool, background_only: bool) -> None:
     cache, probability, voted = (part.to(device) for part in cached_ball())
     given = (cache, probability, voted if hull else None, *(t.to(device) for t in rays(6)))
     plan = replace(PLAN, background_only=background_only, dense=True, margin=torch.tensor(0.08, device=device))
-    truth, found = (ops.sample_rays(*given, plan, False) for ops in (TORCH, CudaOps("triton")))
+    truth, found = (ops.sample_rays(*given, plan, False) for ops in (TORCH, TritonOps()))
     for name in ("rays", "edges", "middle", "interval", "points", "crop"):
         torch.testing.assert_close(getattr(found, name), getattr(truth, name), rtol=3e-4, atol=1e-3, msg=name)
     for name in ("near_surface", "in_hull", "background"):
@@ -120,15 +116,14 @@ def test_samples_are_those_of_torch(hull: bool, background_only: bool) -> None:
     assert {name: bool(getattr(found, name).counted.any()) for name in some} == some
 
 
-def test_samples_of_no_rays() -> None:
-    cache, probability, hull = (part.to(kernel_device()) for part in cached_ball())
+def test_samples_of_no_rays(device: torch.device) -> None:
+    cache, probability, hull = (part.to(device) for part in cached_ball())
     none = probability.new_empty(0, 3)
     found = sampler.sample_rays(cache, probability, hull, none, none, replace(PLAN, dense=True), True)
     assert found.edges.shape == (0, 25) and found.points.shape == (0, 3) and found.background.counted.shape == (0,)
 
 
-def test_random_draws_are_those_of_torch() -> None:
-    device = kernel_device()
+def test_random_draws_are_those_of_torch(device: torch.device) -> None:
     cache, (origins, directions) = cached_ball()[0].to(device), (t.to(device) for t in rays(4))
     torch.manual_seed(3)
     truth = TORCH.sample_edges(cache, origins, directions, PLAN, True)
@@ -139,8 +134,7 @@ def test_random_draws_are_those_of_torch() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e38])
-def test_garbage_stays_with_its_ray(bad: float) -> None:
-    device = kernel_device()
+def test_garbage_stays_with_its_ray(device: torch.device, bad: float) -> None:
     cache, (origins, directions) = cached_ball()[0].to(device), (t.to(device) for t in rays(3))
     fine = sampler.sample_edges(cache, origins, directions, PLAN, False)
     origins[1, 0] = directions[1, 1] = bad
@@ -163,28 +157,25 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         sampler.sample_edges(cache, origins, directions, PLAN, False)
 
 
-def test_look_ups_with_gradients_are_torchs() -> None:
-    from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
-
-    grid = cached_ball()[0].sdf.to(kernel_device())
+def test_look_ups_with_gradients_are_torchs(device: torch.device) -> None:
+    grid = cached_ball()[0].sdf.to(device)
     points = torch.tensor([[0.1, 0.2, 0.3]], device=grid.device, requires_grad=True)
-    CudaOps("triton").look_up(grid, points, 1.0).sum().backward()
+    TritonOps().look_up(grid, points, 1.0).sum().backward()
     assert points.grad is not None and float(points.grad.norm()) == pytest.approx(1.0, abs=0.5)
 
 
-def test_grids_of_one_cell() -> None:
+def test_grids_of_one_cell(device: torch.device) -> None:
     """Triton would take a size of 1 for a constant."""
     cache = FieldCache(1, 1, splits=True)
     cache.density.fill_(0.1)
-    assert_the_same(PLAN, cache, *rays(2))
-    points = torch.rand(7, 3, device=kernel_device())
+    assert_the_same(device, PLAN, cache, *rays(2))
+    points = torch.rand(7, 3, device=device)
     assert torch.equal(sampler.look_up(cache.density, points, 2.0), torch.full_like(points[:, 0], 0.1))
 
 
 @pytest.mark.parametrize("jittered", [False, True])
-def test_torch_is_told_right_shapes(jittered: bool) -> None:
+def test_torch_is_told_right_shapes(device: torch.device, jittered: bool) -> None:
     """By torch's own check of operators: schema, fake tensors, as traced."""
-    device = kernel_device()
     cache, (origins, directions) = cached_ball()[0].to(device), (t.to(device) for t in rays(2))
     jitter = torch.rand(2, 4, device=device) if jittered else None
     grids = (cache.density, cache.sdf, cache.gate, torch.tensor(40.0, device=device))
@@ -197,8 +188,7 @@ def test_torch_is_told_right_shapes(jittered: bool) -> None:
     torch.library.opcheck(sampler._place_samples, (*given, 0.02, 0.999, False))
 
 
-def test_the_probe_is_content_and_notices_wrong_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = kernel_device()
+def test_the_probe_is_content_and_notices_wrong_results(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.inference_mode():
         sampler.probe(device)
     monkeypatch.setattr(sampler, "MIN_UNCROPPED", 0.9)
@@ -225,9 +215,7 @@ def test_fake_tensors_need_neither_a_gpu_nor_triton(monkeypatch: pytest.MonkeyPa
 
 @not_interpreted
 @pytest.mark.seconds(6)
-@pytest.mark.parametrize(
-    "capability", [pytest.param(c, marks=[] if c in (75, 90) else [pytest.mark.slow]) for c in CAPABILITIES]
-)
+@some_capabilities
 def test_the_kernels_compile_without_a_gpu(capability: int) -> None:
     from surface_sos_ns.ops.cuda.sampler_triton import edges_kernel, look_up_kernel, samples_kernel
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from dataclasses import replace
 
 import pytest
 
-from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+from surface_sos_ns.ops.cuda.triton_ops import TritonOps
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.training.presets import PRESETS
 from tests.helpers.one_step import a_step, compare
 from tests.helpers.small_scene import PAPER, TINY, start
+from tests.helpers.triton_kernels import needs_triton, only_interpreted
 
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs the package triton"),
-    pytest.mark.skipif(
-        os.environ.get("TRITON_INTERPRET") != "1", reason="runs as part of test_kernels_in_the_interpreter"
-    ),
-]
+pytestmark = [needs_triton, only_interpreted]
 
 
 @pytest.mark.parametrize("preset", ["full", "paper"])
 def test_it_equals_the_step_in_torch(preset: str) -> None:
     scene = start(replace(PAPER if preset == "paper" else TINY, samples=8), steps=20)
     objective = replace(PRESETS[preset].objective, uniform_points=32, sparse_points=16)
-    found = a_step(scene, objective, CudaOps("triton"), 0.7, rays=12)
+    found = a_step(scene, objective, TritonOps(), 0.7, rays=12)
     compare(found, a_step(scene, objective, TorchOps(static=True), 0.7, rays=12), 2e-3, outliers=0.002)

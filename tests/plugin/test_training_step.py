@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.choose import Backend, choose_ops
-from surface_sos_ns.ops.cuda.cuda_ops import CudaOps
+from surface_sos_ns.ops.cuda.triton_ops import TritonOps
 from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig, lite_model, paper_model
@@ -58,7 +58,7 @@ def forward_and_optimisers(run: StaticRun) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("ops", [STATIC, CudaOps("triton")], ids=["torch", "kernels"])
+@pytest.mark.parametrize("ops", [STATIC, TritonOps()], ids=["torch", "kernels"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_on_cuda_nothing_waits_for_the_device(data: SurfaceSOSDataManager, preset: str, ops: TorchOps) -> None:
     with fake_cuda():
@@ -68,7 +68,7 @@ def test_on_cuda_nothing_waits_for_the_device(data: SurfaceSOSDataManager, prese
             forward_and_optimisers(run)
 
 
-@pytest.mark.parametrize("ops", [STATIC, CudaOps("triton")], ids=["torch", "kernels"])
+@pytest.mark.parametrize("ops", [STATIC, TritonOps()], ids=["torch", "kernels"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_neither_does_the_backward(data: SurfaceSOSDataManager, preset: str, ops: TorchOps) -> None:
     with fake_cuda():

@@ -11,7 +11,7 @@ import torch
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
-from surface_sos_ns.models.surface_sos.gpu_memory import LEAST_RAYS
+from surface_sos_ns.models.surface_sos.gpu_memory import MIN_RAYS_AT_ONCE
 from surface_sos_ns.plugin import view_rendering
 from surface_sos_ns.plugin.outputs import Need
 from surface_sos_ns.plugin.view_rendering import ViewRenderer
@@ -61,5 +61,5 @@ def test_memory_that_runs_out_halves_them(picture: Callable[..., Any]) -> None:
 
 
 def test_a_full_gpu_is_one_sentence(picture: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match=f"^The GPU's memory is full: {LEAST_RAYS} rays cannot be rendered"):
+    with pytest.raises(UserError, match=f"^The GPU's memory is full: {MIN_RAYS_AT_ONCE} rays cannot be rendered"):
         picture(4096, 100)

@@ -21,7 +21,7 @@ COLOURS = (
     (0.55, 0.35, 0.60),
     (0.75, 0.75, 0.75),
 )
-"""Of the clusters in turn; more than these repeat them."""
+"""Colours of the clusters; where there are more clusters than these, colours repeat."""
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ class SceneConfig:
     """The label's (small) hash grid over the object cube."""
     backend: Backend = "auto"
     """What computes the numeric operations (fields, sampling, rendering, optimiser). torch is plain PyTorch for all of
-    them; numba is compiled for a CPU; triton and tcnn are CUDA kernels for the hash grid. auto takes numba on a CPU, on
-    CUDA triton, or tcnn where Triton does not work, and torch where none is there. One that is asked for by name and
-    cannot run is an error."""
+    them; numba is compiled for a CPU; on CUDA triton has kernels for all but the networks, tcnn for the hash grid. auto
+    takes numba on a CPU, on CUDA triton, or tcnn where Triton does not work, and torch where none is there. One that is
+    asked for by name and cannot run is an error."""
     split: Literal["votes", "predicted"] = "votes"
     """What splits the layers: a view-independent label learned from mask votes to the end of the run (default preset),
     or the colour net's predicted alpha (eq. 3, paper preset)."""

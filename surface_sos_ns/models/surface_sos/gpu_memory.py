@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import torch
 
+from surface_sos_ns.fields.label import LABEL_HIDDEN
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 
-FLOAT = 4  # bytes
-LABEL_HIDDEN = 32
-PER_SAMPLE, PER_CANDIDATE = 100, 40
-"""Floats at a sample besides the fields' (points, opacities, weights, what is kept for colours), and at a candidate."""
-SHARE = 0.5
-"""Of the free memory, what rays may take: the rest is for fragments, and for a hash grid in torch, which takes more."""
-FEW_RAYS = 256
-"""Fewer rays a step are no advice: gradients get too noisy."""
-LEAST_RAYS, MOST_RAYS = 1 << 10, 1 << 17
+FLOAT_BYTES = 4
+SAMPLE_FLOATS, CANDIDATE_FLOATS = 100, 40
+"""Floats at a sample besides the fields' (points, opacities, weights, what is kept for colours), and at a coarse
+interval."""
+RAYS_SHARE = 0.5
+"""Share of the free memory that rays may take. The rest is for fragmentation, and for a hash grid in torch, which takes
+more."""
+MIN_TRAINING_RAYS = 256
+"""Rays of a step below which a smaller batch is not advised: gradients get too noisy."""
+MIN_RAYS_AT_ONCE, MAX_RAYS_AT_ONCE = 1 << 10, 1 << 17
 """Bounds of the rays rendered at once: fewer leave a GPU idle, more gain nothing."""
 
 
@@ -42,13 +44,13 @@ def rendering_bytes_per_ray(config: SceneConfig) -> int:
 
 
 def _per_ray(config: SceneConfig, samples: int, floats: int) -> int:
-    return FLOAT * (samples * (floats + PER_SAMPLE) + sum(config.candidates) * PER_CANDIDATE)
+    return FLOAT_BYTES * (samples * (floats + SAMPLE_FLOATS) + sum(config.candidates) * CANDIDATE_FLOATS)
 
 
 def rays_that_fit(free_bytes: int, bytes_per_ray: int) -> int:
-    """How many rays to render at once: the largest power of two that fits, from `LEAST_RAYS` to `MOST_RAYS`."""
-    fitting = max(1, int(SHARE * free_bytes / bytes_per_ray))
-    return min(max(1 << (fitting.bit_length() - 1), LEAST_RAYS), MOST_RAYS)
+    """How many rays to render at once: the largest power of two that fits, within the bounds of rays at once."""
+    fitting = max(1, int(RAYS_SHARE * free_bytes / bytes_per_ray))
+    return min(max(1 << (fitting.bit_length() - 1), MIN_RAYS_AT_ONCE), MAX_RAYS_AT_ONCE)
 
 
 def rays_at_once(config: SceneConfig, device: torch.device, configured: int) -> int:
@@ -67,13 +69,13 @@ def why_training_does_not_fit(config: SceneConfig, parameters: int, rays: int, f
         rays: in a step.
         free_bytes: of the GPU, the parameters being there already.
     """
-    left = SHARE * (free_bytes - 3 * FLOAT * parameters)
+    left = RAYS_SHARE * (free_bytes - 3 * FLOAT_BYTES * parameters)
     fitting = max(0, int(left / training_bytes_per_ray(config)))
     if rays <= fitting:
         return None
-    needed = (rays * training_bytes_per_ray(config) / SHARE + 3 * FLOAT * parameters) / 1e9
+    needed = (rays * training_bytes_per_ray(config) / RAYS_SHARE + 3 * FLOAT_BYTES * parameters) / 1e9
     advice = "stop other programs on it, or train surface-sos-lite"
-    if fitting >= FEW_RAYS:
+    if fitting >= MIN_TRAINING_RAYS:
         advice = f"if it runs out, set --pipeline.datamanager.train-num-rays-per-batch {fitting // 64 * 64}"
     return (
         f"Warning: steps of {rays} rays take up to {needed:.1f} GB of GPU memory, of which {free_bytes / 1e9:.1f} GB "

@@ -225,9 +225,8 @@ class SurfaceSOS(nn.Module):
         self.object_grid.start(probability)
         fit_to_hull(self.foreground.field, self.label.field, probability, signed_distance, steps)
         if lines is not None:
-            outside = self.object_grid.beside_hull(
-                lines.points
-            )  # a part that few masks cover is not fitted as background
+            # what is inside the hull may be a part of the object that few masks cover
+            outside = self.object_grid.beside_hull(lines.points)
             seen = None if lines.seen is None else lines.seen[outside]
             self.background.fit(SightLines(lines.points[outside], lines.cameras, seen), steps)
         self.update_cache()

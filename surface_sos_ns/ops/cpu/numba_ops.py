@@ -21,7 +21,7 @@ class NumbaOps(TorchOps):
     `TorchOps`.
     """
 
-    name = "numba"
+    description = "numba"
     fused_networks = True
 
     def claim_threads(self) -> None:

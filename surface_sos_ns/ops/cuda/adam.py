@@ -1,4 +1,4 @@
-"""Adam over a hash table on CUDA, as an operator that fake tensors know without Triton; see `ops.adam`."""
+"""Adam over a hash table on CUDA, as an operator of torch's: fake tensors take it without Triton. See `ops.adam`."""
 
 from __future__ import annotations
 

@@ -54,9 +54,8 @@ def _level_encoding(resolution: int, features: int, log2_entries: int) -> nn.Mod
         },
         dtype=torch.float32,  # half precision would make normals, which are differences, noisy
     )
-    encoding.params = nn.Parameter(
-        encoding.params.detach()[:0].clone()
-    )  # frees the module's own table, which is not used
+    # frees the module's own table, which is not used
+    encoding.params = nn.Parameter(encoding.params.detach()[:0].clone())
     return encoding
 
 

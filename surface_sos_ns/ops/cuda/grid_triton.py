@@ -107,9 +107,8 @@ def _gather(
 ):
     """Features (count, WIDTH) and Jacobian (count, WIDTH, 3) of one level for BLOCK points."""
     level = tl.program_id(1)
-    first = (
-        tl.program_id(0).to(tl.int64) * BLOCK
-    )  # 64 bits for the block's start only; other indices are relative to it
+    # 64 bits for the block's start only; other indices are relative to it
+    first = tl.program_id(0).to(tl.int64) * BLOCK
     rows = tl.arange(0, BLOCK)
     valid = rows < tl.minimum(count - first, BLOCK).to(tl.int32)
     k = tl.arange(0, COLUMNS)

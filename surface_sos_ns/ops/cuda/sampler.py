@@ -1,6 +1,6 @@
-"""Sampling of rays and look-ups on CUDA, as operators that fake tensors know without Triton; none has a gradient.
+"""Sampling of rays and look-ups on CUDA, as operators of torch's: fake tensors take them without Triton.
 
-What is computed is in `sampling/`, the kernels are in `sampler_triton`.
+None of them has a gradient. What is computed is in `sampling/`, the kernels are in `sampler_triton`.
 """
 
 from __future__ import annotations

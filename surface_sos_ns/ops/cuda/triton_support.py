@@ -1,4 +1,4 @@
-"""How Triton's kernels are launched: options and device."""
+"""What all of Triton's kernels need around them: options and device of a launch, and a comparison with torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 THREADS = 128
-"""Of a program."""
+"""CUDA threads of a program, the unit in which a kernel is launched."""
 
 OPTIONS: dict[str, Any] = {"num_warps": THREADS // 32, "enable_fp_fusion": True}
-"""Of a launch. Explicit, because Triton's defaults differ between versions."""
+"""Options of all launches. Explicit, because Triton's defaults differ between versions."""
 
 
 def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:

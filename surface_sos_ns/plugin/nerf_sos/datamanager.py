@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.plugin.cameras import views_from_cameras
+from surface_sos_ns.plugin.capture_datamanager import CaptureDataManager, CaptureDataManagerConfig
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager, SurfaceSOSDataManagerConfig
-from surface_sos_ns.plugin.object_search import ObjectSearch
 from surface_sos_ns.utils.errors import UserError
 
 if TYPE_CHECKING:  # capture/ and masks/ bring scipy and more, which no command needs before training
@@ -25,13 +24,11 @@ SMALLEST_PHOTO = 64
 
 
 @dataclass
-class NerfSOSDataManagerConfig(SurfaceSOSDataManagerConfig):
+class NerfSOSDataManagerConfig(CaptureDataManagerConfig):
     """Data manager of nerf-sos: rays come from everywhere, masks are not used."""
 
     _target: type = field(default_factory=lambda: NerfSOSDataManager)
     """Target class to instantiate."""
-    band_fraction: float = 0.0
-    """Unused: rays come from everywhere."""
     features: Literal["auto", "network", "descriptor"] = "auto"
     """What says which pixels belong together: a self-supervised network (DINO, DINOv2), a descriptor of colour and
     texture, or auto: the network where its weights are on this machine or can be downloaded, else the descriptor."""
@@ -51,8 +48,8 @@ class PixelGrids(NamedTuple):
     directions: Tensor  # (P, 3) unit
 
 
-class NerfSOSDataManager(SurfaceSOSDataManager):
-    """The data manager of surface-sos without masks, and with features of the photos."""
+class NerfSOSDataManager(CaptureDataManager):
+    """Rays from everywhere, and features of the photos; masks are not looked at."""
 
     config: NerfSOSDataManagerConfig
 
@@ -83,14 +80,7 @@ class NerfSOSDataManager(SurfaceSOSDataManager):
         Args:
             folder: of the run, where triangulated points are kept.
         """
-        search = ObjectSearch(
-            self.train_dataset,
-            self.train_cache,
-            self.dataparser.capture,  # type: ignore[attr-defined]
-            self.config.prior_image_size,
-            self.config.check_poses,
-        )
-        return search.surroundings(views_from_cameras(self.train_dataset.cameras), folder)
+        return self.object_search().surroundings(views_from_cameras(self.train_dataset.cameras), folder)
 
     def photo_features(self, folder: Path) -> list[PhotoFeatures]:
         """Features of all training photos, kept in the run's folder.

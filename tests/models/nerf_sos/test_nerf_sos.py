@@ -145,6 +145,23 @@ def test_geometry_alone_is_not_enough(trained: NerfSOS, data: SegmentationData, 
     assert mean_iou(segment(trained, data, geometry, 3), truth) < 0.9
 
 
+def test_the_sum_of_the_losses_is_eq_10(trained: NerfSOS, data: SegmentationData) -> None:
+    """Weights are factors; a generator draws the same patches again, each of another photo."""
+
+    def losses(appearance: float, geometry: float, seed: int = 0) -> tuple[float, float]:
+        contrast = replace(OBJECTIVE.contrast, appearance=appearance, geometry=geometry)
+        generator = torch.Generator().manual_seed(seed)
+        found = segmentation_losses(trained, data, replace(OBJECTIVE, contrast=contrast), generator)
+        assert list(found) == ["appearance", "geometry"]
+        return float(found["appearance"]), float(found["geometry"])
+
+    appearance, geometry = losses(1.0, 1.0)
+    assert losses(2.0, 0.01) == pytest.approx((2.0 * appearance, 0.01 * geometry))
+    assert losses(1.0, 1.0, seed=1) != (appearance, geometry)
+    photos, pixels = data.draw(OBJECTIVE)
+    assert len(photos.unique()) == len(photos) and pixels.shape == (len(photos), OBJECTIVE.contrast.points)
+
+
 def test_codes_of_kept_samples_are_those_of_all(trained: NerfSOS, data: SegmentationData, photos: BoxPhotos) -> None:
     rays = flat(photos.origins)[:1600], flat(photos.directions)[:1600]
     with torch.no_grad():

@@ -16,8 +16,8 @@ from torch.profiler import ProfilerActivity, profile
 from surface_sos_ns.models.surface_sos import gpu_memory
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.gpu_memory import (
-    LEAST_RAYS,
-    MOST_RAYS,
+    MAX_RAYS_AT_ONCE,
+    MIN_RAYS_AT_ONCE,
     rays_at_once,
     rays_that_fit,
     rendering_bytes_per_ray,
@@ -109,8 +109,8 @@ def test_the_largest_power_of_two_that_fits_within_bounds() -> None:
     gigabyte = 10**9
     assert rays_that_fit(8 * gigabyte, 120_000) == 32768  # half of 8 GB has room for 33 333
     assert rays_that_fit(7 * gigabyte, 120_000) == 16384
-    assert rays_that_fit(0, 120_000) == LEAST_RAYS
-    assert rays_that_fit(1000 * gigabyte, 120_000) == MOST_RAYS
+    assert rays_that_fit(0, 120_000) == MIN_RAYS_AT_ONCE
+    assert rays_that_fit(1000 * gigabyte, 120_000) == MAX_RAYS_AT_ONCE
 
 
 @pytest.mark.parametrize("preset", PRESETS)
