@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -208,8 +209,12 @@ def test_a_stopped_run_resumes_to_the_same_end(terminal: Terminal, demo_capture:
             sent.append(line)
             process.send_signal(signal.SIGINT)
 
-    whole, _ = terminal.train("surface-sos-lite", demo_capture, "whole", *options)
-    stopped, output = terminal.train("surface-sos-lite", demo_capture, "stopped", *options, status=130, on_line=stop)
+    with ThreadPoolExecutor() as beside:
+        not_stopped = beside.submit(terminal.train, "surface-sos-lite", demo_capture, "whole", *options)
+        stopped, output = terminal.train(
+            "surface-sos-lite", demo_capture, "stopped", *options, status=130, on_line=stop
+        )
+    whole, _ = not_stopped.result()
     assert "Stopped by SIGINT, saved after" in output and "Resume with: ns-train surface-sos-lite" in output
     (saved,) = (stopped / "nerfstudio_models").iterdir()
     step = int(saved.stem.removeprefix("step-"))
