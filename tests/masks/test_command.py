@@ -19,6 +19,7 @@ from surface_sos_ns.masks.methods import METHODS, Method, make_provider
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos
 from surface_sos_ns.masks.vote import vote, voted_masks
 from tests.helpers.ball_views import iou, ring, sphere_masks
+from tests.helpers.capture_files import keep_half_of_the_training_photos
 
 CENTRE, RADIUS = np.array([0.1, -0.2, 0.05]), 0.7
 
@@ -190,8 +191,9 @@ def overlaps(folder: Path) -> np.ndarray:
     return np.array(found)
 
 
-@pytest.mark.seconds(15)
+@pytest.mark.seconds(8)
 def test_prior_from_the_command_line(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep_half_of_the_training_photos(scene)
     assert main(["masks", "--data", str(scene), "--method", "prior"]) == 0
     said = capsys.readouterr().out
     assert "In 3D the views agree at IoU 0." in said
