@@ -28,12 +28,14 @@ def _covers(sphere: ObjectSphere, centre, radius: float, loose: float = 1.6) -> 
     assert sphere.radius <= loose * radius, "the sphere is far too large"
 
 
+@pytest.mark.seconds(1.5)
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_sphere_from_masks(share):
     views = ring(30, CENTRE)
     _covers(find_object_sphere(views, corrupt(sphere_masks(views, CENTRE, RADIUS), share)), CENTRE, RADIUS)
 
 
+@pytest.mark.seconds(1.5)
 def test_object_off_the_axes_and_false_blobs():
     """The cameras turn around another place, and a tenth of each picture is covered by a blob somewhere."""
     views = ring(30, CENTRE)

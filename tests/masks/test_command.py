@@ -54,6 +54,7 @@ def test_a_vote_repairs_and_names_who_is_wrong() -> None:
     assert iou(bitten >= 0.5, truth[3]) < 0.6
 
 
+@pytest.mark.seconds(1.5)
 def test_masks_of_another_size_vote_alike() -> None:
     photos, truth = sphere_photos(9)
     masks = [cv2.resize(mask.astype(np.float32), (80, 60), interpolation=cv2.INTER_AREA) for mask in truth]
