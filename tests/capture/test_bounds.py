@@ -28,12 +28,14 @@ def _covers(sphere: ObjectSphere, centre, radius: float, loose: float = 1.6) -> 
     assert sphere.radius <= loose * radius, "the sphere is far too large"
 
 
+@pytest.mark.seconds(1.5)
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_sphere_from_masks(share):
     views = ring(30, CENTRE)
     _covers(find_object_sphere(views, corrupt(sphere_masks(views, CENTRE, RADIUS), share)), CENTRE, RADIUS)
 
 
+@pytest.mark.seconds(1.5)
 def test_object_off_the_axes_and_false_blobs():
     """The cameras turn around another place, and a tenth of each picture is covered by a blob somewhere."""
     views = ring(30, CENTRE)
@@ -48,6 +50,7 @@ def test_object_off_the_axes_and_false_blobs():
     _covers(find_object_sphere(views, masks), centre, 0.35, loose=2.0)
 
 
+@pytest.mark.seconds(1.5)
 def test_scale_does_not_matter():
     small = find_object_sphere(ring(20, CENTRE), sphere_masks(ring(20, CENTRE), CENTRE, RADIUS))
     views = ring(20, CENTRE * 100, distance=400.0)
@@ -65,6 +68,7 @@ def _forward_facing(count: int = 20) -> Views:
     return Views(poses, 170 * one, 170 * one, 80 * one, 60 * one, 160 * one, 120 * one)
 
 
+@pytest.mark.seconds(1.5)
 def test_forward_facing_with_masks_and_points_is_not_stretched_in_depth():
     views, centre = _forward_facing(), np.array([0.2, -4.0, 0.1])
     generator = np.random.default_rng(1)

@@ -79,6 +79,7 @@ def test_the_shadow_is_found_beneath_the_paint(elevation: float, share: float) -
     assert np.corrcoef(found[known > 0], light[known > 0])[0, 1] > 0.9
 
 
+@pytest.mark.seconds(1.5)
 def test_where_there_is_no_shadow_hardly_any_is_found() -> None:
     """A ball of glass, say: what the object would keep away in any light arrives."""
     points = table()

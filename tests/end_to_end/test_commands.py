@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.capture_files import keep_half_of_the_training_photos
 from tests.helpers.terminal import STARTED, Terminal
 
 PICTURES = (
@@ -49,19 +51,26 @@ def meta(demo_capture: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def figures(terminal: Terminal, trained: Path) -> dict:
-    result, output = terminal.eval(trained)
-    assert re.search(STARTED, output)
-    return result["results"]
-
-
-@pytest.fixture(scope="module")
-def renders(terminal: Terminal, trained: Path) -> Path:
-    """Every photo's pictures, by one command."""
+def evaluated(terminal: Terminal, trained: Path) -> tuple[dict, Path]:
+    """What ns-eval found, and a folder with every photo's pictures by one ns-render. They run at the same time."""
     folder = terminal.folder / "renders"
     options = ("--split", "train+test", "--image-format", "png", "--rendered-output-names", *PICTURES, "raw-alpha")
-    terminal.render("dataset", trained, folder, *options)
-    return folder
+    with ThreadPoolExecutor() as beside:
+        evaluation = beside.submit(terminal.eval, trained)
+        terminal.render("dataset", trained, folder, *options)
+    result, output = evaluation.result()
+    assert re.search(STARTED, output)
+    return result["results"], folder
+
+
+@pytest.fixture
+def figures(evaluated: tuple[dict, Path]) -> dict:
+    return evaluated[0]
+
+
+@pytest.fixture
+def renders(evaluated: tuple[dict, Path]) -> Path:
+    return evaluated[1]
 
 
 def read(path: Path, flag: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
@@ -98,7 +107,6 @@ def test_ns_eval_gives_all_figures_and_the_masks_are_better_than_what_went_in(
     assert figures["clean_plate_psnr"] > 19 and figures["psnr"] > 19
 
 
-@pytest.mark.seconds(20)
 def test_every_photo_gets_every_picture_under_its_own_name(renders: Path, meta: dict) -> None:
     for split in ("train", "test"):
         expected = {f"{Path(name).stem}.png" for name in meta[f"{split}_filenames"]}
@@ -190,7 +198,7 @@ def test_outputs_are_images_and_rendering_changes_nothing(trained: Path) -> None
 # ------------------------------------------------------------------ stop and resume
 
 
-@pytest.mark.seconds(50)
+@pytest.mark.seconds(35)
 def test_a_stopped_run_resumes_to_the_same_end(terminal: Terminal, demo_capture: Path, monkeypatch, capsys) -> None:
     """Against a run that was not stopped; on one thread, where sums have one order."""
     from nerfstudio.utils.eval_utils import eval_setup
@@ -208,8 +216,12 @@ def test_a_stopped_run_resumes_to_the_same_end(terminal: Terminal, demo_capture:
             sent.append(line)
             process.send_signal(signal.SIGINT)
 
-    whole, _ = terminal.train("surface-sos-lite", demo_capture, "whole", *options)
-    stopped, output = terminal.train("surface-sos-lite", demo_capture, "stopped", *options, status=130, on_line=stop)
+    with ThreadPoolExecutor() as beside:
+        not_stopped = beside.submit(terminal.train, "surface-sos-lite", demo_capture, "whole", *options)
+        stopped, output = terminal.train(
+            "surface-sos-lite", demo_capture, "stopped", *options, status=130, on_line=stop
+        )
+    whole, _ = not_stopped.result()
     assert "Stopped by SIGINT, saved after" in output and "Resume with: ns-train surface-sos-lite" in output
     (saved,) = (stopped / "nerfstudio_models").iterdir()
     step = int(saved.stem.removeprefix("step-"))
@@ -247,15 +259,18 @@ def last_state(run: Path, steps: int) -> dict[str, torch.Tensor]:
     return torch.load(run / "nerfstudio_models" / f"step-{steps - 1:09d}.ckpt", weights_only=True)["pipeline"]
 
 
-@pytest.mark.seconds(18)
-def test_without_masks_it_looks_for_the_object_itself(terminal: Terminal, demo_capture: Path) -> None:
-    before = sorted(demo_capture.rglob("*"))
+@pytest.mark.seconds(30)
+def test_without_masks_it_looks_for_the_object_itself(terminal: Terminal, demo_capture: Path, tmp_path: Path) -> None:
+    capture = tmp_path / "capture"
+    shutil.copytree(demo_capture, capture)
+    keep_half_of_the_training_photos(capture)
+    before = sorted(capture.rglob("*"))
     options = (*TINY, "--max-num-iterations", "20", "--pipeline.datamanager.dataparser.coarse-masks", "none")
-    run, output = terminal.train("surface-sos-lite", demo_capture, "unmasked", *options)
+    run, output = terminal.train("surface-sos-lite", capture, "unmasked", *options)
     for words in ("no coarse masks", "no masks: looking for the object", "training the head"):
         assert words in output
     assert all(value.isfinite().all() for value in last_state(run, 20).values())
-    assert sorted(demo_capture.rglob("*")) == before, "training writes nothing into the capture"
+    assert sorted(capture.rglob("*")) == before, "training writes nothing into the capture"
 
 
 @pytest.mark.seconds(14)

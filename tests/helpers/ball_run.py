@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,28 +82,46 @@ class BallRun(Run):
         return ball
 
 
-def true_alpha(camera: Cameras, parts: int = 5) -> np.ndarray:
-    """(H, W) how much of each pixel of a camera (1,), world frame, is the ball, from parts x parts rays a pixel."""
-    height, width = int(camera.height[0]), int(camera.width[0])
+def true_alpha(camera: Cameras) -> np.ndarray:
+    """(H, W) how much of each pixel of a camera (1,), world frame, is the ball. Not to be written to."""
+    lens = (0.0, 0.0) if camera.distortion_params is None else camera.distortion_params[0, :2].tolist()
+    projection = (float(number[0]) for number in (camera.fx, camera.fy, camera.cx, camera.cy))
+    pose = camera.camera_to_worlds[0].double().flatten().tolist()
+    return _true_alpha(int(camera.height[0]), int(camera.width[0]), *projection, *lens, tuple(pose))
+
+
+@cache
+def _true_alpha(
+    height: int,
+    width: int,
+    fx: float,
+    fy: float,
+    cx: float,
+    cy: float,
+    k1: float,
+    k2: float,
+    numbers: tuple[float, ...],
+    parts: int = 5,
+) -> np.ndarray:
+    """From parts x parts rays a pixel; remembered, since every test asks for the same few cameras."""
     steps = (np.arange(parts) + 0.5) / parts
     rows, columns = (np.arange(height)[:, None] + steps).ravel(), (np.arange(width)[:, None] + steps).ravel()
     y, x = np.meshgrid(rows, columns, indexing="ij")
-    k1, k2 = (0.0, 0.0) if camera.distortion_params is None else camera.distortion_params[0, :2].tolist()
-    target = np.stack(
-        [(x - float(camera.cx[0])) / float(camera.fx[0]), (y - float(camera.cy[0])) / float(camera.fy[0])], -1
-    )
+    target = np.stack([(x - cx) / fx, (y - cy) / fy], -1)
     seen = target.copy()
     for _ in range(60):  # fixed point: no code of the package
         squared = (seen**2).sum(-1, keepdims=True)
         seen = target / (1 + k1 * squared + k2 * squared**2)
     local = np.concatenate([seen * [1, -1], -np.ones_like(seen[..., :1])], axis=-1)
-    pose = camera.camera_to_worlds[0].double().numpy()
+    pose = np.reshape(numbers, (3, 4))
     direction = local @ pose[:, :3].T
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
     centre = TO_WORLD[:3, :3] @ CENTRE + TO_WORLD[:3, 3] - pose[:, 3]
     middle = direction @ centre
     hit = (middle > 0) & ((centre @ centre) - middle**2 < (RADIUS * 0.4) ** 2)
-    return hit.reshape(height, parts, width, parts).mean(axis=(1, 3))
+    alpha: np.ndarray = hit.reshape(height, parts, width, parts).mean(axis=(1, 3))
+    alpha.flags.writeable = False
+    return alpha
 
 
 def open_ball(folder: Path) -> BallRun:

@@ -60,6 +60,7 @@ def test_clicks_in_one_photo_select_what_looks_alike():
     assert not mask_of_clicks(photo, [ClickedPoint(0, 75, 30, False)]).any()
 
 
+@pytest.mark.seconds(2)
 def test_clicks_in_two_photos_find_the_object_in_all(scene):
     photos, truth = scene
     lines: list[str] = []

@@ -19,6 +19,7 @@ from surface_sos_ns.masks.methods import METHODS, Method, make_provider
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos
 from surface_sos_ns.masks.vote import vote, voted_masks
 from tests.helpers.ball_views import iou, ring, sphere_masks
+from tests.helpers.capture_files import keep_half_of_the_training_photos
 
 CENTRE, RADIUS = np.array([0.1, -0.2, 0.05]), 0.7
 
@@ -53,6 +54,7 @@ def test_a_vote_repairs_and_names_who_is_wrong() -> None:
     assert iou(bitten >= 0.5, truth[3]) < 0.6
 
 
+@pytest.mark.seconds(1.5)
 def test_masks_of_another_size_vote_alike() -> None:
     photos, truth = sphere_photos(9)
     masks = [cv2.resize(mask.astype(np.float32), (80, 60), interpolation=cv2.INTER_AREA) for mask in truth]
@@ -190,8 +192,9 @@ def overlaps(folder: Path) -> np.ndarray:
     return np.array(found)
 
 
-@pytest.mark.seconds(15)
+@pytest.mark.seconds(8)
 def test_prior_from_the_command_line(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep_half_of_the_training_photos(scene)
     assert main(["masks", "--data", str(scene), "--method", "prior"]) == 0
     said = capsys.readouterr().out
     assert "In 3D the views agree at IoU 0." in said

@@ -23,6 +23,7 @@ def test_photo_that_shows_only_the_object_has_no_vote():
     assert not elect_clusters([np.array([[0, 1, 1, 1]])], [close]).any()
 
 
+@pytest.mark.seconds(1.5)
 def test_ball_stands_out_with_its_twin():
     photos, truths = ball_photos()
     found = Cosegment("descriptor").masks(photos, lambda line: None)

@@ -459,6 +459,7 @@ def test_the_number_of_threads_does_not_change_a_bit():
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
 
 
+@pytest.mark.seconds(2)
 def test_where_a_kernel_finds_its_memory_does_not_change_a_bit():
     """Compilers ask at run time whether arrays might overlap, and sum in another order where they cannot be sure."""
     p = problem(2000, 24, seed=15)

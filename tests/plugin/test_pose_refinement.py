@@ -138,6 +138,7 @@ def beside_neighbours(error: Tensor, views: Tensor) -> tuple[float, float]:
     return float(apart[:, 3:].norm(dim=-1).mean()), float(apart[:, :3].norm(dim=-1).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.seconds(12)
 def test_disturbed_poses_are_brought_back() -> None:
     """Four poses of 24 are off by about half a degree and a hundredth of the distance."""

@@ -30,6 +30,14 @@ PRESETS = {"full": FULL, "lite": lite_model(FULL), "paper": paper_model(FULL)}
 STATIC = TorchOps(static=True)
 WAITS = (SynchronisationError, DataDependentOutputException, DynamicOutputShapeException)
 
+each_ops = pytest.mark.parametrize(
+    "ops",
+    [
+        pytest.param(STATIC, id="torch", marks=pytest.mark.seconds(2.5)),  # many small operations on fake tensors
+        pytest.param(TritonOps(), id="kernels"),
+    ],
+)
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> SurfaceSOSDataManager:
@@ -58,7 +66,7 @@ def forward_and_optimisers(run: StaticRun) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("ops", [STATIC, TritonOps()], ids=["torch", "kernels"])
+@each_ops
 @pytest.mark.parametrize("preset", PRESETS)
 def test_on_cuda_nothing_waits_for_the_device(data: SurfaceSOSDataManager, preset: str, ops: TorchOps) -> None:
     with fake_cuda():
@@ -68,7 +76,7 @@ def test_on_cuda_nothing_waits_for_the_device(data: SurfaceSOSDataManager, prese
             forward_and_optimisers(run)
 
 
-@pytest.mark.parametrize("ops", [STATIC, TritonOps()], ids=["torch", "kernels"])
+@each_ops
 @pytest.mark.parametrize("preset", PRESETS)
 def test_neither_does_the_backward(data: SurfaceSOSDataManager, preset: str, ops: TorchOps) -> None:
     with fake_cuda():
@@ -160,6 +168,7 @@ def eager_and_replayed(
     return [of_a_run(captured) for captured in (False, True)]
 
 
+@pytest.mark.seconds(3)
 @pytest.mark.parametrize("preset", ["full", "paper"])
 def test_a_replayed_step_equals_an_eager_one(data: SurfaceSOSDataManager, preset: str) -> None:
     """All that changes over a run reaches a replay: nothing of it is a number that the recording has fixed."""
@@ -168,12 +177,14 @@ def test_a_replayed_step_equals_an_eager_one(data: SurfaceSOSDataManager, preset
     assert all(torch.equal(one, two) for one, two in zip(state, replayed, strict=True))
 
 
+@pytest.mark.seconds(3)
 def test_a_number_on_the_host_would_show(data: SurfaceSOSDataManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SurfaceSOS, "done", property(lambda scene: scene._done))
     (losses, _), (again, _) = eager_and_replayed(data, "full")
     assert losses[:3] == again[:3] and losses[5:] != again[5:]
 
 
+@pytest.mark.seconds(1.5)
 def test_it_is_captured_anew_where_a_tensor_was_replaced(data: SurfaceSOSDataManager) -> None:
     run = real_run(data, small(PRESETS["full"]), STATIC)
     step = CapturedStep(run.losses, run.optimizers, lambda: tuple(addresses(run)), RecordedGraphs())

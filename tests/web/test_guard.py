@@ -203,6 +203,7 @@ def test_a_browser_that_has_gone_keeps_nobody_waiting() -> None:
     assert list(machines) == [2] and not machines[2].interrupt_render_flag
 
 
+@pytest.mark.seconds(2)
 def test_only_so_many_browsers_at_a_time(port: int) -> None:
     clients = [Client(port, camera=None) for _ in range(MAX_BROWSERS)]
     status, content = request(port, b"/", *UPGRADE)

@@ -10,6 +10,7 @@ import socket
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,16 @@ class DrawingAttacks(Attacks):
         client.close()
 
 
+def set_and_wait_for_duration(client: Client, label: str, value: Any) -> None:
+    """Uses a control that changes the camera path's duration, and waits for the slider that is made anew for it.
+
+    viser handles the messages of a browser in several threads: one may overtake what an earlier one set off.
+    """
+    slider = client.control("Preview frame", last=True)
+    client.set(label, value)
+    wait_until(lambda: client.control("Preview frame", last=True) != slider, "the path's duration")
+
+
 @pytest.mark.seconds(20)
 class TestTraining(DrawingAttacks):
     """ns-train, of a capture whose folder has a name that a shell would run."""
@@ -157,14 +168,14 @@ class TestTraining(DrawingAttacks):
     def test_what_is_typed_stays_in_its_folder(self, training: Page, capture: Path) -> None:
         client = Client(training.port)
         client.wait_for_picture()
-        client.set("Transition (sec)", 1.0)
+        set_and_wait_for_duration(client, "Transition (sec)", 1.0)
         client.set("FPS", 30.0)
         for turn in range(2):
             client.send({**CAMERA, "position": [turn, 0.0, 20.0]})
             time.sleep(0.5)
-            client.set("Add Keyframe", True)
-            frame = f"/render_cameras/{turn}"
-            wait_until(partial(client.was_sent, "CameraFrustumMessage", name=frame), "the keyframe")
+            set_and_wait_for_duration(client, "Add Keyframe", True)
+        # The last that a keyframe changes; a command that is asked for before would be for the path without it.
+        wait_until(partial(client.was_sent, "CatmullRomSplineMessage", name="/render_camera_spline"), "the path")
         client.set("Duration (sec)", 1e8)  # cannot be typed; each of its pictures would be listed
         client.set("Render name", "../../../escaped $(touch pwned)\n")
         client.set("Output Directory", "../x; touch pwned --load-config evil.yml", last=True)

@@ -248,6 +248,7 @@ class OneColour(nn.Module):
         return torch.full_like(directions, self.value), None
 
 
+@pytest.mark.seconds(1.5)
 @pytest.mark.parametrize("blending", ["display", "light"])
 def test_outlines_mix_what_the_setting_says(blending):
     """A ball of one colour before a background of another: pixels of the outline by hand, from alpha alone."""

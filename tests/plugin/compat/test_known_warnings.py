@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -35,9 +36,10 @@ def test_code_of_nerfstudios_that_torch_warns_of(warning: str, module: str, quie
     assert (warning in said(SILENCE + PROGRAM, module, CODE[warning])) != quiet
 
 
-@pytest.mark.seconds(8)
+@pytest.mark.seconds(5)
 def test_old_names_that_nerfstudio_uses() -> None:
     program = "import nerfstudio.field_components.activations, nerfstudio.cameras.camera_utils"
-    loud, quiet = said(program), said(SILENCE + program)
+    with ThreadPoolExecutor() as beside:
+        loud, quiet = beside.map(said, (program, SILENCE + program))
     for name in OLD_NAMES:
         assert name in loud and name not in quiet, name

@@ -8,6 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCHEDULE = """
 import io, torch
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
@@ -21,6 +23,7 @@ torch.load(file)
 """
 
 
+@pytest.mark.seconds(5)
 def test_torch_still_refuses_a_checkpoint_of_nerfstudios() -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", SCHEDULE], capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "numpy" in done.stderr and "UnpicklingError" in done.stderr, done.stderr[-2000:]
