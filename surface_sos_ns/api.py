@@ -222,22 +222,26 @@ class Run:
 
     # ------------------------------------------------------------------ pictures
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the images that `render` makes."""
+        return tuple(self.model.output_needs())
+
     def render(self, camera: View | str | int | Cameras, outputs: Iterable[str] = ("rgb",)) -> dict[str, np.ndarray]:
         """Images (H, W, C) of a camera by name; only what they need is computed.
 
         Args:
             camera: any.
-            outputs: names as in the viewer: rgb, mask, alpha, foreground (over black), background,
-                background_confidence, overlay, depth (along the ray, world units), normals, accumulation.
+            outputs: of `Run.outputs`, as in the viewer: rgb, mask, alpha, foreground (over black), background,
+                background_confidence, overlay, depth (along the ray, world units), normals, accumulation ...
 
         Raises:
             RunError: an output that there is not.
         """
         names = list(outputs)
-        known = self.model.output_needs()
-        unknown = [name for name in names if name not in known]
+        unknown = [name for name in names if name not in self.outputs]
         if unknown:
-            raise RunError(f"There is no output {', '.join(unknown)}; there are {', '.join(known)}.")
+            raise RunError(f"There is no output {', '.join(unknown)}; there are {', '.join(self.outputs)}.")
         images = self.model.images(self._one(camera), names)
         return {name: image.cpu().numpy() for name, image in images.items()}
 

@@ -52,12 +52,28 @@ def write_export(run: Run, settings: ExportSettings) -> list[str]:
         raise ExportError(f"{output} is the capture itself; export into a folder of its own.")
     frames = chosen_frames(run, settings)
     made = products(run, settings)
+    _check_outputs(run, made)
     videos = _videos(frames, settings)
     with resumable():
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
         with locked_folder(output, "Wait until it is done, or choose another --output-dir."):
             return _write(run, settings, frames, made, videos)
+
+
+def _check_outputs(run: Run, made: Sequence[Product]) -> None:
+    """
+    Raises:
+        ExportError: something that was asked for is made of outputs that the run's method does not have.
+    """
+    for product in made:
+        lacking = [name for name in product.needs if name not in run.outputs]
+        if lacking:
+            asked = " ".join(dict.fromkeys(other.kind for other in made if set(other.needs) <= set(run.outputs)))
+            raise ExportError(
+                f"{run.config} is of a method without {' and '.join(lacking)}, of which {product.kind} are made. Ask "
+                f"for what it has: --what {asked or 'masks mattes cutouts'}."
+            )
 
 
 def _write(

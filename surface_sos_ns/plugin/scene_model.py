@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -53,6 +53,10 @@ class SceneModel(Model):
         viewer_defaults, viewer_controls: nerfstudio's viewer finds these among the attributes.
     """
 
+    absent_outputs: ClassVar[frozenset[str]] = frozenset()
+    """Outputs of `outputs.NEEDS` that this kind of scene has nothing to show for."""
+    uses_masks: ClassVar[bool] = True
+    """Whether training looks at coarse masks."""
     config: SceneModelConfig
     scene: Any
     training_views: TrainingViews | None
@@ -143,7 +147,8 @@ class SceneModel(Model):
 
     def output_needs(self) -> dict[str, Need]:
         """Every output by name, and what it takes."""
-        return needs_of(self.scene.learned_heads)
+        needs = needs_of(self.scene.learned_heads)
+        return {name: need for name, need in needs.items() if name not in self.absent_outputs}
 
     @torch.no_grad()
     def images(

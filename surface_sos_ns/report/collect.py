@@ -22,7 +22,7 @@ from surface_sos_ns.capture.object_prior import ObjectPrior
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
 from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
-from surface_sos_ns.report.content import Content, Figure, Setting, ViewReport, repair_map, repairs
+from surface_sos_ns.report.content import Compared, Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
 from surface_sos_ns.report.error import ReportError
 from surface_sos_ns.report.turntable import Turntable, turntable
@@ -131,9 +131,7 @@ def _evenly(items: Sequence[int], count: int) -> list[int]:
     return [items[int(place)] for place in places]
 
 
-def _views(
-    run: Run, prior: ObjectPrior | None, wanted: int | Literal["all"]
-) -> tuple[list[ViewReport], Literal["coarse mask", "first guess"]]:
+def _views(run: Run, prior: ObjectPrior | None, wanted: int | Literal["all"]) -> tuple[list[ViewReport], Compared]:
     """All views, and what their masks are compared with."""
     dataset = scoring_views(run.data).dataset
     truths = dataset.metadata.get("gt_mask_filenames") or [None] * len(run.views)
@@ -148,9 +146,12 @@ def _views(
     with Stage(f"Rendering {len(shown)} of {len(run.views)} views, and the mattes of the others", total) as stage:
         for view in run.views:
             coarse = guesses[view.index] if guesses is not None else dataset.get_coarse_mask(view.index)
+            coarse = coarse if run.model.uses_masks else None
             truth = dataset.get_data(view.index) if view.index in shown and truths[view.index] is not None else {}
             reports.append(_view(run, view, coarse, truth, view.index in shown))
             stage.advance(whole if view.index in shown else 1.0)
+    if not run.model.uses_masks:
+        return reports, "nothing"
     return reports, "coarse mask" if guesses is None else "first guess"
 
 
@@ -167,7 +168,8 @@ def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any]
     width, height = int(camera.width[0]), int(camera.height[0])
     names = ["alpha"]
     if shown:
-        names += ["rgb", "foreground", "background", "normals", "overlay", "depth", "accumulation"]
+        names += ["rgb", "foreground", "background", "overlay", "depth", "accumulation"]
+        names += [name for name in ("normals", "shadow") if name in run.outputs]
     images = run.model.images(camera, names)
     alpha = images["alpha"][..., 0].cpu().numpy()
     found = alpha > THRESHOLD
@@ -189,10 +191,12 @@ def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any]
         "photo": photo,
         "mask": tinted(photo, alpha, FOUND),
         "cutout": np.rint(cutout.clip(0, 1) * 255).astype(np.uint8),
-        "plate": eight_bit(images["background"].cpu()),
-        "normals": eight_bit(images["normals"].cpu()),
         "repair": repair_map(photo, found, rough),
     }
+    if "shadow" in images:  # the background is completed behind the object
+        pictures["plate"] = eight_bit(images["background"].cpu())
+    if "normals" in images:
+        pictures["normals"] = eight_bit(images["normals"].cpu())
     if usable and given is not None:
         pictures["coarse"] = tinted(photo, given, COARSE)
     metrics: dict[str, float] = {}
@@ -272,6 +276,8 @@ def _summary(
 
 
 def _masks(views: Sequence[ViewReport], masks: str) -> tuple[str, str]:
+    if masks == "nothing":
+        return "none", "the method looks at none"
     if masks == "first guess":
         return "none", "the object was looked for in the geometry of the capture"
     empty = sum(view.given == "empty" for view in views)

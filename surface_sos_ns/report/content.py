@@ -11,12 +11,26 @@ import numpy as np
 from surface_sos_ns.report.curves import Curve
 from surface_sos_ns.report.turntable import Turntable
 
-__all__ = ["ADDED", "REMOVED", "Content", "Figure", "Given", "Setting", "ViewReport", "repair_map", "repairs"]
+__all__ = [
+    "ADDED",
+    "REMOVED",
+    "Compared",
+    "Content",
+    "Figure",
+    "Given",
+    "Setting",
+    "ViewReport",
+    "repair_map",
+    "repairs",
+]
 
 ADDED, REMOVED = (30, 136, 229), (245, 124, 0)
 """Colours of pixels that the found mask has and the coarse one lacks, and the other way round."""
 
 Given = Literal["given", "empty", "missing"]
+Compared = Literal["coarse mask", "first guess", "nothing"]
+"""What found masks are compared with: coarse masks, first guesses where there were none, nothing where the method looks
+at no masks."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class Content:
         date: of the page.
         sentences: what came out.
         views: all photos, in the capture's order.
-        masks: what the found masks are compared with: "coarse mask" or, where there were none, "first guess".
+        masks: what the found masks are compared with.
         confidence: how far the masks that training started from agree with their own vote in 3D; None where unknown.
         losses, measures: curves over steps; or why there are none.
         last_step: where the curves' axes end.
@@ -88,7 +102,7 @@ class Content:
     date: str
     sentences: Sequence[str]
     views: Sequence[ViewReport]
-    masks: Literal["coarse mask", "first guess"]
+    masks: Compared
     confidence: float | None
     losses: Sequence[Curve] | str
     measures: Sequence[Curve]

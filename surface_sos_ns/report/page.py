@@ -146,6 +146,8 @@ def _card(view: ViewReport, names: dict[str, str]) -> str:
 
 
 def _agreement(content: Content, shown: Sequence[ViewReport]) -> str:
+    if content.masks == "nothing":
+        return ""
     compared = [view for view in content.views if view.agreement is not None]
     if not compared:
         return _section("agreement", "Agreement with the coarse masks", "<p>There were no masks to compare with.</p>\n")

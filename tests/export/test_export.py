@@ -448,6 +448,16 @@ def test_a_run_without_a_surface_says_so_before_anything_is_rendered(
     assert run.asked == []
 
 
+def test_what_a_method_does_not_have_is_refused_before_anything_is_rendered(
+    run: BallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BallRun, "outputs", ("alpha", "foreground", "background", "rgb"))
+    with pytest.raises(ExportError, match="without shadow, of which clean-plates are made.*--what masks mattes\\."):
+        write_export(run, settings(tmp_path, "masks", "mattes", "clean-plates"))
+    assert run.asked == []
+    assert write_export(run, settings(tmp_path, "masks", "mattes"))
+
+
 # ------------------------------------------------------------------ names, interruptions, refusals
 
 

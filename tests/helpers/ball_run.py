@@ -56,6 +56,7 @@ class BallRun(Run):
 
     asked: list[list[str]]
     delay: float = 0.0
+    outputs = ("alpha", "foreground", "background", "background_confidence", "shadow", "rgb")  # type: ignore[assignment]
 
     def render(self, camera: Any, outputs: Iterable[str] = ("rgb",)) -> dict[str, np.ndarray]:
         time.sleep(self.delay)

@@ -274,6 +274,8 @@ def test_what_is_missing_is_said(content: Content) -> None:
     guessed = dataclasses.replace(content, masks="first guess", confidence=0.42)
     words = " ".join(read(page(guessed)).text)
     assert "Agreement with the first guesses" in words and "IoU 0.42" in words
+    without = " ".join(read(page(dataclasses.replace(bare, masks="nothing"))).text)  # the method looks at no masks
+    assert "Agreement" not in without and "coarse" not in without.lower()
 
 
 # ------------------------------------------------------------------ in a browser

@@ -76,6 +76,8 @@ class NerfSOSModel(SceneModel):
         UserError: fewer than two clusters.
     """
 
+    absent_outputs = frozenset({"normals", "shadow", "background_confidence"})
+    uses_masks = False
     config: NerfSOSModelConfig
     scene: NerfSOS
 
