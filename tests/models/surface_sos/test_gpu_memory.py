@@ -95,12 +95,12 @@ def bytes_of_fields(config: SceneConfig, training: bool, folder: Path) -> list[f
 def test_what_is_counted_is_what_torch_allocates(preset: str, tmp_path: Path) -> None:
     config = PRESETS[preset].scene
     training, rendering = (bytes_of_fields(config, grad, tmp_path) for grad in (True, False))
-    others = gpu_memory.FLOAT * gpu_memory.PER_SAMPLE
+    others = gpu_memory.FLOAT_BYTES * gpu_memory.SAMPLE_FLOATS
     for counted, samples, measured in (
         (training_bytes_per_ray(config), config.samples, sum(training)),
         (rendering_bytes_per_ray(config), config.render_samples, max(rendering)),
     ):
-        candidates = gpu_memory.FLOAT * gpu_memory.PER_CANDIDATE * sum(config.candidates)
+        candidates = gpu_memory.FLOAT_BYTES * gpu_memory.CANDIDATE_FLOATS * sum(config.candidates)
         of_fields = (counted - candidates) / samples - others
         assert measured <= of_fields * 1.001 <= 1.15 * measured
 
