@@ -39,9 +39,10 @@ class NerfSOSObjective:
     """Weight of the mean square of the exposure and white-balance codes."""
     contrast: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     """The losses of the segmentation (eq. 2-10)."""
-    descriptor_quantiles: Biases = field(default_factory=lambda: Biases(0.6, 0.8))
+    descriptor_quantiles: Biases = field(default_factory=lambda: Biases(0.2, 0.5))
     """Biases of the appearance loss for features without a class token, such as the descriptor's, as quantiles of their
-    cosines. (Those of `contrast` are for DINO, whose cosines are spread in another way.)"""
+    cosines: where those of `contrast` lie among the cosines of DINO, for which they were found. With higher ones more
+    than two groups push each other away, and which of them two clusters join is chance."""
     patches: int = 8
     """Patches in a batch, each of another photo."""
     patch_side: int = 64

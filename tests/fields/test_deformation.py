@@ -248,14 +248,12 @@ def test_a_view_has_its_own_time_or_that_of_the_nearest_training_view() -> None:
     assert table(torch.tensor([[1, 2, 3], [4, 5, 6]])).times.flatten().tolist() == [0.25, 1.0]
 
 
-def test_the_trainer_asks_for_times_where_the_object_may_deform() -> None:
-    config = surface_sos_lite.config
-    config.request_times()
-    assert not config.pipeline.datamanager.dataparser.times
-    scene = replace(config.pipeline.model.scene, deformation=DeformationConfig(bound=0.1))
-    moving = replace(config, pipeline=replace(config.pipeline, model=replace(config.pipeline.model, scene=scene)))
-    moving.request_times()
-    assert moving.pipeline.datamanager.dataparser.times and not config.pipeline.datamanager.dataparser.times
+def test_times_are_asked_for_where_the_object_may_deform() -> None:
+    pipeline = surface_sos_lite.config.pipeline
+    assert not pipeline.for_training().datamanager.dataparser.times
+    scene = replace(pipeline.model.scene, deformation=DeformationConfig(bound=0.1))
+    moving = replace(pipeline, model=replace(pipeline.model, scene=scene))
+    assert moving.for_training().datamanager.dataparser.times and not pipeline.datamanager.dataparser.times
 
 
 @pytest.mark.slow
