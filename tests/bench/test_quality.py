@@ -29,7 +29,7 @@ TINY = {
     "pipeline.model.scene.foreground-grid.log2-entries": 12,
     "pipeline.model.scene.background-grid.log2-entries": 12,
     "pipeline.model.scene.cache-resolution": 24,
-    "pipeline.model.scene.object_grid.probability-resolution": 24,
+    "pipeline.model.scene.probability-resolution": 24,
 }
 
 
