@@ -20,7 +20,6 @@ Settings = TypeVar("Settings")
 
 def with_absolute_paths(config: Config) -> Config:
     """The same settings, whatever folder they are read from. What is not set stays so."""
-
     pipeline, manager = config.pipeline, config.pipeline.datamanager
     if isinstance(manager, CaptureDataManagerConfig):
         manager = dataclasses.replace(_absolute(manager), dataparser=_absolute(manager.dataparser))
