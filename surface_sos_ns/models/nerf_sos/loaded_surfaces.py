@@ -49,6 +49,13 @@ class LoadedSurfaces(nn.Module):
         """Stay in evaluation mode, whatever the model around is in."""
         return super().train(False)
 
+    def describe(self) -> str:
+        """What rays see, for the log."""
+        return "surfaces of a surface-sos run"
+
+    def update_cache(self, share: float = 1.0) -> None:
+        """Nothing: the run's cached fields are kept as they were loaded."""
+
     @torch.no_grad()
     def render(self, origins: Tensor, directions: Tensor, dense: bool = False, colours: bool = True) -> RayRadiance:
         """Render rays (R, 3), directions unit.

@@ -66,6 +66,10 @@ class RadianceField(nn.Module):
         self.cache = FieldCache(2, config.cache_resolution, splits=False)
         self.register_buffer("nowhere", torch.zeros(2, 2, 2), persistent=False)  # m^P: nothing is cropped
 
+    def describe(self) -> str:
+        """How rays are sampled, for the log."""
+        return f"cached sampling, {self.config.samples} samples"
+
     def fit(self, lines: SightLines, steps: int) -> None:
         """Initialise from sparse points and their lines of sight; see `Background.fit`."""
         self.layer.fit(lines, steps)

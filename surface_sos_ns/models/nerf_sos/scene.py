@@ -90,13 +90,8 @@ class NerfSOS(nn.Module):
         self.field.layer.set_contraction_radius(contraction_radius)
         if lines is not None:
             self.field.fit(lines, steps)
-        self.update_cache()
+        self.field.update_cache()
         self.ready.fill_(True)
-
-    def update_cache(self, share: float = 1.0) -> None:
-        """Refresh a share of the radiance field's cached density, drawn at random. Loaded surfaces stay as they are."""
-        if isinstance(self.field, RadianceField):
-            self.field.update_cache(share)
 
     def take_surfaces(self, state: dict[str, Tensor]) -> None:
         """Take over the weights of a surface-sos scene, and its object frame.
@@ -127,12 +122,7 @@ class NerfSOS(nn.Module):
 
     def describe(self) -> str:
         """One line for the log: the back-end, and how rays are sampled."""
-        rays = (
-            "surfaces of a surface-sos run"
-            if isinstance(self.field, LoadedSurfaces)
-            else (f"cached sampling, {self.settings.samples} samples")
-        )
-        return f"operations: {self.ops.describe()} | {rays}"
+        return f"operations: {self.ops.describe()} | {self.field.describe()}"
 
     def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
         """The alpha (R,) of `render`."""

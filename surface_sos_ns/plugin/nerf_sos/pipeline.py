@@ -30,7 +30,7 @@ class NerfSOSPipelineConfig(SurfaceSOSPipelineConfig):
         Raises:
             UserError: --pipeline.model.load-run names no surface-sos run that can be loaded.
         """
-        if self.model.load_run is None:
+        if self.model.load_run is None or self.model.surfaces is not None:  # known already
             return self
         return replace(self, model=replace(self.model, surfaces=surfaces_of(self.model.load_run)))
 

@@ -94,7 +94,7 @@ class NerfSOSTrainingRun(RunStory):
         if step == self.segmentation_from:
             self._begin_segmentation()
         elif step < self.segmentation_from and step % config.cache_interval == 0:
-            self.model.scene.update_cache(config.cache_share)
+            self.model.scene.field.update_cache(config.cache_share)
 
     def after_step(self, step: int) -> None:
         """After the last step, finish."""
@@ -126,7 +126,7 @@ class NerfSOSTrainingRun(RunStory):
         """Freeze the radiance field, and make what the second stage learns from."""
         scene, grids = self.model.scene, self.datamanager.pixel_grids()
         if not resumed:
-            scene.update_cache()
+            scene.field.update_cache()
         for module in (scene.field, scene.exposure):
             for parameter in module.parameters():
                 parameter.grad = None
