@@ -26,12 +26,21 @@ class Capture:
     """Processes to render with; by default the usable CPUs (or OMP_NUM_THREADS where that is set)."""
     quality: float = 1.0
     """Mesh density, light rays and anti-aliasing; 0.4 renders quickly."""
+    painted: bool = True
+    """The object's own colours. Without them it is of one colour all over, so that its parts differ in shape alone."""
 
     def main(self) -> None:
         """Runs the command."""
         from surface_sos_ns.demo.capture import write_demo_capture
 
         folder = write_demo_capture(
-            self.output, self.views, self.width, self.height, self.seed, self.workers, quality=self.quality
+            self.output,
+            self.views,
+            self.width,
+            self.height,
+            self.seed,
+            self.workers,
+            quality=self.quality,
+            painted=self.painted,
         )
         print(folder.resolve())

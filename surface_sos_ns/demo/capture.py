@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -22,8 +22,9 @@ from surface_sos_ns.capture.transforms import transforms_content
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.demo.coarse_masks import coarse_masks
 from surface_sos_ns.demo.path_tracer import Camera, Lighting, Rendered, Tracer
-from surface_sos_ns.demo.scene import DemoScene, build_scene
+from surface_sos_ns.demo.scene import build_scene
 from surface_sos_ns.demo.shapes import rotation
+from surface_sos_ns.demo.watering_can import CENTRE
 from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.extras import require_package
@@ -82,10 +83,14 @@ def held_out(views: int) -> list[int]:
 _tracer: Tracer | None = None  # one per worker process
 
 
-def _start_worker(seed: int, detail: float, rays: int) -> None:
+def _make_tracer(seed: int, detail: float, painted: bool, rays: int) -> Tracer:
+    return Tracer(build_scene(seed, detail, painted), seed, rays)
+
+
+def _start_worker(make_tracer: Callable[[], Tracer]) -> None:
     global _tracer
     cv2.setNumThreads(1)
-    _tracer = Tracer(build_scene(seed, detail), seed, rays)
+    _tracer = make_tracer()
 
 
 def _direct(chunk: tuple[str, int]) -> Any:
@@ -108,11 +113,11 @@ def _render(job: tuple[int, Camera], lighting_file: str, samples: int) -> Render
 
 
 @contextmanager
-def _pool(workers: int, settings: tuple) -> Iterator[Any]:
-    """A `map` over worker processes, or over this process where one worker is asked for."""
+def _pool(workers: int, make_tracer: Callable[[], Tracer]) -> Iterator[Any]:
+    """A `map` over worker processes with a tracer each, or over this process where one worker is asked for."""
     global _tracer
     if workers == 1:
-        _start_worker(*settings)
+        _start_worker(make_tracer)
         try:
             yield map
         finally:
@@ -124,7 +129,7 @@ def _pool(workers: int, settings: tuple) -> Iterator[Any]:
     os.environ.update(dict.fromkeys(before, "1"))
     try:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _start_worker, settings) as executor:
+        with ProcessPoolExecutor(workers, context, _start_worker, (make_tracer,)) as executor:
             yield executor.map
     finally:
         for key, value in before.items():
@@ -135,13 +140,13 @@ def _pool(workers: int, settings: tuple) -> Iterator[Any]:
 
 
 def _light_and_render(
-    scene: DemoScene, cameras: list[Camera], seed: int, detail: float, rays: int, samples: int, workers: int, show: bool
+    make_tracer: Callable[[], Tracer], cameras: list[Camera], samples: int, workers: int, show: bool
 ) -> tuple[Tracer, list[Rendered]]:
-    tracer = Tracer(scene, seed, rays)
+    tracer = make_tracer()
     chunks = tracer.vertex_chunks()
     costs = {
-        "direct": 0.0047 * rays,
-        "bounce": 0.007 * rays,
+        "direct": 0.0047 * tracer.side**2,
+        "bounce": 0.007 * tracer.side**2,
         "view": 1.9e-6 * cameras[0].width * cameras[0].height * samples**2,
     }
     total = len(chunks) * (costs["direct"] + costs["bounce"]) + len(cameras) * costs["view"]
@@ -160,7 +165,7 @@ def _light_and_render(
     with (
         tempfile.TemporaryDirectory() as scratch,
         Stage(f"Rendering {len(cameras)} views of the demo scene", total, show) as stage,
-        _pool(workers, (seed, detail, rays)) as run,
+        _pool(workers, make_tracer) as run,
     ):
         direct = collect(counted(run(_direct, chunks), costs["direct"]))
         radiosity_file, lighting_file = f"{scratch}/radiosity.npz", f"{scratch}/lighting.npz"
@@ -214,7 +219,9 @@ def sparse_points(
 
 
 # --- the capture -------------------------------------------------------------------------------------------------
-def capture_settings(views: int, width: int, height: int, seed: int, quality: float) -> dict[str, Any]:
+def capture_settings(
+    views: int, width: int, height: int, seed: int, quality: float, painted: bool = True
+) -> dict[str, Any]:
     """What a capture depends on: its parameters and the sources that draw it."""
     folder = Path(__file__).parent
     digest = hashlib.sha256()
@@ -226,6 +233,7 @@ def capture_settings(views: int, width: int, height: int, seed: int, quality: fl
         "height": height,
         "seed": seed,
         "quality": quality,
+        "painted": painted,
         "source": digest.hexdigest()[:16],
     }
 
@@ -247,6 +255,7 @@ def write_demo_capture(
     workers: int | None = None,
     progress: bool = True,
     quality: float = 1.0,
+    painted: bool = True,
 ) -> Path:
     """Renders the demo scene and writes it as a capture; returns the folder.
 
@@ -261,6 +270,7 @@ def write_demo_capture(
         workers: processes to render with; None: the usable CPUs, or OMP_NUM_THREADS where that is set.
         progress: show a bar with the time left.
         quality: mesh density, light rays and anti-aliasing, 1 for the demo; 0.4 is enough for tests.
+        painted: False gives the whole object one colour, so that its parts cannot be told by their colours.
 
     Raises:
         UserError: a parameter is out of range, the folder exists and holds something else, or embreex is not installed.
@@ -271,7 +281,7 @@ def write_demo_capture(
             f"A demo capture needs at least 8 views of 32 x 24 pixels and a quality of 0.2 to 2, "
             f"not {views} views of {width} x {height} at quality {quality}."
         )
-    settings = capture_settings(views, width, height, seed, quality)
+    settings = capture_settings(views, width, height, seed, quality, painted)
     if is_complete(folder, settings):
         return folder
     require_package("embreex", "Rendering the demo capture")
@@ -287,17 +297,15 @@ def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool)
     import trimesh
 
     seed, quality, views = settings["seed"], settings["quality"], settings["views"]
-    detail = min(1.0, quality)
-    scene = build_scene(seed, detail)
-    cameras = orbit_cameras(views, settings["width"], settings["height"], scene.object_centre, seed)
-    rays = max(16, int(64 * quality))
+    make_tracer = partial(_make_tracer, seed, min(1.0, quality), settings["painted"], max(16, int(64 * quality)))
+    cameras = orbit_cameras(views, settings["width"], settings["height"], CENTRE, seed)
     samples = 4 if quality <= 1 else 5
-    tracer, rendered = _light_and_render(scene, cameras, seed, detail, rays, samples, workers, progress)
+    tracer, rendered = _light_and_render(make_tracer, cameras, samples, workers, progress)
 
     evaluation = held_out(views)
     training = [i for i in range(views) if i not in evaluation]
     masks = coarse_masks([r.matte > 127 for r in rendered], seed, training)
-    for name in ("images", "clean_plates", "gt_masks", "coarse_masks"):
+    for name in ("images", "clean_plates", "gt_masks", "gt_parts", "coarse_masks"):
         (folder / name).mkdir()
     frames = []
     for i, (view, mask) in enumerate(zip(rendered, masks, strict=True)):
@@ -306,23 +314,27 @@ def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool)
             "file_path": f"images/{stem}.jpg",
             "coarse_mask_path": f"coarse_masks/{stem}.png",
             "gt_mask_path": f"gt_masks/{stem}.png",
+            "gt_parts_path": f"gt_parts/{stem}.png",
             "clean_plate_path": f"clean_plates/{stem}.jpg",
         }
         for path, picture in (
             (paths["file_path"], view.image),
             (paths["clean_plate_path"], view.clean_plate),
             (paths["gt_mask_path"], view.matte),
+            (paths["gt_parts_path"], view.parts),
             (paths["coarse_mask_path"], mask.astype(np.uint8) * 255),
         ):
             write_image(folder / path, picture, JPEG_QUALITY)
         frames.append(paths)
     mesh = trimesh.Trimesh(tracer.front.vertices, tracer.front.faces, process=False)
+    mesh.vertex_attributes["part"] = tracer.front.vertex_part
     mesh.export(folder / "gt_object.ply")
     xyz, rgb = sparse_points(tracer, cameras, rendered, seed, int(4000 * min(1, quality)))
     write_ply_points(folder / "sparse_pc.ply", xyz, rgb)
     names = [frame["file_path"] for frame in frames]
     content = transforms_content(_views(cameras), frames) | {
         "ply_file_path": "sparse_pc.ply",
+        "part_names": tracer.part_names,
         "train_filenames": [names[i] for i in training],
         "val_filenames": [names[i] for i in evaluation],
         "test_filenames": [names[i] for i in evaluation],

@@ -29,7 +29,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
 class Layer:
     """One mesh with its embree acceleration structure and its per-vertex attributes."""
 
-    def __init__(self, surfaces: list[Surface], names: list[str]):
+    def __init__(self, surfaces: list[Surface], names: list[str], parts: list[str]):
         from embreex import rtcore_scene
         from embreex.mesh_construction import TriangleMesh
 
@@ -38,6 +38,8 @@ class Layer:
         self.normals = np.concatenate([s.normals for s in surfaces]).astype(np.float32)
         self.uv = np.concatenate([s.uv for s in surfaces]).astype(np.float32)
         self.faces = np.concatenate([s.faces + o for s, o in zip(surfaces, offsets[:-1], strict=True)]).astype(np.int32)
+        identity = {part: k for k, part in enumerate(["", *parts])}
+        self.vertex_part = np.concatenate([np.full(len(s.vertices), identity[s.part], np.uint8) for s in surfaces])
         self.face_material = np.concatenate([np.full(len(s.faces), names.index(s.material)) for s in surfaces])
         self.vertex_material = np.concatenate([np.full(len(s.vertices), names.index(s.material)) for s in surfaces])
         self.scene = rtcore_scene.EmbreeScene()
@@ -120,11 +122,16 @@ class Camera:
 
 @dataclass(frozen=True)
 class Rendered:
-    """One view: image and clean plate (H, W, 3) uint8 sRGB, matte (H, W) uint8, depth (H, W) metres along the axis."""
+    """One view: image and clean plate (H, W, 3) uint8 sRGB, matte (H, W) uint8, depth (H, W) metres along the axis.
+
+    parts: (H, W) uint8 identity of the object's part that most of the pixel's rays on the object hit; 0 where the matte
+    is below 0.5.
+    """
 
     image: np.ndarray
     clean_plate: np.ndarray
     matte: np.ndarray
+    parts: np.ndarray
     depth: np.ndarray
 
 
@@ -142,8 +149,9 @@ class Tracer:
         self.specular = np.array([m.specular for m in self.materials], dtype=np.float32)
         self.roughness = np.array([m.roughness for m in self.materials], dtype=np.float32)
         self.emission = np.array([m.emission for m in self.materials], dtype=np.float32)
-        self.back = Layer(scene.surroundings, names)
-        self.front = Layer(scene.object, names)
+        self.part_names = scene.part_names
+        self.back = Layer(scene.surroundings, names, self.part_names)
+        self.front = Layer(scene.object, names, self.part_names)
         self.lighting: Lighting | None = None
 
     # --- lighting ------------------------------------------------------------------------------------------------
@@ -342,6 +350,7 @@ class Tracer:
         h, w, count = camera.height, camera.width, samples * samples
         image, plate = np.zeros((h * w, 3)), np.zeros((h * w, 3))
         matte, depth = np.zeros(h * w), np.zeros(h * w)
+        parts = np.zeros(h * w, np.uint8)
         origin = camera.camera_to_world[:, 3].astype(np.float32)
         forward = -camera.camera_to_world[:, 2]
         rows = max(1, 160_000 // (w * count))
@@ -380,13 +389,18 @@ class Tracer:
             image[part] = tone(with_object).reshape(n, count, 3).mean(axis=1)
             plate[part] = tone(without).reshape(n, count, 3).mean(axis=1)
             matte[part] = covered.reshape(n, count).mean(axis=1)
+            identity = np.zeros(n * count, np.uint8)
+            identity[covered] = self.front.vertex_part[self.front.faces[front["primID"][covered], 0]]
+            parts[part] = most_frequent(identity.reshape(n, count), len(self.part_names))
             nearest = np.minimum(front["tfar"], back["tfar"]) * (directions @ forward)
             depth[part] = np.median(nearest.reshape(n, count), axis=1)
+        parts[matte < 0.5] = 0
         to_bytes = lambda a: np.round(255 * np.clip(a, 0, 1)).astype(np.uint8)  # noqa: E731
         return Rendered(
             to_bytes(image).reshape(h, w, 3),
             to_bytes(plate).reshape(h, w, 3),
             to_bytes(matte).reshape(h, w),
+            parts.reshape(h, w),
             depth.reshape(h, w),
         )
 
@@ -406,6 +420,13 @@ class Tracer:
         blocked = self.back.occluded(origins, directions, length) | self.front.occluded(origins, directions, length)
         inside[index[blocked]] = False
         return inside
+
+
+def most_frequent(identities: np.ndarray, count: int) -> np.ndarray:
+    """(N,) the most frequent identity, 1 to `count`, in each row of (N, R); of equals the smallest, and 0 for none."""
+    votes = np.array([(identities == k).sum(axis=1) for k in range(count + 1)])
+    votes[0] = 0
+    return votes.argmax(axis=0)
 
 
 def _light_area(light: Light) -> tuple[float, np.ndarray]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from surface_sos_ns.demo.room import build_room
 from surface_sos_ns.demo.shapes import Surface
 from surface_sos_ns.demo.still_life import build_still_life
-from surface_sos_ns.demo.watering_can import CENTRE, build_can, can_materials
+from surface_sos_ns.demo.watering_can import build_can, can_materials
 from surface_sos_ns.demo.workbench import Light, Material, Workbench
 
 
@@ -25,13 +23,21 @@ class DemoScene:
     object: list[Surface]
     materials: dict[str, Material]
     lights: list[Light]
-    object_centre: np.ndarray  # (3,) where the cameras look, metres
+
+    @property
+    def part_names(self) -> list[str]:
+        """Names of the object's parts; the first one has identity 1."""
+        return list(dict.fromkeys(surface.part for surface in self.object if surface.part))
 
 
-def build_scene(seed: int = 0, detail: float = 1.0) -> DemoScene:
-    """The whole scene. `seed` varies patterns and arrangements, `detail` scales mesh density and picture sizes."""
+def build_scene(seed: int = 0, detail: float = 1.0, painted: bool = True) -> DemoScene:
+    """The whole scene.
+
+    `seed` varies patterns and arrangements, `detail` scales mesh density and picture sizes; without `painted` the
+    object has one colour all over.
+    """
     bench = Workbench(seed, detail)
     build_room(bench)
     build_still_life(bench)
-    bench.materials |= can_materials(bench.noise)
-    return DemoScene(bench.parts, build_can(max(detail, 0.5)), bench.materials, bench.lights, CENTRE)
+    bench.materials |= can_materials(bench.noise, painted)
+    return DemoScene(bench.parts, build_can(max(detail, 0.5)), bench.materials, bench.lights)

@@ -16,6 +16,7 @@ class Surface:
     """A triangle mesh with smooth normals, made of one material.
 
     vertices (V, 3) metres; faces (F, 3) vertex indices; normals (V, 3) unit, outward; uv (V, 2) texture coordinates.
+    `part` names the part of the object that the surface belongs to; empty for the surroundings.
     """
 
     vertices: np.ndarray
@@ -23,6 +24,7 @@ class Surface:
     normals: np.ndarray
     uv: np.ndarray
     material: str
+    part: str = ""
 
     def moved(
         self, translation: tuple[float, float, float] | np.ndarray, rotation: np.ndarray | None = None

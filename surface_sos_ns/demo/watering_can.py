@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from surface_sos_ns.demo.shapes import Surface, facing, resample, revolve, rotation, smooth_path, sweep
@@ -14,8 +16,11 @@ TURN = 24.0  # degrees about z
 CENTRE = PLACE + rotation("z", TURN) @ np.array([0.035, 0.0, 0.155])
 
 
-def can_materials(noise: Noise) -> dict[str, Material]:
-    """Cream and green enamel with a painted sprig, chips down to the rusty iron, brass fittings."""
+def can_materials(noise: Noise, painted: bool = True) -> dict[str, Material]:
+    """Cream and green enamel with a painted sprig, chips down to the rusty iron, brass fittings.
+
+    Where it is not `painted`, all materials are one: plain cream enamel. The colour then tells no part from another.
+    """
     cream, green, leaf_green = linear((0.86, 0.82, 0.70)), linear((0.28, 0.40, 0.29)), linear((0.38, 0.50, 0.30))
     petal, rust, iron = linear((0.67, 0.24, 0.20)), linear((0.47, 0.24, 0.12)), linear((0.13, 0.11, 0.10))
     back = rotation("z", -TURN)
@@ -76,7 +81,7 @@ def can_materials(noise: Noise) -> dict[str, Material]:
         hole = (np.abs(ring - np.round(ring)) < 0.22) & (np.abs(slot - np.round(slot)) < 0.25)
         return np.where(hole[:, None], 0.02, brass(points, uv)).astype(np.float32)
 
-    return {
+    materials = {
         "enamel": Material(body, 1.0, 0.05),
         "enamel trim": Material(trim, 1.0, 0.06),
         "enamel spout": Material(spout, 1.0, 0.06),
@@ -84,12 +89,15 @@ def can_materials(noise: Noise) -> dict[str, Material]:
         "brass": Material(brass, 2.5, 0.18),
         "rose plate": Material(rose_plate, 1.5, 0.2),
     }
+    plain = Material(lambda points, uv: np.repeat(cream[None], len(points), axis=0), 1.0, 0.05)
+    return materials if painted else dict.fromkeys(materials, plain)
 
 
 def build_can(detail: float = 1.0) -> list[Surface]:
     """The watering can, in the capture frame: body with ribs, spout with rose, brace, arched and back handle.
 
-    The parts interpenetrate (their union is the object); each is closed. `detail` scales the density of the mesh.
+    Its surfaces interpenetrate (their union is the object). Each names its part: body (with its lining), spout (with
+    the collar at its root), rose, arched handle, back handle or brace. `detail` scales the density of the mesh.
     """
     around = max(24, int(72 * detail))
     fine = max(12, int(26 * detail))
@@ -117,23 +125,28 @@ def build_can(detail: float = 1.0) -> list[Surface]:
     # The vessel is one closed shell, outside and inside, so that one sees into it; two materials share its seam.
     shell = revolve(resample(outer, int(92 * detail)), around, "enamel", closed=False)
     lining = revolve(resample(inner, int(40 * detail)), around, "enamel inside", closed=False)
-    parts = [facing(shell, np.array([0, 0, 0.1]), away=True), facing(lining, np.array([0, 0, 0.1]), away=False)]
+    middle = np.array([0, 0, 0.1])
+    surfaces: list[Surface] = []
+
+    def add(part: str, *pieces: Surface) -> None:
+        surfaces.extend(replace(piece, part=part) for piece in pieces)
+
+    add("body", facing(shell, middle, away=True), facing(lining, middle, away=False))
 
     tube = smooth_path(
         [(0.07, 0, 0.045), (0.135, 0, 0.062), (0.185, 0, 0.125), (0.225, 0, 0.205), (0.285, 0, 0.262)], int(60 * detail)
     )
-    parts.append(sweep(tube, np.linspace(0.026, 0.0125, len(tube)), fine, "enamel spout"))
+    add("spout", sweep(tube, np.linspace(0.026, 0.0125, len(tube)), fine, "enamel spout"))
     collar = np.array([[0.085, 0, 0.048], [0.112, 0, 0.054]])
-    parts.append(sweep(resample(collar, 8), 0.030, fine, "enamel trim"))
+    add("spout", sweep(resample(collar, 8), 0.030, fine, "enamel trim"))
     direction = tube[-1] - tube[-4]
     direction /= np.linalg.norm(direction)
     tilt = rotation("y", float(np.degrees(np.arctan2(direction[0], direction[2]))))
     cone = resample([(0.013, -0.012), (0.0135, 0.0), (0.033, 0.040), (0.036, 0.046), (0.0345, 0.050)], int(26 * detail))
     face = resample([(0.0345, 0.050), (0.030, 0.053), (0.018, 0.0565), (0.0, 0.058)], int(22 * detail))
-    cone_part = revolve(cone, fine + 8, "brass", closed=False)
-    face_part = revolve(face, fine + 8, "rose plate", closed=False)
-    for part in (cone_part, face_part):
-        parts.append(facing(part, np.array([0, 0, 0.02]), away=True).moved(tube[-1], tilt))
+    for profile, material in ((cone, "brass"), (face, "rose plate")):
+        piece = facing(revolve(profile, fine + 8, material, closed=False), np.array([0, 0, 0.02]), away=True)
+        add("rose", piece.moved(tube[-1], tilt))
 
     arch = smooth_path(
         [
@@ -146,13 +159,13 @@ def build_can(detail: float = 1.0) -> list[Surface]:
         ],
         int(70 * detail),
     )
-    parts.append(sweep(arch, 0.0105, fine, "enamel trim", flatten=1.25))
+    add("arched handle", sweep(arch, 0.0105, fine, "enamel trim", flatten=1.25))
     grip = smooth_path(
         [(-0.098, 0, 0.165), (-0.150, 0, 0.185), (-0.192, 0, 0.145), (-0.178, 0, 0.085), (-0.100, 0, 0.050)],
         int(60 * detail),
     )
-    parts.append(sweep(grip, 0.0110, fine, "enamel trim"))
+    add("back handle", sweep(grip, 0.0110, fine, "enamel trim"))
     brace = smooth_path([(0.090, 0, 0.200), (0.140, 0, 0.215), (0.222, 0, 0.200)], int(30 * detail))
-    parts.append(sweep(brace, 0.0065, max(10, fine // 2), "brass"))
+    add("brace", sweep(brace, 0.0065, max(10, fine // 2), "brass"))
     turn = rotation("z", TURN)
-    return [part.moved(PLACE, turn) for part in parts]
+    return [surface.moved(PLACE, turn) for surface in surfaces]

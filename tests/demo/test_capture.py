@@ -15,10 +15,12 @@ import trimesh
 from surface_sos_ns import cli
 from surface_sos_ns.demo import capture as capture_module
 from surface_sos_ns.demo.capture import held_out, orbit_cameras, write_demo_capture
-from surface_sos_ns.demo.path_tracer import Camera, Lighting, Tracer
+from surface_sos_ns.demo.path_tracer import Camera, Lighting, Tracer, most_frequent
 from surface_sos_ns.demo.run import RENDERED, measure_inputs, write_mask_video
 from surface_sos_ns.demo.scene import DemoScene
 from surface_sos_ns.demo.shapes import blob, facing, sheet
+from surface_sos_ns.demo.textures import Noise
+from surface_sos_ns.demo.watering_can import build_can, can_materials
 from surface_sos_ns.demo.workbench import Light, Material
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.image_io import ImageError
@@ -71,7 +73,7 @@ def test_layout_is_that_of_the_reference_captures(capture: Path, meta: dict) -> 
     assert meta["val_filenames"] == meta["test_filenames"] == expected
     assert sorted(meta["train_filenames"] + expected) == names
     for frame in meta["frames"]:
-        for key in ("file_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path"):
+        for key in ("file_path", "coarse_mask_path", "gt_mask_path", "gt_parts_path", "clean_plate_path"):
             assert read(capture / frame[key]).shape[:2] == (HEIGHT, WIDTH)
     assert (meta["w"], meta["h"]) == (WIDTH, HEIGHT) and meta["k1"] != 0 and meta["k2"] != 0
 
@@ -100,6 +102,67 @@ def test_matte_is_soft_at_edges_and_object_is_neither_tiny_nor_cut_off(capture: 
         assert len(np.unique(matte)) > 8
         rim = np.concatenate([matte[0], matte[-1], matte[:, 0], matte[:, -1]])
         assert (rim > 127).sum() <= 6
+
+
+PARTS = ["body", "spout", "rose", "arched handle", "back handle", "brace"]
+
+
+def true_parts(capture: Path) -> tuple[trimesh.Trimesh, np.ndarray]:
+    """The true mesh and its property `part` (V,), by trimesh's own reader."""
+    mesh = trimesh.load(capture / "gt_object.ply", process=False)
+    return mesh, np.ravel(mesh.metadata["_ply_raw"]["vertex"]["data"]["part"])
+
+
+def test_parts_of_the_mesh_lie_where_those_of_a_watering_can_are(capture: Path, meta: dict) -> None:
+    mesh, part = true_parts(capture)
+    assert meta["part_names"] == PARTS and set(part) == {1, 2, 3, 4, 5, 6}
+    assert (part[mesh.faces] == part[mesh.faces[:, :1]]).all(), "no face joins two parts"
+    # In the can's own frame: its axis is z, the spout points along x.
+    turned = trimesh.transformations.rotation_matrix(np.radians(-24.0), [0, 0, 1])[:3, :3]
+    local = (mesh.vertices - [-0.03, 0.0, 0.75]) @ turned.T
+    low, high = (np.array([limit(local[part == k], axis=0) for k in range(1, 7)]) for limit in (np.min, np.max))
+    assert np.allclose(low[0], [-0.113, -0.113, 0], atol=0.002) and np.allclose(high[0][:2], 0.113, atol=0.002)
+    assert low[1][0] > 0.04 and low[2][0] > high[0][0], "the spout begins within the body, the rose beyond it"
+    assert high[3][2] > high[0][2] + 0.1 and abs(high[3][1]) < 0.02, "the arched handle stands above the body"
+    assert low[4][0] < -0.19 and high[4][2] < high[0][2], "the back handle is opposite of the spout"
+    assert low[5][0] > 0.08 and high[5][0] < 0.24 and low[5][2] > 0.19, "the brace joins the body and the spout"
+
+
+def test_identities_are_those_of_the_nearest_surface_in_each_pixel(capture: Path, meta: dict) -> None:
+    mesh, part = true_parts(capture)
+    agree, seen = [], np.zeros(7, int)
+    for frame in meta["frames"][::4]:
+        identity, matte = read(capture / frame["gt_parts_path"]), read(capture / frame["gt_mask_path"])
+        assert identity.dtype == np.uint8 and identity.shape == (HEIGHT, WIDTH)
+        assert np.array_equal(identity > 0, matte > 127)
+        seen += np.bincount(identity.ravel(), minlength=7)
+        rows, columns = np.nonzero(matte == 255)
+        matrix = np.array([[meta["fl_x"], 0, meta["cx"]], [0, meta["fl_y"], meta["cy"]], [0, 0, 1]])
+        lens = np.array([meta["k1"], meta["k2"], meta["p1"], meta["p2"]])
+        pixels = np.stack([columns, rows], axis=1)[:, None] + 0.5
+        flat = cv2.undistortPoints(pixels, matrix, lens).reshape(-1, 2)
+        pose = np.array(frame["transform_matrix"])
+        rays = np.column_stack([flat[:, 0], -flat[:, 1], -np.ones(len(flat))]) @ pose[:3, :3].T
+        origins = np.repeat(pose[:3, 3][None], len(rays), axis=0)
+        face = mesh.ray.intersects_first(origins, rays)
+        agree.append(part[mesh.faces[face, 0]] == identity[rows, columns])
+    # The majority of a pixel's rays may differ from the one at its centre along the seams.
+    assert np.concatenate(agree).mean() > 0.96
+    assert (seen[1:] > 30).all() and seen[1] == seen[1:].max(), seen
+
+
+def test_the_most_frequent_identity_of_a_pixel() -> None:
+    rays = np.array([[0, 0, 0, 2], [1, 2, 2, 0], [3, 1, 1, 3], [0, 0, 0, 0]])
+    assert most_frequent(rays, 3).tolist() == [2, 2, 1, 0]
+
+
+def test_without_paint_every_part_has_one_colour() -> None:
+    points, uv = np.random.default_rng(0).uniform(-0.3, 1.1, (2, 50, 3))
+    materials = can_materials(Noise(0), painted=False)
+    assert set(materials) == set(can_materials(Noise(0))) >= {surface.material for surface in build_can(0.2)}
+    colours = np.concatenate([material.colour(points, uv[:, :2]) for material in materials.values()])
+    assert np.ptp(colours, axis=0).max() == 0
+    assert len({(material.specular, material.roughness, material.emission) for material in materials.values()}) == 1
 
 
 def test_clean_plate_lacks_the_object_and_its_shadow_only(capture: Path, meta: dict) -> None:
@@ -187,7 +250,7 @@ def sphere_scene() -> DemoScene:
     floor = facing(sheet((-2, -2, 0), (4, 0, 0), (0, 4, 0), 0.1, "grey"), np.array([0, 0, -1.0]), away=True)
     ball = blob((0.3, 0.3, 0.3), 60, "white").moved((0, 0, 0.6))
     lamp = Light(np.array([-0.5, 0.5, 2.0]), np.array([1.0, 0, 0]), np.array([0, -1.0, 0]), np.full(3, 5.0))
-    return DemoScene([floor], [ball], {"grey": grey, "white": white}, [lamp], np.array([0, 0, 0.6]))
+    return DemoScene([floor], [ball], {"grey": grey, "white": white}, [lamp])
 
 
 def test_direct_light_matches_the_closed_form_of_a_rectangle_above_a_plane() -> None:
@@ -233,12 +296,23 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.seconds(11)
+@pytest.mark.seconds(15)
 def test_equal_seeds_give_equal_files_for_any_number_of_workers(tmp_path: Path) -> None:
     options = {"views": 8, "width": 40, "height": 30, "progress": False, "quality": 0.2}
     one = contents(write_demo_capture(tmp_path / "one", workers=1, **options))
     two = contents(write_demo_capture(tmp_path / "two", workers=2, **options))
     assert one == two
+    # Without paint the object alone looks otherwise; its shape and parts, and the poses are the same.
+    plain = contents(write_demo_capture(tmp_path / "plain", workers=1, painted=False, **options))
+    same = {name for name in one if name.split("/")[0] in ("gt_masks", "gt_parts", "coarse_masks", "gt_object.ply")}
+    assert len(same) == 25 and all(plain[name] == one[name] for name in {*same, "transforms.json"})
+    matte = cv2.imdecode(np.frombuffer(one["gt_masks/frame_00001.png"], np.uint8), cv2.IMREAD_UNCHANGED)
+    with_paint, without = (
+        cv2.imdecode(np.frombuffer(files["images/frame_00001.jpg"], np.uint8), cv2.IMREAD_COLOR).astype(float)
+        for files in (one, plain)
+    )
+    difference = np.abs(with_paint - without).mean(axis=2)
+    assert difference[matte > 250].mean() > 4 * difference[matte == 0].mean() > 0
     other = contents(write_demo_capture(tmp_path / "other", workers=1, seed=1, **options))
     assert other["images/frame_00001.jpg"] != one["images/frame_00001.jpg"]
 
