@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["face_labels", "part_metrics", "labels_at", "pieces_per_part", "view_agreement"]
+__all__ = ["face_labels", "labels_at", "part_metrics", "pieces_per_part", "view_agreement"]
 
 SPECK_SHARE = 0.01
 """Connected pieces below this share of their part's area are not counted."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from surface_sos_ns.utils.part_metrics import face_labels, part_metrics, labels_at, pieces_per_part, view_agreement
+from surface_sos_ns.utils.part_metrics import face_labels, labels_at, part_metrics, pieces_per_part, view_agreement
 
 
 def test_ari_and_nmi_of_a_small_table() -> None:
