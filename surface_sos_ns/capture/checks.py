@@ -334,15 +334,20 @@ def check_image_sizes(
 
 
 def check_mask_sizes(
-    masks: Sequence[Path | None], image_paths: Sequence[Path], accepted: Sequence[Sequence[Size]], kind: str
+    masks: Sequence[Path | None],
+    image_paths: Sequence[Path],
+    accepted: Sequence[Sequence[Size]],
+    kind: str,
+    tolerance: int = 1,
 ) -> None:
-    """Checks that masks have their photo's size, within a pixel.
+    """Checks that masks have their photo's size.
 
     Args:
         masks: for each photo its mask file, or None.
         image_paths: photos, for messages.
         accepted: for each photo the accepted sizes (width, height): as used, and as stored.
         kind: what the masks are called in messages.
+        tolerance: by how many pixels width and height may differ.
 
     Raises:
         CaptureError: a mask is missing, unreadable or of another size.
@@ -354,7 +359,7 @@ def check_mask_sizes(
     ]
     for (mask, image, wanted), header in zip(pairs, read_headers([pair[0] for pair in pairs], kind), strict=True):
         size = header.size_for(wanted[0])
-        if not any(max(abs(size[0] - width), abs(size[1] - height)) <= 1 for width, height in wanted):
+        if not any(max(abs(size[0] - width), abs(size[1] - height)) <= tolerance for width, height in wanted):
             raise CaptureError(
                 f"The {kind} {mask} is {size[0]} x {size[1]} pixels, its photo {image} is "
                 f"{wanted[0][0]} x {wanted[0][1]}. Make the mask for this photo, at the photo's size."

@@ -11,10 +11,10 @@ from surface_sos_ns.capture.transforms import Transforms
 
 __all__ = ["FILE_KEYS", "CaptureFiles", "find_files"]
 
-FILE_KEYS = ("file_path", "mask_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path")
+FILE_KEYS = ("file_path", "mask_path", "coarse_mask_path", "gt_mask_path", "gt_parts_path", "clean_plate_path")
 """Keys of a frame in transforms.json that hold a path."""
 
-UNIQUE_FILE_KEYS = ("file_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path")
+UNIQUE_FILE_KEYS = ("file_path", "coarse_mask_path", "gt_mask_path", "gt_parts_path", "clean_plate_path")
 """Keys whose file belongs to one photo. A mask of valid pixels (mask_path) may be shared by several."""
 
 
@@ -24,7 +24,8 @@ class CaptureFiles:
 
     Attributes:
         photos: N paths.
-        masks: for each of mask_path, coarse_mask_path, gt_mask_path and clean_plate_path, N paths or None.
+        masks: for each of mask_path, coarse_mask_path, gt_mask_path, gt_parts_path and clean_plate_path, N paths or
+            None.
         points: the file under ply_file_path; None if there is none.
         remarks: sentences about paths in transforms.json that differ from those on the disk.
     """

@@ -83,6 +83,7 @@ class Frame(Lens):
     mask_path: File = None
     coarse_mask_path: File = None
     gt_mask_path: File = None
+    gt_parts_path: File = None
     clean_plate_path: File = None
     # Any value is allowed: times are only used for deforming objects, and checked then.
     time: Any = _MISSING
@@ -100,6 +101,7 @@ class TransformsFile(Lens):
     applied_transform: Annotated[Matrix, Field(description="a 3 x 4 matrix of numbers")] = _MISSING
     applied_scale: Annotated[Finite, Field(gt=0, description="a positive number")] = _MISSING
     ply_file_path: File = None
+    part_names: Annotated[list[str], Field(description="a list of names, one for each part of the object")] = _MISSING
     orientation_override: Annotated[
         Literal["pca", "up", "vertical", "none"], Field(description="one of pca, up, vertical, none")
     ] = _MISSING

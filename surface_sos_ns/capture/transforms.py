@@ -34,12 +34,13 @@ class Transforms:
         source: the file.
         file_paths: of the photos, as written.
         views: N cameras in the frame and units of the file.
-        masks: for each of ``mask_path``, ``coarse_mask_path``, ``gt_mask_path`` and ``clean_plate_path``, N paths as
-            written, or None.
+        masks: for each of ``mask_path``, ``coarse_mask_path``, ``gt_mask_path``, ``gt_parts_path`` and
+            ``clean_plate_path``, N paths as written, or None.
         splits: for each of ``train``, ``val`` and ``test`` that has a list, its file_path entries.
         applied_transform: (4, 4) from the frame of the program that estimated the poses to the file's frame, or None.
         applied_scale: factor applied after it.
         ply_file_path: of the sparse points, as written, or None.
+        part_names: of the object's true parts, the first of identity 1; None if the file has none.
         orientation: nerfstudio's orientation method, if the file sets it.
         fisheye_crop_radius: radius of a fisheye lens's image circle, pixels, or None.
         times: for each of ``time`` and ``timestamp`` that occurs, N unchecked values.
@@ -54,6 +55,7 @@ class Transforms:
     applied_transform: np.ndarray | None = None
     applied_scale: float = 1.0
     ply_file_path: str | None = None
+    part_names: list[str] | None = None
     orientation: str | None = None
     fisheye_crop_radius: float | None = None
     times: dict[str, list[Any]] = field(default_factory=dict)
@@ -136,7 +138,7 @@ def read_transforms(source: Path) -> Transforms:
     with_depth = sum("depth_file_path" in frame.model_fields_set for frame in file.frames)
     if with_depth:
         remarks.append(f"depth_file_path of {with_depth} frames: depth is not used here.")
-    kinds = ("mask_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path")
+    kinds = ("mask_path", "coarse_mask_path", "gt_mask_path", "gt_parts_path", "clean_plate_path")
     times = {
         key: [getattr(frame, key) for frame in file.frames]
         for key in ("time", "timestamp")
@@ -153,6 +155,7 @@ def read_transforms(source: Path) -> Transforms:
         else _checked_similarity(file.applied_transform, source),
         applied_scale=1.0 if file.applied_scale is None else file.applied_scale,
         ply_file_path=file.ply_file_path or None,
+        part_names=file.part_names or None,
         orientation=file.orientation_override,
         fisheye_crop_radius=file.fisheye_crop_radius,
         times=times,

@@ -31,6 +31,7 @@ from surface_sos_ns.capture.lookup import downscaled_copy, files_by_name, image_
 from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.names import listed, photo_paths
 from surface_sos_ns.capture.orientation import orientation_remark
+from surface_sos_ns.capture.part_files import check_part_images
 from surface_sos_ns.capture.points_file import PointsFile, first_fitting_points
 from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
 from surface_sos_ns.plugin.console import say, warn
@@ -45,6 +46,13 @@ if TYPE_CHECKING:  # these bring pydantic, which no command needs before trainin
 
 __all__ = ["ObjectHint", "SurfaceSOSDataParser", "SurfaceSOSDataParserConfig", "surface_sos_data"]
 
+FOLDERS = {
+    "coarse_mask": "coarse_masks",
+    "gt_mask": "gt_masks",
+    "gt_parts": "gt_parts",
+    "clean_plate": "clean_plates",
+}
+"""Folder of the capture for each kind of file that a photo may have, unless transforms.json names the files."""
 MASKS_CHECKED = 16
 MAX_MISSED_SHARE = 0.05
 """Part of a photo's pixels that may go without a ray because nerfstudio cannot undistort them."""
@@ -86,7 +94,9 @@ class SurfaceSOSDataParser(DataParser):
 
     ``metadata`` of the outputs gets, besides nerfstudio's entries:
         coarse_mask_filenames: per photo Path or None; None when there are no coarse masks at all.
-        gt_mask_filenames, clean_plate_filenames: the same for the truth; always None for the split ``train``.
+        gt_mask_filenames, gt_parts_filenames, clean_plate_filenames: the same for the truth; always None for the split
+            ``train``.
+        part_names: of the object's true parts, the first of identity 1; None if the capture names none.
         file_paths: per photo its path as it stands in transforms.json.
         points_files: ``capture.points_file.PointsFile``, where there may be sparse points, the best first; for
             `capture.points_file.first_fitting_points`, with these paths.
@@ -128,10 +138,12 @@ class SurfaceSOSDataParser(DataParser):
         valid = files.masks["mask_path"]
         masks = self._find_masks("coarse_mask", self.config.coarse_masks)
         truth = self._find_masks("gt_mask", "auto")
+        parts = self._find_masks("gt_parts", "auto")
         plates = self._find_masks("clean_plate", "auto")
         if self.to_report:
-            self._check_masks(masks, truth, plates)
-        splits, split_words = choose_split(capture, photos, self.config, has_truth=any(truth))
+            self._check_masks(masks, truth, parts, plates)
+        has_truth = any(truth) or any(parts)
+        splits, split_words = choose_split(capture, photos, self.config, has_truth)
         world = world_frame(capture, np.argsort(photos), self.config)  # type: ignore[arg-type]
         chosen = splits[split]
 
@@ -151,7 +163,9 @@ class SurfaceSOSDataParser(DataParser):
                 "mask_color": self.config.mask_color,
                 "coarse_mask_filenames": of(masks),
                 "gt_mask_filenames": None if split == "train" else of(truth),
+                "gt_parts_filenames": None if split == "train" else of(parts),
                 "clean_plate_filenames": None if split == "train" else of(plates),
+                "part_names": capture.part_names,
                 "file_paths": [capture.file_paths[index] for index in chosen],
                 "points_files": points,
                 "object_hint": self._object_hint(world),
@@ -163,7 +177,7 @@ class SurfaceSOSDataParser(DataParser):
             outputs.metadata.update(_points_for_nerfstudio(points, outputs))
         if self.to_report:
             self.to_report = False
-            self._report(outputs, masks, truth, split_words)
+            self._report(outputs, masks, truth, parts, split_words)
         return outputs
 
     def _cameras(self, world: WorldFrame, chosen: Sequence[int]) -> Cameras:
@@ -180,7 +194,12 @@ class SurfaceSOSDataParser(DataParser):
         return cameras
 
     def _report(
-        self, outputs: DataparserOutputs, masks: list[Path | None], truth: list[Path | None], split_words: str
+        self,
+        outputs: DataparserOutputs,
+        masks: list[Path | None],
+        truth: list[Path | None],
+        parts: list[Path | None],
+        split_words: str,
     ) -> None:
         """Prints remarks and the line about the capture."""
         if self.capture.ply_file_path and self.files.points is None:
@@ -196,6 +215,7 @@ class SurfaceSOSDataParser(DataParser):
             f"{int(outputs.cameras.width[0])} x {int(outputs.cameras.height[0])}; "
             + (f"coarse masks for {count}, {len(masks) - count} without" if count else "no coarse masks")
             + (f"; truth for {sum(t is not None for t in truth)}" if any(truth) else "; no truth")
+            + (f"; true parts for {sum(p is not None for p in parts)}" if any(parts) else "")
             + (
                 f"; sparse points from {'COLMAP' if points[0].is_colmap else points[0].path.name}"
                 if points
@@ -281,7 +301,7 @@ class SurfaceSOSDataParser(DataParser):
         return factor
 
     def _find_masks(self, kind: str, option: str) -> list[Path | None]:
-        """Per frame the file of one kind (coarse_mask, gt_mask, clean_plate), or None.
+        """Per frame the file of one kind (coarse_mask, gt_mask, gt_parts, clean_plate), or None.
 
         Raises:
             CaptureError: a folder was named that does not exist, or that has no file for any photo.
@@ -290,7 +310,7 @@ class SurfaceSOSDataParser(DataParser):
         if option == "none":
             return [None] * len(capture)
         named = option != "auto"
-        folder = capture.folder / (option if named else f"{kind}s")
+        folder = capture.folder / (option if named else FOLDERS[kind])
         if named and not folder.is_dir():
             raise CaptureError(
                 f"The folder of coarse masks {folder} does not exist. --coarse-masks takes auto, none, or a folder "
@@ -308,11 +328,18 @@ class SurfaceSOSDataParser(DataParser):
             _warn_if(_unused_warning(folder, found))
         return found if factor == 1 else [path and downscaled_copy(path, capture.folder, factor) for path in found]
 
-    def _check_masks(self, masks: list[Path | None], truth: list[Path | None], plates: list[Path | None]) -> None:
+    def _check_masks(
+        self,
+        masks: list[Path | None],
+        truth: list[Path | None],
+        parts: list[Path | None],
+        plates: list[Path | None],
+    ) -> None:
         originals = [self.capture.folder / path for path in self.files.photos]
         accepted = list(zip(self._sizes(), self._sizes(self.downscale_factor or 1), strict=True))
         for kind, paths in (("coarse mask", masks), ("true mask", truth), ("clean plate", plates)):
             checks.check_mask_sizes(paths, originals, accepted, kind)
+        check_part_images(parts, originals, accepted)
         there = [path for path in masks if path is not None]
         for warning in checks.object_mask_warnings(
             [_small_mask(there[index]) for index in _spread_indices(len(there))]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from surface_sos_ns.capture.checks import CaptureError, pixel_grid
 from surface_sos_ns.capture.mask_files import read_mask
+from surface_sos_ns.capture.part_files import read_part_image
 from surface_sos_ns.plugin.cameras import has_good_ray, views_from_cameras
 from surface_sos_ns.utils.image_io import read_image, resized
 
@@ -32,6 +33,7 @@ class SurfaceSOSDataset(InputDataset):
         coarse_mask: (H, W, 1) float32 0..1, zeros for a view without one while others have one.
         mask_weight: (H, W, 1) float32, 1 where the view has a coarse mask, else 0.
         gt_mask: (H, W, 1) float32 0..1, the true matte; evaluation datasets only.
+        gt_parts: (H, W, 1) int64, identities of the object's true parts, 0 the background; evaluation datasets only.
         clean_plate: (H, W, 3) float32 0..1, the view without the object; evaluation datasets only.
 
     All have the camera's size, whatever the files' sizes are.
@@ -126,6 +128,11 @@ class SurfaceSOSDataset(InputDataset):
         truth = self._read("gt_mask_filenames", index)
         if truth is not None:
             item["gt_mask"] = torch.from_numpy(truth)[..., None]
+        parts = self.metadata.get("gt_parts_filenames")
+        if parts is not None and parts[index] is not None:
+            names = self.metadata["part_names"]
+            identities = read_part_image(parts[index], self.size(index), None if names is None else len(names))
+            item["gt_parts"] = torch.from_numpy(identities)[..., None]
         plates = self.metadata.get("clean_plate_filenames")
         if plates is not None and plates[index] is not None:
             plate = self._photo(plates[index], index)

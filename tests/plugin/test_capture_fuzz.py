@@ -84,9 +84,10 @@ VALUES: list[Any] = [
 ]
 KEYS = [
     *(*LENS, *DISTORTION, "k3", "k4", "k5", "camera_model", "is_fisheye", "distortion_params", "file_path", "time"),
-    *("transform_matrix", "mask_path", "coarse_mask_path", "gt_mask_path", "clean_plate_path", "depth_file_path"),
-    *("applied_transform", "applied_scale", "ply_file_path", "train_filenames", "val_filenames", "test_filenames"),
-    *("orientation_override", "fisheye_crop_radius", "frames", "coarse_mask", "unheard_of"),
+    *("transform_matrix", "mask_path", "coarse_mask_path", "gt_mask_path", "gt_parts_path", "clean_plate_path"),
+    *("depth_file_path", "part_names", "applied_transform", "applied_scale", "ply_file_path", "train_filenames"),
+    *("val_filenames", "test_filenames", "orientation_override", "fisheye_crop_radius", "frames", "coarse_mask"),
+    "unheard_of",
 ]
 PATHS = [
     "images\\1.png",

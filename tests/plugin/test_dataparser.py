@@ -188,6 +188,82 @@ def test_truth_is_for_evaluation_only(tmp_path: Path) -> None:
     assert "mask" not in item and "coarse_mask" not in item
 
 
+def add_parts(capture: Capture, indices: Sequence[int], folder: str = "gt_parts", keyed: bool = True) -> np.ndarray:
+    """Identities 0 to 3 at random, the same in all these views."""
+    width, height = capture.size
+    identities = np.random.default_rng(5).integers(0, 4, (height, width))
+    (capture.folder / folder).mkdir()
+    for index in indices:
+        path = capture.folder / folder / f"{capture.stem(index)}.png"
+        Image.fromarray(identities.astype(np.uint8)).save(path)
+        if keyed:
+            capture.frames[index]["gt_parts_path"] = f"{folder}/{path.name}"
+    return identities
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_true_parts_are_found_by_key_or_name_and_for_evaluation_only(tmp_path: Path, keyed: bool, capsys) -> None:
+    capture = Capture(tmp_path, count=12)
+    identities = add_parts(capture, [0, 1], "elsewhere" if keyed else "gt_parts", keyed)
+    capture.meta |= {"test_filenames": ["images/frame_001.png", "images/frame_006.png"], "part_names": ["a", "b", "c"]}
+    folder = capture.save()
+    train = parse(folder)
+    assert "true parts for 2" in capsys.readouterr().out
+    assert train.metadata["gt_parts_filenames"] is None and "gt_parts" not in SurfaceSOSDataset(train)[0]
+    test = parse(folder, "test")
+    assert stems(test.metadata["gt_parts_filenames"]) == ["frame_001", None]
+    assert test.metadata["part_names"] == ["a", "b", "c"]
+    dataset = SurfaceSOSDataset(test)
+    truth = dataset[0]["gt_parts"]
+    assert truth.dtype == torch.int64 and np.array_equal(truth[..., 0], identities)
+    assert "gt_parts" not in dataset[1]
+
+
+def test_true_parts_alone_are_truth_to_hold_photos_out_for(tmp_path: Path) -> None:
+    capture = Capture(tmp_path, count=20)
+    add_parts(capture, range(20))
+    folder = capture.save()
+    test = parse(folder, "test")
+    assert (len(parse(folder).image_filenames), len(test.image_filenames)) == (18, 2)
+    assert test.metadata["part_names"] is None and "gt_mask" not in SurfaceSOSDataset(test)[0]
+
+
+def test_true_parts_of_large_photos_are_reduced_without_mixing(tmp_path: Path) -> None:
+    capture = Capture(tmp_path, count=4, size=(33, 24))
+    identities = add_parts(capture, [1, 2])
+    (tmp_path / "gt_parts_2").mkdir()
+    Image.fromarray(np.full((12, 16), 3, np.uint8)).save(tmp_path / "gt_parts_2" / "frame_002.png")
+    dataset = SurfaceSOSDataset(parse(capture.save(), "test", eval_mode="all", downscale_factor=2))
+    assert dataset[1]["gt_parts"].shape == (12, 16, 1)
+    assert np.array_equal(dataset[1]["gt_parts"][..., 0], identities[1::2, 1:32:2])
+    assert (dataset[2]["gt_parts"] == 3).all(), "a copy of the right size is taken as it is"
+
+
+def test_wrong_files_of_true_parts_are_named(tmp_path: Path) -> None:
+    capture = Capture(tmp_path / "a", count=4)
+    add_parts(capture, range(4))
+    capture.meta["part_names"] = ["one", "two"]
+    test = parse(capture.save(), "test")
+    with pytest.raises(CaptureError, match=r"frame_000.png holds the identity 3; expected .* 1 to 2"):
+        SurfaceSOSDataset(test)[0]
+    capture.meta["part_names"] = {"one": 1}
+    with pytest.raises(CaptureError, match=r"'part_names' is an object; expected a list of names"):
+        parse(capture.save())
+    del capture.meta["part_names"]
+    Image.new("L", (31, 24)).save(tmp_path / "a" / "gt_parts" / "frame_001.png")
+    with pytest.raises(CaptureError, match=r"true parts .*frame_001.png is 31 x 24 pixels, its photo"):
+        parse(capture.save())
+    Image.new("RGB", (32, 24)).save(tmp_path / "a" / "gt_parts" / "frame_001.png")
+    with pytest.raises(CaptureError, match=r"frame_001.png is a PNG of 8 bits and colour type 2"):
+        parse(capture.save())
+    (tmp_path / "a" / "gt_parts" / "frame_001.png").unlink()
+    with pytest.raises(CaptureError, match=r"1 of 4 files \(gt_parts_path\) do not exist .*frame_001.png"):
+        parse(capture.save())
+    capture.frames[1]["gt_parts_path"] = capture.frames[0]["gt_parts_path"]
+    with pytest.raises(CaptureError, match=r"gt_parts"):
+        parse(capture.save())
+
+
 def test_truth_of_a_training_view_stays_out_even_when_all_views_train(tmp_path: Path) -> None:
     capture = Capture(tmp_path, count=12)
     capture.add_masks("gt_mask_path", "gt_masks")
