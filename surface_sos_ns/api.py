@@ -28,6 +28,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from surface_sos_ns.capture.lens import pinhole, undistorted
 from surface_sos_ns.capture.names import find_photos, listed, similar_names
+from surface_sos_ns.models.parts.labels import filled_identities, part_labels, set_parts
 from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.capture_datamanager import CaptureDataManager, CaptureDataManagerConfig
@@ -41,9 +42,12 @@ from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.image_io import read_image, resized
+from surface_sos_ns.utils.metrics import THRESHOLD
 
 if TYPE_CHECKING:
     import trimesh
+
+    from surface_sos_ns.plugin.part_results import PartResult
 
 __all__ = ["Lens", "MeshError", "Run", "RunError", "Size", "View", "load_run"]
 
@@ -270,18 +274,61 @@ class Run:
             return cutout_of_rendering(images["foreground"], images["alpha"][..., 0])
         return cutout_of_photo(self.photo(camera) / np.float32(255), self.matte(camera))
 
-    def mesh(self, resolution: int = 192) -> trimesh.Trimesh:
+    def mesh(self, resolution: int = 192, parts: bool | int = False) -> trimesh.Trimesh:
         """The object's surface, closed, with its colours at the vertices, in the capture's frame and scale.
 
         Args:
             resolution: cells per axis of the grid over the object sphere's cube.
+            parts: give each vertex the identity of its part (`mesh.vertex_attributes["part"]`, from 1) and the part's
+                colour instead of its own. True: of the latest result; a number: of that of so many parts.
 
         Raises:
             MeshError: nothing is object in this run, or it has no surface.
+            RunError: parts that were not found.
         """
-        mesh = object_mesh(self.model.scene, resolution, colours=True)
+        result = self.part_result(None if parts is True else int(parts)) if parts else None
+        mesh = object_mesh(self.model.scene, resolution, colours=result is None)
+        if result is not None:
+            set_parts(mesh, part_labels(result.head, self.model.scene.frame, mesh.vertices), result.parts)
         mesh.apply_transform(np.linalg.inv(self.capture_to_world))
         return mesh
+
+    # ------------------------------------------------------------------ parts
+
+    @property
+    def part_results(self) -> tuple[PartResult, ...]:
+        """Parts that `surface-sos parts` has found on this run, the latest result first."""
+        return tuple(getattr(self.model, "part_results", ()))
+
+    def part_result(self, parts: int | None = None) -> PartResult:
+        """The result of so many parts; None: the latest.
+
+        Raises:
+            RunError: there is none.
+        """
+        for result in self.part_results:
+            if parts in (None, result.parts):
+                return result
+        there = ", ".join(str(result.parts) for result in self.part_results)
+        wanted = "no parts" if parts is None else f"no result of {parts} parts"
+        raise RunError(
+            f"{self.config} has {wanted}{f'; there are {there}' if there else ''}. Find them first: surface-sos parts "
+            f"--load-config {self.config}{'' if parts is None else f' --parts {parts}'}."
+        )
+
+    def parts(self, camera: View | str | int | Cameras, parts: int | None = None) -> np.ndarray:
+        """(H, W) uint8: the identity of the part at each pixel, from 1; 0 outside the mask.
+
+        Args:
+            camera: any.
+            parts: of the result of so many parts; None: of the latest.
+
+        Raises:
+            RunError: there is no such result.
+        """
+        name = f"part_ids_{self.part_result(parts).parts}"
+        images = self.render(camera, ["alpha", name])
+        return filled_identities(images[name][..., 0], images["alpha"][..., 0] > THRESHOLD)
 
     def _one(self, camera: View | str | int | Cameras) -> Cameras:
         """A single camera (1,)."""
@@ -327,6 +374,7 @@ def load_run(config: str | Path, data: str | Path | None = None) -> Run:
             f"than in training ({str(error).splitlines()[-1].strip()})."
         ) from error
     model = cast("SurfaceSOSModel", pipeline.model)
+    model.attach_parts(path.parent, checkpoint.name)
     say(f"Loaded {checkpoint}, trained on {manager.data}")
     say(f"{pipeline.device} | {model.describe()}")
     return _with_views(path, checkpoint, model, cast("CaptureDataManager", pipeline.datamanager))

@@ -16,6 +16,7 @@ from surface_sos_ns.cli.convert import Convert
 from surface_sos_ns.cli.demo import Demo
 from surface_sos_ns.cli.export import Export
 from surface_sos_ns.cli.masks import Masks
+from surface_sos_ns.cli.parts import Parts
 from surface_sos_ns.cli.process import Process
 from surface_sos_ns.cli.report import Report
 from surface_sos_ns.plugin.compat.known_warnings import silence_known_warnings
@@ -29,6 +30,7 @@ Command = (
     | Annotated[Convert, tyro.conf.subcommand(name="convert")]
     | Annotated[Process, tyro.conf.subcommand(name="process")]
     | Annotated[Masks, tyro.conf.subcommand(name="masks")]
+    | Annotated[Parts, tyro.conf.subcommand(name="parts")]
     | Annotated[Export, tyro.conf.subcommand(name="export")]
     | Annotated[Bench, tyro.conf.subcommand(name="bench")]
     | Annotated[Report, tyro.conf.subcommand(name="report")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
@@ -12,6 +13,7 @@ from torch.nn import Parameter
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.plugin.part_results import PartResult, heads_of, usable_parts
 from surface_sos_ns.plugin.scene_model import SceneModel, SceneModelConfig
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.plugin.view_rendering import ray_times
@@ -89,8 +91,14 @@ class SurfaceSOSModel(SceneModel):
         poses = self.config.camera_optimizer
         needed = poses.mode != "off" or self.scene.deformation is not None
         self.training_views = TrainingViews(self.num_train_data, poses) if needed else None
+        self.part_results: list[PartResult] = []  # the latest first
         self._sparse_points: Tensor | None = None
         self._sparse_points_inside: Tensor | None = None  # of these, those in the object sphere
+
+    def attach_parts(self, run: Path, checkpoint: str) -> None:
+        """See `SceneModel.attach_parts`."""
+        self.part_results = usable_parts(run, checkpoint, self.scene.ops)
+        self.scene.attach(heads_of(self.part_results))
 
     # ------------------------------------------------------------------ training
 

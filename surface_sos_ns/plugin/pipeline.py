@@ -176,6 +176,7 @@ class SurfaceSOSPipeline(VanillaPipeline):
         """
         path, state = find_checkpoint(folder, step, say)
         self.load_pipeline(state["pipeline"], state["step"])
+        self.model.attach_parts(path.parent.parent, path.name)
         say(f"Loaded {path}")
         say(f"{self.device} | {self.describe()}")
         low, high = (" ".join(f"{value:.3f}" for value in corner) for corner in self.model.object_box())

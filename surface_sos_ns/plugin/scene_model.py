@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
@@ -84,6 +85,14 @@ class SceneModel(Model):
         """Why a training step cannot have fixed shapes and do without the host; None where it can."""
         raise NotImplementedError
 
+    def attach_parts(self, run: Path, checkpoint: str) -> None:
+        """Render parts as well that were found on this run, if there are any; see `part_results`.
+
+        Args:
+            run: its folder.
+            checkpoint: name of the one that is loaded.
+        """
+
     # ------------------------------------------------------------------ where the object is
 
     def object_sphere(self) -> tuple[Tensor, Tensor]:
@@ -147,7 +156,7 @@ class SceneModel(Model):
 
     def output_needs(self) -> dict[str, Need]:
         """Every output by name, and what it takes."""
-        needs = needs_of(self.scene.learned_heads)
+        needs = needs_of(self.scene.painted_heads)
         return {name: need for name, need in needs.items() if name not in self.absent_outputs}
 
     @torch.no_grad()

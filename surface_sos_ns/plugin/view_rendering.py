@@ -48,7 +48,7 @@ def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need) -> dict[str, Ten
         return matte_images(scene.matte(origins, directions, time=time))
     rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time)
     images = layer_images(rendering, scene.frame)
-    for head in scene.learned_heads:
+    for head in scene.painted_heads:
         images |= head.outputs(rendering)
     if need is Need.PLATE:
         images |= plate_images(rendering)

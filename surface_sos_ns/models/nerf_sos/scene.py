@@ -111,7 +111,7 @@ class NerfSOS(nn.Module):
         return found, found.rgb * gain + offset * found.accumulation[:, None]
 
     @property
-    def learned_heads(self) -> list[SegmentationImages]:
+    def painted_heads(self) -> list[SegmentationImages]:
         """What makes further images of a rendering."""
         return [SegmentationImages(self.clusters)]
 

@@ -22,11 +22,7 @@ class MeshError(UserError):
 
 
 def object_mesh(scene: SurfaceSOS, resolution: int = 192, colours: bool = False) -> trimesh.Trimesh:
-    """The object's surface in the world frame: one closed piece, normals outwards.
-
-    The solid is an intersection: inside FoCoR, where the gate is above 1/2, in the voted hull, and in the object
-    sphere. Each is converted to a signed distance, exact to first order near its boundary, and marching cubes takes the
-    zero level of their maximum.
+    """The object's surface in the world frame: one closed piece, normals outwards; the zero level of `object_field`.
 
     Args:
         scene: a trained model.
@@ -35,6 +31,28 @@ def object_mesh(scene: SurfaceSOS, resolution: int = 192, colours: bool = False)
 
     Raises:
         MeshError: no point belongs to the object, or the foreground is a density.
+    """
+    mesh = surface_mesh(object_field(scene, resolution), scene.frame)
+    if colours:
+        import trimesh
+
+        seen = surface_colours(scene, mesh.vertices)
+        mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=np.rint(seen * 255).astype(np.uint8))
+    return mesh
+
+
+def object_field(scene: SurfaceSOS, resolution: int) -> np.ndarray:
+    """A field (R, R, R) over the object cube, negative inside the object; at the centres of the cells, [x, y, z].
+
+    The solid is an intersection: inside FoCoR, where the gate is above 1/2, in the voted hull, and in the object
+    sphere. Each is converted to a signed distance, exact to first order near its boundary; their maximum is taken.
+
+    Args:
+        scene: a trained model.
+        resolution: cells per axis R.
+
+    Raises:
+        MeshError: the foreground is a density.
     """
     if scene.config.foreground == "density":
         raise MeshError("the foreground is a density in this configuration: it has no surface")
@@ -45,13 +63,7 @@ def object_mesh(scene: SurfaceSOS, resolution: int = 192, colours: bool = False)
     field = np.maximum.reduce([distance, _distance_to_zero(-split, cell), sphere])
     if found.hull is not None:
         field = np.maximum(field, _distance_to_zero(MIN_HULL_PROBABILITY - found.hull.reshape(shape).numpy(), cell))
-    mesh = surface_mesh(field, scene.frame)
-    if colours:
-        import trimesh
-
-        seen = surface_colours(scene, mesh.vertices)
-        mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=np.rint(seen * 255).astype(np.uint8))
-    return mesh
+    return field
 
 
 @torch.no_grad()

@@ -81,6 +81,7 @@ class Renderer:
     ):
         self.config = config
         self.foreground, self.background, self.label, self.heads = foreground, background, label, heads
+        self.attached: list[Head] = []  # heads that were learned after the run, see `SurfaceSOS.attach`
         self.deformation, self.object_grid, self.cache = deformation, object_grid, cache
         self.exposure, self.clean_plate = exposure, clean_plate
 
@@ -268,7 +269,8 @@ class Renderer:
     ) -> tuple[PackedValues, dict[str, Tensor]]:
         """Foreground colours at samples above the colour threshold, and the heads' values accumulated over these."""
         near = samples.near_surface
-        if rgb is not None and not self.heads:
+        heads = [*self.heads, *self.attached]
+        if rgb is not None and not heads:
             return near.pack(rgb), {}
         chosen, seen = self.ops.seen_samples(near, self.config.colour_threshold, weights.foreground)
         if rgb is None:
@@ -277,7 +279,7 @@ class Renderer:
         else:
             colours = near.pack(rgb)
         points = front.points[chosen].detach()
-        return colours, {head.name: head.accumulate(weights, seen.pack(head(points))) for head in self.heads}
+        return colours, {head.name: head.accumulate(weights, seen.pack(head(points))) for head in heads}
 
     def _plate(
         self,

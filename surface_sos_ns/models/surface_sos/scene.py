@@ -108,6 +108,7 @@ class SurfaceSOS(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)  # called by `to`, `cuda`, ...: the new device may need another back-end
         use_ops(self, choose_ops(self.config.backend, self.progress.device))
+        self.attach(self.renderer.attached)
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -141,6 +142,20 @@ class SurfaceSOS(nn.Module):
     def learned_heads(self) -> list[Head]:
         """The heads that are trained: the label if it splits the layers, and all others."""
         return [*([self.label] if self.object_grid.votes_split else []), *cast("Iterable[Head]", self.heads)]
+
+    @property
+    def painted_heads(self) -> list[Head]:
+        """The heads that images are made of: those that are trained, and those that were learned after the run."""
+        return [*self.learned_heads, *self.renderer.attached]
+
+    def attach(self, heads: Iterable[Head]) -> None:
+        """Have views rendered with heads that were learned on the finished run, in place of those attached before.
+
+        They are no part of the run: neither trained nor in its checkpoint.
+        """
+        self.renderer.attached = [head.to(self.progress.device).requires_grad_(False) for head in heads]
+        for head in self.renderer.attached:
+            use_ops(head, self.ops)
 
     def describe(self) -> str:
         """One line for the log: the back-end, and how rays are sampled."""

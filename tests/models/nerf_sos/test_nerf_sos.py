@@ -130,7 +130,7 @@ def test_boxes_and_room_are_told_apart(trained: NerfSOS, data: SegmentationData,
         found = trained.render(photos.origins[3].reshape(-1, 3), photos.directions[3].reshape(-1, 3))
     boxes = photos.labels[3].reshape(-1) > 0
     assert mean_iou((found.alpha > 0.5).long(), boxes.long()) > 0.93
-    images = trained.learned_heads[0].outputs(found)
+    images = trained.painted_heads[0].outputs(found)
     assert images["clusters"][:, 0].unique().tolist() == [0.0, 1.0] and images["segmentation"].shape == (len(boxes), 3)
     points = torch.tensor([[-0.4, 0.0, 0.29], [0.4, 0.1, 0.29], [0.0, 0.0, 0.8], [0.0, 0.9, 0.0]])
     assert trained.object_grid.inside(points).tolist()[2:] == [False, False]

@@ -486,7 +486,7 @@ def test_what_a_head_carries_is_seen_along_rays_and_moves_no_geometry(config):
     assert torch.allclose(carried[hit, :3] / carried[hit, 3:], where[hit], atol=0.05)
     with torch.no_grad():  # its output is there beside those of the layers
         images = render_rays(scene, ray_bundle(scene, rays), Need.LAYERS)
-    assert needs_of(scene.learned_heads)["position"] is Need.LAYERS and "rgb" in images
+    assert needs_of(scene.painted_heads)["position"] is Need.LAYERS and "rgb" in images
     assert torch.allclose(images["position"], carried[:, :3], atol=1e-5)
     carried.square().sum().backward()
     moved = {name for name, p in scene.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}

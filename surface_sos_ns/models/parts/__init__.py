@@ -1,0 +1,1 @@
+"""Parts of an object, found on the surface of a finished run (SCOPS in 3D)."""

@@ -1,0 +1,161 @@
+"""Learns a part head on the surface of a finished scene, which stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from surface_sos_ns.capture.views import Views
+from surface_sos_ns.models.parts.identities import areas, order_by_area, order_by_overlap
+from surface_sos_ns.models.parts.lifting import lift, without_signs
+from surface_sos_ns.models.parts.shape import thickness_at, thickness_features
+from surface_sos_ns.models.parts.starts import best_start
+from surface_sos_ns.models.parts.surface import Surface, draw_points, surface_of
+from surface_sos_ns.models.surface_sos.heads.parts import PartHead
+from surface_sos_ns.models.surface_sos.mesh import object_field, surface_mesh
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.training.parts import PartObjective, part_centres, part_losses
+
+if TYPE_CHECKING:
+    import trimesh
+
+POINTS = 6000
+"""Points on the surface from which parts are learned."""
+RESOLUTION = 160
+"""Cells per axis of the grid that surface and inside are taken from."""
+SHAPE_DISTANCE, APPEARANCE_DISTANCE = 0.15, 0.3
+"""Standard deviations, object radii, of the averages of both kinds of features along the surface: a painted flower is
+no part of a vessel."""
+APPEARANCE_WEIGHT = 0.3
+"""Length of the features of appearance; those of shape have length 1."""
+START_STEPS, STEPS = 100, 200
+"""Steps of Adam that take over the start, and that minimise the losses."""
+RATE = 1e-2
+"""Of Adam."""
+
+
+class PartFeatures(NamedTuple):
+    """The surface of a scene and what is known of it: equal for all numbers of parts."""
+
+    mesh: trimesh.Trimesh  # that the points are drawn on, world frame
+    surface: Surface
+    shape: np.ndarray  # (P, B) of thickness
+    appearance: np.ndarray  # (P, D) of the photos' features
+    seen: np.ndarray  # (P,) bool, whether a photo shows the point
+
+    @property
+    def features(self) -> np.ndarray:
+        """(P, B + D), none negative."""
+        return np.concatenate([self.shape, APPEARANCE_WEIGHT * self.appearance], axis=1)
+
+
+def describe_surface(
+    scene: SurfaceSOS, views: Views, grids: Sequence[np.ndarray], points: int = POINTS, seed: int = 0
+) -> PartFeatures:
+    """Points on the object's surface and their features.
+
+    Args:
+        scene: a trained model.
+        views: of V photos, world frame.
+        grids: V grids (h, w, D) of features that tile the photos.
+        points: P.
+        seed: of the drawing.
+
+    Raises:
+        MeshError: the scene has no surface.
+    """
+    field = object_field(scene, RESOLUTION)
+    mesh = surface_mesh(field, scene.frame)
+    places, normals = draw_points(mesh, points, seed)
+    places = scene.frame.points(torch.as_tensor(places, dtype=torch.float32)).cpu().numpy()
+    surface = surface_of(places, normals)
+    solid = field < 0
+    shape = thickness_features(thickness_at(solid, surface.points, surface.normals))
+    lifted = lift(surface.points, surface.normals, solid, scene.frame, views, grids)
+    seen = lifted.seen > 0
+    return PartFeatures(
+        mesh,
+        surface,
+        surface.spread(shape, np.ones(len(shape)), SHAPE_DISTANCE).astype(np.float32),
+        without_signs(surface.spread(lifted.features, seen, APPEARANCE_DISTANCE), _reached(surface, seen)),
+        seen,
+    )
+
+
+def _reached(surface: Surface, seen: np.ndarray) -> np.ndarray:
+    """(P,) bool: points whose average of appearance contains something that is seen."""
+    return surface.spread(np.ones((len(seen), 1)), seen, APPEARANCE_DISTANCE)[:, 0] > 0.5
+
+
+def fit_parts(
+    scene: SurfaceSOS,
+    data: PartFeatures,
+    parts: int,
+    objective: PartObjective,
+    seed: int = 0,
+    earlier: PartHead | None = None,
+    progress: Callable[[float], None] = lambda done: None,
+) -> PartHead:
+    """A head of K parts, their numbers by area or as an earlier result had them.
+
+    Args:
+        scene: a trained model.
+        data: of `describe_surface`.
+        parts: K.
+        objective: weights of the losses.
+        seed: of the head's weights and of the start.
+        earlier: result whose numbers are taken over.
+        progress: called with the fraction that is done.
+    """
+    surface = data.surface
+    device = scene.progress.device
+    points, normals, pairs, weights = (torch.as_tensor(array, device=device) for array in surface)
+    features = torch.as_tensor(data.features, device=device)
+    start = torch.as_tensor(best_start(surface, data.features, parts, objective, seed), device=device)
+    generator = torch.Generator(device=device).manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = PartHead(parts, scene.ops).to(device)
+    basis = torch.nn.Parameter(part_centres(F.one_hot(start, parts).float(), features))
+    optimizer = torch.optim.Adam([*head.parameters(), basis], lr=RATE)
+    spread = scene.cache.cell
+    with torch.enable_grad():
+        for step in range(START_STEPS + STEPS):
+            # A little off the surface as well: rays have their samples there.
+            offset = torch.rand(len(points), 1, generator=generator, device=device) * 2 - 1
+            logits = head.field(points + spread * offset * normals)
+            if step < START_STEPS:
+                loss = F.cross_entropy(logits, start)
+            else:
+                losses = part_losses(objective, logits.softmax(-1), points, features, basis, pairs, weights)
+                loss = torch.stack(list(losses.values())).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                basis.clamp_(min=0.0)
+            progress((step + 1) / (START_STEPS + STEPS))
+    _number(head, points, earlier)
+    return head.requires_grad_(False)
+
+
+@torch.no_grad()
+def _number(head: PartHead, points: torch.Tensor, earlier: PartHead | None) -> None:
+    """Put the head's channels into the order of the numbers."""
+    labels = head.identities(points).cpu().numpy() - 1
+    if earlier is None:
+        order = order_by_area(labels, head.parts)
+    else:
+        order = order_by_overlap(labels, head.parts, earlier.identities(points).cpu().numpy() - 1)
+    for parameter in (head.field.out.weight, head.field.out.bias):
+        parameter.copy_(parameter[torch.as_tensor(order)])
+
+
+def part_areas(head: PartHead, data: PartFeatures) -> np.ndarray:
+    """(K,) share of the surface of each part."""
+    labels = head.identities(torch.as_tensor(data.surface.points, device=head.field.out.weight.device)).cpu().numpy()
+    return areas(labels - 1, head.parts)

@@ -1,0 +1,49 @@
+"""Parts of pictures and meshes, as identities from 1; 0 is no part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.models.surface_sos.heads.parts import PartHead
+from surface_sos_ns.utils.identity_colours import identity_colours
+
+if TYPE_CHECKING:
+    import trimesh
+
+
+def part_labels(head: PartHead, frame: ObjectFrame, points: np.ndarray) -> np.ndarray:
+    """(P,) int64, from 1: the part of points (P, 3) of the surface, world frame."""
+    return head.identities(frame.points(torch.as_tensor(points, dtype=torch.float32))).cpu().numpy()
+
+
+def set_parts(mesh: trimesh.Trimesh, labels: np.ndarray, parts: int) -> None:
+    """Give a mesh the parts of its vertices (V,), from 1, as the attribute `part`, and their colours."""
+    import trimesh
+
+    mesh.vertex_attributes["part"] = labels.astype(np.uint8)
+    colours = np.rint(identity_colours(parts)[labels - 1] * 255).astype(np.uint8)
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=colours)
+
+
+def filled_identities(found: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(H, W) uint8: identities within a mask, each pixel of it with one.
+
+    A pixel at the outline may be in the mask though the ray through its middle passes the object: it gets the identity
+    of the nearest pixel that has one.
+
+    Args:
+        found: (H, W) identities of the pixels' middles, 0 for none.
+        mask: (H, W) bool.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    identities = found.astype(np.uint8)
+    missing = mask & (identities == 0)
+    if missing.any() and identities.any():
+        rows, columns = distance_transform_edt(identities == 0, return_distances=False, return_indices=True)
+        identities = identities[rows, columns]
+    return identities * mask.astype(np.uint8)

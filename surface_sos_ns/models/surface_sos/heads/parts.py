@@ -1,0 +1,64 @@
+"""Which part of the object a surface belongs to: a head that is learned on a finished run and attached to it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from surface_sos_ns.fields.parts import PartField
+from surface_sos_ns.models.surface_sos.heads.head import Head
+from surface_sos_ns.models.surface_sos.rendering import Rendering
+from surface_sos_ns.ops.torch_ops import TorchOps
+from surface_sos_ns.utils.identity_colours import identity_colours
+from surface_sos_ns.utils.metrics import THRESHOLD
+
+
+class PartHead(Head):
+    """Shares of K parts at surface points, and images of them. The identity of part k is k + 1; 0 is no part.
+
+    Args:
+        parts: K.
+        ops: back-end of the numeric operations.
+
+    Attributes:
+        latest: whether this is the result that is also shown without its number of parts in the name.
+    """
+
+    def __init__(self, parts: int, ops: TorchOps):
+        super().__init__()
+        self.ops = ops
+        self.field = PartField(parts, ops)
+        self.latest = False
+
+    @property
+    def parts(self) -> int:
+        """K."""
+        return self.field.parts
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """See `Head.name`."""
+        return f"parts_{self.parts}"
+
+    @property
+    def output_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """`parts_K` in colours and `part_ids_K`; of the latest result also without the K."""
+        names = (self.name, f"part_ids_{self.parts}")
+        return ("parts", "part_ids", *names) if self.latest else names
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Shares (P, K), which sum to 1, at canonical points (P, 3)."""
+        return self.field(points).softmax(-1)
+
+    @torch.no_grad()
+    def identities(self, points: Tensor) -> Tensor:
+        """(P,) int64 in 1 to K: the part of each canonical point (P, 3) of the surface."""
+        return torch.cat([self.field(part).argmax(-1) + 1 for part in points.split(self.ops.chunk_points)])
+
+    def outputs(self, rendering: Rendering) -> dict[str, Tensor]:
+        """Colours of the parts over black (R, 3), and identities (R, 1), 0 where alpha is 0.5 or less."""
+        shares = rendering.head_values[self.name]
+        colours = torch.as_tensor(identity_colours(self.parts), device=shares.device)
+        found = (shares.argmax(-1, keepdim=True) + 1) * (rendering.alpha > THRESHOLD)[:, None]
+        images = (shares @ colours).clamp(0, 1), found.to(shares.dtype)
+        return dict(zip(self.output_names, images * (len(self.output_names) // 2), strict=True))
