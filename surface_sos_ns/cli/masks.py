@@ -46,13 +46,14 @@ class Masks:
     data: Path | None = None
     """The capture: its folder, or its transforms.json."""
     images: Path | None = None
-    """Instead of a capture: a folder of photos without poses, or one photo. Selfment and rembg can do without."""
+    """Instead of a capture: a folder of photos without poses, or one photo. Selfment, maskrcnn and rembg can do
+    without."""
     output: Path | None = None
     """With images: the folder for the masks, which must not exist or be empty."""
     method: Literal["auto", "prior", "selfment", "cosegment", "maskrcnn", "sam2", "rembg", "folder", "click"] = "auto"
-    """Where the masks come from. Auto: the better of prior and selfment, judged by sparse points. Prior: geometry
-    and colour. Selfment, cosegment: self-supervised features. Maskrcnn, sam2, rembg: detectors trained with labels.
-    Folder: masks that exist already. Click: a few clicks in the browser."""
+    """Where the masks come from. Auto: the better of prior and selfment, judged by sparse points; without poses
+    selfment. Prior: geometry and colour. Selfment, cosegment: self-supervised features. Maskrcnn, sam2, rembg:
+    detectors trained with labels. Folder: masks that exist already. Click: a few clicks in the browser."""
     vote: bool = False
     """Vote the masks in space, and write what the vote says instead of them."""
     overwrite: bool = False

@@ -80,7 +80,7 @@ def contact_sheet(
             for picture in (photo, mask, None if silhouettes is None else silhouettes[view])
         ]
         assert shrunk[0] is not None
-        for offset, tile in ((0, shrunk[0]), (width + 2, _with_mask(*shrunk))):  # type: ignore[arg-type]
+        for offset, tile in ((0, shrunk[0]), (size[0] + 2, _with_mask(*shrunk))):  # type: ignore[arg-type]
             sheet[y : y + size[1], x + offset : x + offset + size[0]] = tile
         words, colour = photos.files[view].name, INK
         if mask is None:
@@ -89,7 +89,7 @@ def contact_sheet(
             words = f"{words}: {voted.agreement[view]:.2f}"
             if view in voted.disagreeing:
                 words, colour = (f"{words}, replaced", INK) if replaced else (f"{words} disagrees", WRONG)
-        place, font = (x, y + height + CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX
+        place, font = (x, y + size[1] + CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX
         cv2.putText(sheet, ascii_only(words), place, font, 0.4, colour, 1, cv2.LINE_AA)
     return sheet
 

@@ -47,6 +47,7 @@ METHODS: dict[str, Method] = {
 WITHOUT_POSES: dict[str, Method] = {
     "auto": Method("single_images", "SelfmentWithoutPoses", ("features", "model", "features_onnx")),
     "selfment": Method("single_images", "SelfmentWithoutPoses", ("features", "model", "features_onnx")),
+    "maskrcnn": METHODS["maskrcnn"],
     "rembg": METHODS["rembg"],
 }
 """Those that make masks of photos without cameras. `auto` is selfment there, the only one without labels."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from surface_sos_ns.cli import main
 from surface_sos_ns.masks import methods, plain_photos
@@ -111,6 +112,19 @@ def test_every_photo_has_a_mask_of_its_name_and_size(
 def test_one_photo_is_enough(bright: type, photos: Path, tmp_path: Path) -> None:
     assert run(photos / "a.png", tmp_path / "out") == 0
     assert content(tmp_path / "out") == ["a.png", "about.json", "contact_sheet.jpg"]
+
+
+def test_a_mask_stands_upright_as_its_photo(bright: type, tmp_path: Path) -> None:
+    """The camera was held upright: the pixels are stored lying, with an EXIF tag that says so."""
+    expected = photo(tmp_path / "upright.png", 60, 100)
+    stored = np.rot90(cv2.imread(str(tmp_path / "upright.png")))  # counterclockwise
+    exif = Image.Exif()
+    exif[274] = 6  # shown turned clockwise
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(stored).save(tmp_path / "photos" / "a.jpg", exif=exif)
+    assert run(tmp_path / "photos", tmp_path / "out") == 0
+    mask = cv2.imread(str(tmp_path / "out" / "a.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (100, 60) and ((mask > 127) == expected).mean() > 0.98
 
 
 def test_many_photos_are_taken_in_groups(
