@@ -9,7 +9,8 @@ cameras:
    are those of all photos, which mend each other; that helps whether they show one thing or many. Colour and texture
    are alike on object and background of different photos, so with the descriptor each photo has its own prototypes.
 3. What hangs together with the part of stage 1 stays, so that a second thing of the same kind is not taken along.
-4. A head, trained on the masks of all photos; its log-odds are added to those of the patches.
+4. A head, trained on the masks of all photos; its log-odds are added to those of the patches. A single photo has none:
+   a head would learn it by heart.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ def segment(
     else:
         refined = [_optimised([grid], [part], seed)[0] for grid, part in zip(features, parts, strict=True)]
     kept = [keep_pieces(odds, part) for odds, part in zip(refined, parts, strict=True)]
+    if len(kept) == 1:
+        return kept
     links = [neighbour_links(grid) for grid in features]
     head = train_head(features, [1 / (1 + np.exp(-odds)) for odds in kept], links, seed=seed)
     seen = [np.clip(predict(head, grid), -MAX_LOG_ODDS, MAX_LOG_ODDS) for grid in features]

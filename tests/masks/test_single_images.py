@@ -155,7 +155,7 @@ def test_photos_of_different_things() -> None:
         assert 0.5 < confidence <= 1
 
 
-@pytest.mark.seconds(10)
+@pytest.mark.seconds(6)
 def test_a_single_photo_and_one_of_one_colour() -> None:
     image, truth = made_up_photo(0, RED, GREEN)
     provider = SelfmentWithoutPoses("descriptor")
