@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.extras import require_package
 from surface_sos_ns.utils.files import WriteError, check_writable
 
 
@@ -186,6 +187,28 @@ class Quality(ResultFile):
         file = self.features_onnx
         require(file is None or file.is_file(), f"--features-onnx {file} is no file; name an ONNX file.")
         self.output.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(kw_only=True)
+class Saliency(ResultFile):
+    """Masks in a folder against true ones, by the measures of salient object detection: F with beta^2 = 0.3, S, E,
+    weighted F, MAE."""
+
+    predictions: Path
+    """Folder of the masks, such as surface-sos masks --images makes: white or opaque is the object, soft or not."""
+    truth: Path
+    """Folder of the true masks, named as the predictions; any suffix."""
+
+    def check(self) -> None:
+        """See `ResultFile.check`.
+
+        Raises:
+            MissingPackageError: the package that computes the measures is not installed.
+        """
+        require_package("pysodmetrics", "surface-sos bench saliency")
+        super().check()
+        for option, folder in (("--predictions", self.predictions), ("--truth", self.truth)):
+            require(folder.is_dir(), f"{option} {folder} is no folder; name a folder of masks.")
 
 
 def _plain(value: Any) -> Any:

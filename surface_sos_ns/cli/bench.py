@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from surface_sos_ns.bench.settings import BenchError, Kernels, Quality, Render, ResultFile, Train
+from surface_sos_ns.bench.settings import BenchError, Kernels, Quality, Render, ResultFile, Saliency, Train
 
 __all__ = ["Bench"]
 
@@ -21,6 +21,7 @@ class Bench:
         | Annotated[Train, tyro.conf.subcommand(name="train")]
         | Annotated[Render, tyro.conf.subcommand(name="render")]
         | Annotated[Quality, tyro.conf.subcommand(name="quality")]
+        | Annotated[Saliency, tyro.conf.subcommand(name="saliency")]
     )
 
     def main(self) -> None:
@@ -28,6 +29,8 @@ class Bench:
         self.what.check()  # before torch is imported: a mistake in the options is told at once
         if isinstance(self.what, Quality):
             _quality(self.what)
+        elif isinstance(self.what, Saliency):
+            _saliency(self.what)
         else:
             _speed(self.what)
 
@@ -66,6 +69,17 @@ def _quality(settings: Quality) -> None:
     failed = failures(outcomes)
     if failed:
         raise BenchError(f"{len(failed)} of {len(outcomes)} runs failed; the same command tries them again.")
+
+
+def _saliency(settings: Saliency) -> None:
+    from surface_sos_ns.bench.saliency.folders import run_saliency, show
+
+    result = run_saliency(settings)
+    if settings.json is not None:
+        from surface_sos_ns.bench.protocol import choose_device, header
+
+        _write(settings, header("saliency", settings, choose_device("cpu")) | result)
+    show(result)
 
 
 def _write(settings: ResultFile, result: dict[str, Any]) -> None:

@@ -34,20 +34,31 @@ OPTIONS = (
 """The fields of `Masks` that belong to methods (see `masks/methods.py`)."""
 
 
+NEED_POSES = ("vote", "object_point", "object_radius")
+"""Options that say something about space."""
+
+
 @dataclass
 class Masks:
-    """Make coarse masks of a capture's photos, or bring them, and see how far they agree."""
+    """Make coarse masks of a capture's photos, or bring them, and see how far they agree; or masks of photos without
+    poses (--images)."""
 
-    data: Path
+    data: Path | None = None
     """The capture: its folder, or its transforms.json."""
+    images: Path | None = None
+    """Instead of a capture: a folder of photos without poses, or one photo. Selfment, maskrcnn and rembg can do
+    without."""
+    output: Path | None = None
+    """With images: the folder for the masks, which must not exist or be empty."""
     method: Literal["auto", "prior", "selfment", "cosegment", "maskrcnn", "sam2", "rembg", "folder", "click"] = "auto"
-    """Where the masks come from. Auto: the better of prior and selfment, judged by sparse points. Prior: geometry
-    and colour. Selfment, cosegment: self-supervised features. Maskrcnn, sam2, rembg: detectors trained with labels.
-    Folder: masks that exist already. Click: a few clicks in the browser."""
+    """Where the masks come from. Auto: the better of prior and selfment, judged by sparse points; without poses
+    selfment. Prior: geometry and colour. Selfment, cosegment: self-supervised features. Maskrcnn, sam2, rembg:
+    detectors trained with labels. Folder: masks that exist already. Click: a few clicks in the browser."""
     vote: bool = False
     """Vote the masks in space, and write what the vote says instead of them."""
     overwrite: bool = False
-    """Replace coarse masks that the capture has; they are kept in coarse_masks_old."""
+    """Replace coarse masks that the capture has, or what is in output; it is kept in coarse_masks_old, or in a folder
+    beside output."""
     object_point: tuple[float, float, float] | None = None
     """A point of the object, in the coordinates of transforms.json, when several objects could be meant."""
     object_radius: float | None = None
@@ -84,9 +95,45 @@ class Masks:
         """Runs the command.
 
         Raises:
-            UserError: the capture, the options or the masks are not usable, or a file cannot be written; the message
-                says what to do. Then all is as it was.
+            UserError: the capture, the photos, the options or the masks are not usable, or a file cannot be written;
+                the message says what to do. Then all is as it was.
         """
+        from surface_sos_ns.masks.provider import MaskError
+
+        if self.data is not None and self.images is not None:
+            raise MaskError("--data and --images exclude each other: a capture, or photos without poses.")
+        if self.data is not None:
+            if self.output is not None:
+                raise MaskError("--output goes with --images; masks of a capture are written into it.")
+            self._of_capture(self.data)
+        elif self.images is not None:
+            if self.output is None:
+                raise MaskError("--images needs --output, the folder for the masks.")
+            self._without_poses(self.images, self.output)
+        else:
+            raise MaskError("Name a capture with --data, or photos without poses with --images.")
+
+    def _without_poses(self, images: Path, output: Path) -> None:
+        """Makes masks of photos without cameras."""
+        from surface_sos_ns.masks.methods import make_provider_without_poses
+        from surface_sos_ns.masks.output_folder import check_output
+        from surface_sos_ns.masks.plain_photos import check_readable, find_photos
+        from surface_sos_ns.masks.provider import MaskError
+        from surface_sos_ns.masks.without_poses import make_masks
+
+        options = self._given(OPTIONS)
+        for name in NEED_POSES:
+            if getattr(self, name) not in (None, False):
+                raise MaskError(f"--{name.replace('_', '-')} needs poses, which --images has not; leave it out.")
+        provider = make_provider_without_poses(self.method, options)
+        photos = find_photos(images)
+        check_output(output, images, self.overwrite)
+        provider.check()
+        check_readable(photos)
+        make_masks(provider, images, photos, output, options, _say)
+
+    def _of_capture(self, data: Path) -> None:
+        """Makes masks of a capture."""
         from surface_sos_ns.capture.transforms import transforms_file
         from surface_sos_ns.masks.methods import make_provider
         from surface_sos_ns.masks.write import check_free, finish_interrupted
@@ -94,22 +141,22 @@ class Masks:
         from surface_sos_ns.utils.locks import locked_folder
 
         provider = make_provider(self.method, self._given(OPTIONS))
-        source = transforms_file(self.data)
+        source = transforms_file(data)
         with locked_folder(source.parent, "Wait until it is done."):
             check_writable(source.parent)
             finish_interrupted(source.parent)
             check_free(source, self.overwrite)
             provider.check()
-            self._make(provider, source)
+            self._make(provider, data, source)
 
-    def _make(self, provider: MaskProvider, source: Path) -> None:
+    def _make(self, provider: MaskProvider, data: Path, source: Path) -> None:
         """Has the provider make masks, says how far they agree, and writes them."""
         from surface_sos_ns.masks.provider import MaskError
         from surface_sos_ns.masks.summary import agreement_lines
         from surface_sos_ns.masks.vote import vote
         from surface_sos_ns.plugin.photos_for_masks import read_scene
 
-        scene = read_scene(self.data, self.object_point, self.object_radius)
+        scene = read_scene(data, self.object_point, self.object_radius)
         _say(f"{len(scene.photos)} photos of {source.parent.resolve().name}: masks by {provider.name}")
         found = provider.masks(scene.photos, _say)
         if all(mask is None for mask in found.masks):

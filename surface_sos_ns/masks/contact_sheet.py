@@ -7,11 +7,12 @@ from collections.abc import Collection, Sequence
 import cv2
 import numpy as np
 
-from surface_sos_ns.masks.provider import Photos
-from surface_sos_ns.masks.vote import Vote, fitted
+from surface_sos_ns.masks.provider import Photos, PlainPhotos
+from surface_sos_ns.masks.vote import Vote
+from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.text import ascii_only
 
-__all__ = ["contact_sheet"]
+__all__ = ["contact_sheet", "spaced_views"]
 
 MAX_VIEWS = 24
 COLUMNS = 3
@@ -37,17 +38,17 @@ def _with_mask(photo: np.ndarray, mask: np.ndarray | None, silhouette: np.ndarra
 
 
 def contact_sheet(
-    photos: Photos,
+    photos: Photos | PlainPhotos,
     masks: Sequence[np.ndarray | None],
-    voted: Vote | None,
-    silhouettes: Sequence[np.ndarray] | None,
+    voted: Vote | None = None,
+    silhouettes: Sequence[np.ndarray] | None = None,
     also: Collection[int] = (),
     replaced: bool = False,
 ) -> np.ndarray:
     """Up to 24 views: evenly spaced ones, and those of `also` as far as there is room.
 
     Args:
-        photos: of the whole capture.
+        photos: of the whole capture, or without cameras.
         masks: N masks, None where there is none.
         voted: their vote, for the captions; None where there is none.
         silhouettes: N projections of the voted hull, of the photos' size, whose outlines are drawn; or None.
@@ -58,8 +59,8 @@ def contact_sheet(
         (H, W, 3) uint8 RGB.
     """
     views = _chosen(len(photos), also)
-    small = fitted(photos, masks)
-    widest, tallest = int(photos.views.width.max()), int(photos.views.height.max())
+    widest = max(image.shape[1] for image in photos.images)
+    tallest = max(image.shape[0] for image in photos.images)
     factor = CELL / max(widest, tallest)
     width, height = round(widest * factor), round(tallest * factor)
     across, down = 2 * width + 2 * GAP, height + CAPTION + GAP
@@ -68,8 +69,10 @@ def contact_sheet(
     for cell, view in enumerate(views):
         row, column = divmod(cell, columns)
         x, y = GAP + column * across, GAP + row * down
-        photo, mask = photos.images[view], small[view]
+        photo, mask = photos.images[view], masks[view]
         shape = photo.shape
+        if mask is not None:
+            mask = resized(np.asarray(mask, np.float32), shape[1], shape[0])
         fit = min(width / shape[1], height / shape[0])
         size = (max(1, round(shape[1] * fit)), max(1, round(shape[0] * fit)))
         shrunk = [
@@ -77,7 +80,7 @@ def contact_sheet(
             for picture in (photo, mask, None if silhouettes is None else silhouettes[view])
         ]
         assert shrunk[0] is not None
-        for offset, tile in ((0, shrunk[0]), (width + 2, _with_mask(*shrunk))):  # type: ignore[arg-type]
+        for offset, tile in ((0, shrunk[0]), (size[0] + 2, _with_mask(*shrunk))):  # type: ignore[arg-type]
             sheet[y : y + size[1], x + offset : x + offset + size[0]] = tile
         words, colour = photos.files[view].name, INK
         if mask is None:
@@ -86,12 +89,17 @@ def contact_sheet(
             words = f"{words}: {voted.agreement[view]:.2f}"
             if view in voted.disagreeing:
                 words, colour = (f"{words}, replaced", INK) if replaced else (f"{words} disagrees", WRONG)
-        place, font = (x, y + height + CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX
+        place, font = (x, y + size[1] + CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX
         cv2.putText(sheet, ascii_only(words), place, font, 0.4, colour, 1, cv2.LINE_AA)
     return sheet
 
 
 def _chosen(count: int, also: Collection[int]) -> list[int]:
     special = sorted(also)[: MAX_VIEWS // 2]
-    spaced = np.linspace(0, count - 1, min(count, MAX_VIEWS - len(special))).round().astype(int).tolist()
-    return sorted({*spaced, *special})
+    return sorted({*spaced_views(count, MAX_VIEWS - len(special)), *special})
+
+
+def spaced_views(count: int, most: int = MAX_VIEWS) -> list[int]:
+    """Indices of evenly spaced views, those that a contact sheet shows of ``count``."""
+    indices: list[int] = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+    return indices

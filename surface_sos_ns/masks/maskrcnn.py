@@ -10,7 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from surface_sos_ns.masks.place import choose_device, object_place
-from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.masks.provider import (
+    CoarseMasks,
+    MaskError,
+    MaskProvider,
+    Photos,
+    PlainMaskProvider,
+    PlainPhotos,
+    Progress,
+)
 
 __all__ = ["Instances", "MaskRcnn", "choose_instances"]
 
@@ -39,7 +47,7 @@ class Instances:
     scores: np.ndarray
 
 
-class MaskRcnn(MaskProvider):
+class MaskRcnn(MaskProvider, PlainMaskProvider):
     """Instances that Mask R-CNN (ResNet-50, trained on COCO) finds.
 
     Args:
@@ -76,11 +84,7 @@ class MaskRcnn(MaskProvider):
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         self.check()
         place = object_place(photos)
-        found = []
-        for index, image in enumerate(photos.images):
-            if index % max(1, len(photos) // 10) == 0:
-                progress(f"Mask R-CNN on {self.device}: photo {index + 1} of {len(photos)}")
-            found.append(_detect(self._model, image, self._categories, self.device))
+        found = self._detect_all(photos.images, progress)
         masks, confidence, chosen = choose_instances(found, place.pixel, place.radius, self.category)
         if all(mask is None for mask in masks):
             seen = Counter(label for instances in found for label in instances.labels)
@@ -90,6 +94,28 @@ class MaskRcnn(MaskProvider):
                 "Try another category, name a point on the object, or another method (prior, click)."
             )
         return CoarseMasks(masks, confidence, [f"category of the object: {chosen}"])
+
+    def plain_masks(self, photos: PlainPhotos, progress: Progress) -> CoarseMasks:
+        """See :meth:`PlainMaskProvider.plain_masks`: of each photo on its own, the object is looked for about its
+        centre, within half of its shorter side."""
+        self.check()
+        masks: list[np.ndarray | None] = []
+        confidence = np.zeros(len(photos))
+        for index, found in enumerate(self._detect_all(photos.images, progress)):
+            height, width = photos.images[index].shape[:2]
+            centre, radius = np.array([[width / 2, height / 2]]), np.array([min(width, height) / 2])
+            chosen, score, _ = choose_instances([found], centre, radius, self.category)
+            masks += chosen
+            confidence[index] = score[0]
+        return CoarseMasks(masks, confidence)
+
+    def _detect_all(self, images: Sequence[np.ndarray], progress: Progress) -> list[Instances]:
+        found = []
+        for index, image in enumerate(images):
+            if index % max(1, len(images) // 10) == 0:
+                progress(f"Mask R-CNN on {self.device}: photo {index + 1} of {len(images)}")
+            found.append(_detect(self._model, image, self._categories, self.device))
+        return found
 
 
 def choose_instances(

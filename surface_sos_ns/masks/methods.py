@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from surface_sos_ns.masks.provider import MaskError, MaskProvider
+from surface_sos_ns.masks.provider import MaskError, MaskProvider, PlainMaskProvider
 
-__all__ = ["METHODS", "Method", "make_provider"]
+__all__ = ["METHODS", "WITHOUT_POSES", "Method", "make_provider", "make_provider_without_poses"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Method:
     provider: str
     options: tuple[str, ...] = ()
 
-    def load(self) -> type[MaskProvider]:
+    def load(self) -> type[Any]:
         """The class."""
         return getattr(importlib.import_module(f"surface_sos_ns.masks.{self.module}"), self.provider)
 
@@ -44,6 +44,15 @@ METHODS: dict[str, Method] = {
 }
 
 
+WITHOUT_POSES: dict[str, Method] = {
+    "auto": Method("single_images", "SelfmentWithoutPoses", ("features", "model", "features_onnx")),
+    "selfment": Method("single_images", "SelfmentWithoutPoses", ("features", "model", "features_onnx")),
+    "maskrcnn": METHODS["maskrcnn"],
+    "rembg": METHODS["rembg"],
+}
+"""Those that make masks of photos without cameras. `auto` is selfment there, the only one without labels."""
+
+
 def make_provider(method: str, options: Mapping[str, Any]) -> MaskProvider:
     """A provider with the options that the user gave; the others keep the provider's own defaults.
 
@@ -56,8 +65,7 @@ def make_provider(method: str, options: Mapping[str, Any]) -> MaskProvider:
     """
     if method not in METHODS:
         raise MaskError(f"There is no method {method}; expected one of {', '.join(METHODS)}.")
-    # 0 is a value that was given, False is not.
-    given = {name: value for name, value in options.items() if value not in (None, (), "") and value is not False}
+    given = _given(options)
     for name in given:
         if name not in METHODS[method].options:
             owners = [owner for owner, entry in METHODS.items() if name in entry.options]
@@ -65,3 +73,31 @@ def make_provider(method: str, options: Mapping[str, Any]) -> MaskProvider:
                 f"--{name.replace('_', '-')} belongs to --method {' and '.join(owners)}; the method is {method}."
             )
     return METHODS[method].load()(**given)
+
+
+def make_provider_without_poses(method: str, options: Mapping[str, Any]) -> PlainMaskProvider:
+    """As `make_provider`, a provider for photos without cameras.
+
+    Raises:
+        MaskError: the method needs cameras, an option is of no use without them, or the provider refuses a value.
+    """
+    if method not in WITHOUT_POSES:
+        able = ", ".join(name for name in WITHOUT_POSES if name != "auto")
+        raise MaskError(
+            f"--method {method} needs the cameras' poses, which --images has not; without poses there are {able}. "
+            "`surface-sos process` finds the poses of photos of one scene; then name the scene with --data."
+        )
+    given = _given(options)
+    for name in given:
+        if name not in WITHOUT_POSES[method].options:
+            raise MaskError(
+                f"--{name.replace('_', '-')} does not go with --images and --method {method}; leave it out."
+            )
+    provider = WITHOUT_POSES[method].load()(**given)
+    assert isinstance(provider, PlainMaskProvider)
+    return provider
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were given: 0 is a value, False is none."""
+    return {name: value for name, value in options.items() if value not in (None, (), "") and value is not False}

@@ -14,7 +14,7 @@ from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.errors import UserError
 
-__all__ = ["CoarseMasks", "MaskError", "MaskProvider", "Photos", "Progress"]
+__all__ = ["CoarseMasks", "MaskError", "MaskProvider", "Photos", "PlainMaskProvider", "PlainPhotos", "Progress"]
 
 Progress = Callable[[str], None]
 """Called with one line per stage."""
@@ -52,6 +52,24 @@ class Photos:
             raise ValueError(
                 f"Photos has {sorted(counts)} files, images, views and sizes; expected one of each a view."
             )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+@dataclass(frozen=True)
+class PlainPhotos:
+    """Photos without cameras, of one thing or of many.
+
+    Attributes:
+        files: N image files.
+        images: N photos (H, W, 3) uint8 RGB, shrunk to a few hundred pixels.
+        sizes: N pairs (width, height) of the files themselves, in pixels.
+    """
+
+    files: Sequence[Path]
+    images: Sequence[np.ndarray]
+    sizes: Sequence[tuple[int, int]]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -105,4 +123,28 @@ class MaskProvider(ABC):
 
         Raises:
             MaskError: no masks can be made; the message says why and what to try.
+        """
+
+
+class PlainMaskProvider(ABC):
+    """A source of masks that needs no cameras. Options as for `MaskProvider`."""
+
+    name: ClassVar[str]
+    labels: ClassVar[str]
+
+    @abstractmethod
+    def check(self) -> None:
+        """See `MaskProvider.check`."""
+
+    @abstractmethod
+    def plain_masks(self, photos: PlainPhotos, progress: Progress) -> CoarseMasks:
+        """A mask and a confidence for each photo.
+
+        Args:
+            photos: some photos of a folder, which may show different things.
+            progress: called with one line per stage.
+
+        Raises:
+            MaskError: no masks can be made; the message says why. That nothing is found in some photos, or in all of
+                them, is no error.
         """

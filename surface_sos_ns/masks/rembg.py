@@ -11,7 +11,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.masks.provider import (
+    CoarseMasks,
+    MaskError,
+    MaskProvider,
+    Photos,
+    PlainMaskProvider,
+    PlainPhotos,
+    Progress,
+)
 
 __all__ = ["Rembg"]
 
@@ -19,7 +27,7 @@ TIME_LIMIT = 600.0
 """Seconds for one photo; the first may download weights."""
 
 
-class Rembg(MaskProvider):
+class Rembg(MaskProvider, PlainMaskProvider):
     """Masks by another program, run once for each photo.
 
     Args:
@@ -54,6 +62,12 @@ class Rembg(MaskProvider):
             )
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
+        found = self.plain_masks(PlainPhotos(photos.files, photos.images, photos.sizes), progress)
+        if all(mask is None for mask in found.masks):
+            raise MaskError(f"{self.words[0]} found nothing in any photo; try another method (prior, click).")
+        return found
+
+    def plain_masks(self, photos: PlainPhotos, progress: Progress) -> CoarseMasks:
         self.check()
         masks: list[np.ndarray | None] = []
         confidence = np.zeros(len(photos))
@@ -67,8 +81,6 @@ class Rembg(MaskProvider):
                     # A matte that cannot decide is worth less.
                     confidence[index] = np.abs(2 * mask - 1)[mask > 0.05].mean()
         missing = [photos.files[index].name for index, mask in enumerate(masks) if mask is None]
-        if len(missing) == len(photos):
-            raise MaskError(f"{self.words[0]} found nothing in any photo; try another method (prior, click).")
         return CoarseMasks(masks, confidence, [f"nothing found in {', '.join(missing)}"] if missing else [])
 
     def _run(self, image: np.ndarray, folder: Path, photo: Path) -> np.ndarray | None:

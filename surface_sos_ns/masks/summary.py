@@ -10,7 +10,7 @@ from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
 from surface_sos_ns.masks.provider import CoarseMasks, MaskProvider
 from surface_sos_ns.masks.vote import DISAGREES, Vote
 
-__all__ = ["about", "agreement_lines"]
+__all__ = ["about", "agreement_lines", "given_options"]
 
 
 def agreement_lines(file_paths: Sequence[str], found: CoarseMasks, voted: Vote | None) -> list[str]:
@@ -63,11 +63,7 @@ def about(
     return {
         "method": chosen.name,
         "labels": chosen.labels,
-        "options": {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in options.items()
-            if value not in (None, (), False)
-        },
+        "options": given_options(options),
         "voted": replaced,
         "agreement": None if voted is None else round(voted.mean, 4),
         "remarks": list(masks.remarks),
@@ -81,6 +77,15 @@ def about(
             }
             for view, file_path in enumerate(file_paths)
         ],
+    }
+
+
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the command that were given, as json: those that are None, False or empty were not."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value not in (None, (), False)
     }
 
 

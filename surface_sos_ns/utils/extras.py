@@ -14,9 +14,13 @@ EXTRA = {
     "onnxruntime": "onnx",
     "pymatting": "export",
     "pycocotools": "export",
+    "pysodmetrics": "saliency",
     "transformers": "masks",
 }
 """The extra, in pyproject.toml, that installs each of them."""
+
+MODULE = {"pysodmetrics": "py_sod_metrics"}
+"""The name by which a package is imported, where it is another one."""
 
 NO_WHEEL = {"embreex": "aarch64"}
 """Machines, by `platform.machine`, that a package has no wheel for; there its extra does not install it."""
@@ -33,7 +37,7 @@ def missing_package(package: str, purpose: str) -> str | None:
         package: its name, a key of `EXTRA`.
         purpose: what needs it, as the subject of a sentence: "surface-sos report".
     """
-    if importlib.util.find_spec(package) is not None:
+    if importlib.util.find_spec(MODULE.get(package, package)) is not None:
         return None
     if platform.machine() == NO_WHEEL.get(package):
         return (

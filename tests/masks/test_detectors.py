@@ -14,7 +14,7 @@ from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.masks import maskrcnn, sam2
 from surface_sos_ns.masks.maskrcnn import Instances, MaskRcnn, choose_instances
 from surface_sos_ns.masks.place import choose_device, object_place
-from surface_sos_ns.masks.provider import MaskError, Photos
+from surface_sos_ns.masks.provider import MaskError, Photos, PlainPhotos
 from surface_sos_ns.masks.rembg import Rembg
 from surface_sos_ns.masks.sam2 import Sam2, choose_mask, prompt_points
 from tests.helpers.ball_views import ring, sphere_masks
@@ -171,6 +171,25 @@ def test_maskrcnn_end_to_end(monkeypatch):
     )
     with pytest.raises(MaskError, match=r"no cat where the cameras look. It found: vase"):
         MaskRcnn("cat", device="cpu").masks(photos, str)
+
+
+def test_maskrcnn_without_poses_looks_about_the_middle_of_each_photo_alone(monkeypatch):
+    """No photo's category counts in another, and that nothing is found is no error."""
+    vase, cup, aside = square(22, 32, 16), square(20, 30, 20), square(0, 0, 12)
+    detections = [
+        instances((vase, "vase", 0.6), (aside, "cup", 0.9)),
+        instances((cup, "cup", 0.8)),
+        instances(),
+    ]
+    monkeypatch.setattr(maskrcnn, "_load", small_maskrcnn)
+    monkeypatch.setattr(maskrcnn, "_detect", lambda *_: detections.pop(0))
+    images = [np.zeros((60, 80, 3), np.uint8)] * 3
+    files = [Path(f"{index}.jpg") for index in range(3)]
+    found = MaskRcnn(device="cpu").plain_masks(PlainPhotos(files, images, [(80, 60)] * 3), str)
+    np.testing.assert_array_equal(found.masks[0], vase)
+    np.testing.assert_array_equal(found.masks[1], cup)
+    assert found.masks[2] is None
+    np.testing.assert_allclose(found.confidence, [0.6, 0.8, 0])
 
 
 def test_maskrcnn_mistakes(monkeypatch):

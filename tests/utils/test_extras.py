@@ -21,8 +21,9 @@ def hide(monkeypatch: pytest.MonkeyPatch):
     find = importlib.util.find_spec
 
     def hidden(package: str) -> None:
+        module = extras.MODULE.get(package, package)
         monkeypatch.setattr(
-            importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest)
+            importlib.util, "find_spec", lambda name, *rest: None if name == module else find(name, *rest)
         )
 
     return hidden
@@ -46,6 +47,10 @@ def config(tmp_path: Path) -> Path:
         ("embreex", "demo", "Rendering the demo capture", ["demo"]),
         ("embreex", "demo", "Rendering the demo capture", ["capture"]),
         ("embreex", "demo", "Rendering the demo capture", ["bench", "render", "--no-scaling"]),
+        (
+            *("pysodmetrics", "saliency", "surface-sos bench saliency"),
+            ["bench", "saliency", "--predictions", "masks", "--truth", "truth"],
+        ),
     ],
 )
 def test_a_missing_package_is_named_with_what_installs_it(
@@ -99,4 +104,6 @@ def test_each_extra_installs_the_packages_it_is_named_for() -> None:
     }
     for package, extra in extras.EXTRA.items():
         assert package in of[extra], f"{package} is not in the extra {extra}"
-    assert of["dev"]["surface-sos-ns"] == {"demo", "export", "onnx"}, "make test and demo set up all that they need"
+    assert of["dev"]["surface-sos-ns"] == {"demo", "export", "onnx", "saliency"}, (
+        "make test and demo set up all that they need"
+    )
