@@ -20,13 +20,13 @@ SMALLEST_PART = 1e-6
 class PartObjective:
     """Weights of the losses."""
 
-    concentration: float = 0.3
+    concentration: float = 0.1
     """Of each part's mean squared distance from its centre, in object radii."""
     semantics: float = 1.0
     """Of the squared error with which K basis vectors explain the features of the surface."""
-    orthonormality: float = 0.01
+    orthonormality: float = 0.001
     """Of what keeps the basis vectors of different parts apart."""
-    coherence: float = 0.125
+    coherence: float = 0.06
     """Of the length of the borders between parts, which costs less along concave creases. SCOPS has no such loss."""
 
 

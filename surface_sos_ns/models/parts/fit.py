@@ -32,7 +32,7 @@ SHAPE_DISTANCE, APPEARANCE_DISTANCE = 0.15, 0.3
 no part of a vessel."""
 APPEARANCE_WEIGHT = 0.3
 """Length of the features of appearance; those of shape have length 1."""
-START_STEPS, STEPS = 100, 200
+START_STEPS, STEPS = 100, 100
 """Steps of Adam that take over the start, and that minimise the losses."""
 RATE = 1e-2
 """Of Adam."""

@@ -6,6 +6,8 @@ Ruegsegger 1997), in the object's filled shape: a vessel is as thick as it is wi
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from scipy import ndimage
 
@@ -13,6 +15,10 @@ DIRECTIONS = 96
 """Directions from which the silhouettes are taken that fill the shape."""
 RADII = 24
 """Radii of the balls that are tried."""
+NEARLY_EQUAL = 1.5
+"""Ratio of the radii of two neighbouring cells up to which they belong to one body."""
+RAISED = 2.0
+"""Factor by which a cell's radius is raised at most, to that of the body it belongs to."""
 BINS = np.geomspace(0.02, 0.5, 8)
 """Radii, in object radii, at which the features of thickness are centred."""
 
@@ -62,6 +68,43 @@ def local_thickness(solid: np.ndarray) -> np.ndarray:
     return radius
 
 
+def body_thickness(radius: np.ndarray) -> np.ndarray:
+    """Local thickness in which rims and corners of a body are as thick as its middle.
+
+    No ball of the body's size fits into a corner; the balls get smaller little by little. Where a handle leaves a body
+    they do so at once. So each cell takes the largest radius that can be reached from it over neighbours with nearly
+    equal ones (`NEARLY_EQUAL`), up to `RAISED` times its own.
+
+    Args:
+        radius: (N, N, N) of `local_thickness`, 0 outside.
+
+    Returns:
+        (N, N, N), 0 outside.
+    """
+    cells = np.argwhere(radius > 0)
+    number = np.full(np.array(radius.shape) + 2, -1)  # of each cell, with a border of cells outside
+    number[tuple((cells + 1).T)] = np.arange(len(cells))
+    own = radius[tuple(cells.T)]
+    pairs = []
+    for step in itertools.product((-1, 0, 1), repeat=3):
+        if step > (0, 0, 0):
+            neighbour = number[tuple((cells + 1 + step).T)]
+            pairs.append(np.stack([np.flatnonzero(neighbour >= 0), neighbour[neighbour >= 0]]))
+    first, second = np.concatenate(pairs, axis=1)
+    ratio = own[first] / own[second]
+    alike = (ratio <= NEARLY_EQUAL) & (ratio >= 1 / NEARLY_EQUAL)
+    first, second = first[alike], second[alike]
+    raised, before = own.copy(), np.zeros_like(own)
+    while (raised != before).any():
+        before = raised.copy()
+        np.maximum.at(raised, first, before[second])
+        np.maximum.at(raised, second, before[first])
+        raised = np.minimum(raised, RAISED * own)
+    result = np.zeros_like(radius)
+    result[tuple(cells.T)] = raised
+    return result
+
+
 def thickness_at(solid: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Half the thickness (P,), object radii, of the filled shape of a solid at points of its surface.
 
@@ -73,7 +116,7 @@ def thickness_at(solid: np.ndarray, points: np.ndarray, normals: np.ndarray) -> 
     filled = filled_shape(solid)
     count = len(filled)
     # the greatest of the neighbouring cells: those that the surface cuts may lie outside
-    radius = ndimage.grey_dilation(local_thickness(filled), size=3)
+    radius = ndimage.grey_dilation(body_thickness(local_thickness(filled)), size=3)
     cell = 2.0 / count
     index = np.clip(((points - cell * normals + 1.0) / cell).astype(np.int64), 0, count - 1)
     return np.maximum(radius[tuple(index.T)], 0.5) * cell
