@@ -211,6 +211,32 @@ class Saliency(ResultFile):
             require(folder.is_dir(), f"{option} {folder} is no folder; name a folder of masks.")
 
 
+@dataclass(kw_only=True)
+class Parts(ResultFile):
+    """Parts of a run's object against the true ones, beside simpler ways to divide it; nothing is kept."""
+
+    load_config: Path
+    """The run's config.yml; its capture has true parts, as those of `surface-sos capture` have."""
+    parts: int = 6
+    """How many parts."""
+    features: Literal["auto", "network", "descriptor"] = "auto"
+    """What describes the photos, as in surface-sos parts."""
+    model: str | None = None
+    """Another checkpoint of the network."""
+    features_onnx: Path | None = None
+    """An ONNX file of the network, instead of a checkpoint."""
+    seed: int = 0
+    """Of the random start."""
+    data: Path | None = None
+    """The capture's folder, where it was moved since training."""
+
+    def check(self) -> None:
+        """See `ResultFile.check`."""
+        super().check()
+        require(self.load_config.is_file(), f"{self.load_config} does not exist; expected the config.yml of a run.")
+        require(2 <= self.parts <= 64, f"--parts is {self.parts}; expected 2 to 64.")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(part) for part in value]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from surface_sos_ns.bench.settings import BenchError, Kernels, Quality, Render, ResultFile, Saliency, Train
+from surface_sos_ns.bench.settings import BenchError, Kernels, Parts, Quality, Render, ResultFile, Saliency, Train
 
 __all__ = ["Bench"]
 
@@ -21,6 +21,7 @@ class Bench:
         | Annotated[Train, tyro.conf.subcommand(name="train")]
         | Annotated[Render, tyro.conf.subcommand(name="render")]
         | Annotated[Quality, tyro.conf.subcommand(name="quality")]
+        | Annotated[Parts, tyro.conf.subcommand(name="parts")]
         | Annotated[Saliency, tyro.conf.subcommand(name="saliency")]
     )
 
@@ -31,6 +32,8 @@ class Bench:
             _quality(self.what)
         elif isinstance(self.what, Saliency):
             _saliency(self.what)
+        elif isinstance(self.what, Parts):
+            _parts(self.what)
         else:
             _speed(self.what)
 
@@ -69,6 +72,17 @@ def _quality(settings: Quality) -> None:
     failed = failures(outcomes)
     if failed:
         raise BenchError(f"{len(failed)} of {len(outcomes)} runs failed; the same command tries them again.")
+
+
+def _parts(settings: Parts) -> None:
+    from surface_sos_ns.bench.parts import run_parts, show
+
+    result = run_parts(settings)
+    if settings.json is not None:
+        from surface_sos_ns.bench.protocol import choose_device, header
+
+        _write(settings, header("parts", settings, choose_device("auto")) | result)
+    show(result)
 
 
 def _saliency(settings: Saliency) -> None:

@@ -42,6 +42,7 @@ class PartFeatures(NamedTuple):
     """The surface of a scene and what is known of it: equal for all numbers of parts."""
 
     mesh: trimesh.Trimesh  # that the points are drawn on, world frame
+    solid: torch.Tensor  # (N, N, N) bool, cells of the object cube inside the object
     surface: Surface
     shape: np.ndarray  # (P, B) of thickness
     appearance: np.ndarray  # (P, D) of the photos' features
@@ -79,6 +80,7 @@ def describe_surface(
     seen = lifted.seen > 0
     return PartFeatures(
         mesh,
+        torch.as_tensor(solid),
         surface,
         surface.spread(shape, np.ones(len(shape)), SHAPE_DISTANCE).astype(np.float32),
         without_signs(surface.spread(lifted.features, seen, APPEARANCE_DISTANCE), _reached(surface, seen)),
