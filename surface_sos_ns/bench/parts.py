@@ -34,6 +34,8 @@ MAX_DISTANCE = 0.03
 """Distance from the true surface, object radii, beyond which a point of ours has no true part."""
 AGREEMENT_VIEWS = 8
 """Views, evenly chosen, whose pairs are compared."""
+AT_ONCE = 4096
+"""Rays that are rendered together."""
 COLUMNS = {
     "surface_ari": ("ARI surface", "{:.3f}"),
     "surface_nmi": ("NMI surface", "{:.3f}"),
@@ -136,18 +138,24 @@ def _of_head(run: Run, head: PartHead, data: PartFeatures) -> dict[str, Any]:
     return figures | {"agreement": agreement_of_views(run, head, data)}
 
 
+@torch.no_grad()
 def agreement_of_views(run: Run, head: PartHead, data: PartFeatures) -> float:
-    """Share of comparisons of two views at a surface point that both show in which both have the same part there."""
+    """Share of comparisons of two views at a surface point that both show in which both have the same part there.
+
+    A view's part at a point is what its ray to the point sees, rendered as any other ray.
+    """
+    scene = run.model.scene
     chosen = [run.views[index] for index in np.linspace(0, len(run.views) - 1, AGREEMENT_VIEWS).round().astype(int)]
     points, normals = (torch.as_tensor(array) for array in data.surface[:2])
     seen = np.zeros((len(chosen), len(points)), dtype=np.int64)
     for row, view in enumerate(chosen):
-        camera = views_from_cameras(run.model.as_trained(run.camera(view, "training")))
-        weights, uv = view_weights(points, normals, data.solid, run.model.scene.frame, camera, 0)
-        image = _identities(run, head, view)
-        at = np.flatnonzero(weights > 0)
-        column, line = np.floor(uv[at]).astype(int).T
-        seen[row, at] = image[line.clip(0, image.shape[0] - 1), column.clip(0, image.shape[1] - 1)]
+        camera = views_from_cameras(run.model.as_trained(run.camera(view)))
+        weights, _ = view_weights(points, normals, data.solid, scene.frame, camera, 0)
+        eye = scene.frame.points(torch.as_tensor(camera.centres(), dtype=torch.float32))[0]
+        for index in torch.as_tensor(np.flatnonzero(weights)).split(AT_ONCE):
+            directions = torch.nn.functional.normalize(points[index] - eye, dim=-1)
+            rendering = scene.render(eye.expand_as(directions), directions, plate=False)
+            seen[row, index] = head.outputs(rendering)[f"part_ids_{head.parts}"][:, 0].long().numpy()
     equal = both = 0
     for first, second in itertools.combinations(seen, 2):
         shown = (first > 0) & (second > 0)

@@ -13,6 +13,8 @@ from scipy import ndimage
 
 DIRECTIONS = 96
 """Directions from which the silhouettes are taken that fill the shape."""
+RESOLUTION = 96
+"""Cells per axis of the filled shape, if the solid has as many."""
 RADII = 24
 """Radii of the balls that are tried."""
 NEARLY_EQUAL = 1.5
@@ -23,7 +25,7 @@ BINS = np.geomspace(0.02, 0.5, 8)
 """Radii, in object radii, at which the features of thickness are centred."""
 
 
-def filled_shape(solid: np.ndarray, resolution: int = 96) -> np.ndarray:
+def filled_shape(solid: np.ndarray, resolution: int) -> np.ndarray:
     """What is inside the silhouettes of a solid from all sides: cavities and the insides of vessels are filled.
 
     Args:
@@ -113,7 +115,7 @@ def thickness_at(solid: np.ndarray, points: np.ndarray, normals: np.ndarray) -> 
         points: (P, 3) on its surface, object frame.
         normals: (P, 3) unit, outwards.
     """
-    filled = filled_shape(solid)
+    filled = filled_shape(solid, min(RESOLUTION, len(solid)))
     count = len(filled)
     # the greatest of the neighbouring cells: those that the surface cuts may lie outside
     radius = ndimage.grey_dilation(body_thickness(local_thickness(filled)), size=3)
