@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, overload
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from surface_sos_ns.masks.features import FeatureChoice
 
 __all__ = ["describe_run", "find_parts", "pieces_of"]
-
-FEATURES_FOLDER = "features"
 
 
 def find_parts(run: Run, settings: PartsSettings, say: Callable[[str], None]) -> PartHead:
@@ -121,7 +120,8 @@ def describe_run(run: Run, features: FeatureChoice, say: Callable[[str], None]) 
     provider = features.load()
     say(f"features: {provider.name}, and the shape of the surface")
     shown = [view for view in run.views if not view.held_out]
-    folder = run.config.parent / PARTS_FOLDER / FEATURES_FOLDER
+    kind = hashlib.blake2b(provider.fingerprint().encode(), digest_size=4).hexdigest()  # so that each keeps its own
+    folder = run.config.parent / PARTS_FOLDER / f"features_{kind}"
     described = cached_features(provider, _Photos(run, shown), folder, say)
     try:
         return describe_surface(run.model.scene, _views(run, shown), [photo.patches for photo in described])

@@ -36,6 +36,10 @@ START_STEPS, STEPS = 100, 100
 """Steps of Adam that take over the start, and that minimise the losses."""
 RATE = 1e-2
 """Of Adam."""
+SPECK = 0.005
+"""Share of the surface below which a part has dissolved in the others while the losses were minimised."""
+NEVER = -1e4
+"""Logit of a part that is nowhere."""
 
 
 class PartFeatures(NamedTuple):
@@ -141,8 +145,18 @@ def fit_parts(
             with torch.no_grad():
                 basis.clamp_(min=0.0)
             progress((step + 1) / (START_STEPS + STEPS))
+    _switch_off_specks(head, points)
     _number(head, points, earlier)
     return head.requires_grad_(False)
+
+
+@torch.no_grad()
+def _switch_off_specks(head: PartHead, points: torch.Tensor) -> None:
+    """Leave what hardly any surface is left of to its neighbours; the part is empty then."""
+    shares = areas(head.identities(points).cpu().numpy() - 1, head.parts)
+    specks = torch.as_tensor(shares < SPECK, device=points.device)
+    head.field.out.weight[specks] = 0.0
+    head.field.out.bias[specks] = NEVER
 
 
 @torch.no_grad()

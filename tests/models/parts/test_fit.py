@@ -87,6 +87,16 @@ def test_without_the_semantics_the_ball_is_cut_into_equal_parts(described):
     assert part_metrics(head.identities(points).numpy(), true_parts(points))["parts_ari"] < 0.5
 
 
+@pytest.mark.seconds(4)
+def test_a_part_that_dissolves_is_empty_and_not_a_speck(described):
+    """More parts than there are: each is of some size or is not there."""
+    scene, data = described
+    head = fit_parts(scene, data, 9, PartObjective(coherence=1.0))
+    shares = part_areas(head, data)
+    assert ((shares == 0) | (shares > 0.004)).all() and (shares == 0).any()
+    assert (np.diff(shares) <= 0).all()
+
+
 # ------------------------------------------------------------------ starts
 
 
