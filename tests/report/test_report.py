@@ -351,7 +351,7 @@ def test_a_page_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_views_are_chosen_evenly_and_half_of_them_with_truth_at_most() -> None:
-    from surface_sos_ns.report.collect import chosen_views
+    from surface_sos_ns.report.views import chosen_views
 
     assert chosen_views(10, "all", [3]) == chosen_views(10, 12, []) == list(range(10))
     assert chosen_views(10, 4, []) == [0, 3, 6, 9]
