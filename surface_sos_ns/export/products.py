@@ -53,14 +53,14 @@ class Product:
 
     Attributes:
         folder: in the export.
-        kind: what it is made for.
+        kind: what it is made for; None for what goes with any kind.
         needs: outputs that are rendered for it.
         suffix: of its files.
         encode: makes the file's content.
     """
 
     folder: str
-    kind: Kind
+    kind: Kind | None
     needs: tuple[str, ...]
     encode: Callable[[Pictures], bytes]
     suffix: str = ".png"
@@ -87,7 +87,7 @@ def products(run: Run, settings: ExportSettings) -> list[Product]:
     found.append(Product(PARTS, "parts", ("alpha", identities), partial(_parts, identities)))
     found = [product for product in found if product.kind in settings.kinds]
     if writes_photos(run, settings):
-        found.append(Product(IMAGES, "masks", (), _photo, ".jpg"))
+        found.append(Product(IMAGES, None, (), _photo, ".jpg"))
     elif not photos and "video" in settings.kinds:
         found.append(Product(IMAGES, "video", ("rgb",), _rgb))
     return found

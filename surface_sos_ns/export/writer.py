@@ -79,7 +79,8 @@ def _check_outputs(run: Run, made: Sequence[Product]) -> None:
     for product in made:
         lacking = [name for name in product.needs if name not in run.outputs]
         if lacking:
-            asked = " ".join(dict.fromkeys(other.kind for other in made if set(other.needs) <= set(run.outputs)))
+            had = [other.kind for other in made if other.kind and set(other.needs) <= set(run.outputs)]
+            asked = " ".join(dict.fromkeys(had))
             raise ExportError(
                 f"{run.config} is of a method without {' and '.join(lacking)}, of which {product.kind} are made. Ask "
                 f"for what it has: --what {asked or 'masks mattes cutouts'}."
@@ -91,6 +92,7 @@ def _write(
 ) -> list[str]:
     output, meshes, part_meshes = settings.output_dir, _meshes(settings), _part_meshes(settings)
     others = [output / name for name in [*capture_names(made, settings), *_about(settings)]]
+    targets: list[tuple[Path, str | None]]
     targets = [(product.file(output, frame), product.kind) for frame in frames for product in made]
     targets += [(path, "video") for path in videos] + [(path, "mesh") for path in meshes]
     targets += [(path, "parts") for path in part_meshes]

@@ -600,7 +600,7 @@ def test_mistakes_in_the_options_are_one_sentence(
 
 def test_all_means_all() -> None:
     assert Export(Path("c"), Path("d"), ("all",)).kinds == (
-        *("masks", "mattes", "cutouts", "clean-plates", "video", "mesh"),
+        *("masks", "mattes", "cutouts", "clean-plates", "video", "mesh", "parts"),
     )
     assert Export(Path("c"), Path("d"), ("video",)).kinds == ("cutouts", "video")
 
