@@ -303,13 +303,7 @@ def test_what_is_missing_is_said(content: Content) -> None:
 def test_parts_have_a_section_where_there_are_some(content: Content) -> None:
     text = page(content)
     words = " ".join(read(text).text)
-    for said in (
-        "guesses",
-        "75.5\u00a0%",
-        "24.5\u00a0%",
-        "results of 4 and 5 parts",
-        "3 photos that training never saw",
-    ):
+    for said in ("guesses", "75.5\u00a0%", "24.5\u00a0%", "results of 4 and 5 parts", "3 photos that training never"):
         assert said in words
     assert "0.654" in words and "0.765" in words and "0.988" in words
     section = text[text.index('<section id="parts">') :].partition("</section>")[0]
@@ -318,12 +312,8 @@ def test_parts_have_a_section_where_there_are_some(content: Content) -> None:
     assert content.parts is not None
     unknown = dataclasses.replace(content, parts=dataclasses.replace(content.parts, metrics={}))
     assert "true parts" not in " ".join(read(page(unknown)).text)
-    nothing_compared = dict.fromkeys(content.parts.metrics, float("nan"))
-    words = " ".join(
-        read(
-            page(dataclasses.replace(content, parts=dataclasses.replace(content.parts, metrics=nothing_compared)))
-        ).text
-    )
+    nothing_compared = dataclasses.replace(content.parts, metrics=dict.fromkeys(content.parts.metrics, float("nan")))
+    words = " ".join(read(page(dataclasses.replace(content, parts=nothing_compared))).text)
     assert "nan" not in words
     assert 'id="parts"' not in page(dataclasses.replace(content, parts=None))
 
