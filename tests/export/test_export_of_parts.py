@@ -158,6 +158,7 @@ def test_a_short_file_says_what_the_parts_are(run: BallRun, tmp_path: Path) -> N
     assert [part["colour"] for part in found["parts"]] == np.rint(identity_colours(3) * 255).tolist()
 
 
+@pytest.mark.seconds(2)
 def test_a_run_without_parts_says_how_to_find_them_or_leaves_them_out_of_all(capture: Path, tmp_path: Path) -> None:
     run = open_ball(capture)
     for asked in (settings(tmp_path / "out", "masks", "parts"), settings(tmp_path / "out", "all", parts=3)):

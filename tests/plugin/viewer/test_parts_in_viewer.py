@@ -53,6 +53,7 @@ def differs(image: np.ndarray, colours: np.ndarray, where: np.ndarray) -> float:
     return float((np.abs(image[where] - colours[where]).max(-1) > 40).mean())
 
 
+@pytest.mark.seconds(4)
 def test_the_panel_chooses_which_result_is_shown(session: Session) -> None:
     controls = session.model.viewer_controls
     assert controls.parts is not None and controls.parts.value == "2", "the latest"
