@@ -264,23 +264,31 @@ def test_metric_table_is_complete() -> None:
     import torch
 
     from surface_sos_ns.utils.metrics import image_metrics, mask_metrics
+    from surface_sos_ns.utils.part_metrics import part_metrics
 
     halves = torch.zeros(16, 16)
     halves[:8] = 1.0
     metrics = {*mask_metrics(halves, halves), *image_metrics(*[halves[..., None].expand(-1, -1, 3)] * 2)}
+    metrics |= part_metrics(halves.numpy(), halves.numpy()).keys()
     assert names_in_table("evaluation.md") == metrics | {"clean_plate_psnr", "lpips"}
 
 
-def test_output_table_is_complete() -> None:
+def test_output_table_is_complete(tmp_path: Path) -> None:
     import torch
     from nerfstudio.cameras.rays import RayBundle
     from nerfstudio.data.scene_box import SceneBox
+
+    from surface_sos_ns.models.surface_sos.heads.parts import PartHead
+    from surface_sos_ns.ops.torch_ops import TORCH
+    from surface_sos_ns.plugin.part_results import PartFacts, save_parts
 
     config = METHODS["surface-sos-lite"].pipeline.model
     scene = dataclasses.replace(config.scene, backend="torch")  # type: ignore[attr-defined]
     model = dataclasses.replace(config, scene=scene).setup(  # type: ignore[call-arg]
         scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2, metadata={}
     )
+    save_parts(tmp_path, PartHead(6, TORCH), PartFacts("step-1.ckpt", "guesses", 0, (1 / 6,) * 6, (1,) * 6, 1))
+    model.attach_parts(tmp_path, "step-1.ckpt")
     rays = RayBundle(
         origins=torch.tensor([0.0, 0.0, 3.0]).expand(2, 2, 3),
         directions=torch.tensor([0.0, 0.0, -1.0]).expand(2, 2, 3),

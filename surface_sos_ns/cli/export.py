@@ -11,7 +11,7 @@ __all__ = ["Export"]
 
 @dataclass
 class Export(ExportSettings):
-    """Write what a run found as files: masks, mattes, cut-outs, clean plates, videos, the mesh."""
+    """Write what a run found as files: masks, mattes, cut-outs, clean plates, videos, the mesh, parts."""
 
     def main(self) -> None:
         """Runs the command."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from surface_sos_ns.utils.files import write_bytes
 if TYPE_CHECKING:
     import trimesh
 
-__all__ = ["POINTS", "mesh_file", "write_mesh", "write_points"]
+__all__ = ["POINTS", "glb_file", "mesh_file", "write_mesh", "write_points"]
 
 COLOURS = ("red", "green", "blue")
 
@@ -36,22 +36,35 @@ def mesh_file(mesh: trimesh.Trimesh, kind: str) -> bytes:
 
     Args:
         mesh: any.
-        kind: ply, obj or glb. GLB stores vertices in single precision; those far from the origin are stored around
-            their middle, whose place is in the file's scene graph.
+        kind: ply, obj or glb. A PLY file also has the vertex attribute `part`, where there is one.
+    """
+    if kind == "ply":
+        parts = np.asarray(mesh.vertex_attributes["part"]) if "part" in mesh.vertex_attributes else None
+        return _ply(mesh.vertices, _colours(mesh), mesh.faces, parts)
+    if kind == "glb":
+        return glb_file({"object": mesh})
+    content: Any = mesh.export(file_type=kind)
+    return content.encode("utf-8") if isinstance(content, str) else content
+
+
+def glb_file(meshes: Mapping[str, trimesh.Trimesh]) -> bytes:
+    """The content of a GLB file with a node for each mesh, by name, and their vertex colours.
+
+    GLB stores vertices in single precision; those far from the origin are stored around their middle, whose place is in
+    the file's scene graph.
     """
     import trimesh
 
-    if kind == "ply":
-        return _ply(mesh.vertices, _colours(mesh), mesh.faces)
-    written: Any = mesh
-    if kind == "glb" and _is_far(mesh.vertices):
-        middle = np.mean(mesh.bounds, axis=0)
+    bounds = np.concatenate([mesh.bounds for mesh in meshes.values()])
+    middle = (bounds.min(axis=0) + bounds.max(axis=0)) / 2 if _is_far(bounds) else np.zeros(3)
+    scene = trimesh.Scene()
+    for name, mesh in meshes.items():
         near = mesh.copy()
         near.apply_translation(-middle)
-        written = trimesh.Scene()
-        written.add_geometry(near, transform=trimesh.transformations.translation_matrix(middle))
-    content: Any = written.export(file_type=kind)
-    return content.encode("utf-8") if isinstance(content, str) else content
+        place = trimesh.transformations.translation_matrix(middle)
+        scene.add_geometry(near, node_name=name, geom_name=name, transform=place)
+    content: Any = scene.export(file_type="glb")
+    return bytes(content)
 
 
 def write_points(mesh: trimesh.Trimesh, path: Path, count: int = POINTS) -> None:
@@ -75,21 +88,27 @@ def _is_far(points: np.ndarray) -> bool:
     return bool(np.abs(points).max() > FAR_FROM_ORIGIN * np.ptp(points, axis=0).max())
 
 
-def _ply(points: np.ndarray, colours: np.ndarray, faces: np.ndarray | None = None) -> bytes:
-    """A binary PLY file of points (P, 3) with colours (P, 3) uint8, and of faces (F, 3) where there are some.
+def _ply(
+    points: np.ndarray, colours: np.ndarray, faces: np.ndarray | None = None, parts: np.ndarray | None = None
+) -> bytes:
+    """A binary PLY file of points (P, 3) with colours (P, 3) uint8, and of faces (F, 3) and the property `part` of the
+    points (P,) uint8 where there are some.
 
     Coordinates are in double precision where they have to be.
     """
     exact = _is_far(points)
     layout = [(axis, "<f8" if exact else "<f4") for axis in "xyz"] + [(name, "u1") for name in COLOURS]
+    layout += [] if parts is None else [("part", "u1")]
     rows = np.empty(len(points), dtype=layout)
     for index, axis in enumerate("xyz"):
         rows[axis] = points[:, index]
     for index, name in enumerate(COLOURS):
         rows[name] = colours[:, index]
+    if parts is not None:
+        rows["part"] = parts
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
     header += [f"property {'double' if exact else 'float'} {axis}" for axis in "xyz"]
-    header += [f"property uchar {name}" for name in COLOURS]
+    header += [f"property uchar {name}" for name in (*COLOURS, *([] if parts is None else ["part"]))]
     body = rows.tobytes()
     if faces is not None:
         triangles = np.empty(len(faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])

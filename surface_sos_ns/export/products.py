@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +13,19 @@ import numpy as np
 from surface_sos_ns.export.clean_plates import completed_photo
 from surface_sos_ns.export.frames import Frame
 from surface_sos_ns.export.settings import ExportSettings, Kind
+from surface_sos_ns.models.parts.labels import filled_identities
 from surface_sos_ns.utils.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.utils.encoding import colour_picture, mask_picture, matte_picture
 from surface_sos_ns.utils.image_io import encode_image, read_header
+from surface_sos_ns.utils.metrics import THRESHOLD
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run, View
 
-__all__ = ["MASKS", "Pictures", "Product", "products", "writes_photos"]
+__all__ = ["MASKS", "PARTS", "Pictures", "Product", "products", "writes_photos"]
 
-MASKS, MATTES, CUTOUTS, PLATES, CONFIDENCE, IMAGES = (
-    *("masks", "mattes", "cutouts", "clean_plates", "background_confidence", "images"),
+MASKS, MATTES, CUTOUTS, PLATES, CONFIDENCE, PARTS, IMAGES = (
+    *("masks", "mattes", "cutouts", "clean_plates", "background_confidence", "parts", "images"),
 )
 
 
@@ -50,14 +53,14 @@ class Product:
 
     Attributes:
         folder: in the export.
-        kind: what it is made for.
+        kind: what it is made for; None for what goes with any kind.
         needs: outputs that are rendered for it.
         suffix: of its files.
         encode: makes the file's content.
     """
 
     folder: str
-    kind: Kind
+    kind: Kind | None
     needs: tuple[str, ...]
     encode: Callable[[Pictures], bytes]
     suffix: str = ".png"
@@ -68,7 +71,7 @@ class Product:
 
 
 def products(run: Run, settings: ExportSettings) -> list[Product]:
-    """All that the settings ask for, per view."""
+    """All that the settings ask for, per view; of parts the result that they name."""
     photos = settings.path is None
     found = [
         Product(MASKS, "masks", ("alpha",), _mask),
@@ -80,9 +83,11 @@ def products(run: Run, settings: ExportSettings) -> list[Product]:
     else:
         found.append(Product(PLATES, "clean-plates", ("background",), _plate))
     found.append(Product(CONFIDENCE, "clean-plates", ("background_confidence",), _confidence))
+    identities = f"part_ids_{settings.parts}"
+    found.append(Product(PARTS, "parts", ("alpha", identities), partial(_parts, identities)))
     found = [product for product in found if product.kind in settings.kinds]
     if writes_photos(run, settings):
-        found.append(Product(IMAGES, "masks", (), _photo, ".jpg"))
+        found.append(Product(IMAGES, None, (), _photo, ".jpg"))
     elif not photos and "video" in settings.kinds:
         found.append(Product(IMAGES, "video", ("rgb",), _rgb))
     return found
@@ -91,7 +96,7 @@ def products(run: Run, settings: ExportSettings) -> list[Product]:
 def writes_photos(run: Run, settings: ExportSettings) -> bool:
     """Whether the photos are written too: the capture's do not fit the masks, or not every program sees them so."""
     other_size = settings.size == "training" and run.factor > 1
-    per_view = {"masks", "mattes", "cutouts", "clean-plates"} & set(settings.kinds)
+    per_view = {"masks", "mattes", "cutouts", "clean-plates", "parts"} & set(settings.kinds)
     if settings.path is not None or not per_view:
         return False
     return settings.lens == "undistorted" or other_size or not all(_seen_alike(view) for view in run.views)
@@ -129,6 +134,11 @@ def _plate(pictures: Pictures) -> bytes:
 
 def _confidence(pictures: Pictures) -> bytes:
     return _colours(pictures.rendered["background_confidence"][..., 0])
+
+
+def _parts(identities: str, pictures: Pictures) -> bytes:
+    """As `Run.parts`."""
+    return encode_image(filled_identities(pictures.rendered[identities][..., 0], pictures.alpha > THRESHOLD))
 
 
 def _rgb(pictures: Pictures) -> bytes:

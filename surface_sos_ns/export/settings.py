@@ -10,8 +10,8 @@ from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.utils.extras import require_package
 from surface_sos_ns.utils.files import check_writable
 
-Kind = Literal["masks", "mattes", "cutouts", "clean-plates", "video", "mesh"]
-KINDS: tuple[Kind, ...] = ("masks", "mattes", "cutouts", "clean-plates", "video", "mesh")
+Kind = Literal["masks", "mattes", "cutouts", "clean-plates", "video", "mesh", "parts"]
+KINDS: tuple[Kind, ...] = ("masks", "mattes", "cutouts", "clean-plates", "video", "mesh", "parts")
 MeshFormat = Literal["ply", "obj", "glb"]
 
 
@@ -23,14 +23,15 @@ class ExportSettings:
     """The run's config.yml."""
     output_dir: Path
     """Folder of the export. The same command again completes what was interrupted, and adds what was not asked for."""
-    what: tuple[Literal["masks", "mattes", "cutouts", "clean-plates", "video", "mesh", "all"], ...] = (
+    what: tuple[Literal["masks", "mattes", "cutouts", "clean-plates", "video", "mesh", "parts", "all"], ...] = (
         "masks",
         "mattes",
         "cutouts",
     )
     """masks: black and white PNG, and COCO RLE. mattes: 16-bit PNG. cutouts: the object with transparency, PNG.
     clean-plates: the view without the object, and how sure that is. video: mask, side by side, and the object with
-    transparency (writes the cut-outs too). mesh: the object's surface with colours."""
+    transparency (writes the cut-outs too). mesh: the object's surface with colours. parts: what surface-sos parts has
+    found, as PNG of part numbers, COCO RLE and meshes. all: everything; parts where some were found."""
     views: tuple[str, ...] = ("all",)
     """all photos, train (those trained on) or test (those held out); or path FILE: a camera path of the viewer."""
     size: Literal["original", "training"] = "original"
@@ -48,6 +49,8 @@ class ExportSettings:
     """Files of the mesh: ply, obj, glb."""
     mesh_resolution: int = 192
     """Cells per axis of the grid that the mesh is taken from."""
+    parts: int | None = None
+    """Which result of surface-sos parts is exported, by its number of parts; the latest if this is not given."""
     data: Path | None = None
     """The capture's folder, where it was moved since training."""
     overwrite: bool = False
@@ -92,8 +95,11 @@ class ExportSettings:
             raise ExportError(f"--mesh-resolution is {self.mesh_resolution}; expected 16 to 1024 cells per axis.")
         if self.output_dir.exists() and not self.output_dir.is_dir():
             raise ExportError(f"{self.output_dir} is a file; expected a folder, or one that is to be made.")
-        if "masks" in self.kinds:
-            require_package("pycocotools", "surface-sos export --what masks")
+        if self.parts is not None and "parts" not in self.kinds:
+            raise ExportError(f"--parts {self.parts} chooses a result of parts; add parts to --what, or leave it out.")
+        for kind in ("masks", "parts"):
+            if kind in self.kinds:
+                require_package("pycocotools", f"surface-sos export --what {kind}")
         if "cutouts" in self.kinds and self.path is None:
             require_package("pymatting", "surface-sos export --what cutouts")
         check_writable(self.output_dir)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -13,7 +13,16 @@ import numpy as np
 from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.frames import Frame, chosen_frames
 from surface_sos_ns.export.manifest import COMMON, Identity, Manifest
-from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Pictures, Product, products
+from surface_sos_ns.export.parts import (
+    PART_FACTS,
+    PART_MESHES,
+    part_facts,
+    part_identity,
+    part_names,
+    with_parts,
+    write_part_meshes,
+)
+from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PARTS, PLATES, Pictures, Product, products
 from surface_sos_ns.export.settings import ExportSettings
 from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
 from surface_sos_ns.utils.files import remove_leftovers, resumable, write_bytes, write_json, writing
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["write_export"]
 
-COCO = "masks_coco.json"
+COCO, PART_COCO = "masks_coco.json", "parts_coco.json"
 MAX_TILE = 960  # pixels along the longer side of a picture in the side-by-side video
 
 
@@ -50,6 +59,7 @@ def write_export(run: Run, settings: ExportSettings) -> list[str]:
     output = settings.output_dir
     if output.resolve() == run.capture.resolve():
         raise ExportError(f"{output} is the capture itself; export into a folder of its own.")
+    settings = with_parts(run, settings)
     frames = chosen_frames(run, settings)
     made = products(run, settings)
     _check_outputs(run, made)
@@ -69,7 +79,8 @@ def _check_outputs(run: Run, made: Sequence[Product]) -> None:
     for product in made:
         lacking = [name for name in product.needs if name not in run.outputs]
         if lacking:
-            asked = " ".join(dict.fromkeys(other.kind for other in made if set(other.needs) <= set(run.outputs)))
+            had = [other.kind for other in made if other.kind and set(other.needs) <= set(run.outputs)]
+            asked = " ".join(dict.fromkeys(had))
             raise ExportError(
                 f"{run.config} is of a method without {' and '.join(lacking)}, of which {product.kind} are made. Ask "
                 f"for what it has: --what {asked or 'masks mattes cutouts'}."
@@ -79,12 +90,12 @@ def _check_outputs(run: Run, made: Sequence[Product]) -> None:
 def _write(
     run: Run, settings: ExportSettings, frames: Sequence[Frame], made: Sequence[Product], videos: Sequence[Path]
 ) -> list[str]:
-    output, meshes = settings.output_dir, _meshes(settings)
-    others = [
-        output / name for name in [*capture_names(made, settings), *([COCO] if "masks" in settings.kinds else [])]
-    ]
+    output, meshes, part_meshes = settings.output_dir, _meshes(settings), _part_meshes(settings)
+    others = [output / name for name in [*capture_names(made, settings), *_about(settings)]]
+    targets: list[tuple[Path, str | None]]
     targets = [(product.file(output, frame), product.kind) for frame in frames for product in made]
     targets += [(path, "video") for path in videos] + [(path, "mesh") for path in meshes]
+    targets += [(path, "parts") for path in part_meshes]
     folders = {output, *(path.parent for path, _ in targets)}
     manifest = Manifest.of(
         output, _identity(run, settings), [*targets, *((path, None) for path in others)], settings.overwrite
@@ -93,17 +104,18 @@ def _write(
         remove_leftovers(folder)
 
     _write_mesh(run, settings, [path for path in meshes if manifest.lacks(path)])
+    _write_part_meshes(run, settings, [path for path in part_meshes if manifest.lacks(path)])
     with Stage(f"Exporting {len(frames)} views to {output}", len(frames)) as stage:
         for frame in frames:
             _write_view(run, settings, frame, [p for p in made if manifest.lacks(p.file(output, frame))])
             stage.advance(1)
     for name, content in captures(run, frames, made, settings).items():
         write_json(output / name, content)
-    if "masks" in settings.kinds:
-        write_json(output / COCO, _coco(frames, made, output))
+    for name, content in _contents(run, settings, frames, made).items():
+        write_json(output / name, content)
     _write_videos(run, frames, made, settings, videos, [path for path in videos if manifest.lacks(path)])
     manifest.finish()
-    return _summary(settings, frames, made, [*videos, *meshes, *others])
+    return _summary(settings, frames, made, [*videos, *meshes, *part_meshes, *others])
 
 
 def _identity(run: Run, settings: ExportSettings) -> Identity:
@@ -117,6 +129,9 @@ def _identity(run: Run, settings: ExportSettings) -> Identity:
         "video": {"fps": settings.fps},
         "mesh": {"mesh-resolution": settings.mesh_resolution},
     }
+    if "parts" in settings.kinds:
+        result = part_identity(run.part_result(settings.parts))
+        of_kind["parts"] = result | {"mesh-resolution": settings.mesh_resolution}
     return {COMMON: common} | {kind: of_kind.get(kind, {}) for kind in settings.kinds}
 
 
@@ -151,14 +166,31 @@ def _read(path: Path) -> np.ndarray:
     return np.repeat(picture.values[..., None], 3, axis=2) if picture.values.ndim == 2 else picture.values
 
 
-def _coco(frames: Sequence[Frame], made: Sequence[Product], output: Path) -> dict[str, Any]:
+def _about(settings: ExportSettings) -> list[str]:
+    """The files that `_contents` makes."""
+    files = {"masks": [COCO], "parts": [PART_COCO, PART_FACTS]}
+    return [name for kind, names in files.items() if kind in settings.kinds for name in names]
+
+
+def _contents(
+    run: Run, settings: ExportSettings, frames: Sequence[Frame], made: Sequence[Product]
+) -> dict[str, dict[str, Any]]:
+    """The content of each file about masks and parts by its name, from the pictures that are there."""
     from surface_sos_ns.export.coco import coco
 
-    masks = next(product for product in made if product.folder == MASKS)
-    return coco(
-        (frame.name if frame.view is None else frame.view.name, _read(masks.file(output, frame))[..., 0] > 127)
-        for frame in frames
-    )
+    of = {product.folder: product for product in made}
+
+    def pictures(folder: str) -> Iterator[tuple[str, np.ndarray]]:
+        for frame in frames:
+            name = frame.name if frame.view is None else frame.view.name
+            yield name, _read(of[folder].file(settings.output_dir, frame))[..., 0]
+
+    content: dict[str, Callable[[], dict[str, Any]]] = {
+        COCO: lambda: coco(((name, mask > 127) for name, mask in pictures(MASKS)), ["object"]),
+        PART_COCO: lambda: coco(pictures(PARTS), part_names(cast("int", settings.parts))),
+        PART_FACTS: lambda: part_facts(run.part_result(settings.parts)),
+    }
+    return {name: content[name]() for name in _about(settings)}
 
 
 # ------------------------------------------------------------------ videos and mesh
@@ -187,6 +219,18 @@ def _write_mesh(run: Run, settings: ExportSettings, missing: Sequence[Path]) -> 
         if points in missing:
             write_points(mesh, points)
         write_mesh(mesh, [path for path in missing if path != points])
+
+
+def _part_meshes(settings: ExportSettings) -> list[Path]:
+    return [settings.output_dir / name for name in PART_MESHES] if "parts" in settings.kinds else []
+
+
+def _write_part_meshes(run: Run, settings: ExportSettings, missing: Sequence[Path]) -> None:
+    if not missing:
+        return
+    parts = cast("int", settings.parts)
+    with Stage("Taking the mesh of the parts", 1):
+        write_part_meshes(run.mesh(settings.mesh_resolution, parts), part_names(parts), missing)
 
 
 def _videos(frames: Sequence[Frame], settings: ExportSettings) -> list[Path]:

@@ -128,16 +128,26 @@ class SurfaceSOSDataset(InputDataset):
         truth = self._read("gt_mask_filenames", index)
         if truth is not None:
             item["gt_mask"] = torch.from_numpy(truth)[..., None]
-        parts = self.metadata.get("gt_parts_filenames")
-        if parts is not None and parts[index] is not None:
-            names = self.metadata["part_names"]
-            identities = read_part_image(parts[index], self.size(index), None if names is None else len(names))
-            item["gt_parts"] = torch.from_numpy(identities)[..., None]
+        parts = self.get_part_identities(index)
+        if parts is not None:
+            item["gt_parts"] = torch.from_numpy(parts)[..., None]
         plates = self.metadata.get("clean_plate_filenames")
         if plates is not None and plates[index] is not None:
             plate = self._photo(plates[index], index)
             item["clean_plate"] = torch.from_numpy(plate.astype(np.float32) / 255)
         return item
+
+    def get_part_identities(self, image_idx: int) -> np.ndarray | None:
+        """(H, W) int64 identities of the object's true parts, 0 the background; None where they are not known.
+
+        Raises:
+            CaptureError: the file cannot be read, or does not hold identities.
+        """
+        files = self.metadata.get("gt_parts_filenames")
+        if files is None or files[image_idx] is None:
+            return None
+        names = self.metadata["part_names"]
+        return read_part_image(files[image_idx], self.size(image_idx), None if names is None else len(names))
 
     def _photo(self, path: Path, image_idx: int) -> np.ndarray:
         """(H, W, 3) uint8 of a photo or a clean plate, at the camera's size."""

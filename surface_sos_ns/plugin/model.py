@@ -13,7 +13,7 @@ from torch.nn import Parameter
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
-from surface_sos_ns.plugin.part_results import PartResult, heads_of, usable_parts
+from surface_sos_ns.plugin.part_results import heads_of, usable_parts
 from surface_sos_ns.plugin.scene_model import SceneModel, SceneModelConfig
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.plugin.view_rendering import ray_times
@@ -91,7 +91,6 @@ class SurfaceSOSModel(SceneModel):
         poses = self.config.camera_optimizer
         needed = poses.mode != "off" or self.scene.deformation is not None
         self.training_views = TrainingViews(self.num_train_data, poses) if needed else None
-        self.part_results: list[PartResult] = []  # the latest first
         self._sparse_points: Tensor | None = None
         self._sparse_points_inside: Tensor | None = None  # of these, those in the object sphere
 

@@ -27,6 +27,9 @@ class Need(enum.IntEnum):
     """What the object hides as well."""
 
 
+PARTS, PART_IDENTITIES = "parts", "part_ids"
+"""Outputs of the latest parts that were found on a run: colours and identities. Those of K parts end in _K."""
+
 NEEDS: dict[str, Need] = {
     "rgb": Need.LAYERS,
     "mask": Need.MATTE,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from surface_sos_ns.plugin.model import SurfaceSOSModel
     from surface_sos_ns.plugin.scene_model import SceneModel
 
-METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_")
+METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_", "parts_")
 """How the names of metrics begin that only photos with truth have."""
 
 

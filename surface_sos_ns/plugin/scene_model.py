@@ -16,6 +16,7 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 
 from surface_sos_ns.plugin.outputs import Need, ViewImages, needs_of
+from surface_sos_ns.plugin.part_results import PartResult
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.plugin.view_metrics import comparison_images, view_metrics
 from surface_sos_ns.plugin.view_rendering import FILLED, BeforeChunk, ViewRenderer, render_rays
@@ -51,6 +52,7 @@ class SceneModel(Model):
     Attributes:
         scene: the numeric model; subclasses build it.
         training_views: poses and times of the training photos, where rendering depends on them; else None.
+        part_results: parts that were found on the finished run and are rendered with it, the latest first.
         viewer_defaults, viewer_controls: nerfstudio's viewer finds these among the attributes.
     """
 
@@ -61,11 +63,13 @@ class SceneModel(Model):
     config: SceneModelConfig
     scene: Any
     training_views: TrainingViews | None
+    part_results: list[PartResult]
 
     def populate_modules(self) -> None:
         """Build what the viewer wants; subclasses build the scene."""
         super().populate_modules()
         self.training_views = None
+        self.part_results = []
         self.viewer_defaults = ViewerDefaults()
         self.viewer_controls = ViewerControls()
         self._need_so_far = Need.MATTE
@@ -216,6 +220,10 @@ class SceneModel(Model):
             return self.render_view(camera_ray_bundle, self._need_so_far, smooth_edges=True)
 
         return ViewImages(render, needs=self.output_needs())
+
+    def part_numbers(self) -> list[int]:
+        """How many parts each of the results has that are rendered, the latest first."""
+        return [result.parts for result in self.part_results]
 
     def display_settings(self) -> DisplaySettings:
         """What the viewer's panel is set to."""

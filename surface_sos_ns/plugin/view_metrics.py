@@ -8,7 +8,9 @@ import torch
 from nerfstudio.utils import colormaps
 from torch import Tensor
 
+from surface_sos_ns.models.parts.labels import filled_identities
 from surface_sos_ns.utils.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
+from surface_sos_ns.utils.part_metrics import part_metrics
 
 __all__ = ["comparison_images", "view_metrics"]
 
@@ -20,7 +22,8 @@ def view_metrics(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], lpi
 
     Args:
         outputs: of the view, (H, W, C).
-        batch: image (H, W, 3 or 4) 0..1, and where there is truth gt_mask (H, W, 1) and clean_plate (H, W, 3).
+        batch: image (H, W, 3 or 4) 0..1, and where there is truth gt_mask (H, W, 1), gt_parts (H, W, 1) and clean_plate
+            (H, W, 3). True parts are compared with those of the latest result, where there is one.
         lpips: add LPIPS, whose weights are downloaded the first time.
     """
     background = outputs["background"]
@@ -32,6 +35,9 @@ def view_metrics(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], lpi
         if "clean_plate" in batch:
             plate = batch["clean_plate"].to(photo)
             metrics["clean_plate_psnr"] = region_psnr(background, plate, truth > THRESHOLD)
+    if "gt_parts" in batch and "part_ids" in outputs:
+        found, alpha = (outputs[name][..., 0].cpu().numpy() for name in ("part_ids", "alpha"))
+        metrics |= part_metrics(filled_identities(found, alpha > THRESHOLD), batch["gt_parts"][..., 0].cpu().numpy())
     if lpips:
         metrics["lpips"] = _perceptual_distance(outputs["rgb"], photo)
     return metrics

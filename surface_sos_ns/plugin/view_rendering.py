@@ -15,7 +15,7 @@ from surface_sos_ns.clean_plate.inpainting import inpaint
 from surface_sos_ns.models.surface_sos.gpu_memory import MIN_RAYS_AT_ONCE, rays_at_once
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.outputs import Need, layer_images, matte_images, plate_images
+from surface_sos_ns.plugin.outputs import PARTS, Need, layer_images, matte_images, plate_images
 from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
 from surface_sos_ns.utils.errors import UserError
 
@@ -132,7 +132,8 @@ class ViewRenderer:
             times=None if rays.times is None else rays.times[chosen][:, None].expand(*shape, 1).contiguous(),
         )
         found = self._in_chunks(parts, min(need, Need.LAYERS), before_chunk)
-        for name in ("alpha", "rgb", "foreground", "overlay"):
+        colours = {name for name in found if name.partition("_")[0] == PARTS}
+        for name in ("alpha", "rgb", "foreground", "overlay", *colours):
             if name in found:
                 images[name][chosen] = (images[name][chosen] + found[name].sum(1)) / (shape[1] + 1)
         images["mask"][chosen] = matte_images(images["alpha"][chosen][..., 0])["mask"]

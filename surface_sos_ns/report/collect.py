@@ -11,7 +11,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,13 +19,16 @@ from nerfstudio.configs.method_configs import all_methods
 
 from surface_sos_ns.api import MeshError, Run, View, read_config
 from surface_sos_ns.capture.object_prior import ObjectPrior
+from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
 from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
 from surface_sos_ns.report.content import Compared, Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
 from surface_sos_ns.report.error import ReportError
+from surface_sos_ns.report.parts import parts_report
 from surface_sos_ns.report.turntable import Turntable, turntable
+from surface_sos_ns.report.views import chosen_views, small_camera
 from surface_sos_ns.utils.cutouts import cutout_of_photo
 from surface_sos_ns.utils.extras import missing_package
 from surface_sos_ns.utils.image_io import resized
@@ -34,10 +37,7 @@ from surface_sos_ns.utils.overlap import intersection_over_union
 from surface_sos_ns.utils.pictures import eight_bit, error_map, tinted
 from surface_sos_ns.utils.progress import Stage
 
-if TYPE_CHECKING:
-    from nerfstudio.cameras.cameras import Cameras
-
-__all__ = ["METRICS", "chosen_views", "collect", "settings_of"]
+__all__ = ["METRICS", "collect", "settings_of"]
 
 MAX_SIDE = 480  # pixels along the longer side of a picture
 MAX_SIDE_MEASURED = 240  # the same of views that are measured and not shown
@@ -52,6 +52,9 @@ METRICS = (
     ("mask_sad", "SAD", "{:.4f}", "sum of absolute matte differences / 1000"),
     ("mask_mse", "MSE of the matte", "{:.5f}", ""),
     ("mask_ari", "adjusted Rand index", "{:.4f}", ""),
+    ("parts_nmi", "parts: NMI", "{:.4f}", "of the pixels that have a part in both, mean over views"),
+    ("parts_ari", "parts: adjusted Rand index", "{:.4f}", ""),
+    ("parts_share", "parts: share of the true ones' pixels with a found one", "{:.4f}", ""),
     ("clean_plate_psnr", "clean plate PSNR", "{:.2f} dB", "inside the object's region, against the true empty scene"),
     ("psnr", "photo PSNR", "{:.2f} dB", ""),
     ("ssim", "photo SSIM", "{:.4f}", ""),
@@ -88,7 +91,8 @@ def collect(
     measured = _evaluated(metrics or beside, run) if metrics or beside.is_file() else []
     records = read_losses(folder / LOSS_FILE)
     prior = read_prior(folder / PRIOR_FILE)
-    reports, masks = _views(run, prior, views)
+    dataset = scoring_views(run.data).dataset
+    reports, masks = _views(run, dataset, prior, views)
     losses = curves_of([(record.step, _with_sum(record.losses)) for record in records], log=True)
     steps = trainer.max_num_iterations
     why_none = f"No {LOSS_FILE} in {folder}: the file was moved."
@@ -108,32 +112,17 @@ def collect(
         settings=settings_of(trainer, all_methods.get(str(trainer.method_name))),
         versions=_versions(run),
         video=None if video is None else video.read_bytes(),
+        parts=parts_report(run, dataset, MAX_SIDE),
     )
 
 
 # ------------------------------------------------------------------ views
 
 
-def chosen_views(count: int, wanted: int | Literal["all"], first: Sequence[int]) -> list[int]:
-    """Which of `count` views are shown, in order: `wanted` in all, evenly chosen, half of them at most out of `first`.
-
-    Where there are fewer than that in `first`, all of them are shown.
-    """
-    if wanted == "all" or wanted >= count:
-        return list(range(count))
-    preferred = _evenly(first, max(1, wanted // 2))
-    others = [index for index in range(count) if index not in set(preferred)]
-    return sorted([*preferred, *_evenly(others, wanted - len(preferred))])
-
-
-def _evenly(items: Sequence[int], count: int) -> list[int]:
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round()
-    return [items[int(place)] for place in places]
-
-
-def _views(run: Run, prior: ObjectPrior | None, wanted: int | Literal["all"]) -> tuple[list[ViewReport], Compared]:
+def _views(
+    run: Run, dataset: SurfaceSOSDataset, prior: ObjectPrior | None, wanted: int | Literal["all"]
+) -> tuple[list[ViewReport], Compared]:
     """All views, and what their masks are compared with."""
-    dataset = scoring_views(run.data).dataset
     truths = dataset.metadata.get("gt_mask_filenames") or [None] * len(run.views)
     guesses = _guesses(run, prior)
     with_truth = [view.index for view in run.views if truths[view.index] is not None]
@@ -164,7 +153,7 @@ def _guesses(run: Run, prior: ObjectPrior | None) -> list[np.ndarray | None] | N
 
 
 def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any], shown: bool) -> ViewReport:
-    camera = _small(run, view, MAX_SIDE if shown else MAX_SIDE_MEASURED)
+    camera = small_camera(run, view, MAX_SIDE if shown else MAX_SIDE_MEASURED)
     width, height = int(camera.width[0]), int(camera.height[0])
     names = ["alpha"]
     if shown:
@@ -216,15 +205,6 @@ def _fitted(image: torch.Tensor, width: int, height: int) -> np.ndarray:
     """An image (H, W, C) at another size, its channels kept."""
     small = resized(image.numpy(), width, height)
     return np.ascontiguousarray(small[..., None] if small.ndim == 2 else small)
-
-
-def _small(run: Run, view: View, longest: int) -> Cameras:
-    """The camera (1,) that a view is rendered with: as in training, its longer side `longest` pixels at most."""
-    camera = run.camera(view, size="training")
-    width, height = int(camera.width[0]), int(camera.height[0])
-    if max(width, height) > longest:
-        camera.rescale_output_resolution(longest / max(width, height), "round")
-    return camera
 
 
 # ------------------------------------------------------------------ words and figures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +18,8 @@ __all__ = [
     "Content",
     "Figure",
     "Given",
+    "PartReport",
+    "PartsReport",
     "Setting",
     "ViewReport",
     "repair_map",
@@ -79,6 +81,44 @@ class ViewReport:
 
 
 @dataclass(frozen=True)
+class PartReport:
+    """What is known about one part.
+
+    Attributes:
+        number: its identity, from 1.
+        colour: in the pictures, RGB, 0 to 255.
+        share: of the object's surface.
+        pieces: connected ones that it consists of, without specks.
+    """
+
+    number: int
+    colour: tuple[int, int, int]
+    share: float
+    pieces: int
+
+
+@dataclass(frozen=True)
+class PartsReport:
+    """What `surface-sos parts` found last.
+
+    Attributes:
+        features: what described the photos.
+        parts: in the order of their numbers.
+        pictures: by name of the photo, (h, w, 3) uint8, the photo with the parts in their colours.
+        metrics: against the true parts, see `utils.part_metrics`; empty where there are none.
+        measured: photos that the metrics are over, and whether training has seen none of them.
+        others: numbers of parts of the run's other results.
+    """
+
+    features: str
+    parts: Sequence[PartReport]
+    pictures: Mapping[str, np.ndarray]
+    metrics: Mapping[str, float]
+    measured: tuple[int, bool]
+    others: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything on the page, in its order.
 
@@ -95,6 +135,7 @@ class Content:
         mesh: its turntable; or why there is none.
         figures, settings, versions: tables.
         video: an MP4, or None.
+        parts: of the object; None where none were looked for.
     """
 
     title: str
@@ -112,6 +153,7 @@ class Content:
     settings: Sequence[Setting]
     versions: Sequence[Figure]
     video: bytes | None = None
+    parts: PartsReport | None = None
 
 
 def repairs(found: np.ndarray, coarse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, Setting, ViewReport
+from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, PartsReport, Setting, ViewReport
 from surface_sos_ns.report.curves import Curve, curve_svg
 from surface_sos_ns.report.turntable import COLUMNS, Turntable
 from surface_sos_ns.utils.encoding import data_uri
@@ -22,6 +23,11 @@ LAYERS = (("mask", "Mask"), ("cutout", "Cut-out"), ("plate", "Clean plate"), ("c
 STRIP_PICTURES = 4  # cut-outs in the header
 TRUTH = ("mask_iou", "mask_sad", "clean_plate_psnr", "psnr")
 TRUTH_NAMES = {"mask_iou": "mask IoU", "mask_sad": "SAD", "clean_plate_psnr": "clean plate PSNR", "psnr": "photo PSNR"}
+PART_METRICS = (
+    ("parts_nmi", "NMI", "1 where both divide the object alike"),
+    ("parts_ari", "adjusted Rand index", "the same; about 0 for a division by chance"),
+    ("parts_share", "compared", "share of the true parts' pixels that have a found one"),
+)
 
 
 def page(content: Content) -> str:
@@ -35,6 +41,7 @@ def page(content: Content) -> str:
         _before_and_after(content, shown),
         _agreement(content, shown),
         _truth([view for view in shown if view.metrics]),
+        _parts(content.parts),
         _mesh(content.mesh),
         _curves(content),
         _section("figures", "Figures", _table(content.figures)),
@@ -185,9 +192,6 @@ def _bar(view: ViewReport) -> str:
 
 
 def _repairs(views: Sequence[ViewReport], masks: str) -> str:
-    def swatch(colour: tuple[int, int, int], words: str) -> str:
-        return f'<span class="swatch" style="background:rgb{colour}"></span> {words}'
-
     def of(view: ViewReport) -> str:
         said = "filled in" if view.agreement is None else f"{_share(view.added)} added, {_share(view.removed)} removed"
         words = f"{view.name}: where the mask differs from the {masks}"
@@ -205,7 +209,7 @@ def _repairs(views: Sequence[ViewReport], masks: str) -> str:
     return _section(
         "repairs",
         "Where they were repaired",
-        f'<p class="soft">{swatch(ADDED, "added")} &nbsp; {swatch(REMOVED, "removed")} &nbsp; bright: both say object. '
+        f'<p class="soft">{_swatch(ADDED)} added &nbsp; {_swatch(REMOVED)} removed &nbsp; bright: both say object. '
         "The greatest differences come first; shares are of the whole photo.</p>\n"
         f'<div class="small">\n{"".join(map(of, first))}</div>\n{more}',
     )
@@ -249,7 +253,58 @@ def _truth(views: Sequence[ViewReport]) -> str:
     )
 
 
-# ------------------------------------------------------------------ mesh, curves, tables
+# ------------------------------------------------------------------ parts, mesh, curves, tables
+
+
+def _parts(found: PartsReport | None) -> str:
+    if found is None:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{_swatch(part.colour)} part {part.number}</th><td class="value">{_share(part.share)}</td>'
+        f'<td class="value">{part.pieces}</td></tr>\n'
+        for part in found.parts
+    )
+    head = "".join(f'<th scope="col">{words}</th>' for words in ("part", "share of the surface", "pieces"))
+    pictures = "".join(
+        f"<figure>{_picture(picture, f'{name}: the parts over the photo')}"
+        f'<figcaption><span class="name">{_text(PurePosixPath(name).name)}</span></figcaption></figure>\n'
+        for name, picture in found.pictures.items()
+    )
+    said = [
+        f"Found without labels on the object's surface, from its shape and from {found.features}. A part has the same "
+        "number in all views."
+    ]
+    if found.others:
+        said.append(f"There are also results of {' and '.join(map(str, found.others))} parts.")
+    return _section(
+        "parts",
+        "Parts",
+        f'<p class="soft">{_text(" ".join(said))}</p>\n'
+        f'<div class="small">\n{pictures}</div>\n'
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n'
+        f"{_true_parts(found)}",
+    )
+
+
+def _true_parts(found: PartsReport) -> str:
+    """How the parts agree with the true ones, where those are known."""
+    count, unseen = found.measured
+    if not found.metrics:
+        return ""
+    which = "that training never saw" if unseen else "of training"
+    return (
+        "<p>"
+        + _text(f"Against the true parts, over all pixels of {count} photos {which}:")
+        + "</p>\n"
+        + _table(
+            Figure(name, "" if math.isnan(found.metrics[key]) else f"{found.metrics[key]:.3f}", note)
+            for key, name, note in PART_METRICS
+        )
+    )
+
+
+def _swatch(colour: tuple[int, int, int]) -> str:
+    return f'<span class="swatch" style="background:rgb{colour}"></span>'
 
 
 def _mesh(mesh: Turntable | str) -> str:

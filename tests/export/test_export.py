@@ -120,7 +120,7 @@ def test_coco_masks_decode_to_the_masks(run: BallRun, truth: list[np.ndarray], t
 
 def test_coco_runs_go_down_the_columns_and_an_empty_mask_is_no_object() -> None:
     mask = np.array([[0, 1, 0], [0, 1, 1]], bool)
-    found = coco([("a.jpg", mask), ("b.jpg", np.zeros((2, 3), bool))])
+    found = coco([("a.jpg", mask), ("b.jpg", np.zeros((2, 3), bool))], ["object"])
     assert len(found["images"]) == 2 and len(found["annotations"]) == 1
     # Down the columns: 0 0, 1 1, 0 1. Runs of zeros and ones in turn, the first of zeros.
     by_hand = rle.frPyObjects({"size": [2, 3], "counts": [2, 2, 1, 1]}, 2, 3)
@@ -600,7 +600,7 @@ def test_mistakes_in_the_options_are_one_sentence(
 
 def test_all_means_all() -> None:
     assert Export(Path("c"), Path("d"), ("all",)).kinds == (
-        *("masks", "mattes", "cutouts", "clean-plates", "video", "mesh"),
+        *("masks", "mattes", "cutouts", "clean-plates", "video", "mesh", "parts"),
     )
     assert Export(Path("c"), Path("d"), ("video",)).kinds == ("cutouts", "video")
 

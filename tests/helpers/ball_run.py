@@ -21,6 +21,10 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from surface_sos_ns.api import Run, View
 from surface_sos_ns.cli.export import Export
 from surface_sos_ns.export.writer import write_export
+from surface_sos_ns.models.surface_sos.heads.parts import PartHead
+from surface_sos_ns.ops.torch_ops import TORCH
+from surface_sos_ns.plugin.part_results import PartFacts, read_parts, save_parts
+from surface_sos_ns.utils.identity_colours import identity_colours
 from tests.helpers.poses import look_at
 
 CENTRE, RADIUS = np.array([0.3, -0.2, 0.5]), 0.6  # of the ball, frame of the capture
@@ -73,26 +77,69 @@ class BallRun(Run):
             "background_confidence": 0.25 + 0.5 * alpha,
             "shadow": np.zeros_like(alpha),
             "rgb": alpha * COLOUR + (1 - alpha) * behind,
-        }
+        } | {f"part_ids_{result.parts}": true_parts(one, result.parts)[..., None] for result in self.part_results}
         return {name: images[name].astype(np.float32) for name in names}
 
-    def mesh(self, resolution: int = 192) -> trimesh.Trimesh:
+    def mesh(self, resolution: int = 192, parts: bool | int = False) -> trimesh.Trimesh:
         ball = trimesh.creation.icosphere(subdivisions=2, radius=RADIUS)
         ball.apply_translation(CENTRE)
         ball.visual.vertex_colors = np.rint(np.append(COLOUR, 1) * 255).astype(np.uint8)
+        if parts:
+            count = self.part_result(None if parts is True else parts).parts
+            ball.vertex_attributes["part"] = bands(ball.vertices, count).astype(np.uint8)
+            colours = np.rint(identity_colours(count) * 255).astype(np.uint8)
+            ball.visual.vertex_colors = colours[bands(ball.vertices, count) - 1]
         return ball
+
+
+def bands(points: np.ndarray, parts: int) -> np.ndarray:
+    """(...,) the part of points (..., 3) of the ball, frame of the capture: bands of one height, 1 at the bottom."""
+    height = (points[..., 2] - CENTRE[2]) / (2 * RADIUS) + 0.5
+    return 1 + np.clip(np.floor(height * parts), 0, parts - 1).astype(int)
+
+
+def give_parts(run: BallRun, folder: Path, parts: int) -> None:
+    """The bands of the ball as the run's latest result, kept in a folder."""
+    others = run.part_results
+    facts = PartFacts("step-1.ckpt", "guesses", 0, (1 / parts,) * parts, (1,) * parts, len(others) + 1)
+    file = save_parts(folder, PartHead(parts, TORCH), facts)
+    latest: Any = run.model
+    latest.part_results = [read_parts(file, TORCH), *(result for result in others if result.parts != parts)]
+    run.outputs = tuple(dict.fromkeys([*run.outputs, f"part_ids_{parts}"]))  # type: ignore[misc]
+
+
+def true_parts(camera: Cameras, parts: int) -> np.ndarray:
+    """(H, W) the band of the ball that each pixel's middle sees, 0 for none."""
+    origin, directions, middle, missed = _towards_ball(*_numbers(camera), 1)
+    near = middle - np.sqrt(np.maximum((RADIUS * 0.4) ** 2 - missed, 0))
+    points = np.linalg.inv(TO_WORLD)[:3, :3] @ (origin + near[..., None] * directions - TO_WORLD[:3, 3])[..., None]
+    return np.where((middle > 0) & (missed < (RADIUS * 0.4) ** 2), bands(points[..., 0], parts), 0)
 
 
 def true_alpha(camera: Cameras) -> np.ndarray:
     """(H, W) how much of each pixel of a camera (1,), world frame, is the ball. Not to be written to."""
+    return _true_alpha(*_numbers(camera))
+
+
+def _numbers(camera: Cameras) -> tuple[Any, ...]:
+    """Size, projection, lens and pose of a camera (1,), world frame."""
     lens = (0.0, 0.0) if camera.distortion_params is None else camera.distortion_params[0, :2].tolist()
     projection = (float(number[0]) for number in (camera.fx, camera.fy, camera.cx, camera.cy))
     pose = camera.camera_to_worlds[0].double().flatten().tolist()
-    return _true_alpha(int(camera.height[0]), int(camera.width[0]), *projection, *lens, tuple(pose))
+    return (int(camera.height[0]), int(camera.width[0]), *projection, *lens, tuple(pose))
 
 
 @cache
-def _true_alpha(
+def _true_alpha(*numbers: Any, parts: int = 5) -> np.ndarray:
+    """From parts x parts rays a pixel; remembered, since every test asks for the same few cameras."""
+    _, _, middle, missed = _towards_ball(*numbers, parts)
+    hit = (middle > 0) & (missed < (RADIUS * 0.4) ** 2)
+    alpha: np.ndarray = hit.reshape(numbers[0], parts, numbers[1], parts).mean(axis=(1, 3))
+    alpha.flags.writeable = False
+    return alpha
+
+
+def _towards_ball(
     height: int,
     width: int,
     fx: float,
@@ -102,9 +149,10 @@ def _true_alpha(
     k1: float,
     k2: float,
     numbers: tuple[float, ...],
-    parts: int = 5,
-) -> np.ndarray:
-    """From parts x parts rays a pixel; remembered, since every test asks for the same few cameras."""
+    parts: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Parts x parts rays a pixel: origin, directions, distance to where each is nearest to the ball's centre, and the
+    squared distance from the centre there; world frame."""
     steps = (np.arange(parts) + 0.5) / parts
     rows, columns = (np.arange(height)[:, None] + steps).ravel(), (np.arange(width)[:, None] + steps).ravel()
     y, x = np.meshgrid(rows, columns, indexing="ij")
@@ -119,10 +167,7 @@ def _true_alpha(
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
     centre = TO_WORLD[:3, :3] @ CENTRE + TO_WORLD[:3, 3] - pose[:, 3]
     middle = direction @ centre
-    hit = (middle > 0) & ((centre @ centre) - middle**2 < (RADIUS * 0.4) ** 2)
-    alpha: np.ndarray = hit.reshape(height, parts, width, parts).mean(axis=(1, 3))
-    alpha.flags.writeable = False
-    return alpha
+    return pose[:, 3], direction, middle, (centre @ centre) - middle**2
 
 
 def open_ball(folder: Path) -> BallRun:

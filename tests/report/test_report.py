@@ -18,7 +18,18 @@ import trimesh
 from surface_sos_ns import cli
 from surface_sos_ns.report import curves
 from surface_sos_ns.report.collect import settings_of
-from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, Setting, ViewReport, repair_map, repairs
+from surface_sos_ns.report.content import (
+    ADDED,
+    REMOVED,
+    Content,
+    Figure,
+    PartReport,
+    PartsReport,
+    Setting,
+    ViewReport,
+    repair_map,
+    repairs,
+)
 from surface_sos_ns.report.curves import Curve, curve_points, curve_svg, curves_of
 from surface_sos_ns.report.page import page
 from surface_sos_ns.report.turntable import COLUMNS, MARGIN, Turntable, turntable
@@ -165,6 +176,14 @@ def content() -> Content:
         figures=[Figure("photos", "5", "one held out")],
         settings=[Setting("max-num-iterations", "100", "7000"), Setting("vis", "viewer", "viewer")],
         versions=[Figure("Python", "3")],
+        parts=PartsReport(
+            features="guesses",
+            parts=[PartReport(1, (230, 115, 33), 0.755, 1), PartReport(2, (51, 120, 201), 0.245, 3)],
+            pictures={name: a_view(0).pictures["photo"] for name in NAMES[:2]},
+            metrics={"parts_nmi": 0.6543, "parts_ari": 0.7654, "parts_share": 0.9876},
+            measured=(3, True),
+            others=[4, 5],
+        ),
     )
 
 
@@ -243,6 +262,9 @@ def test_no_text_becomes_markup(content: Content, markup: str) -> None:
         settings=[Setting(markup, markup, "x"), Setting(markup, markup, markup)],
         versions=[Figure(markup, markup)],
     )
+    assert content.parts is not None
+    pictures = {f"images/{index}{markup}": picture for index, picture in enumerate(content.parts.pictures.values())}
+    hostile = dataclasses.replace(hostile, parts=dataclasses.replace(content.parts, features=markup, pictures=pictures))
     usual, reader = read(page(content)), read(page(hostile))
     assert reader.tags == usual.tags
     assert [(tag, name) for tag, name, _ in reader.attributes] == [(tag, name) for tag, name, _ in usual.attributes]
@@ -276,6 +298,24 @@ def test_what_is_missing_is_said(content: Content) -> None:
     assert "Agreement with the first guesses" in words and "IoU 0.42" in words
     without = " ".join(read(page(dataclasses.replace(bare, masks="nothing"))).text)  # the method looks at no masks
     assert "Agreement" not in without and "coarse" not in without.lower()
+
+
+def test_parts_have_a_section_where_there_are_some(content: Content) -> None:
+    text = page(content)
+    words = " ".join(read(text).text)
+    for said in ("guesses", "75.5\u00a0%", "24.5\u00a0%", "results of 4 and 5 parts", "3 photos that training never"):
+        assert said in words
+    assert "0.654" in words and "0.765" in words and "0.988" in words
+    section = text[text.index('<section id="parts">') :].partition("</section>")[0]
+    assert re.findall(r"background:rgb\((.*?)\)", section) == ["230, 115, 33", "51, 120, 201"]
+    assert section.count("<img") == 2
+    assert content.parts is not None
+    unknown = dataclasses.replace(content, parts=dataclasses.replace(content.parts, metrics={}))
+    assert "true parts" not in " ".join(read(page(unknown)).text)
+    nothing_compared = dataclasses.replace(content.parts, metrics=dict.fromkeys(content.parts.metrics, float("nan")))
+    words = " ".join(read(page(dataclasses.replace(content, parts=nothing_compared))).text)
+    assert "nan" not in words
+    assert 'id="parts"' not in page(dataclasses.replace(content, parts=None))
 
 
 # ------------------------------------------------------------------ in a browser
@@ -351,7 +391,7 @@ def test_a_page_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_views_are_chosen_evenly_and_half_of_them_with_truth_at_most() -> None:
-    from surface_sos_ns.report.collect import chosen_views
+    from surface_sos_ns.report.views import chosen_views
 
     assert chosen_views(10, "all", [3]) == chosen_views(10, 12, []) == list(range(10))
     assert chosen_views(10, 4, []) == [0, 3, 6, 9]

@@ -90,6 +90,7 @@ class ViewerControls(ViewerControl):
             threshold=min(max(float(self.threshold.value), 0.0), 1.0),
             colour=(red, green, blue),
             slice=None if facing is None else Slice(facing, float(self.offset.value)),
+            parts=None if self.parts is None else int(self.parts.value),
         )
 
     def _setup(self, viewer: Viewer) -> None:
@@ -166,6 +167,22 @@ class ViewerControls(ViewerControl):
         )
         for element in (self.show, self.threshold, self.colour, self.slice, self.offset):
             self._install(element)
+        self.parts = self._add_parts()
+
+    def _add_parts(self) -> ViewerDropdown | None:
+        """The choice of the result of parts, where there are several."""
+        numbers = [str(parts) for parts in self._model().part_numbers()]
+        if len(numbers) < 2:
+            return None
+        chosen = ViewerDropdown(
+            "Parts",
+            numbers[0],
+            numbers,
+            cb_hook=self._rerender,
+            hint="Which result of surface-sos parts the output parts shows, by number of parts; at first the latest",
+        )
+        self._install(chosen)
+        return chosen
 
     # ------------------------------------------------------------------ object sphere
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surface_sos_ns.plugin.outputs import Need, mask_image, overlay_image
+from surface_sos_ns.plugin.outputs import NEEDS, PART_IDENTITIES, PARTS, Need, mask_image, overlay_image
 from surface_sos_ns.utils.metrics import THRESHOLD
 
 CUT_COLOUR = (0.98, 0.86, 0.55)
@@ -69,7 +69,8 @@ def cut_open(images: dict[str, Tensor], cut: Cut, inside: Tensor) -> dict[str, T
     """Images of rays that start on a plane, with a face in one colour where they start inside the object.
 
     Args:
-        images: (..., C) by name, see `NEEDS`; those there are.
+        images: (..., C) by name, see `NEEDS`; those there are. Others are what heads paint on surfaces: a face is none,
+            so it has the face's colour in their colours, and 0 in their numbers.
         cut: of the same rays, from the camera on.
         inside: (..., 1) bool, which rays start inside the object.
 
@@ -86,11 +87,13 @@ def cut_open(images: dict[str, Tensor], cut: Cut, inside: Tensor) -> dict[str, T
         "depth": 0 * one,
         "normals": 0.5 - 0.5 * cut.normal,
     }
+    painted = images.keys() - NEEDS.keys()
+    face |= {name: colour if images[name].shape[-1] == 3 else 0 * one for name in painted}
     opened = dict(images)
     for name in images.keys() & face.keys():
         opened[name] = torch.where(inside, face[name].to(images[name]), images[name])
     layers = {"alpha", "rgb", "foreground", "accumulation", "background", "background_confidence", "shadow"}
-    for name in opened.keys() & layers:
+    for name in opened.keys() & (layers | painted):
         opened[name] = opened[name] * seen
     if "depth" in images:
         depth = opened["depth"] + cut.distance
@@ -115,16 +118,24 @@ class DisplaySettings:
     """Behind the object in `foreground`, 0 to 1."""
     slice: Slice | None = None
     """What is cut away."""
+    parts: int | None = None
+    """Which result `parts` shows, by its number of parts; None for the latest."""
 
     def needs(self, outputs: dict[str, Need]) -> dict[str, Need]:
-        """What each output takes under these settings, of what it takes in commands."""
-        return {**outputs, "rgb": Need.PLATE} if self.show == "background" else outputs
+        """What each output takes under these settings, of what it takes in commands.
+
+        The numbers of parts are left out: nerfstudio's false colours end at 1, so all parts would look alike.
+        """
+        shown = {name: need for name, need in outputs.items() if not name.startswith(PART_IDENTITIES)}
+        return {**shown, "rgb": Need.PLATE} if self.show == "background" else shown
 
     def applied(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
         """Images (..., C) under these settings; `rgb` is left out where it shows what is not rendered."""
         if self == DisplaySettings():
             return images
         shown, alpha = dict(images), images["alpha"]
+        if self.parts is not None and PARTS in images:
+            shown[PARTS] = images[f"{PARTS}_{self.parts}"]
         if self.threshold != THRESHOLD:
             shown["mask"] = mask_image(alpha, self.threshold)
             if "overlay" in images:
