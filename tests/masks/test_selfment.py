@@ -15,7 +15,12 @@ from surface_sos_ns.masks.centre_prior import distance_from_object, rarity_elsew
 from surface_sos_ns.masks.features import normalised
 from surface_sos_ns.masks.normalised_cut import affinity, object_side, second_eigenvector
 from surface_sos_ns.masks.patch_grid import doubled, enlarged, halved
-from surface_sos_ns.masks.patch_optimisation import neighbour_links, optimise_patches, spread_over_neighbours
+from surface_sos_ns.masks.patch_optimisation import (
+    PatchRules,
+    neighbour_links,
+    optimise_patches,
+    spread_over_neighbours,
+)
 from surface_sos_ns.masks.place import object_place
 from surface_sos_ns.masks.provider import MaskError, Photos
 from surface_sos_ns.masks.segmentation_head import (
@@ -116,7 +121,7 @@ def test_odd_patch_goes_with_its_neighbours_only_if_they_are_coherent():
     features = two_looks(truth, 0.05, 0)
     features[12, 15] = normalised(np.array([0.62, 0.78, 0.0]))
     assert optimise_patches([features], [looks])[0][12, 15] > 0
-    assert optimise_patches([features], [looks], coherence=0.0)[0][12, 15] < 0
+    assert optimise_patches([features], [looks], rules=PatchRules(coherence=0.0))[0][12, 15] < 0
 
 
 def test_prior_decides_where_looks_do_not():
