@@ -47,7 +47,7 @@ VOXELS = 64
 MAX_VOTES = 4
 """Votes of :func:`refine_by_votes`, at most."""
 
-SETTLED = 0.85
+SETTLED = 0.87
 """Mean IoU of a vote, seen from every photo, with the masks that follow from it, from which on no other is held."""
 
 

@@ -163,9 +163,9 @@ def test_links_end_at_edges():
 
 
 @pytest.mark.seconds(8)
-@pytest.mark.parametrize("taken_along, held", [(12, "several"), (8, "one")])
+@pytest.mark.parametrize("taken_along, held", [(12, "several"), (6, "one")])
 def test_another_vote_is_held_while_masks_disagree_with_the_last(taken_along: int, held: str):
-    """The floor around the ball is taken for a part of it, in all photos or in two thirds of them."""
+    """The floor around the ball is taken for a part of it, in all photos or in half of them."""
     photos, truths = ball_photos()
     features = ColourTexture().features(photos.images)
 
