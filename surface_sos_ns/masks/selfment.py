@@ -2,16 +2,16 @@
 
 After "Learning Accurate Segmentation Purely from Self-Supervision" (You, Wu, Jiang): patch affinities and a normalised
 cut, Iterative Patch Optimisation, and a light head trained on the refined masks. The published method looks at single
-photos; its own forms of these steps can be chosen (:class:`SelfmentVariant`). By default they are those that did better
-on captures, and what is not in the paper at all comes from having many photos of one thing with known cameras:
+photos; its own forms of these steps can be chosen (:class:`SelfmentVariant`), and do no better on captures than the
+default ones. What is not in the paper at all comes from having many photos of one thing with known cameras:
 
 - Before the cut every patch gets one entry more: how much more frequent its appearance is at the place the cameras turn
   around than in the rings about that place, over all photos (``centre_prior.py``). The same number, with the distance
   from that place, says which side of a cut is the object.
 - The prototypes of Iterative Patch Optimisation are shared by all photos, and so is the head.
 - After it a stage of its own, the *vote*: the masks of all photos are voted in space, and the hull's projection becomes
-  a prior for another round, until the vote settles, and for the head's log-odds. This removes what looks like the
-  object and lies elsewhere.
+  a prior for another round and for the head's log-odds. This removes what looks like the object and lies elsewhere.
+  Another vote is held while the masks that follow from one disagree with it.
 - How large the object is decides which rings about it count as surroundings. Two spheres are tried, by the optical axes
   and by sparse points, and the masks that tell points on the object best from points elsewhere are kept.
 - The head's log-odds are added to those of the refined patches and do not replace them: the head sees appearance only,
