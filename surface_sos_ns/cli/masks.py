@@ -57,7 +57,7 @@ class Masks:
     """Auto: whether detectors that were trained with labels may be taken."""
     features: Literal["auto", "network", "descriptor"] | None = None
     """Selfment, cosegment, auto: features of a self-supervised network, or a descriptor of colour and texture, which
-    needs no weights. Auto: the network where its weights can be had."""
+    needs no weights. Auto: the network where its weights can be had; --method auto then tries both."""
     model: str | None = None
     """Selfment, cosegment, auto: another checkpoint of the network (DINO, DINOv2, DINOv3), by name or folder."""
     features_onnx: Path | None = None

@@ -25,7 +25,7 @@ __all__ = [
     "hull_prior",
     "near_place",
     "refine_by_vote",
-    "refine_by_votes",
+    "refine_until_agreed",
     "vote_patches",
 ]
 
@@ -45,7 +45,7 @@ VOXELS = 64
 """Along an edge of the grid they are voted into: about as fine as patches."""
 
 MAX_VOTES = 4
-"""Votes of :func:`refine_by_votes`, at most."""
+"""Votes of :func:`refine_until_agreed`, at most."""
 
 SETTLED = 0.87
 """Mean IoU of a vote, seen from every photo, with the masks that follow from it, from which on no other is held."""
@@ -107,7 +107,7 @@ def refine_by_vote(
     return voted, optimise_patches(features, [hull > 0.5 for hull in voted], prior, rules, seed=seed)
 
 
-def refine_by_votes(
+def refine_until_agreed(
     photos: Photos,
     features: Sequence[np.ndarray],
     odds: Sequence[np.ndarray],

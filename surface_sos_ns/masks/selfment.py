@@ -50,7 +50,7 @@ from surface_sos_ns.masks.patch_optimisation import (
     optimise_patches,
     spread_over_neighbours,
 )
-from surface_sos_ns.masks.patch_vote import VOTED_RULES, hull_prior, near_place, refine_by_votes
+from surface_sos_ns.masks.patch_vote import VOTED_RULES, hull_prior, near_place, refine_until_agreed
 from surface_sos_ns.masks.place import possible_spheres, with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
 from surface_sos_ns.masks.selfment_variant import CAPTURE, VARIANTS, SelfmentVariant
@@ -195,7 +195,7 @@ class Selfment(FeatureProvider):
         try:
             optimised = optimise_patches(features, cut, near, rules, seed=self.seed)
             progress("selfment: the photos vote in space")
-            voted, refined = refine_by_votes(
+            voted, refined = refine_until_agreed(
                 photos, features, optimised, near, sphere, replace(rules, passes=VOTED_RULES.passes), self.seed
             )
         except (CaptureError, MaskError) as error:

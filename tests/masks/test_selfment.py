@@ -21,7 +21,7 @@ from surface_sos_ns.masks.patch_optimisation import (
     optimise_patches,
     spread_over_neighbours,
 )
-from surface_sos_ns.masks.patch_vote import near_place, refine_by_vote, refine_by_votes
+from surface_sos_ns.masks.patch_vote import near_place, refine_by_vote, refine_until_agreed
 from surface_sos_ns.masks.place import object_place
 from surface_sos_ns.masks.provider import MaskError, Photos
 from surface_sos_ns.masks.segmentation_head import (
@@ -183,7 +183,7 @@ def test_another_vote_is_held_while_masks_disagree_with_the_last(taken_along: in
     sphere = ObjectSphere(np.zeros(3), 0.8)
     near = near_place(distance_from_object(photos, sphere, features))
     _, one = refine_by_vote(photos, features, odds, near, sphere)
-    _, last = refine_by_votes(photos, features, odds, near, sphere)
+    _, last = refine_until_agreed(photos, features, odds, near, sphere)
     wanted = [patches(truth) for truth in truths]
     overlap = [
         np.mean([iou(grid > 0, mask) for grid, mask in zip(grids, wanted, strict=True)]) for grids in (one, last)
