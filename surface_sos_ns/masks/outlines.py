@@ -8,10 +8,13 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.masks.features import ColourTexture
-from surface_sos_ns.masks.patch_optimisation import PatchRules, optimise_patches
+from surface_sos_ns.masks.patch_optimisation import MAX_LOG_ODDS, PatchRules, optimise_patches
 from surface_sos_ns.masks.provider import Photos
 
 __all__ = ["refine_outlines"]
+
+MAX_PRIOR = 2 * MAX_LOG_ODDS
+"""Bound of the coarse patches' log-odds: however sure they are, fine patches and their neighbours have a say."""
 
 PASSES = 2
 """Of the optimisation, which starts from the coarse patches' labels."""
@@ -32,7 +35,7 @@ def refine_outlines(photos: Photos, odds: Sequence[np.ndarray], seed: int = 0) -
     if all(fine.shape[0] <= coarse.shape[0] for fine, coarse in zip(features, odds, strict=True)):
         return list(odds)
     enlarged = [
-        cv2.resize(coarse.astype(np.float32), fine.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        np.clip(cv2.resize(coarse.astype(np.float32), fine.shape[1::-1]), -MAX_PRIOR, MAX_PRIOR)
         for coarse, fine in zip(odds, features, strict=True)
     ]
     return optimise_patches(features, [grid > 0 for grid in enlarged], enlarged, PatchRules(passes=PASSES), seed=seed)
