@@ -21,6 +21,7 @@ OPTIONS = (
     "features",
     "model",
     "features_onnx",
+    "variant",
     "category",
     "device",
     "program",
@@ -67,11 +68,13 @@ class Masks:
     """Auto: whether detectors that were trained with labels may be taken."""
     features: Literal["auto", "network", "descriptor"] | None = None
     """Selfment, cosegment, auto: features of a self-supervised network, or a descriptor of colour and texture, which
-    needs no weights. Auto: the network where its weights can be had."""
+    needs no weights. Auto: the network where its weights can be had; --method auto then tries both."""
     model: str | None = None
     """Selfment, cosegment, auto: another checkpoint of the network (DINO, DINOv2, DINOv3), by name or folder."""
     features_onnx: Path | None = None
     """Selfment, cosegment, auto: an ONNX file of the network, such as DINOv2's, instead of a checkpoint."""
+    variant: Literal["capture", "published"] | None = None
+    """Selfment: its steps in the form that did best on captures (default), or in the published one."""
     category: str | None = None
     """Maskrcnn: what the object is, such as cat."""
     device: str | None = None

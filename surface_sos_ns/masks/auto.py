@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
-from surface_sos_ns.masks.features import FeatureChoice
+from surface_sos_ns.masks.features import FeatureChoice, FeatureProvider
 from surface_sos_ns.masks.mask_scoring import PointScore
 from surface_sos_ns.masks.methods import METHODS
 from surface_sos_ns.masks.place import with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.masks.selfment import Selfment
 from surface_sos_ns.masks.vote import vote
 
 __all__ = ["Auto"]
@@ -43,11 +44,14 @@ class Auto(MaskProvider):
     """Takes the best method that can run, and says so.
 
     All methods without labels are tried, and sparse points decide (:class:`PointScore`), or the agreement in 3D where
-    there are none. If labels are allowed, their methods come first, and the first whose masks agree in 3D is taken.
+    there are none. Where a network can be had, selfment is tried with its features and with the descriptor's: neither
+    is the better one on all captures. If labels are allowed, their methods come first, and the first whose masks agree
+    in 3D is taken.
 
     Args:
         allow_labels: whether methods that were trained with human labels may be taken.
-        features: of selfment, see :class:`FeatureChoice`.
+        features: of selfment, see :class:`FeatureChoice`. Those that are named here, or by the two arguments below,
+            are the only ones.
         model: of selfment.
         features_onnx: of selfment.
 
@@ -86,6 +90,8 @@ class Auto(MaskProvider):
                 self._passed_over.append(f"{name} ({error})")
             else:
                 self._usable.append(provider)
+                if isinstance(provider, Selfment) and provider.by_network and not self._asked_for:
+                    self._usable.append(Selfment("descriptor"))
         if not self._usable:
             raise MaskError(f"No method can run here: {'; '.join(self._passed_over)}")
 
@@ -100,13 +106,13 @@ class Auto(MaskProvider):
         found: list[_Found] = []
         problems = []
         for provider in self._usable:
-            progress(f"auto: trying {provider.name} (labels behind it: {provider.labels})")
+            progress(f"auto: trying {_named(provider)} (labels behind it: {provider.labels})")
             try:
                 made = provider.masks(photos, progress)
                 voted = vote(photos, made.masks)
             except MaskError as error:
-                progress(f"auto: {provider.name} found nothing: {error}")
-                problems.append(f"{provider.name}: {error}")
+                progress(f"auto: {_named(provider)} found nothing: {error}")
+                problems.append(f"{_named(provider)}: {error}")
                 continue
             points = None if scoring is None else scoring.score(made.masks)
             this = _Found(provider, made, 0.0 if voted is None else voted.mean, points)
@@ -119,8 +125,15 @@ class Auto(MaskProvider):
         best = max(found, key=lambda one: one.rank)
         self.chosen = best.provider
         return CoarseMasks(
-            best.masks.masks, best.masks.confidence, [f"auto took {best.provider.name}", *best.masks.remarks]
+            best.masks.masks, best.masks.confidence, [f"auto took {_named(best.provider)}", *best.masks.remarks]
         )
+
+
+def _named(provider: MaskProvider) -> str:
+    """The provider's name, and what its features are."""
+    if isinstance(provider, FeatureProvider):
+        return f"{provider.name} ({provider.features_name})"
+    return provider.name
 
 
 def _words(found: _Found) -> str:
@@ -129,4 +142,4 @@ def _words(found: _Found) -> str:
         if found.points is None
         else f", and they cover points on the object rather than others by {found.points:.2f} of 1"
     )
-    return f"the masks of {found.provider.name} agree in 3D at IoU {found.agreement:.2f}{points}"
+    return f"the masks of {_named(found.provider)} agree in 3D at IoU {found.agreement:.2f}{points}"

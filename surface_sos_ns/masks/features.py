@@ -354,6 +354,16 @@ class FeatureProvider(MaskProvider):
         """See :meth:`MaskProvider.check`."""
         self._features.load()
 
+    @property
+    def features_name(self) -> str:
+        """What describes the patches, in words for the user."""
+        return self._features.load().name
+
+    @property
+    def by_network(self) -> bool:
+        """Whether a network describes the patches, and not the descriptor."""
+        return not isinstance(self._features.load(), ColourTexture)
+
 
 def _hub_answers() -> bool:
     """Whether checkpoints can be downloaded; transformers itself retries for a minute."""

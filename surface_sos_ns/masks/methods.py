@@ -34,7 +34,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "auto": Method("auto", "Auto", ("allow_labels", "features", "model", "features_onnx")),
     "prior": Method("prior", "Prior"),
-    "selfment": Method("selfment", "Selfment", ("features", "model", "features_onnx")),
+    "selfment": Method("selfment", "Selfment", ("features", "model", "features_onnx", "variant")),
     "cosegment": Method("cosegment", "Cosegment", ("features", "model", "features_onnx")),
     "maskrcnn": Method("maskrcnn", "MaskRcnn", ("category", "device")),
     "sam2": Method("sam2", "Sam2", ("device",)),

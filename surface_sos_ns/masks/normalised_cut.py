@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["affinity", "object_side", "second_eigenvector"]
+__all__ = ["affinity", "binary_affinity", "object_side", "second_eigenvector", "strongest_component"]
 
 FLOOR = 1e-5
 """Smallest affinity of two patches: keeps the graph connected, so that the normalised cut is defined."""
@@ -27,6 +27,19 @@ def affinity(features: np.ndarray, sharpness: float = 4.0) -> np.ndarray:
     spread = max(float(distance.mean()), 1e-6)
     weights = np.exp(distance * np.float32(-sharpness / spread))
     return np.maximum(weights, np.float32(FLOOR))
+
+
+def binary_affinity(features: np.ndarray, threshold: float = 0.2) -> np.ndarray:
+    """Whether patches are alike, as TokenCut and Selfment have it.
+
+    Args:
+        features: (P, D) vectors of length 1.
+        threshold: cosine above which two patches are alike.
+
+    Returns:
+        (P, P) float32 symmetric: 1 for patches that are alike, `FLOOR` for others.
+    """
+    return np.where(features @ features.T > threshold, np.float32(1), np.float32(FLOOR))
 
 
 def second_eigenvector(weights: np.ndarray) -> np.ndarray:
@@ -83,3 +96,21 @@ def object_side(cut: np.ndarray, prior: np.ndarray, weight: np.ndarray | None = 
             if value > score:
                 best, score = candidate, value
     return best
+
+
+def strongest_component(side: np.ndarray, cut: np.ndarray) -> np.ndarray:
+    """Of one side of a cut what hangs together with its strongest patch, as TokenCut and Selfment have it.
+
+    Args:
+        side: (h, w) bool.
+        cut: (h, w) eigenvector; its strongest entry is the largest by magnitude.
+
+    Returns:
+        (h, w) bool: patches of `side` that share edges with one another, up to the strongest of them.
+    """
+    from scipy.ndimage import label
+
+    if not side.any():
+        return side
+    components, _ = label(side)
+    return components == components.flat[np.argmax(np.where(side, np.abs(cut), -1))]

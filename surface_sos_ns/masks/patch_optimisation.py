@@ -2,19 +2,21 @@
 
 Each pass clusters the patches of either side, over all photos of the capture, into prototypes; the log-odds of a patch
 say which side's prototypes explain it better (semantic consistency); they are averaged over neighbours that look alike
-(spatial coherence), and their sign is the new label. It ends when few patches change sides.
+(spatial coherence), and their sign is the new label. It ends when few patches change sides. The published form, one
+mean a side and photo and no neighbours, is there as well (:class:`PatchRules`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from surface_sos_ns.masks.provider import MaskError
 
-__all__ = ["Prototypes", "optimise_patches", "spread_over_neighbours"]
+__all__ = ["PatchRules", "Prototypes", "optimise_patches", "spread_over_neighbours"]
 
 OBJECT_PROTOTYPES = 24
 BACKGROUND_PROTOTYPES = 48
@@ -25,6 +27,21 @@ MAX_CLUSTERED = 6000
 
 MAX_LOG_ODDS = 3.0
 """Bound of the log-odds that a patch gets from its appearance, so that one outlier does not outvote its neighbours."""
+
+
+@dataclass(frozen=True)
+class PatchRules:
+    """How labels follow from what patches look like.
+
+    Attributes:
+        shared: prototypes of either side are clustered over all photos; else each photo has the mean of either side.
+        coherence: share of a patch's log-odds that comes from its neighbours, 0 to under 1.
+        passes: at most this many.
+    """
+
+    shared: bool = True
+    coherence: float = 0.8
+    passes: int = 10
 
 
 @dataclass(frozen=True)
@@ -66,9 +83,8 @@ def optimise_patches(
     features: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
     prior: Sequence[np.ndarray] | None = None,
+    rules: PatchRules = PatchRules(),
     *,
-    coherence: float = 0.8,
-    passes: int = 10,
     settled: float = 0.002,
     seed: int = 0,
 ) -> list[np.ndarray]:
@@ -78,8 +94,7 @@ def optimise_patches(
         features: N grids (h, w, D) of vectors of length 1.
         labels: N grids (h, w) bool to start from, True the object.
         prior: N grids (h, w) of log-odds that are added to those of the appearance, or None.
-        coherence: share of a patch's log-odds that comes from its neighbours, 0 to under 1.
-        passes: at most this many.
+        rules: how the labels follow.
         settled: it ends when a smaller fraction of all patches changes sides.
         seed: of the sampling and clustering.
 
@@ -89,42 +104,69 @@ def optimise_patches(
     Raises:
         MaskError: one side has fewer than 8 patches, so there is nothing to cluster.
     """
-    shapes = [grid.shape[:2] for grid in features]
-    flat = np.concatenate([grid.reshape(-1, grid.shape[-1]) for grid in features])
-    ends = np.cumsum([height * width for height, width in shapes])[:-1]
-    current = np.concatenate([grid.ravel() for grid in labels])
-    offset = np.zeros(len(flat), np.float32)
-    if prior is not None:
-        offset = np.concatenate([grid.ravel() for grid in prior]).astype(np.float32)
     generator = np.random.default_rng(seed)
+    appearance_of = partial(_shared_odds, generator=generator, seed=seed) if rules.shared else _photo_odds
+    current = [np.asarray(grid, bool) for grid in labels]
     scores = [np.where(grid, MAX_LOG_ODDS, -MAX_LOG_ODDS).astype(np.float32) for grid in labels]
-    links = [neighbour_links(grid) for grid in features]
-    for _ in range(passes):
-        sides = []
-        for side, count in ((current, OBJECT_PROTOTYPES), (~current, BACKGROUND_PROTOTYPES)):
-            members = np.flatnonzero(side)
-            if len(members) < 8:
-                raise MaskError(
-                    f"One side of the cut has {len(members)} patches in all photos together; expected 8 at least."
-                )
-            if len(members) > MAX_CLUSTERED:
-                members = np.sort(generator.choice(members, MAX_CLUSTERED, replace=False))
-            sides.append(Prototypes.cluster(flat[members], count, seed))
-        width = min(side.concentration for side in sides)
-        appearance = sides[0].log_density(flat, width) - sides[1].log_density(flat, width)
-        odds = np.clip(appearance, -MAX_LOG_ODDS, MAX_LOG_ODDS) + offset
+    offsets = [np.zeros(grid.shape, np.float32) for grid in current] if prior is None else prior
+    links = [neighbour_links(grid) for grid in features] if rules.coherence else []
+    count = sum(grid.size for grid in current)
+    for _ in range(rules.passes):
+        appearance = appearance_of(features, current)
         scores = [
-            spread_over_neighbours(grid.reshape(shape), link, coherence)
-            for grid, shape, link in zip(np.split(odds, ends), shapes, links, strict=True)
+            (np.clip(odds, -MAX_LOG_ODDS, MAX_LOG_ODDS) + offset).astype(np.float32)
+            for odds, offset in zip(appearance, offsets, strict=True)
         ]
-        updated = np.concatenate([grid.ravel() > 0 for grid in scores])
-        if updated.all() or not updated.any():
+        if rules.coherence:
+            scores = [
+                spread_over_neighbours(odds, link, rules.coherence) for odds, link in zip(scores, links, strict=True)
+            ]
+        updated = [grid > 0 for grid in scores]
+        ours = sum(int(grid.sum()) for grid in updated)
+        if ours in (0, count):
             break
-        changed = float((updated != current).mean())
+        changed = sum(int((new != old).sum()) for new, old in zip(updated, current, strict=True))
         current = updated
-        if changed < settled:
+        if changed < settled * count:
             break
     return scores
+
+
+def _shared_odds(
+    features: Sequence[np.ndarray], labels: Sequence[np.ndarray], *, generator: np.random.Generator, seed: int
+) -> list[np.ndarray]:
+    """N grids (h, w) of log-odds by prototypes that all photos share."""
+    flat = np.concatenate([grid.reshape(-1, grid.shape[-1]) for grid in features])
+    current = np.concatenate([grid.ravel() for grid in labels])
+    sides = []
+    for side, count in ((current, OBJECT_PROTOTYPES), (~current, BACKGROUND_PROTOTYPES)):
+        members = np.flatnonzero(side)
+        if len(members) < 8:
+            raise MaskError(
+                f"One side of the cut has {len(members)} patches in all photos together; expected 8 at least."
+            )
+        if len(members) > MAX_CLUSTERED:
+            members = np.sort(generator.choice(members, MAX_CLUSTERED, replace=False))
+        sides.append(Prototypes.cluster(flat[members], count, seed))
+    width = min(side.concentration for side in sides)
+    odds = sides[0].log_density(flat, width) - sides[1].log_density(flat, width)
+    ends = np.cumsum([grid.size for grid in labels])[:-1]
+    return [part.reshape(grid.shape) for part, grid in zip(np.split(odds, ends), labels, strict=True)]
+
+
+def _photo_odds(features: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """N grids (h, w) of log-odds by the mean of either side, photo by photo; those of the labels where one is empty."""
+    result = []
+    for grid, label in zip(features, labels, strict=True):
+        if label.all() or not label.any():
+            result.append(np.where(label, MAX_LOG_ODDS, -MAX_LOG_ODDS).astype(np.float32))
+            continue
+        means = np.stack([grid[label].mean(axis=0), grid[~label].mean(axis=0)])
+        cosines = grid @ (means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)).T
+        within = 1 - np.where(label, cosines[..., 0], cosines[..., 1])  # the wider side's width holds for both
+        width = 1 / max(2 * float(max(within[label].mean(), within[~label].mean())), 1e-4)
+        result.append(width * (cosines[..., 0] - cosines[..., 1]))
+    return result
 
 
 def neighbour_links(features: np.ndarray) -> np.ndarray:

@@ -15,10 +15,19 @@ from surface_sos_ns.capture.hull_voting import vote_hull
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.patch_grid import enlarged
-from surface_sos_ns.masks.patch_optimisation import optimise_patches
+from surface_sos_ns.masks.patch_optimisation import PatchRules, optimise_patches
 from surface_sos_ns.masks.provider import Photos
+from surface_sos_ns.utils.overlap import intersection_over_union
 
-__all__ = ["HULL_PRIOR", "hull_prior", "near_place", "refine_by_vote", "vote_patches"]
+__all__ = [
+    "HULL_PRIOR",
+    "VOTED_RULES",
+    "hull_prior",
+    "near_place",
+    "refine_by_vote",
+    "refine_until_agreed",
+    "vote_patches",
+]
 
 HULL_PRIOR = 3.0
 """Bound of the log-odds that a patch gets from the projection of the voted hull."""
@@ -26,11 +35,20 @@ HULL_PRIOR = 3.0
 NEAR_PRIOR = 0.3
 """Weight of `near_place` in the prior, next to the projection of the voted hull."""
 
+VOTED_RULES = PatchRules(passes=4)
+"""Of the optimisation after a vote, which is nearly there when it starts."""
+
 VOTE_SIDE = 320
 """Longer side of the masks that are voted, pixels."""
 
 VOXELS = 64
 """Along an edge of the grid they are voted into: about as fine as patches."""
+
+MAX_VOTES = 4
+"""Votes of :func:`refine_until_agreed`, at most."""
+
+SETTLED = 0.87
+"""Mean IoU of a vote, seen from every photo, with the masks that follow from it, from which on no other is held."""
 
 
 def near_place(distances: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -62,6 +80,7 @@ def refine_by_vote(
     near: Sequence[np.ndarray],
     sphere: ObjectSphere,
     trust: float = HULL_PRIOR,
+    rules: PatchRules = VOTED_RULES,
     seed: int = 0,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The photos vote in space, and their patches are optimised again, starting from the vote and bound to it.
@@ -73,17 +92,51 @@ def refine_by_vote(
         near: N grids (h, w) of :func:`near_place`.
         sphere: where the object was looked for.
         trust: log-odds at most that the hull gives a patch.
+        rules: of the optimisation.
         seed: of the optimisation.
 
     Returns:
         The vote seen from every photo, as :func:`vote_patches` has it, and N grids (h, w) of new log-odds.
 
     Raises:
-        ValueError: no mask has any object pixel, or all of them are nothing else.
+        CaptureError: no mask has any object pixel.
+        MaskError: the vote leaves one side without patches.
     """
     voted = vote_patches(photos, odds, sphere)
     prior = hull_prior(voted, near, trust)
-    return voted, optimise_patches(features, [hull > 0.5 for hull in voted], prior, passes=4, seed=seed)
+    return voted, optimise_patches(features, [hull > 0.5 for hull in voted], prior, rules, seed=seed)
+
+
+def refine_until_agreed(
+    photos: Photos,
+    features: Sequence[np.ndarray],
+    odds: Sequence[np.ndarray],
+    near: Sequence[np.ndarray],
+    sphere: ObjectSphere,
+    rules: PatchRules = VOTED_RULES,
+    seed: int = 0,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Votes and optimises (see :func:`refine_by_vote`) until the masks that follow from a vote agree with it.
+
+    Where masks take neighbouring things along, the hull that fits them best is too large and joins neighbours to the
+    object. The masks that follow hold less of these than the hull does, so another vote, of them, has a better hull.
+
+    Args:
+        photos, features, odds, near, sphere, rules, seed: see :func:`refine_by_vote`.
+
+    Returns:
+        The last vote seen from every photo and the log-odds after it, as :func:`refine_by_vote` has them.
+
+    Raises:
+        MaskError, CaptureError: see :func:`refine_by_vote`.
+    """
+    voted, refined = refine_by_vote(photos, features, odds, near, sphere, rules=rules, seed=seed)
+    for _ in range(MAX_VOTES - 1):
+        agreement = [intersection_over_union(hull > 0.5, grid > 0) for hull, grid in zip(voted, refined, strict=True)]
+        if np.mean(agreement) >= SETTLED:
+            break
+        voted, refined = refine_by_vote(photos, features, refined, near, sphere, rules=rules, seed=seed)
+    return voted, refined
 
 
 def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSphere) -> list[np.ndarray]:
@@ -98,7 +151,7 @@ def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSpher
         N grids (h, w) float32 in [0, 1]: the hull's projection, averaged over each patch.
 
     Raises:
-        ValueError: no mask has any object pixel.
+        CaptureError: no mask has any object pixel.
     """
     longest = max(int(photos.views.width.max()), int(photos.views.height.max()))
     views = photos.views.scaled(min(1.0, VOTE_SIDE / longest))

@@ -1,19 +1,28 @@
 """A light segmentation head that learns a capture from its own masks.
 
 Mistakes in one photo are usually not repeated in the others: the head is trained on all photos and too small to
-memorise single mistakes, so it gives every photo what holds for the capture.
+memorise single mistakes, so it gives every photo what holds for the capture. There are two: the one that is used by
+default, and the published one (`patch_head.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SegmentationHead", "contrastive_loss", "predict", "region_consistency_loss", "train_head"]
+__all__ = [
+    "NeighbourHead",
+    "SegmentationHead",
+    "contrastive_loss",
+    "predict",
+    "region_consistency_loss",
+    "train_head",
+]
 
 CONTRASTIVE_WEIGHT = 0.1
 CONSISTENCY_WEIGHT = 0.5
@@ -21,10 +30,30 @@ TEMPERATURE = 0.2
 """Of the contrastive loss: divides the cosines."""
 
 
-class SegmentationHead(nn.Module):
-    """Patch features to log-odds of the object, and to an embedding in which both sides keep apart.
+class SegmentationHead(nn.Module, ABC):
+    """Patch features to log-odds of the object, and to an embedding in which both sides keep apart."""
 
-    Two layers on each patch alone and one that sees its eight neighbours: some ten thousand weights.
+    @abstractmethod
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D, h, w) features to (B, h, w) log-odds and (B, width, h, w) embeddings of length 1."""
+
+    @abstractmethod
+    def loss(self, odds: Tensor, embeddings: Tensor, target: Tensor, link: Tensor) -> Tensor:
+        """What the training minimises, a scalar.
+
+        Args:
+            odds, embeddings: of :meth:`forward`.
+            target: (B, h, w) probabilities in [0, 1]; 0.5 teaches nothing.
+            link: (B, 2, h, w) likeness of a patch and its neighbour right and below, in [0, 1].
+        """
+
+
+class NeighbourHead(SegmentationHead):
+    """Two layers on each patch alone and one that sees its eight neighbours: some ten thousand weights.
+
+    The loss is the cross-entropy with the targets, weighted by their certainty, plus the contrastive and the
+    region-consistency loss. The classes are not balanced: the object is the smaller one, and an ambiguous patch is
+    more often background.
 
     Args:
         channels: of the features.
@@ -38,10 +67,21 @@ class SegmentationHead(nn.Module):
         self.decision = nn.Conv2d(width, 1, 1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D, h, w) features to (B, h, w) log-odds and (B, width, h, w) embeddings of length 1."""
+        """See :meth:`SegmentationHead.forward`."""
         hidden = self.stem(features)
         hidden = hidden + functional.gelu(self.neighbours(hidden))
         return self.decision(hidden)[:, 0], functional.normalize(hidden, dim=1)
+
+    def loss(self, odds: Tensor, embeddings: Tensor, target: Tensor, link: Tensor) -> Tensor:
+        """See :meth:`SegmentationHead.loss`."""
+        certainty = (2 * target - 1).abs()
+        wanted = (target > 0.5).float()
+        loss = (functional.binary_cross_entropy_with_logits(odds, wanted, reduction="none") * certainty).mean()
+        flat = embeddings.permute(0, 2, 3, 1).reshape(-1, embeddings.shape[1])
+        clear = (target - 0.5).abs().reshape(-1) > 0.25
+        loss = loss + CONTRASTIVE_WEIGHT * contrastive_loss(flat[clear], wanted.reshape(-1)[clear] > 0.5)
+        consistency = region_consistency_loss(odds.sigmoid(), link[:, 0, :, :-1], link[:, 1, :-1])
+        return loss + CONSISTENCY_WEIGHT * consistency
 
 
 def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float = TEMPERATURE) -> Tensor:
@@ -83,6 +123,7 @@ def train_head(
     targets: Sequence[np.ndarray],
     links: Sequence[np.ndarray],
     *,
+    kind: Callable[[int], SegmentationHead] = NeighbourHead,
     steps: int = 300,
     crop: int = 32,
     batch: int = 8,
@@ -90,14 +131,11 @@ def train_head(
 ) -> SegmentationHead:
     """Trains a head on a capture.
 
-    The loss is the cross-entropy with the targets, weighted by their certainty, plus the contrastive and the
-    region-consistency loss. The classes are not balanced: the object is the smaller one, and an ambiguous patch is
-    more often background.
-
     Args:
         features: N grids (h, w, D) float32.
         targets: N grids (h, w) of probabilities in [0, 1]; 0.5 teaches nothing.
         links: N arrays (4, h, w), likeness to neighbours; the first two are right and below.
+        kind: makes a head for features of so many channels.
         steps: of Adam.
         crop: windows of at most this many patches a side are drawn from random photos.
         batch: windows a step.
@@ -106,7 +144,7 @@ def train_head(
     generator = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = SegmentationHead(features[0].shape[-1])
+        head = kind(features[0].shape[-1])
     rows = min(crop, min(grid.shape[0] for grid in features))
     columns = min(crop, min(grid.shape[1] for grid in features))
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=1e-2)
@@ -122,14 +160,7 @@ def train_head(
             windows[2].append(links[view][:2, here[0], here[1]])
         seen, target, link = (torch.from_numpy(np.stack(part).astype(np.float32)) for part in windows)
         odds, embeddings = head(seen)
-        certainty = (2 * target - 1).abs()
-        wanted = (target > 0.5).float()
-        loss = (functional.binary_cross_entropy_with_logits(odds, wanted, reduction="none") * certainty).mean()
-        flat = embeddings.permute(0, 2, 3, 1).reshape(-1, embeddings.shape[1])
-        clear = (target - 0.5).abs().reshape(-1) > 0.25
-        loss = loss + CONTRASTIVE_WEIGHT * contrastive_loss(flat[clear], wanted.reshape(-1)[clear] > 0.5)
-        consistency = region_consistency_loss(odds.sigmoid(), link[:, 0, :, :-1], link[:, 1, :-1])
-        loss = loss + CONSISTENCY_WEIGHT * consistency
+        loss = head.loss(odds, embeddings, target, link)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,10 +15,12 @@ import pytest
 
 from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.cli import main
-from surface_sos_ns.masks import auto
+from surface_sos_ns.masks import auto, features
+from surface_sos_ns.masks.features import PatchFeatures, PhotoFeatures, normalised
 from surface_sos_ns.masks.methods import METHODS, Method, make_provider
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos
 from surface_sos_ns.masks.vote import vote, voted_masks
+from tests.helpers.ball_photos import ball_photos
 from tests.helpers.ball_views import iou, ring, sphere_masks
 from tests.helpers.capture_files import keep_half_of_the_training_photos
 
@@ -159,6 +162,37 @@ def test_auto_takes_the_best_and_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     # Labels, once allowed, end the search where their masks agree, and only there.
     chosen, _, words = run(allow_labels=True)
     assert chosen.chosen.name == "labelled" and "trying unsure" in words and "trying good" not in words
+
+
+class Noise(PatchFeatures):
+    """Stands for a network whose features say nothing about these photos."""
+
+    name, patch = "noise", 8
+
+    def __init__(self, *_: object) -> None:
+        self.generator = np.random.default_rng(0)
+
+    def describe(self, images: Sequence[np.ndarray], progress: object = None) -> list[PhotoFeatures]:
+        return [PhotoFeatures.of_patches(normalised(self.generator.standard_normal((9, 12, 8)))) for _ in images]
+
+    def fingerprint(self) -> str:
+        return self.name
+
+
+@pytest.mark.seconds(10)
+def test_auto_compares_a_network_with_the_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "SelfSupervised", Noise)
+    monkeypatch.setattr(features, "missing_package", lambda *_: None)
+    monkeypatch.setattr(auto, "WITHOUT_LABELS", ("selfment",))
+    photos, truths = ball_photos()
+    provider = auto.Auto()
+    provider.check()
+    said: list[str] = []
+    found = provider.masks(photos, said.append)
+    assert "auto: trying selfment (noise) (labels behind it: none)" in said
+    assert found.remarks[0] == "auto took selfment (colour and texture)"
+    for mask, truth in zip(found.masks, truths, strict=True):
+        assert mask is not None and iou(mask > 0.5, truth) > 0.8
 
 
 def test_auto_names_methods_that_exist() -> None:

@@ -12,10 +12,16 @@ import torch
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.centre_prior import distance_from_object, rarity_elsewhere
-from surface_sos_ns.masks.features import normalised
+from surface_sos_ns.masks.features import ColourTexture, normalised
 from surface_sos_ns.masks.normalised_cut import affinity, object_side, second_eigenvector
 from surface_sos_ns.masks.patch_grid import doubled, enlarged, halved
-from surface_sos_ns.masks.patch_optimisation import neighbour_links, optimise_patches, spread_over_neighbours
+from surface_sos_ns.masks.patch_optimisation import (
+    PatchRules,
+    neighbour_links,
+    optimise_patches,
+    spread_over_neighbours,
+)
+from surface_sos_ns.masks.patch_vote import near_place, refine_by_vote, refine_until_agreed
 from surface_sos_ns.masks.place import object_place
 from surface_sos_ns.masks.provider import MaskError, Photos
 from surface_sos_ns.masks.segmentation_head import (
@@ -116,7 +122,7 @@ def test_odd_patch_goes_with_its_neighbours_only_if_they_are_coherent():
     features = two_looks(truth, 0.05, 0)
     features[12, 15] = normalised(np.array([0.62, 0.78, 0.0]))
     assert optimise_patches([features], [looks])[0][12, 15] > 0
-    assert optimise_patches([features], [looks], coherence=0.0)[0][12, 15] < 0
+    assert optimise_patches([features], [looks], rules=PatchRules(coherence=0.0))[0][12, 15] < 0
 
 
 def test_prior_decides_where_looks_do_not():
@@ -151,6 +157,42 @@ def test_links_end_at_edges():
     np.testing.assert_array_equal(links[0, :, 5], 0)  # nothing to the right
     assert (links[0, :, [0, 1, 3, 4]] > 0.99).all()
     assert (links[0, :, 2] < 0.05).all()
+
+
+# ----------------------------------------------------------------------------------------------------------- vote
+
+
+@pytest.mark.seconds(8)
+@pytest.mark.parametrize("taken_along, held", [(12, "several"), (6, "one")])
+def test_another_vote_is_held_while_masks_disagree_with_the_last(taken_along: int, held: str):
+    """The floor around the ball is taken for a part of it, in all photos or in half of them."""
+    photos, truths = ball_photos()
+    features = ColourTexture().features(photos.images)
+
+    def patches(mask: np.ndarray) -> np.ndarray:
+        return cv2.resize(mask.astype(np.float32), features[0].shape[1::-1], interpolation=cv2.INTER_AREA) > 0.5
+
+    row, column = np.mgrid[:72, :96] + 0.5
+    odds = []
+    for view, truth in enumerate(truths):
+        rays = photos.views.rays(view, np.stack([column.ravel(), row.ravel()], axis=-1))
+        start = photos.views.centres()[view]
+        down = (-0.35 - start[2]) / rays[:, 2]
+        floor = (np.hypot(*(start + rays * down[:, None])[:, :2].T) < 0.5) & (down > 0)
+        odds.append(np.where(patches(truth | floor.reshape(72, 96) & (view < taken_along)), 3.0, -3.0))
+    sphere = ObjectSphere(np.zeros(3), 0.8)
+    near = near_place(distance_from_object(photos, sphere, features))
+    _, one = refine_by_vote(photos, features, odds, near, sphere)
+    _, last = refine_until_agreed(photos, features, odds, near, sphere)
+    wanted = [patches(truth) for truth in truths]
+    overlap = [
+        np.mean([iou(grid > 0, mask) for grid, mask in zip(grids, wanted, strict=True)]) for grids in (one, last)
+    ]
+    if held == "one":
+        np.testing.assert_array_equal(last, one)
+        assert overlap[0] > 0.85
+    else:
+        assert overlap[1] > overlap[0] + 0.05
 
 
 # ---------------------------------------------------------------------------------------------------------- head
