@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["affinity", "binary_affinity", "object_side", "second_eigenvector", "strongest_component"]
+__all__ = [
+    "affinity",
+    "binary_affinity",
+    "cut_eigenvectors",
+    "object_side",
+    "second_eigenvector",
+    "strongest_component",
+]
 
 FLOOR = 1e-5
 """Smallest affinity of two patches: keeps the graph connected, so that the normalised cut is defined."""
@@ -55,6 +62,19 @@ def second_eigenvector(weights: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: a patch has no affinity to any.
     """
+    return cut_eigenvectors(weights, 1)[0]
+
+
+def cut_eigenvectors(weights: np.ndarray, count: int) -> list[np.ndarray]:
+    """`second_eigenvector` and the next ones, by increasing eigenvalue: finer cuts of the photo.
+
+    Args:
+        weights: (P, P) as there.
+        count: how many, under P - 1.
+
+    Raises:
+        ValueError: a patch has no affinity to any.
+    """
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
     degree = weights.sum(axis=1, dtype=np.float64)
@@ -65,10 +85,10 @@ def second_eigenvector(weights: np.ndarray) -> np.ndarray:
     symmetric = weights / root[:, None] / root[None, :]
     start = np.linspace(1, 2, len(degree))  # fixed, so that the result is
     try:
-        values, vectors = eigsh(symmetric, k=2, which="LA", v0=start, tol=1e-6, maxiter=500)
+        values, vectors = eigsh(symmetric, k=count + 1, which="LA", v0=start, tol=1e-6, maxiter=500)
     except ArpackNoConvergence:
         values, vectors = np.linalg.eigh(symmetric)
-    return vectors[:, np.argsort(values)[-2]] / root
+    return [vectors[:, index] / root for index in np.argsort(values)[::-1][1 : count + 1]]
 
 
 def object_side(cut: np.ndarray, prior: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:

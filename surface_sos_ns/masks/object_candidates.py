@@ -6,12 +6,12 @@ that hangs together less with the rest than within itself, lies about the middle
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from surface_sos_ns.masks.features import normalised
-from surface_sos_ns.masks.normalised_cut import affinity
+from surface_sos_ns.masks.normalised_cut import affinity, cut_eigenvectors
 from surface_sos_ns.masks.patch_grid import doubled, halved
 
 __all__ = ["CutParts", "cut_parts", "find_object"]
@@ -94,7 +94,7 @@ def cut_parts(features: np.ndarray) -> CutParts:
     height, width = features.shape[:2]
     weights = affinity(features.reshape(height * width, -1))
     pieces = []
-    for cut in _eigenvectors(weights, min(EIGENVECTORS, len(weights) - 2)):
+    for cut in cut_eigenvectors(weights, min(EIGENVECTORS, len(weights) - 2)) if len(weights) > 2 else []:
         for side in _sides(cut.reshape(height, width)):
             pieces_of_side, count = label(side, np.ones((3, 3)))
             pieces += [pieces_of_side == piece for piece in range(1, count + 1)]
@@ -112,20 +112,3 @@ def _sides(cut: np.ndarray) -> Iterator[np.ndarray]:
     for level in (0.0, float(threshold_otsu(cut))):
         yield cut > level
         yield cut <= level
-
-
-def _eigenvectors(weights: np.ndarray, count: int) -> Sequence[np.ndarray]:
-    """Relaxed normalised cuts, each (P,): `second_eigenvector` and the next ones, by increasing eigenvalue."""
-    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
-
-    if count < 1:
-        return []
-    root = np.sqrt(weights.sum(axis=1, dtype=np.float64))
-    symmetric = weights / root[:, None] / root[None, :]
-    start = np.linspace(1, 2, len(root))  # fixed, so that the result is
-    try:
-        values, vectors = eigsh(symmetric, k=count + 1, which="LA", v0=start, tol=1e-6, maxiter=500)
-    except ArpackNoConvergence:
-        values, vectors = np.linalg.eigh(symmetric)
-    order = np.argsort(values)[::-1][1 : count + 1]
-    return [vectors[:, index] / root for index in order]
