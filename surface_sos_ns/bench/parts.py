@@ -111,7 +111,7 @@ def _rows(run: Run, data: PartFeatures, parts: int, seed: int) -> Iterator[tuple
         ("semantics alone", PartObjective(**alone | {"semantics": 1.0, "orthonormality": ours.orthonormality})),
     ):
         head = fit_parts(run.model.scene, data, parts, objective, seed)
-        yield name, head.identities(points).numpy(), head
+        yield name, head.identities(points).cpu().numpy(), head
     kinds = {"positions": data.surface.points, "lifted features": data.appearance, "all features": data.features}
     for name, values in kinds.items():
         yield f"K-means on {name}", KMeans(parts, n_init=4, random_state=seed).fit_predict(values) + 1, None
@@ -153,9 +153,9 @@ def agreement_of_views(run: Run, head: PartHead, data: PartFeatures) -> float:
         weights, _ = view_weights(points, normals, data.solid, scene.frame, camera, 0)
         eye = scene.frame.points(torch.as_tensor(camera.centres(), dtype=torch.float32))[0]
         for index in torch.as_tensor(np.flatnonzero(weights)).split(AT_ONCE):
-            directions = torch.nn.functional.normalize(points[index] - eye, dim=-1)
+            directions = torch.nn.functional.normalize(points[index].to(eye) - eye, dim=-1)
             rendering = scene.render(eye.expand_as(directions), directions, plate=False)
-            seen[row, index] = head.outputs(rendering)[f"part_ids_{head.parts}"][:, 0].long().numpy()
+            seen[row, index] = head.outputs(rendering)[f"part_ids_{head.parts}"][:, 0].long().cpu().numpy()
     equal = both = 0
     for first, second in itertools.combinations(seen, 2):
         shown = (first > 0) & (second > 0)
@@ -188,7 +188,7 @@ def _true_mesh(file: Path) -> PartMesh:
 def _true_labels(run: Run, data: PartFeatures, truth: PartMesh) -> np.ndarray:
     """(P,) true parts of the surface points, 0 where the true surface is too far."""
     scene, from_world = run.model.scene, np.linalg.inv(run.capture_to_world)
-    world = scene.frame.to_world(torch.as_tensor(data.surface.points)).double().numpy()
+    world = scene.frame.to_world(torch.as_tensor(data.surface.points)).double().cpu().numpy()
     scale = float(np.cbrt(np.linalg.det(from_world[:3, :3])))
     points = world @ from_world[:3, :3].T + from_world[:3, 3]
     radius = float(scene.frame.radius) * scale

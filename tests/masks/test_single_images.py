@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from surface_sos_ns.masks.features import normalised
-from surface_sos_ns.masks.normalised_cut import affinity, second_eigenvector
-from surface_sos_ns.masks.object_candidates import CutParts, _eigenvectors, find_object
+from surface_sos_ns.masks.normalised_cut import affinity, cut_eigenvectors, second_eigenvector
+from surface_sos_ns.masks.object_candidates import CutParts, find_object
 from surface_sos_ns.masks.provider import PlainPhotos
 from surface_sos_ns.masks.single_images import SelfmentWithoutPoses, keep_pieces, segment
 from tests.helpers.ball_views import iou
@@ -49,7 +49,7 @@ def test_cuts_of_parts_are_those_of_the_definition() -> None:
 
 def test_the_first_eigenvector_is_the_second_of_the_whole_graph() -> None:
     weights = affinity(grid(box(4, 6, 6, 8)).reshape(-1, 8))
-    first, second = _eigenvectors(weights, 2)
+    first, second = cut_eigenvectors(weights, 2)
     expected = second_eigenvector(weights)
     np.testing.assert_allclose(first * np.sign(first @ expected), expected, atol=1e-4)
     degree = weights.sum(axis=1)

@@ -173,5 +173,5 @@ def _number(head: PartHead, points: torch.Tensor, earlier: PartHead | None) -> N
 
 def part_areas(head: PartHead, data: PartFeatures) -> np.ndarray:
     """(K,) share of the surface of each part."""
-    labels = head.identities(torch.as_tensor(data.surface.points, device=head.field.out.weight.device)).cpu().numpy()
+    labels = head.identities(torch.as_tensor(data.surface.points)).cpu().numpy()
     return areas(labels - 1, head.parts)

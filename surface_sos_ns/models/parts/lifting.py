@@ -46,7 +46,7 @@ def view_weights(
         weights (P,): the cosine between normal and line of sight; 0 where the point is hidden or outside the picture.
         uv (P, 2): where the point is in the picture, in pixels.
     """
-    camera = frame.points(torch.as_tensor(views.centres()[index][None], dtype=torch.float32))[0]
+    camera = frame.points(torch.as_tensor(views.centres()[index][None], dtype=torch.float32))[0].to(points)
     directions = F.normalize(camera - points, dim=-1)
     weights = (directions * normals).sum(-1)
     facing = (weights > GRAZING).nonzero()[:, 0]
@@ -54,7 +54,7 @@ def view_weights(
     hidden = blocked(solid, starts, directions[facing])
     shown = torch.zeros_like(weights)
     shown[facing[~hidden]] = weights[facing[~hidden]]
-    uv, depth = views.project_one(index, frame.to_world(points).double().numpy())
+    uv, depth = views.project_one(index, frame.to_world(points).double().cpu().numpy())
     inside = (depth > 0) & (uv >= 0).all(1) & (uv[:, 0] <= views.width[index]) & (uv[:, 1] <= views.height[index])
     return shown.numpy() * inside, uv
 

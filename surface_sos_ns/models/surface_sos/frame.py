@@ -38,8 +38,8 @@ class ObjectFrame(nn.Module):
         return (world.to(self.centre) - self.centre) / self.radius
 
     def to_world(self, points: Tensor) -> Tensor:
-        """Points (..., 3) of the object frame -> world frame."""
-        return self.centre + self.radius * points
+        """Points (..., 3) of the object frame -> world frame, on this module's device."""
+        return self.centre + self.radius * points.to(self.centre.device)
 
     def rays(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """Rays (R, 3) of the world frame -> object frame. Unit directions stay unit, so distances are object radii."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +97,18 @@ def test_a_part_that_dissolves_is_empty_and_not_a_speck(described):
     shares = part_areas(head, data)
     assert ((shares == 0) | (shares > 0.004)).all() and (shares == 0).any()
     assert (np.diff(shares) <= 0).all()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_parts_are_the_same(described):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    scene, data = described
+    there = fit_parts(copy.deepcopy(scene).cuda(), data, 3, PartObjective())
+    assert there.field.out.weight.device.type == "cuda"
+    points = torch.as_tensor(data.surface.points)
+    here = fit_parts(scene, data, 3, PartObjective())
+    assert (there.identities(points).cpu() == here.identities(points)).float().mean() > 0.95
 
 
 # ------------------------------------------------------------------ starts

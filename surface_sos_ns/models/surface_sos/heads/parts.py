@@ -52,7 +52,8 @@ class PartHead(Head):
 
     @torch.no_grad()
     def identities(self, points: Tensor) -> Tensor:
-        """(P,) int64 in 1 to K: the part of each canonical point (P, 3) of the surface."""
+        """(P,) int64 in 1 to K: the part of each canonical point (P, 3) of the surface; on the head's device."""
+        points = points.to(self.field.out.weight)
         return torch.cat([self.field(part).argmax(-1) + 1 for part in points.split(self.ops.chunk_points)])
 
     def outputs(self, rendering: Rendering) -> dict[str, Tensor]:
