@@ -13,7 +13,7 @@ from surface_sos_ns.capture.views import Views
 from surface_sos_ns.models.parts.identities import areas, order_by_area, order_by_overlap
 from surface_sos_ns.models.parts.lifting import lift, without_signs
 from surface_sos_ns.models.parts.shape import thickness_at, thickness_features
-from surface_sos_ns.models.parts.starts import best_start
+from surface_sos_ns.models.parts.starts import best_start, with_no_part_empty
 from surface_sos_ns.models.parts.surface import Surface, draw_points, surface_of
 from surface_sos_ns.models.surface_sos.heads.parts import PartHead
 from surface_sos_ns.models.surface_sos.mesh import object_field, surface_mesh
@@ -117,25 +117,42 @@ def fit_parts(
         earlier: result whose numbers are taken over.
         progress: called with the fraction that is done.
     """
-    surface = data.surface
+    start = best_start(data.surface, data.features, parts, objective, seed)
+    head = _learn(scene, data, parts, objective, start, seed, lambda done: progress(0.5 * done))
+    labels = _labels(head, data)
+    if len(np.unique(labels)) < parts:  # small parts have dissolved in others: their numbers are free to divide one
+        start = with_no_part_empty(data.surface, data.features, labels, parts, objective, seed)
+        head = _learn(scene, data, parts, objective, start, seed, lambda done: progress(0.5 + 0.5 * done))
+    _number(head, data, earlier)
+    return head.requires_grad_(False)
+
+
+def _learn(
+    scene: SurfaceSOS,
+    data: PartFeatures,
+    parts: int,
+    objective: PartObjective,
+    start: np.ndarray,
+    seed: int,
+    progress: Callable[[float], None],
+) -> PartHead:
+    """A head that minimises the losses, from labels (P,), 0 to K - 1, of the points; arguments as of `fit_parts`."""
     device = scene.progress.device
-    points, normals, pairs, weights = (torch.as_tensor(array, device=device) for array in surface)
-    features = torch.as_tensor(data.features, device=device)
-    start = torch.as_tensor(best_start(surface, data.features, parts, objective, seed), device=device)
+    points, normals, pairs, weights = (torch.as_tensor(array, device=device) for array in data.surface)
+    features, labels = (torch.as_tensor(array, device=device) for array in (data.features, start))
     generator = torch.Generator(device=device).manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = PartHead(parts, scene.ops).to(device)
-    basis = torch.nn.Parameter(part_centres(F.one_hot(start, parts).float(), features))
+    basis = torch.nn.Parameter(part_centres(F.one_hot(labels, parts).float(), features))
     optimizer = torch.optim.Adam([*head.parameters(), basis], lr=RATE)
-    spread = scene.cache.cell
     with torch.enable_grad():
         for step in range(START_STEPS + STEPS):
             # A little off the surface as well: rays have their samples there.
             offset = torch.rand(len(points), 1, generator=generator, device=device) * 2 - 1
-            logits = head.field(points + spread * offset * normals)
+            logits = head.field(points + scene.cache.cell * offset * normals)
             if step < START_STEPS:
-                loss = F.cross_entropy(logits, start)
+                loss = F.cross_entropy(logits, labels)
             else:
                 losses = part_losses(objective, logits.softmax(-1), points, features, basis, pairs, weights)
                 loss = torch.stack(list(losses.values())).sum()
@@ -145,33 +162,35 @@ def fit_parts(
             with torch.no_grad():
                 basis.clamp_(min=0.0)
             progress((step + 1) / (START_STEPS + STEPS))
-    _switch_off_specks(head, points)
-    _number(head, points, earlier)
-    return head.requires_grad_(False)
+    _switch_off_specks(head, data)
+    return head
+
+
+def _labels(head: PartHead, data: PartFeatures) -> np.ndarray:
+    """(P,) int64, 0 to K - 1, of the points."""
+    return head.identities(torch.as_tensor(data.surface.points)).cpu().numpy() - 1
 
 
 @torch.no_grad()
-def _switch_off_specks(head: PartHead, points: torch.Tensor) -> None:
+def _switch_off_specks(head: PartHead, data: PartFeatures) -> None:
     """Leave what hardly any surface is left of to its neighbours; the part is empty then."""
-    shares = areas(head.identities(points).cpu().numpy() - 1, head.parts)
-    specks = torch.as_tensor(shares < SPECK, device=points.device)
+    specks = torch.as_tensor(part_areas(head, data) < SPECK, device=head.field.out.weight.device)
     head.field.out.weight[specks] = 0.0
     head.field.out.bias[specks] = NEVER
 
 
 @torch.no_grad()
-def _number(head: PartHead, points: torch.Tensor, earlier: PartHead | None) -> None:
+def _number(head: PartHead, data: PartFeatures, earlier: PartHead | None) -> None:
     """Put the head's channels into the order of the numbers."""
-    labels = head.identities(points).cpu().numpy() - 1
+    labels = _labels(head, data)
     if earlier is None:
         order = order_by_area(labels, head.parts)
     else:
-        order = order_by_overlap(labels, head.parts, earlier.identities(points).cpu().numpy() - 1)
+        order = order_by_overlap(labels, head.parts, _labels(earlier, data))
     for parameter in (head.field.out.weight, head.field.out.bias):
         parameter.copy_(parameter[torch.as_tensor(order)])
 
 
 def part_areas(head: PartHead, data: PartFeatures) -> np.ndarray:
     """(K,) share of the surface of each part."""
-    labels = head.identities(torch.as_tensor(data.surface.points)).cpu().numpy()
-    return areas(labels - 1, head.parts)
+    return areas(_labels(head, data), head.parts)

@@ -36,17 +36,54 @@ def best_start(
         objective: weights of the losses.
         seed: of K-means.
     """
+    found = clusterings(surface, features, parts, objective, seed)
+    return min(found, key=lambda labels: loss_of(surface, features, labels, parts, objective)).astype(np.int64)
+
+
+def loss_of(surface: Surface, features: np.ndarray, labels: np.ndarray, parts: int, objective: PartObjective) -> float:
+    """The loss of labels (P,), 0 to K - 1, with the basis that fits them best; arguments as of `best_start`."""
     points, pairs, weights = (torch.as_tensor(array) for array in (surface.points, surface.pairs, surface.weights))
     values = torch.as_tensor(features, dtype=torch.float32)
-    best: tuple[float, np.ndarray] | None = None
-    for labels in clusterings(surface, features, parts, objective, seed):
-        shares = F.one_hot(torch.as_tensor(labels).long(), parts).float()
-        losses = part_losses(objective, shares, points, values, part_centres(shares, values), pairs, weights)
-        loss = float(sum(losses.values()))
-        if best is None or loss < best[0]:
-            best = loss, labels
-    assert best is not None
-    return best[1].astype(np.int64)
+    shares = F.one_hot(torch.as_tensor(labels).long(), parts).float()
+    losses = part_losses(objective, shares, points, values, part_centres(shares, values), pairs, weights)
+    return float(sum(losses.values()))
+
+
+def with_no_part_empty(
+    surface: Surface, features: np.ndarray, labels: np.ndarray, parts: int, objective: PartObjective, seed: int = 0
+) -> np.ndarray:
+    """Labels (P,) in which each part that was empty is one half of another, of that which the loss would have divided.
+
+    Args:
+        surface, features, parts, objective, seed: as of `best_start`.
+        labels: (P,) 0 to K - 1.
+
+    Returns:
+        (P,); parts stay empty where no part can be divided into two that are no specks.
+    """
+    for empty in np.setdiff1d(np.arange(parts), labels):
+        found = list(_divided(surface, features, labels, empty, seed))
+        if found:
+            labels = min(found, key=lambda divided: loss_of(surface, features, divided, parts, objective))
+    return labels
+
+
+def _divided(surface: Surface, features: np.ndarray, labels: np.ndarray, empty: int, seed: int) -> Iterator[np.ndarray]:
+    """Labels in which one half of a part has become another, which was empty: of each part, by features and places."""
+    from sklearn.cluster import KMeans
+
+    smallest = SMALLEST_SHARE * len(labels)
+    for part in np.unique(labels):
+        members = np.flatnonzero(labels == part)
+        if len(members) < 2 * smallest:
+            continue
+        for weight in POSITION_WEIGHTS:
+            values = np.concatenate([features[members], weight * surface.points[members]], axis=1)
+            half = members[KMeans(2, n_init=2, random_state=seed).fit_predict(values) == 1]
+            if smallest <= len(half) <= len(members) - smallest:
+                divided = labels.copy()
+                divided[half] = empty
+                yield divided
 
 
 def clusterings(

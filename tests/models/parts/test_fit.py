@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from surface_sos_ns.models.parts import fit
 from surface_sos_ns.models.parts.fit import PartFeatures, describe_surface, fit_parts, part_areas
 from surface_sos_ns.models.parts.lifting import lift, view_weights, without_signs
-from surface_sos_ns.models.parts.starts import joined, merged_neighbours
+from surface_sos_ns.models.parts.starts import joined, merged_neighbours, with_no_part_empty
 from surface_sos_ns.models.parts.surface import surface_of
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.training.parts import PartObjective
@@ -134,6 +134,19 @@ def test_merging_stops_at_parts_that_are_no_specks():
     labels = merged_neighbours(surface, values, 2, "average")
     assert labels is not None and len(np.unique(labels)) == 2
     assert (labels[x < 0.5] == labels[0]).all() and (labels[x >= 0.5] == labels[-1]).all()
+
+
+def test_a_number_that_is_free_divides_the_part_that_is_least_alike():
+    """Of three stretches, of which two are one part, these are told apart; the third has no structure."""
+    x = np.linspace(0, 1, 300)
+    points = np.stack([x, np.zeros(300), np.zeros(300)], axis=1)
+    surface = surface_of(points, np.tile([0.0, 0, 1.0], (300, 1)))
+    stretch = (x * 3).astype(int).clip(0, 2)
+    labels = np.where(stretch == 2, 1, 0)
+    features = np.eye(3)[stretch]
+    found = with_no_part_empty(surface, features, labels, 3, PartObjective())
+    assert part_metrics(found + 1, stretch + 1)["parts_ari"] == 1.0
+    assert np.array_equal(with_no_part_empty(surface, features, found, 3, PartObjective()), found)
 
 
 # ------------------------------------------------------------------ lifting
