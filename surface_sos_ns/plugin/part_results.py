@@ -21,7 +21,17 @@ from surface_sos_ns.plugin.console import warn
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_arrays
 
-__all__ = ["PARTS_FOLDER", "PartFacts", "PartResult", "PartResultError", "read_parts", "save_parts", "usable_parts"]
+__all__ = [
+    "PARTS_FOLDER",
+    "PartFacts",
+    "PartResult",
+    "PartResultError",
+    "heads_of",
+    "parts_file",
+    "read_parts",
+    "save_parts",
+    "usable_parts",
+]
 
 PARTS_FOLDER = "parts"
 VERSION = 1

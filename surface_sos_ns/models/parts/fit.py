@@ -50,7 +50,6 @@ class PartFeatures(NamedTuple):
     surface: Surface
     shape: np.ndarray  # (P, B) of thickness
     appearance: np.ndarray  # (P, D) of the photos' features
-    seen: np.ndarray  # (P,) bool, whether a photo shows the point
 
     @property
     def features(self) -> np.ndarray:
@@ -82,19 +81,15 @@ def describe_surface(
     shape = thickness_features(thickness_at(solid, surface.points, surface.normals))
     lifted = lift(surface.points, surface.normals, solid, scene.frame, views, grids)
     seen = lifted.seen > 0
+    look = surface.spread(lifted.features, seen, APPEARANCE_DISTANCE)
+    reached = surface.spread(np.ones((len(seen), 1)), seen, APPEARANCE_DISTANCE)[:, 0] > 0.5  # anything seen is near
     return PartFeatures(
         mesh,
         torch.as_tensor(solid),
         surface,
         surface.spread(shape, np.ones(len(shape)), SHAPE_DISTANCE).astype(np.float32),
-        without_signs(surface.spread(lifted.features, seen, APPEARANCE_DISTANCE), _reached(surface, seen)),
-        seen,
+        without_signs(look, reached),
     )
-
-
-def _reached(surface: Surface, seen: np.ndarray) -> np.ndarray:
-    """(P,) bool: points whose average of appearance contains something that is seen."""
-    return surface.spread(np.ones((len(seen), 1)), seen, APPEARANCE_DISTANCE)[:, 0] > 0.5
 
 
 def fit_parts(
