@@ -98,6 +98,8 @@ class TinyModel(torch.nn.Module):
     def describe(self) -> str:
         return "tiny grid | tiny sampler"
 
+    def attach_parts(self, run: Path, checkpoint: str) -> None: ...
+
     def object_box(self) -> torch.Tensor:
         return torch.tensor([[-1.0, -2.0, -3.0], [1.0, 2.0, 3.0]])
 
