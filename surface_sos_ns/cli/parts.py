@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from surface_sos_ns.parts.settings import PartsSettings
@@ -21,10 +22,9 @@ class Parts(PartsSettings):
         from surface_sos_ns.parts.find import find_parts
 
         find_parts(load_run(self.load_config, self.data), self, _say)
-        _say(
-            f"Next: surface-sos export --load-config {self.load_config} --what parts, or see them as `parts` in "
-            f"ns-viewer --load-config {self.load_config}"
-        )
+        moved = () if self.data is None else ("--data", str(self.data))
+        export = ("surface-sos", "export", "--load-config", str(self.load_config), *moved)
+        _say(f"Next: {shlex.join((*export, '--output-dir', 'RESULTS', '--what', 'parts'))}")
 
 
 def _say(words: str) -> None:

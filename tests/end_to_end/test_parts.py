@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -88,9 +90,13 @@ def test_a_result_is_not_replaced_unasked(with_parts: tuple[Path, dict[str, str]
 
 
 @pytest.mark.seconds(15)
-def test_found_again_with_another_seed_parts_keep_their_numbers(with_parts: tuple[Path, dict[str, str]]) -> None:
+def test_found_again_with_another_seed_parts_keep_their_numbers(
+    with_parts: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     before = load_run(with_parts[0] / "config.yml").parts(0, 3)
     command(with_parts[0], 3, "--overwrite", "--seed", "1")
+    (following,) = re.findall(r"^Next: surface-sos (.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert our_command(shlex.split(following)).kinds == ("parts",), "what it says to type can be typed"
     after = load_run(with_parts[0] / "config.yml").parts(0, 3)
     shown = (before > 0) & (after > 0)
     assert (before == after)[shown].mean() > 0.6  # of other divisions; with other numbers it is a third
