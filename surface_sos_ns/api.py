@@ -298,7 +298,7 @@ class Run:
     @property
     def part_results(self) -> tuple[PartResult, ...]:
         """Parts that `surface-sos parts` has found on this run, the latest result first."""
-        return tuple(getattr(self.model, "part_results", ()))
+        return tuple(self.model.part_results)
 
     def part_result(self, parts: int | None = None) -> PartResult:
         """The result of so many parts; None: the latest.

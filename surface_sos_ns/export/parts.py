@@ -15,7 +15,7 @@ from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.mesh import glb_file, mesh_file
 from surface_sos_ns.export.settings import ExportSettings
 from surface_sos_ns.utils.files import write_bytes
-from surface_sos_ns.utils.identity_colours import identity_colours
+from surface_sos_ns.utils.identity_colours import identity_bytes
 from surface_sos_ns.utils.part_metrics import face_labels
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def part_identity(result: PartResult) -> dict[str, Any]:
 
 def part_facts(result: PartResult) -> dict[str, Any]:
     """What is known of each part, for a json file: colours are 0 to 255, as in the meshes."""
-    colours = np.rint(identity_colours(result.parts) * 255).astype(int).tolist()
+    colours = identity_bytes(result.parts).tolist()
     facts = result.facts
     rows = zip(part_names(result.parts), colours, facts.areas, facts.pieces, strict=True)
     return {
@@ -85,10 +85,10 @@ def _pieces(mesh: trimesh.Trimesh, names: list[str]) -> dict[str, trimesh.Trimes
 
     labels = face_labels(np.asarray(mesh.faces), np.asarray(mesh.vertex_attributes["part"]))
     pieces = {}
-    for number, (name, colour) in enumerate(zip(names, identity_colours(len(names)), strict=True), start=1):
+    for number, (name, colour) in enumerate(zip(names, identity_bytes(len(names)), strict=True), start=1):
         faces = mesh.faces[labels == number]
         if len(faces):
-            shade = np.append(np.rint(colour * 255), 255).astype(np.uint8)
+            shade = np.append(colour, 255).astype(np.uint8)
             colours = np.broadcast_to(shade, (len(mesh.vertices), 4))
             pieces[name] = trimesh.Trimesh(mesh.vertices, faces, vertex_colors=colours, process=False)
             pieces[name].remove_unreferenced_vertices()

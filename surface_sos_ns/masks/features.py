@@ -26,6 +26,7 @@ __all__ = [
     "ColourTexture",
     "FeatureChoice",
     "FeatureProvider",
+    "LooksAtFeatures",
     "PatchFeatures",
     "PhotoFeatures",
     "SelfSupervised",
@@ -332,8 +333,8 @@ class FeatureChoice:
         return ColourTexture()
 
 
-class FeatureProvider(MaskProvider):
-    """A provider that looks at the features of patches.
+class LooksAtFeatures:
+    """What providers have in common that look at the features of patches, with cameras or without.
 
     Args:
         features: "auto", "descriptor" or "network", see :class:`FeatureChoice`.
@@ -342,7 +343,7 @@ class FeatureProvider(MaskProvider):
         seed: equal seeds give equal masks.
     """
 
-    labels = "none"
+    labels: ClassVar[str] = "none"
 
     def __init__(
         self, features: str = "auto", model: str | None = None, features_onnx: Path | None = None, seed: int = 0
@@ -353,6 +354,10 @@ class FeatureProvider(MaskProvider):
     def check(self) -> None:
         """See :meth:`MaskProvider.check`."""
         self._features.load()
+
+
+class FeatureProvider(LooksAtFeatures, MaskProvider):
+    """A provider for captures that looks at the features of patches; see :class:`LooksAtFeatures`."""
 
     @property
     def features_name(self) -> str:

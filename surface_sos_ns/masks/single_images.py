@@ -16,12 +16,11 @@ cameras:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from surface_sos_ns.masks.features import FeatureChoice, TransformerFeatures
+from surface_sos_ns.masks.features import LooksAtFeatures, TransformerFeatures
 from surface_sos_ns.masks.object_candidates import find_object
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.patch_optimisation import (
@@ -40,30 +39,13 @@ MIN_OVERLAP = 0.1
 piece with most of it."""
 
 
-class SelfmentWithoutPoses(PlainMaskProvider):
-    """Selfment on photos without cameras.
+class SelfmentWithoutPoses(LooksAtFeatures, PlainMaskProvider):
+    """Selfment on photos without cameras; its arguments are those of :class:`LooksAtFeatures`.
 
     The confidence of a mask is its IoU with what the photo's own cut gave.
-
-    Args:
-        features: "auto", "descriptor" or "network", see :class:`FeatureChoice`.
-        model: checkpoint of the network; None for the default.
-        features_onnx: ONNX file of a network, instead of a checkpoint.
-        seed: equal seeds give equal masks.
     """
 
     name: ClassVar[str] = "selfment"
-    labels: ClassVar[str] = "none"
-
-    def __init__(
-        self, features: str = "auto", model: str | None = None, features_onnx: Path | None = None, seed: int = 0
-    ) -> None:
-        self.seed = seed
-        self._features = FeatureChoice(features, model, features_onnx)
-
-    def check(self) -> None:
-        """See :meth:`PlainMaskProvider.check`."""
-        self._features.load()
 
     def plain_masks(self, photos: PlainPhotos, progress: Progress) -> CoarseMasks:
         """See :meth:`PlainMaskProvider.plain_masks`."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from surface_sos_ns.report.content import PartReport, PartsReport
 from surface_sos_ns.report.views import chosen_views, small_camera
-from surface_sos_ns.utils.identity_colours import identity_colours
+from surface_sos_ns.utils.identity_colours import identity_bytes
 from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.part_metrics import part_metrics
 from surface_sos_ns.utils.pictures import tinted
@@ -78,13 +78,13 @@ def parts_report(run: Run, dataset: SurfaceSOSDataset, longest: int) -> PartsRep
 
 def over_photo(photo: np.ndarray, identities: np.ndarray, parts: int) -> np.ndarray:
     """(H, W, 3) uint8: a photo (uint8) with each of K parts, identities (H, W) from 1, tinted and outlined."""
-    for number, colour in enumerate(np.rint(identity_colours(parts) * 255).astype(int).tolist(), start=1):
+    for number, colour in enumerate(identity_bytes(parts).tolist(), start=1):
         photo = tinted(photo, identities == number, tuple(colour), TINT)
     return photo
 
 
 def _rows(result: PartResult) -> list[PartReport]:
-    colours = np.rint(identity_colours(result.parts) * 255).astype(int).tolist()
+    colours = identity_bytes(result.parts).tolist()
     rows = zip(colours, result.facts.areas, result.facts.pieces, strict=True)
     return [
         PartReport(number, (red, green, blue), share, pieces)

@@ -23,3 +23,8 @@ def identity_colours(count: int) -> np.ndarray:
         for index in range(count - len(FIRST))
     ]
     return np.array([*FIRST[:count], *further], dtype=np.float32).reshape(count, 3)
+
+
+def identity_bytes(count: int) -> np.ndarray:
+    """`identity_colours` as (count, 3) uint8, for pictures and files."""
+    return np.rint(identity_colours(count) * 255).astype(np.uint8)

@@ -193,7 +193,7 @@ def open_ball(folder: Path) -> BallRun:
         View(index, name, folder / name, name == HELD_OUT, camera)
         for index, (name, camera) in enumerate(zip(NAMES, cameras, strict=True))
     )
-    model: Any = SimpleNamespace(as_trained=lambda camera: camera, device="cpu")
+    model: Any = SimpleNamespace(as_trained=lambda camera: camera, device="cpu", part_results=[])
     files = (folder / "config.yml", folder / "step-1.ckpt")
     data: Any = SimpleNamespace()
     run = BallRun(*files, model, data, folder / "transforms.json", views, 1, TO_WORLD)

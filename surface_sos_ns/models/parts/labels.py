@@ -9,7 +9,7 @@ import torch
 
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.heads.parts import PartHead
-from surface_sos_ns.utils.identity_colours import identity_colours
+from surface_sos_ns.utils.identity_colours import identity_bytes
 
 if TYPE_CHECKING:
     import trimesh
@@ -25,8 +25,7 @@ def set_parts(mesh: trimesh.Trimesh, labels: np.ndarray, parts: int) -> None:
     import trimesh
 
     mesh.vertex_attributes["part"] = labels.astype(np.uint8)
-    colours = np.rint(identity_colours(parts)[labels - 1] * 255).astype(np.uint8)
-    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=colours)
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=identity_bytes(parts)[labels - 1])
 
 
 def filled_identities(found: np.ndarray, mask: np.ndarray) -> np.ndarray:
