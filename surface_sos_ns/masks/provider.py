@@ -82,18 +82,29 @@ class CoarseMasks:
     Attributes:
         masks: N masks (h, w) float32 in [0, 1], of any size with the photo's proportions; None where the object was
             not found, which is not the same as a mask of zeros (the object is out of the picture, and that votes).
+            With several objects, the mask of all of them.
         confidence: (N,) float in [0, 1], how far the provider trusts each mask; 0 where there is none.
         remarks: what a user should know, a line each.
+        identities: N images (h, w) uint8 of the masks' sizes, which object each pixel belongs to: 0 for none, 1 to K;
+            None where there is no mask. Empty where there is one object.
+        names: of the K objects; the first has identity 1. Empty where there is one object.
     """
 
     masks: Sequence[np.ndarray | None]
     confidence: np.ndarray
     remarks: Sequence[str] = field(default=())
+    identities: Sequence[np.ndarray | None] = field(default=())
+    names: Sequence[str] = field(default=())
 
     def __post_init__(self) -> None:
         if len(self.masks) != len(self.confidence):
             raise ValueError(
                 f"There are {len(self.masks)} masks and {len(self.confidence)} confidences; expected one each."
+            )
+        if len(self.identities) != (len(self.masks) if self.names else 0):
+            raise ValueError(
+                f"There are {len(self.identities)} images of identities for {len(self.masks)} masks and "
+                f"{len(self.names)} names of objects; expected one for each mask if there are names, else none."
             )
 
 
