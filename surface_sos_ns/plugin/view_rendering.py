@@ -15,7 +15,16 @@ from surface_sos_ns.clean_plate.inpainting import inpaint
 from surface_sos_ns.models.surface_sos.gpu_memory import MIN_RAYS_AT_ONCE, rays_at_once
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.outputs import PARTS, Need, layer_images, matte_images, plate_images
+from surface_sos_ns.plugin.outputs import (
+    PARTS,
+    Need,
+    layer_images,
+    matte_images,
+    object_images,
+    object_layers,
+    output_of,
+    plate_images,
+)
 from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
 from surface_sos_ns.utils.errors import UserError
 
@@ -45,15 +54,24 @@ def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need) -> dict[str, Ten
     origins, directions = scene.frame.rays(rays.origins, rays.directions)
     time = ray_times(scene, rays)
     if need is Need.MATTE:
-        return matte_images(scene.matte(origins, directions, time=time))
+        mattes = scene.mattes(origins, directions, time=time)
+        return _with_objects(matte_images(mattes.alpha), mattes.objects, scene)
     rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time)
-    images = layer_images(rendering, scene.frame)
+    images = _with_objects(layer_images(rendering, scene.frame), rendering.objects, scene)
     for head in scene.painted_heads:
         images |= head.outputs(rendering)
     if need is Need.PLATE:
         images |= plate_images(rendering)
         images[FILLED] = rendering.background_filled[:, None]
     return images
+
+
+def _with_objects(images: dict[str, Tensor], each: Tensor | None, scene: SurfaceSOS) -> dict[str, Tensor]:
+    """Images of rays, and those of several objects, of mattes (R, K)."""
+    if each is None:
+        return images
+    images |= object_images(images["alpha"], each, scene.objects)
+    return images | object_layers(images, scene.objects) if "rgb" in images else images
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,10 @@ class ViewRenderer:
         before_chunk: BeforeChunk | None,
     ) -> None:
         """Render more rays through the pixels of the object's outline and average, in place."""
+        names = self.scene.objects
         chosen = edge_pixels(images["alpha"][..., 0])
+        for name in names:  # two objects may meet where alpha of all has no edge
+            chosen = chosen | edge_pixels(images[output_of("alpha", name)][..., 0])
         if min(chosen.shape) < 2 or not chosen.any():
             return
         directions = sub_pixel_directions(rays.directions, chosen, edge_samples)
@@ -133,10 +154,14 @@ class ViewRenderer:
         )
         found = self._in_chunks(parts, min(need, Need.LAYERS), before_chunk)
         colours = {name for name in found if name.partition("_")[0] == PARTS}
-        for name in ("alpha", "rgb", "foreground", "overlay", *colours):
+        for name in ("alpha", "rgb", "foreground", "overlay", *(output_of("alpha", name) for name in names), *colours):
             if name in found:
                 images[name][chosen] = (images[name][chosen] + found[name].sum(1)) / (shape[1] + 1)
         images["mask"][chosen] = matte_images(images["alpha"][chosen][..., 0])["mask"]
+        if names:
+            each = torch.cat([images[output_of("alpha", name)] for name in names], -1)
+            images |= object_images(images["alpha"], each, names)
+            images |= object_layers(images, names) if "rgb" in images else {}
 
 
 _say_once = functools.cache(say)

@@ -49,15 +49,30 @@ class RenderState:
     """Evaluate fields at all samples and never wait for the device, see `sampling.selection`."""
 
 
+class Split(NamedTuple):
+    """What splits the layers at the samples, and which of several objects their foreground is."""
+
+    gate: PackedValues  # the alpha of eq. 3
+    label: PackedValues | None  # of the samples in the hull; None with a predicted alpha
+    shares: PackedValues | None  # (I, K) of several objects there, of sum 1; None with one object
+    label_logits: Tensor  # (Q, K) at the further points
+    predicted_rgb: Tensor | None  # (N, 3) of all foreground samples, which come with a predicted alpha; else None
+
+
+class Mattes(NamedTuple):
+    """Alpha of R rays."""
+
+    alpha: Tensor  # (R,) of the object, or of all of them
+    objects: Tensor | None  # (R, K) of each of several, whose sum is alpha, no gradient; None with one object
+
+
 class RayLayers(NamedTuple):
     """Both layers at the samples of R rays, and how they blend there."""
 
     samples: Samples
     front: ForegroundSamples
     back: BackgroundSamples
-    label: PackedValues | None  # of the samples in the hull; None with a predicted alpha
-    label_logits: Tensor  # (Q,) at the further points
-    predicted_rgb: Tensor | None  # (N, 3) of all foreground samples, which come with a predicted alpha; else None
+    split: Split
     to_object: Tensor  # (R,) distance along the ray of the point nearest to the object's centre
     crop: Tensor  # (R,) highest m^P along the ray
     weights: RayWeights
@@ -104,11 +119,11 @@ class Renderer:
     ) -> Rendering:
         """See `SurfaceSOS.render`."""
         layers = self.layers(origins, directions, state, regulariser_points, time)
-        samples, front, back, label, logits, rgb, to_object, crop, weights = layers
-        rgb_f, head_values = self._surface_values(samples, front, directions, weights, rgb)
+        samples, front, back, split, to_object, crop, weights = layers
+        rgb_f, head_values = self._surface_values(samples, front, directions, weights, split.predicted_rgb)
         rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only)
-        if label is not None:
-            head_values[self.label.name] = self.label.accumulate(weights, label)
+        if split.label is not None:
+            head_values[self.label.name] = self.label.accumulate(weights, split.label)
         unit = samples.near_surface.pack(front.unit)
         colours = self.ops.composite_colours(weights, self._to_light(rgb_f), self._to_light(rgb_b), unit)
         if state.training:
@@ -134,6 +149,7 @@ class Renderer:
             normal=colours.normal,
             accumulation=weights.accumulation,
             head_values=head_values,
+            objects=self._object_mattes(weights, split),
             crosses_hull=samples.in_hull.crossed_rays(crop.shape[0]),
             crop=crop,
             distortion=weights.distortion,
@@ -142,7 +158,7 @@ class Renderer:
             sdf_counted=samples.near_surface.counted,
             background_normals=back.normals,
             background_counted=back.counted,
-            regularisers=RegulariserPoints(further, front.surface.sdf[count:], normals[count:], logits),
+            regularisers=RegulariserPoints(further, front.surface.sdf[count:], normals[count:], split.label_logits),
         )
 
     def layers(
@@ -158,26 +174,30 @@ class Renderer:
         displacement = self._displaced(samples, samples.near_surface, time)
         front = self.foreground.evaluate(samples, directions, displacement, state.progress, regulariser_points)
         back = self.background.evaluate(samples, directions, state.progress)
-        gate, label, logits, rgb = self._split(samples, front, directions, state, time, regulariser_points)
+        split = self._split(samples, front, directions, state, time, regulariser_points)
         crop = samples.crop.reshape(samples.interval.shape).amax(-1)
         to_object = -(origins * directions).sum(-1).detach().clamp(max=-1.0)
-        weights = self.ops.composite_weights(front.opacity, back.opacity, gate, samples.edges, to_object, crop)
-        return RayLayers(samples, front, back, label, logits, rgb, to_object, crop, weights)
+        weights = self.ops.composite_weights(front.opacity, back.opacity, split.gate, samples.edges, to_object, crop)
+        return RayLayers(samples, front, back, split, to_object, crop, weights)
 
-    def matte(self, origins: Tensor, directions: Tensor, state: RenderState, time: Tensor | None = None) -> Tensor:
-        """See `SurfaceSOS.matte`."""
+    def mattes(self, origins: Tensor, directions: Tensor, state: RenderState, time: Tensor | None = None) -> Mattes:
+        """See `SurfaceSOS.mattes`."""
         samples = self.sample(origins, directions, replace(self.plan(state), foreground_only=True), state)
         alpha = origins.new_zeros(origins.shape[0])
+        each = alpha.new_zeros(len(alpha), self.label.objects) if self.label.objects > 1 else None
         if samples.near_surface.empty:
-            return alpha
+            return Mattes(alpha, each)
         directions = directions[samples.rays]
         displacement = self._displaced(samples, samples.near_surface, time)
         front = self.foreground.evaluate(samples, directions, displacement, state.progress)
-        gate, *_ = self._split(samples, front, directions, state, time, None)
+        split = self._split(samples, front, directions, state, time, None)
         back = self.background.evaluate(samples, directions, state.progress)
         ones = samples.edges.new_ones(samples.edges.shape[0])  # alpha depends on neither of them
-        weights = self.ops.composite_weights(front.opacity, back.opacity, gate, samples.edges, ones, ones)
-        return alpha.index_put((samples.rays,), weights.alpha)
+        weights = self.ops.composite_weights(front.opacity, back.opacity, split.gate, samples.edges, ones, ones)
+        found = self._object_mattes(weights, split)
+        if each is not None and found is not None:
+            each = each.index_put((samples.rays,), found)
+        return Mattes(alpha.index_put((samples.rays,), weights.alpha), each)
 
     def background_view(self, origins: Tensor, directions: Tensor, state: RenderState) -> BackgroundView:
         """See `SurfaceSOS.background_view`."""
@@ -248,21 +268,22 @@ class Renderer:
         state: RenderState,
         time: Tensor | None,
         further: Tensor | None,
-    ) -> tuple[PackedValues, PackedValues | None, Tensor, Tensor | None]:
-        """The gate, which splits the layers (eq. 3).
-
-        Returns:
-            gate; label at the same samples (None with a predicted alpha); its logits (Q,) at the further points;
-            colours of all foreground samples, which come with a predicted alpha (None with the label).
-        """
+    ) -> Split:
+        """The gate, which splits the layers (eq. 3), and what comes with it."""
         if self.object_grid.votes_split:
             displacement = self._displaced(samples, samples.in_hull, time)
             found = self.label.evaluate(samples, displacement, state.progress, further)
-            return found.gate, found.label, found.further, None
+            return Split(found.gate, found.label, found.shares, found.further, None)
         near = samples.near_surface
         rgb, predicted = self.foreground.colour(front.colour_inputs, near.take_of_rays(directions))
         assert predicted is not None
-        return near.pack(predicted), None, rgb.new_zeros(0), rgb
+        return Split(near.pack(predicted), None, None, rgb.new_zeros(0, 1), rgb)
+
+    def _object_mattes(self, weights: RayWeights, split: Split) -> Tensor | None:
+        """Mattes (R, K) of several objects; None with one."""
+        if split.shares is None:
+            return None
+        return self.ops.accumulate_detached(weights.foreground, split.shares)
 
     def _surface_values(
         self, samples: Samples, front: ForegroundSamples, directions: Tensor, weights: RayWeights, rgb: Tensor | None
