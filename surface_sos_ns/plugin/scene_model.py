@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,6 +227,33 @@ class SceneModel(Model):
         rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
         found = self.render_view(rays, need, smooth_edges, before_chunk)
         return {name: found[name] for name in names}
+
+    @torch.no_grad()
+    def without(self, camera: Cameras, names: Collection[str], smooth_edges: bool = True) -> Tensor:
+        """The picture (H, W, 3), 0 to 1, without the object, or without some of several.
+
+        What the removed ones hide is there: of the other objects, and of the background, completed. Their shadow is
+        gone from what they stand on; that of the others stays.
+
+        Args:
+            camera: (1,), world frame.
+            names: of the objects to remove; of a run with one object whatever.
+            smooth_edges: render more than one ray through the pixels of the outlines of the objects that stay.
+
+        Raises:
+            UserError: there is no object of such a name.
+        """
+        unknown = [name for name in names if name not in self.object_names]
+        if unknown and self.object_names:
+            raise UserError(f"There is no object {unknown[0]!r} in this run; it has {', '.join(self.object_names)}.")
+        stay = [identity for identity, name in enumerate(self.object_names, start=1) if name not in names]
+        if not stay:
+            return self.images(camera, ["background"], smooth_edges)["background"]
+        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+        with self._evaluating():
+            renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk, self.scene.showing(stay))
+            found = renderer.view(rays, Need.PLATE, self.config.edge_samples if smooth_edges else 1)
+        return (found["foreground"] + (1 - found["alpha"]) * found["background"]).clamp(0, 1)
 
     def get_outputs_for_camera(  # type: ignore[override]
         self, camera: Cameras, obb_box: OrientedBox | None = None

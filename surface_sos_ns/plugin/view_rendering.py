@@ -13,6 +13,7 @@ from torch import Tensor
 
 from surface_sos_ns.clean_plate.inpainting import inpaint
 from surface_sos_ns.models.surface_sos.gpu_memory import MIN_RAYS_AT_ONCE, rays_at_once
+from surface_sos_ns.models.surface_sos.renderer import Shown
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.outputs import (
@@ -43,20 +44,24 @@ def ray_times(scene: SurfaceSOS, rays: RayBundle) -> Tensor | None:
     return None if scene.deformation is None or rays.times is None else rays.times[..., 0]
 
 
-def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need) -> dict[str, Tensor]:
+def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need, shown: Shown | None = None) -> dict[str, Tensor]:
     """Images of rays by name, float (R, 1) or (R, 3); of `Need.PLATE` also `FILLED`.
 
     Args:
         scene: the trained model.
         rays: (R,), world frame.
         need: how much to render.
+        shown: some of several objects, see `SurfaceSOS.showing`; colours are rendered then. None renders all.
     """
     origins, directions = scene.frame.rays(rays.origins, rays.directions)
     time = ray_times(scene, rays)
-    if need is Need.MATTE:
+    if need is Need.MATTE and shown is None:
         mattes = scene.mattes(origins, directions, time=time)
         return _with_objects(matte_images(mattes.alpha), mattes.objects, scene)
-    rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time)
+    if shown is None:
+        rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time)
+    else:
+        rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time, shown=shown)
     images = _with_objects(layer_images(rendering, scene.frame), rendering.objects, scene)
     for head in scene.painted_heads:
         images |= head.outputs(rendering)
@@ -82,6 +87,8 @@ class ViewRenderer:
     """In evaluation mode."""
     rays_at_once: int
     """Rays that are rendered together on a CPU: fewer take less memory."""
+    shown: Shown | None = None
+    """Some of several objects, see `SurfaceSOS.showing`; None renders all."""
 
     @torch.no_grad()
     def view(
@@ -120,7 +127,7 @@ class ViewRenderer:
             if before_chunk is not None:
                 before_chunk(len(chunk))
             try:
-                found = render_rays(self.scene, chunk.to(device), need)
+                found = render_rays(self.scene, chunk.to(device), need, self.shown)
             except torch.cuda.OutOfMemoryError as error:
                 count = _fewer(count, error)
                 continue

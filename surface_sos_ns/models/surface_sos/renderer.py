@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,14 +28,24 @@ from surface_sos_ns.models.surface_sos.rendering import RegulariserPoints, Rende
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights, no_values
-from surface_sos_ns.sampling.field_cache import FieldCache
+from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from surface_sos_ns.sampling.selection import Selection
 from surface_sos_ns.training.schedules import Progress
 
+FILL_DEPTH = 6.0
+"""Depth under FoCoR's surface, in 1 / b, at which what is left of touching objects counts as solid."""
 NO_OBJECT_OFFSET = 4.0
 """Distance behind the object's centre, object radii, that `object_depth` has on rays that miss the object: beyond the
 object cube, and beyond the boxes that users give to ns-export."""
+
+
+class Shown(NamedTuple):
+    """Those of several objects that are rendered; the others are not there, nor what they hide or shade."""
+
+    objects: Tensor  # (K,) bool
+    cache: FieldCache  # which draws samples past the others
+    shade: Tensor | None  # of the shown ones, see `SupportMap.shade_of`; None without a map
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class RenderState:
     """Draw few samples, at random, and count them in the observation grid."""
     dense: bool = False
     """Evaluate fields at all samples and never wait for the device, see `sampling.selection`."""
+    shown: Shown | None = None
+    """Some of several objects, outside training; None renders all."""
 
 
 class Split(NamedTuple):
@@ -104,6 +117,21 @@ class Renderer:
     def ops(self) -> TorchOps:
         """Back-end of the numeric operations: that of the parts."""
         return self.foreground.ops
+
+    @torch.no_grad()
+    def showing(self, identities: Iterable[int]) -> Shown:
+        """See `SurfaceSOS.showing`."""
+        objects = torch.zeros(self.label.objects, dtype=torch.bool, device=self.cache.sdf.device)
+        objects[[identity - 1 for identity in identities]] = True
+        n = self.cache.resolution
+        owners = self.label.identities(grid_centres(n, 1.0, self.cache.sdf.device))
+        there = objects[owners - 1].reshape(n, n, n)
+        cache = FieldCache(n, self.cache.background_resolution, self.cache.splits)
+        # Where a removed object touched a shown one, the field has no surface: samples are drawn at the cut.
+        cache.sdf = torch.maximum(self.cache.sdf, _distance_to(there) * self.cache.cell)
+        cache.gate, cache.density = self.cache.gate * there, self.cache.density
+        solid, _ = self.object_grid.solid_cells()
+        return Shown(objects, cache, self.clean_plate.support_map.shade_of(solid & there))
 
     # ------------------------------------------------------------------ rendering
 
@@ -173,6 +201,8 @@ class Renderer:
         samples = self.sample(origins, directions, self.plan(state), state)
         displacement = self._displaced(samples, samples.near_surface, time)
         front = self.foreground.evaluate(samples, directions, displacement, state.progress, regulariser_points)
+        if state.shown is not None:
+            front = self._filled(front, state)
         back = self.background.evaluate(samples, directions, state.progress)
         split = self._split(samples, front, directions, state, time, regulariser_points)
         crop = samples.crop.reshape(samples.interval.shape).amax(-1)
@@ -240,7 +270,8 @@ class Renderer:
         hull = self.object_grid.reachable if self.object_grid.votes_split else None
         fixed = (origins.detach(), directions.detach())
         probability = self.object_grid.probability
-        samples = self.ops.sample_rays(self.cache, probability, hull, *fixed, plan, state.training)
+        cache = self.cache if state.shown is None else state.shown.cache
+        samples = self.ops.sample_rays(cache, probability, hull, *fixed, plan, state.training)
         samples = self.background.select_samples(samples)
         # Refined poses get gradients through the points at the drawn distances, not through the drawing.
         refined = origins.requires_grad or directions.requires_grad
@@ -273,11 +304,25 @@ class Renderer:
         if self.object_grid.votes_split:
             displacement = self._displaced(samples, samples.in_hull, time)
             found = self.label.evaluate(samples, displacement, state.progress, further)
-            return Split(found.gate, found.label, found.shares, found.further, None)
+            gate, shares = found.gate, found.shares
+            if state.shown is not None:
+                assert shares is not None
+                own = shares.values * state.shown.objects
+                there = own.sum(-1)
+                gate = gate._replace(values=gate.values * there)
+                shares = shares._replace(values=own / there.clamp(min=1e-6)[:, None])
+            return Split(gate, found.label, shares, found.further, None)
         near = samples.near_surface
         rgb, predicted = self.foreground.colour(front.colour_inputs, near.take_of_rays(directions))
         assert predicted is not None
         return Split(near.pack(predicted), None, None, rgb.new_zeros(0, 1), rgb)
+
+    def _filled(self, front: ForegroundSamples, state: RenderState) -> ForegroundSamples:
+        """The foreground, opaque inside: where another object was removed one looks into it from there."""
+        inside = torch.sigmoid(
+            -front.surface.sdf[: front.size] * self.foreground.sharpness(state.progress) - FILL_DEPTH
+        )
+        return front._replace(opacity=front.opacity._replace(values=torch.maximum(front.opacity.values, inside)))
 
     def _object_mattes(self, weights: RayWeights, split: Split) -> Tensor | None:
         """Mattes (R, K) of several objects; None with one."""
@@ -322,7 +367,8 @@ class Renderer:
         def render_background(origins: Tensor, directions: Tensor) -> BackgroundView:
             return self.background_view(origins, directions, state)
 
-        return self.clean_plate.complete(origins, directions, first_pass, weights.alpha, render_background)
+        shade = None if state.shown is None else state.shown.shade
+        return self.clean_plate.complete(origins, directions, first_pass, weights.alpha, render_background, shade)
 
     def _to_light(self, colours: PackedValues) -> PackedValues:
         """Colours of samples in the space in which they are blended, see `SceneConfig.blending`."""
@@ -331,6 +377,19 @@ class Renderer:
     def _to_display(self, colours: Tensor) -> Tensor:
         """The inverse of `_to_light`, for blended colours."""
         return to_display(colours) if self.config.blending == "light" else colours
+
+
+def _distance_to(cells: Tensor) -> Tensor:
+    """Signed distance (N, N, N), in cells, to the border of cells (N, N, N) bool, negative in them; far for none."""
+    from scipy.ndimage import distance_transform_edt
+
+    there = cells.cpu().numpy()
+    outer, inner = distance_transform_edt(~there), distance_transform_edt(there)
+    if not there.any() or there.all():
+        return torch.full_like(cells, -len(cells) if there.any() else len(cells), dtype=torch.float32)
+    # Both are distances to the nearest centre on the other side; the border is half a cell before it.
+    distance = np.where(there, 0.5 - inner, outer - 0.5)
+    return torch.as_tensor(distance.astype(np.float32), device=cells.device)
 
 
 def _object_depth(weights: Tensor, edges: Tensor, to_object: Tensor) -> Tensor:

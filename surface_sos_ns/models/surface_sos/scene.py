@@ -24,7 +24,7 @@ from surface_sos_ns.models.surface_sos.gpu_memory import rays_at_once
 from surface_sos_ns.models.surface_sos.heads import Head, LabelHead, make_heads
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_hull
 from surface_sos_ns.models.surface_sos.object_grid import ObjectGrid
-from surface_sos_ns.models.surface_sos.renderer import Mattes, RayLayers, Renderer, RenderState
+from surface_sos_ns.models.surface_sos.renderer import Mattes, RayLayers, Renderer, RenderState, Shown
 from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
@@ -91,7 +91,7 @@ class SurfaceSOS(nn.Module):
         self.heads = nn.ModuleList(make_heads(config, ops))
         self.exposure = Exposure(views)
         self.cache = FieldCache(config.cache_resolution, config.background_cache_resolution, config.split == "votes")
-        self.clean_plate = CleanPlate(config.observation_resolution)
+        self.clean_plate = CleanPlate(config.observation_resolution, several=bool(self.objects))
         self.reliability = MaskReliability(max(views, 1), self.label.objects)
         self.residual_metric = ResidualMetric()
         self.deformation = Deformation(config.deformation) if config.deformation.bound > 0 else None
@@ -174,8 +174,16 @@ class SurfaceSOS(nn.Module):
 
     # ------------------------------------------------------------------ rendering
 
-    def _state(self) -> RenderState:
-        return RenderState(self.done, self.training, self.dense)
+    def _state(self, shown: Shown | None = None) -> RenderState:
+        return RenderState(self.done, self.training, self.dense, shown)
+
+    def showing(self, identities: Iterable[int]) -> Shown:
+        """What `render` needs to show some of several objects only.
+
+        Args:
+            identities: of the objects, in 1 to K; none for the background alone.
+        """
+        return self.renderer.showing(identities)
 
     def render(
         self,
@@ -185,6 +193,7 @@ class SurfaceSOS(nn.Module):
         plate: bool = True,
         regulariser_points: Tensor | None = None,
         time: Tensor | None = None,
+        shown: Shown | None = None,
     ) -> Rendering:
         """Render rays (eq. 3-7); in training, also count them in the observation grid.
 
@@ -196,11 +205,12 @@ class SurfaceSOS(nn.Module):
                 complete it; otherwise it is rendered with the samples at hand.
             regulariser_points: (Q, 3) at which the foreground is evaluated as well, in the same call of its field.
             time: (R,) in [0, 1], when each ray was taken; needed where the object may deform.
+            shown: some of several objects, see `showing`; outside training. None renders all.
 
         Raises:
             ValueError: the object may deform and no times are given.
         """
-        return self.renderer.render(origins, directions, self._state(), view, plate, regulariser_points, time)
+        return self.renderer.render(origins, directions, self._state(shown), view, plate, regulariser_points, time)
 
     def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
         """The alpha (R,) of `render`, without colours and without samples on rays that miss the object."""

@@ -175,3 +175,29 @@ def test_the_mesh_of_all_has_a_piece_each(scene: SurfaceSOS) -> None:
     across = scene.frame.points(torch.as_tensor(mesh.vertices, dtype=torch.float32))[:, :1]
     clear = ((across - torch.tensor([-BALL / 3, BALL / 3])).abs() > 0.1).all(1)
     assert torch.equal(torch.as_tensor(identities)[clear].long(), slice_of(across[clear], 3))
+
+
+def test_a_removed_object_is_seen_through(scene: SurfaceSOS) -> None:
+    """From the side the right slice hides the middle one, which hides the left one."""
+    across = torch.rand(200, 2, generator=torch.Generator().manual_seed(5)) * 0.4 - 0.2
+    origins = torch.cat([torch.full((200, 1), 3.0), across], -1)
+    directions = torch.tensor([-1.0, 0.0, 0.0]).expand(200, 3)
+
+    def seen(identities: list[int]) -> Tensor:
+        rendering = scene.render(origins, directions, plate=False, shown=scene.showing(identities))
+        assert rendering.objects is not None
+        torch.testing.assert_close(rendering.objects.sum(-1), rendering.alpha, rtol=1e-3, atol=1e-3)
+        return rendering.objects.mean(0)
+
+    whole = scene.render(origins, directions, plate=False)
+    assert whole.objects is not None
+    assert whole.objects.mean(0)[2] > 0.95
+    for shown, front in (([1, 2, 3], 2), ([1, 2], 1), ([1], 0), ([1, 3], 2)):
+        share = seen(shown)
+        assert share[front] > 0.9, shown
+        assert all(share[k - 1] == 0 for k in (1, 2, 3) if k not in shown)
+    assert float(seen([]).sum()) == 0.0
+    for identities, surface in (([1, 2, 3], BALL), ([1, 2], BALL / 3), ([1], -BALL / 3)):
+        depth = scene.render(origins[:1], directions[:1], plate=False, shown=scene.showing(identities)).object_depth
+        expected = 3.0 - (surface if surface != BALL else float((BALL**2 - across[0].square().sum()).sqrt()))
+        assert float(depth) == pytest.approx(expected, abs=0.06)
