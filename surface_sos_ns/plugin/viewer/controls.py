@@ -23,7 +23,7 @@ from nerfstudio.viewer.viewer_elements import (
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
 from surface_sos_ns.plugin.viewer.display_settings import DisplaySettings, Facing, Show, Slice, of_each_object
-from surface_sos_ns.plugin.viewer.nearest_photo import coarse_identities, coarse_mask, mask_over_photo, nearest_view
+from surface_sos_ns.plugin.viewer.nearest_photo import coarse_mask, mask_over_photo, nearest_view
 from surface_sos_ns.plugin.viewer.object_boxes import draw_boxes
 from surface_sos_ns.utils.encoding import colour_picture, cutout_picture, mask_picture, matte_picture, write_new
 from surface_sos_ns.utils.identity_colours import identity_bytes
@@ -193,8 +193,8 @@ class ViewerControls(ViewerControl):
             ALL,
             [ALL, *names],
             cb_hook=self._rerender,
-            hint="Which object the outputs mask, alpha, foreground and overlay show, Show object, and the pictures that "
-            "are exported. The output objects shows all of them in their colours",
+            hint="Which object the outputs mask, alpha, foreground and overlay show, and rgb under Show; pictures are "
+            "exported of it. The output objects shows all of them in their colours",
         )
         self._install(chosen)
         self.viser_server.gui.add_markdown(colour_legend(names))
@@ -358,9 +358,7 @@ class ViewerControls(ViewerControl):
         dataset = self._dataset()
         name = as_code(dataset.image_filenames[index].name)
         try:
-            start, several = self._start(), bool(self._model().object_names)
-            mask = coarse_mask(dataset, start, index)
-            identities = coarse_identities(dataset, start, index) if several else None
+            mask, identities = coarse_mask(dataset, self._start(), index)
             picture = mask_over_photo(dataset.get_numpy_image(index), mask, identities)
         except ImageError as error:
             return as_code(str(error))

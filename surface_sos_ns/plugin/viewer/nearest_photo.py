@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from surface_sos_ns.capture.identity_files import resized_identities
 from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
 from surface_sos_ns.plugin.outputs import overlay_image
 from surface_sos_ns.utils.identity_colours import identity_colours
-from surface_sos_ns.utils.image_io import resized, resized_identities
+from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more
     from surface_sos_ns.capture.object_prior import ObjectPrior
@@ -62,17 +63,15 @@ def mask_over_photo(
     return (overlay_image(torch.from_numpy(small) / 255, tint, colours) * 255).round().byte().numpy()
 
 
-def coarse_mask(dataset: SurfaceSOSDataset, prior: ObjectPrior | None, index: int) -> np.ndarray | None:
-    """(H, W) in 0..1: the coarse mask of a training view; where none was given, the one found before training."""
-    given = dataset.get_coarse_mask(index)
-    if given is not None or prior is None or len(prior.masks) != len(dataset):
-        return given
-    return prior.masks[index]
+def coarse_mask(
+    dataset: SurfaceSOSDataset, prior: ObjectPrior | None, index: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The coarse mask of a training view; where none was given, the one found before training.
 
-
-def coarse_identities(dataset: SurfaceSOSDataset, prior: ObjectPrior | None, index: int) -> np.ndarray | None:
-    """(H, W) uint8: which of several objects `coarse_mask` shows, 0 for none; None where there is no mask."""
-    given = dataset.get_coarse_identities(index)
-    if given is not None or prior is None or len(prior.identities) != len(dataset):
+    Returns:
+        (H, W) in 0..1, None where there is none; and (H, W) uint8, which of several objects it shows, 0 for none.
+    """
+    given = dataset.read_coarse_mask(index)
+    if given[0] is not None or prior is None or len(prior.masks) != len(dataset):
         return given
-    return prior.identities[index]
+    return prior.masks[index], prior.identities[index] if prior.objects else None

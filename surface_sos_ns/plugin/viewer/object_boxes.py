@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -30,14 +30,14 @@ def frame_of_box(corners: np.ndarray) -> trimesh.Trimesh:
 
     size = corners[1] - corners[0]
     width = BEAM * np.linalg.norm(size)
-    beams = []
+    beams: list[trimesh.Trimesh] = []
     for axis, corner in itertools.product(range(3), itertools.product((0, 1), repeat=3)):
         if corner[axis] == 0:  # an edge begins here, along the axis
             middle, extents = corners[list(corner), range(3)], np.full(3, width)
             middle[axis] += size[axis] / 2
             extents[axis] += size[axis]
             beams.append(trimesh.creation.box(extents, trimesh.transformations.translation_matrix(middle)))
-    return trimesh.util.concatenate(beams)
+    return cast("trimesh.Trimesh", trimesh.util.concatenate(beams))
 
 
 def draw_boxes(scene: SceneApi, boxes: Mapping[str, np.ndarray]) -> list[SceneNodeHandle]:
