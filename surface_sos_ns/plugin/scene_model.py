@@ -243,16 +243,26 @@ class SceneModel(Model):
         Raises:
             UserError: there is no object of such a name.
         """
+        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+        return self.render_without(rays, names, smooth_edges)
+
+    def render_without(
+        self,
+        rays: RayBundle,
+        names: Collection[str],
+        smooth_edges: bool = False,
+        before_chunk: BeforeChunk | None = None,
+    ) -> Tensor:
+        """`without` of a view's rays (H, W), world frame; see `BeforeChunk`."""
         unknown = [name for name in names if name not in self.object_names]
         if unknown and self.object_names:
             raise UserError(f"There is no object {unknown[0]!r} in this run; it has {', '.join(self.object_names)}.")
         stay = [identity for identity, name in enumerate(self.object_names, start=1) if name not in names]
         if not stay:
-            return self.images(camera, ["background"], smooth_edges)["background"]
-        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+            return self.render_view(rays, Need.PLATE, smooth_edges, before_chunk)["background"]
         with self._evaluating():
             renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk, self.scene.showing(stay))
-            found = renderer.view(rays, Need.PLATE, self.config.edge_samples if smooth_edges else 1)
+            found = renderer.view(rays, Need.PLATE, self.config.edge_samples if smooth_edges else 1, before_chunk)
         return (found["foreground"] + (1 - found["alpha"]) * found["background"]).clamp(0, 1)
 
     def get_outputs_for_camera(  # type: ignore[override]

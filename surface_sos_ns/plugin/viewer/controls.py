@@ -66,9 +66,15 @@ def sphere_options(centre: np.ndarray, radius: float, capture_to_world: np.ndarr
 
 
 def colour_legend(names: Sequence[str]) -> str:
-    """Markdown: the names of several objects, each behind its colour, which viser draws as a dot in it."""
-    colours = ["#" + "".join(f"{value:02x}" for value in colour) for colour in identity_bytes(len(names))]
-    return "  \n".join(f"`{colour}` {name}" for colour, name in zip(colours, names, strict=True))
+    """The names of several objects, each behind a dot in its colour, in viser's Markdown, which takes JSX."""
+    colours = ["#" + bytes(colour).hex() for colour in identity_bytes(len(names))]
+    dots = [f'<span style={{{{ color: "{colour}" }}}}>●</span>' for colour in colours]
+    one = '<span style={{{{ whiteSpace: "nowrap" }}}}>{dot} {{"{name}"}}</span>'
+    return (
+        "<small>"
+        + "&ensp; ".join(one.format(dot=dot, name=name) for dot, name in zip(dots, names, strict=True))
+        + "</small>"
+    )
 
 
 def picture_size(height: float, aspect: float) -> tuple[int, int]:
@@ -147,7 +153,8 @@ class ViewerControls(ViewerControl):
             "both",
             ["both", "object", "background"],
             cb_hook=self._rerender,
-            hint="What the output rgb shows: the whole view, the object over the cut-out colour, or the clean plate",
+            hint="What the output rgb shows: the whole view, the object over the cut-out colour, or the clean plate (of "
+            "one of several objects, the view without it)",
         )
         self.threshold = ViewerSlider(
             "Mask threshold",
@@ -193,8 +200,8 @@ class ViewerControls(ViewerControl):
             ALL,
             [ALL, *names],
             cb_hook=self._rerender,
-            hint="Which object the outputs mask, alpha, foreground and overlay show, and rgb under Show; pictures are "
-            "exported of it. The output objects shows all of them in their colours",
+            hint="The object of the outputs mask, alpha, foreground and overlay, of Show, and of the pictures that are "
+            "exported. The output objects shows all of them in their colours",
         )
         self._install(chosen)
         self.viser_server.gui.add_markdown(colour_legend(names))
@@ -452,6 +459,7 @@ class ViewerControls(ViewerControl):
             names = ["background", "foreground", "alpha", "mask", *of_objects]
             images = settings.of_object(model.images(camera, names, before_chunk=show_progress), objects)
             cutout = model.get_rgba_image(images)
+            plate = images["background"] if settings.object is None else model.without(camera, [settings.object])
         alpha = images["alpha"][..., 0].cpu().numpy()
         colours = cutout[..., :3].cpu().numpy()
         files = write_new(
@@ -461,7 +469,7 @@ class ViewerControls(ViewerControl):
                 "mask": mask_picture(images["mask"][..., 0].cpu().numpy()),
                 "matte": matte_picture(alpha),
                 "cutout": cutout_picture(colours, alpha),
-                "clean_plate": colour_picture(images["background"].cpu().numpy()),
+                "clean_plate": colour_picture(plate.cpu().numpy()),
             },
         )
         written = ", ".join(path.name for path in files)

@@ -154,6 +154,11 @@ class DisplaySettings:
     object: str | None = None
     """Which of several objects `OF_EACH_OBJECT` show; None for all of them."""
 
+    @property
+    def without(self) -> str | None:
+        """The object that `rgb` shows the whole view without, the others in it; None where it shows something else."""
+        return self.object if self.show == "background" else None
+
     def needs(self, outputs: dict[str, Need], objects: Sequence[str] = ()) -> dict[str, Need]:
         """What each output takes under these settings, of what it takes in commands.
 

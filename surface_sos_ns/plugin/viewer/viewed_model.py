@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from nerfstudio.cameras.cameras import Cameras
@@ -44,6 +44,18 @@ class ViewedModel(Protocol):
         self, rays: RayBundle, need: Need, smooth_edges: bool = False, before_chunk: BeforeChunk | None = None
     ) -> dict[str, Tensor]:
         """Images (H, W, C) of rays (H, W), as far as `need` says."""
+
+    def render_without(
+        self,
+        rays: RayBundle,
+        names: Collection[str],
+        smooth_edges: bool = False,
+        before_chunk: BeforeChunk | None = None,
+    ) -> Tensor:
+        """The picture (H, W, 3) of rays (H, W) without some of several objects."""
+
+    def without(self, camera: Cameras, names: Collection[str], smooth_edges: bool = True) -> Tensor:
+        """The picture (H, W, 3) of one camera (1,) without some of several objects."""
 
     def output_needs(self) -> dict[str, Need]:
         """Every output by name, and what it takes."""

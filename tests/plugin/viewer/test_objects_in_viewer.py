@@ -51,10 +51,6 @@ def sides(session: Session) -> tuple[np.ndarray, np.ndarray]:
     return sure & (x < -0.06).numpy(), sure & (x > 0.06).numpy()
 
 
-def alone(object_: str, **settings: Any) -> DisplaySettings:
-    return DisplaySettings(object=object_, **settings)
-
-
 # ------------------------------------------------------------------ what is shown
 
 
@@ -106,6 +102,19 @@ def test_one_object_has_no_choice_and_all_its_outputs() -> None:
     names = dict.fromkeys(("rgb", "mask", "object_depth", "mask_left"), Need.LAYERS)
     assert DisplaySettings().needs(names) == names
     assert DisplaySettings().needs(names, NAMES).keys() == names.keys() - {"mask_left"}
+
+
+@pytest.mark.seconds(2)
+def test_the_view_without_the_named_object_keeps_the_other(session: Session) -> None:
+    controls, (left, right) = session.model.viewer_controls, sides(session)
+    photo, plate = session.image("rgb").astype(int), session.image("background").astype(int)
+    controls.object.value, controls.show.value = "left", "background"
+    shown = session.image("rgb").astype(int)
+    stays, goes = (np.abs(shown - photo)[pixels].mean() for pixels in (right, left))
+    assert stays < 1.5 and goes > 2.5, "colours are not trained: all is nearly grey"
+    assert np.abs(shown - plate)[left].mean() < 12, "behind the left half there is nothing of the right one"
+    controls.object.value = "all"
+    assert np.array_equal(session.image("rgb"), plate)
 
 
 # ------------------------------------------------------------------ slice
@@ -203,11 +212,18 @@ def test_the_pictures_of_the_named_object_are_exported(session: Session, tmp_pat
     camera = get_camera(session.viewer.get_camera_state(session.browser), 48, 64)
     controls.object.value, controls.threshold.value = "right", 0.4
     assert "view_right_0001_mask.png" in controls.export_view(camera)
-    pictures = {name: tmp_path / "exports" / f"view_right_0001_{name}.png" for name in ("mask", "matte", "cutout")}
-    mask, matte, cutout = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in pictures.values())
+    pictures = {
+        name: tmp_path / "exports" / f"view_right_0001_{name}.png"
+        for name in ("mask", "matte", "cutout", "clean_plate")
+    }
+    mask, matte, cutout, plate = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in pictures.values())
     assert mask is not None and matte is not None and cutout is not None
     for picture, most in ((mask, 255), (matte / 65535, 1), (cutout[..., 3], 255)):
         assert (picture[right] > 0.9 * most).all() and (picture[left] < 0.1 * most).all()
+    assert plate is not None
+    photo = as_sent(rendered(session)["rgb"])[..., ::-1].astype(int)
+    stays, goes = (np.abs(plate - photo)[pixels].mean() for pixels in (left, right))
+    assert stays < 1.5 and goes > 2.5
     controls.object.value = "all"
     assert "view_0001_mask.png" in controls.export_view(camera)
     mask = cv2.imread(str(tmp_path / "exports" / "view_0001_mask.png"), cv2.IMREAD_UNCHANGED)
