@@ -153,8 +153,8 @@ class ViewerControls(ViewerControl):
             "both",
             ["both", "object", "background"],
             cb_hook=self._rerender,
-            hint="What the output rgb shows: the whole view, the object over the cut-out colour, or the clean plate (of "
-            "one of several objects, the view without it)",
+            hint="What the output rgb shows: the whole view, the object over the cut-out colour, or the clean plate "
+            "(of one of several objects, the view without it)",
         )
         self.threshold = ViewerSlider(
             "Mask threshold",
