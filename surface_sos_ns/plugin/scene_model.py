@@ -118,9 +118,15 @@ class SceneModel(Model):
         """Centre (3,) and radius () of the object sphere, world frame."""
         return self.scene.frame.centre, self.scene.frame.radius
 
-    def object_box(self) -> Tensor:
-        """(2, 3) lowest and highest corner of a box about the object, world frame, for nerfstudio's exporters."""
-        return self.scene.frame.to_world(self.scene.object_grid.bounds())
+    def object_box(self, name: str | None = None) -> Tensor:
+        """(2, 3) lowest and highest corner of a box about the object, world frame.
+
+        Args:
+            name: of one of several objects; None for all of them.
+        """
+        grid = self.scene.object_grid
+        box = grid.bounds() if name is None else grid.bounds(self.object_names.index(name) + 1)
+        return self.scene.frame.to_world(box)
 
     def inside_object(self, points: Tensor, times: Tensor | None = None) -> Tensor:
         """(P,) bool: which points (P, 3) of the world frame lie inside the object, on the model's device.
@@ -129,10 +135,26 @@ class SceneModel(Model):
             points: on any device.
             times: (P,) in [0, 1], for an object that may deform; None takes it as it is in the middle of the clip.
         """
+        return self.scene.object_grid.inside(*self._in_object_frame(points, times))
+
+    def object_at(self, points: Tensor, times: Tensor | None = None) -> Tensor:
+        """(P,) int64: in which object points (P, 3) of the world frame lie, 1 to K, or 0 for none; see `inside_object`.
+
+        One object has the identity 1.
+        """
+        points, times = self._in_object_frame(points, times)
+        found = self.scene.object_grid.inside(points, times).long()
+        if self.object_names:
+            inside = found > 0
+            found[inside] = self.scene.object_grid.owner(points[inside], None if times is None else times[inside])
+        return found
+
+    def _in_object_frame(self, points: Tensor, times: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Points of the world frame -> object frame, with their times, the middle of the clip where they have none."""
         points = self.scene.frame.points(points)
         if times is None and self.scene.deformation is not None:
             times = torch.full_like(points[:, 0], 0.5)
-        return self.scene.object_grid.inside(points, times)
+        return points, times
 
     # ------------------------------------------------------------------ rays
 
