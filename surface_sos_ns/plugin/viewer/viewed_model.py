@@ -24,7 +24,7 @@ class ViewedModel(Protocol):
     def display_settings(self) -> DisplaySettings:
         """What the viewer's panel is set to."""
 
-    def part_numbers(self) -> list[int]:
+    def part_numbers(self) -> list[str]:
         """How many parts each of the results has that are rendered, the latest first."""
 
     @property
