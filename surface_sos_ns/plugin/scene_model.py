@@ -228,9 +228,13 @@ class SceneModel(Model):
         found = self.render_view(rays, need, smooth_edges, before_chunk)
         return {name: found[name] for name in names}
 
-    @torch.no_grad()
     def without(self, camera: Cameras, names: Collection[str], smooth_edges: bool = True) -> Tensor:
-        """The picture (H, W, 3), 0 to 1, without the object, or without some of several.
+        """The picture (H, W, 3) of `images_without`."""
+        return self.images_without(camera, names, smooth_edges)["background"]
+
+    @torch.no_grad()
+    def images_without(self, camera: Cameras, names: Collection[str], smooth_edges: bool = True) -> dict[str, Tensor]:
+        """The picture without the object, or without some of several, and what is known about it.
 
         What the removed ones hide is there: of the other objects, and of the background, completed. Their shadow is
         gone from what they stand on; that of the others stays.
@@ -239,6 +243,11 @@ class SceneModel(Model):
             camera: (1,), world frame.
             names: of the objects to remove; of a run with one object whatever.
             smooth_edges: render more than one ray through the pixels of the outlines of the objects that stay.
+
+        Returns:
+            By the names of the outputs that say the same of all objects: `background` (H, W, 3), the picture, 0 to 1;
+            `background_confidence` (H, W, 1), how sure it is, where an object that stays is seen, 1; and `shadow`
+            (H, W, 1), share of the light that the removed ones keep away.
 
         Raises:
             UserError: there is no object of such a name.
@@ -252,18 +261,22 @@ class SceneModel(Model):
         names: Collection[str],
         smooth_edges: bool = False,
         before_chunk: BeforeChunk | None = None,
-    ) -> Tensor:
-        """`without` of a view's rays (H, W), world frame; see `BeforeChunk`."""
+    ) -> dict[str, Tensor]:
+        """`images_without` of a view's rays (H, W), world frame; see `BeforeChunk`."""
+        outputs = ("background", "background_confidence", "shadow")
         unknown = [name for name in names if name not in self.object_names]
         if unknown and self.object_names:
             raise UserError(f"There is no object {unknown[0]!r} in this run; it has {', '.join(self.object_names)}.")
         stay = [identity for identity, name in enumerate(self.object_names, start=1) if name not in names]
         if not stay:
-            return self.render_view(rays, Need.PLATE, smooth_edges, before_chunk)["background"]
+            found = self.render_view(rays, Need.PLATE, smooth_edges, before_chunk)
+            return {name: found[name] for name in outputs}
         with self._evaluating():
             renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk, self.scene.showing(stay))
             found = renderer.view(rays, Need.PLATE, self.config.edge_samples if smooth_edges else 1, before_chunk)
-        return (found["foreground"] + (1 - found["alpha"]) * found["background"]).clamp(0, 1)
+        alpha, confidence = found["alpha"], found["background_confidence"]
+        picture = (found["foreground"] + (1 - alpha) * found["background"]).clamp(0, 1)
+        return dict(zip(outputs, (picture, alpha + (1 - alpha) * confidence, found["shadow"]), strict=True))
 
     def get_outputs_for_camera(  # type: ignore[override]
         self, camera: Cameras, obb_box: OrientedBox | None = None
@@ -295,9 +308,10 @@ class SceneModel(Model):
 
         return ViewImages(render, needs=self.output_needs())
 
-    def part_numbers(self) -> list[int]:
-        """How many parts each of the results has that are rendered, the latest first."""
-        return [result.parts for result in self.part_results]
+    def part_numbers(self) -> list[str]:
+        """What tells the results of parts apart that are rendered, the latest first: their number of parts; of several
+        objects NAME_K."""
+        return [result.head.suffix for result in self.part_results]
 
     def display_settings(self) -> DisplaySettings:
         """What the viewer's panel is set to."""

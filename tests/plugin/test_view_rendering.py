@@ -28,7 +28,7 @@ def picture(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], tuple[Tenso
         chunks: list[int] = []
         said: list[str] = []
 
-        def render_rays(scene: Any, rays: RayBundle, need: Need) -> dict[str, Tensor]:
+        def render_rays(scene: Any, rays: RayBundle, need: Need, shown: None) -> dict[str, Tensor]:
             if len(rays) > possible:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             chunks.append(len(rays))
@@ -38,7 +38,7 @@ def picture(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], tuple[Tenso
         monkeypatch.setattr(view_rendering, "rays_at_once", lambda *_: start)
         monkeypatch.setattr(view_rendering, "_say_once", said.append)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-        scene: Any = SimpleNamespace(config=None, frame=SimpleNamespace(centre=torch.zeros(3)))
+        scene: Any = SimpleNamespace(config=None, objects=(), frame=SimpleNamespace(centre=torch.zeros(3)))
         origins = torch.arange(HEIGHT * WIDTH * 3.0).reshape(HEIGHT, WIDTH, 3)
         rays = RayBundle(origins=origins, directions=origins, pixel_area=origins[..., :1])
         found = ViewRenderer(scene, 4096).view(rays, Need.MATTE)["alpha"]

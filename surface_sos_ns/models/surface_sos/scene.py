@@ -24,8 +24,8 @@ from surface_sos_ns.models.surface_sos.gpu_memory import rays_at_once
 from surface_sos_ns.models.surface_sos.heads import Head, LabelHead, make_heads
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_hull
 from surface_sos_ns.models.surface_sos.object_grid import ObjectGrid
-from surface_sos_ns.models.surface_sos.renderer import Mattes, RayLayers, Renderer, RenderState, Shown
-from surface_sos_ns.models.surface_sos.rendering import Rendering
+from surface_sos_ns.models.surface_sos.renderer import RayLayers, Renderer, RenderState, Shown
+from surface_sos_ns.models.surface_sos.rendering import Mattes, Rendering
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
 from surface_sos_ns.sampling.field_cache import FieldCache
@@ -308,7 +308,7 @@ class SurfaceSOS(nn.Module):
         training, centres = self.training, self.frame.points(cameras)
         self.eval()
         try:
-            at_once = rays_at_once(self.config, centres.device, MAP_RAYS)
+            at_once = rays_at_once(self.config, centres.device, MAP_RAYS, self.label.objects)
             return self.clean_plate.map_support(self.background_view, *self.object_grid.solid_cells(), centres, at_once)
         finally:
             self.train(training)

@@ -209,7 +209,7 @@ class ViewerControls(ViewerControl):
 
     def _add_parts(self) -> ViewerDropdown | None:
         """The choice of the result of parts, where there are several."""
-        numbers = [str(parts) for parts in self._model().part_numbers()]
+        numbers = self._model().part_numbers()
         if len(numbers) < 2:
             return None
         chosen = ViewerDropdown(

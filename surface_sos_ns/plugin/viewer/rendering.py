@@ -103,7 +103,7 @@ def render_displayed(
         images = cut_open(images, cut, _begun_in(model, rays, cut), objects)
     shown = settings.applied(images, objects)
     if settings.without is not None and need is Need.PLATE:
-        shown["rgb"] = model.render_without(rays, [settings.without], before_chunk=before_chunk)
+        shown["rgb"] = model.render_without(rays, [settings.without], before_chunk=before_chunk)["background"]
     return shown
 
 

@@ -24,7 +24,7 @@ class ViewedModel(Protocol):
     def display_settings(self) -> DisplaySettings:
         """What the viewer's panel is set to."""
 
-    def part_numbers(self) -> list[int]:
+    def part_numbers(self) -> list[str]:
         """How many parts each of the results has that are rendered, the latest first."""
 
     @property
@@ -51,8 +51,8 @@ class ViewedModel(Protocol):
         names: Collection[str],
         smooth_edges: bool = False,
         before_chunk: BeforeChunk | None = None,
-    ) -> Tensor:
-        """The picture (H, W, 3) of rays (H, W) without some of several objects."""
+    ) -> dict[str, Tensor]:
+        """Images of rays (H, W) without some of several objects; `background` (H, W, 3) is the picture."""
 
     def without(self, camera: Cameras, names: Collection[str], smooth_edges: bool = True) -> Tensor:
         """The picture (H, W, 3) of one camera (1,) without some of several objects."""
