@@ -244,7 +244,7 @@ def check_shown(files: Sequence[CoarseFile | None], names: Sequence[str], named:
 
     Raises:
         CaptureError: identity images cannot be read as such, or hold identities that have no name; or no two photos
-            show an object.
+            show a named object; or no photo shows a number's.
     """
     counts = count_identities(files)
     unknown = {identity: pixels for identity, pixels in counts.items() if identity > len(names)}
@@ -255,13 +255,19 @@ def check_shown(files: Sequence[CoarseFile | None], names: Sequence[str], named:
             f"background, and 1 to {known_identities(names)}. Name these objects under object_names, or set their "
             "pixels to 0."
         )
-    shown = Counter({names[identity - 1]: len(pixels) for identity, pixels in counts.items()})
+    shown = Counter(dict.fromkeys(names, 0))
+    shown.update({names[identity - 1]: len(pixels) for identity, pixels in counts.items()})
     shown.update(name for file in files if isinstance(file, dict) for name in file)
-    lone = [f"{name} (in {shown[name]})" for name in names if shown[name] < 2]
-    if named and lone:
+    lone = [f"{name} ({shown[name]} photos)" for name in names if shown[name] < (2 if named else 1)]
+    if lone and named:
         raise CaptureError(
-            f"{source}: no two photos have a coarse mask of {listed(lone)}; an object is placed in space by two or "
-            "more. Add masks, or take the names out of object_names."
+            f"{source}: fewer than two photos have a coarse mask of {listed(lone)}; an object is placed in space by "
+            "two or more. Add masks, or take the names out of object_names and the numbers out of the masks."
+        )
+    if lone:
+        raise CaptureError(
+            f"{source}: coarse masks hold identities up to {len(names)}, and none holds those of {listed(lone)}. "
+            "Number the objects without gaps, or name them under object_names."
         )
     return shown
 

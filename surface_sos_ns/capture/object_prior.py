@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import VisualHull, main_components
 from surface_sos_ns.capture.hull_projection import project_hull
 from surface_sos_ns.capture.hull_voting import vote_hull
+from surface_sos_ns.capture.object_hulls import hull_identities
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.support_plane import cut_at_plane, find_support_plane
@@ -50,6 +51,9 @@ class ObjectPrior:
         points: sparse points, world frame, or None.
         confidence: mean IoU of the masks with the hull's projection, in [0, 1].
         source: of the masks: `GIVEN`, or the method that made them, such as "masks by selfment".
+        objects: names of several objects, in the order of their identities, which are 1 to K; empty for one.
+        identities: N images (H, W) uint8, which of several objects each mask shows, 0 for none; empty for one object.
+        hull_identity: (R, R, R) uint8 in 1 to K, whose hull it is; None with one object.
     """
 
     sphere: ObjectSphere
@@ -58,6 +62,9 @@ class ObjectPrior:
     points: SparsePoints | None
     confidence: float
     source: str
+    objects: tuple[str, ...] = ()
+    identities: Sequence[np.ndarray | None] = ()
+    hull_identity: np.ndarray | None = None
 
     @property
     def masks_given(self) -> bool:
@@ -71,7 +78,17 @@ class ObjectPrior:
         components are removed (see `main_components`).
         """
         hull = self.hull.relaxed(slack)
-        return hull if self.masks_given else main_components(hull)
+        if self.masks_given:
+            return hull
+        if self.hull_identity is None:
+            return main_components(hull)
+        each = [self._main_components_of(hull, identity) for identity in range(1, len(self.objects) + 1)]
+        return replace(hull, probability=np.maximum.reduce(each))
+
+    def _main_components_of(self, hull: VisualHull, identity: int) -> np.ndarray:
+        """(R, R, R) probability of one object's hull without its small components; 0 elsewhere."""
+        own = np.where(self.hull_identity == identity, hull.probability, 0).astype(np.float32)
+        return main_components(replace(hull, probability=own)).probability
 
     def save(self, path: Path) -> None:
         """Writes one ``.npz`` file, atomically. Probabilities are stored as float16, masks in 8 bits.
@@ -101,6 +118,12 @@ class ObjectPrior:
         for index, mask in enumerate(self.masks):
             if mask is not None:
                 arrays[f"mask_{index}"] = np.rint(np.asarray(mask, np.float32) * 255).astype(np.uint8)
+        if self.objects:
+            assert self.hull_identity is not None
+            description["objects"] = list(self.objects)
+            arrays["description"] = np.frombuffer(json.dumps(description).encode(), dtype=np.uint8)
+            arrays["hull_identity"] = self.hull_identity
+            arrays |= {f"identity_{i}": image for i, image in enumerate(self.identities) if image is not None}
         if self.points is not None:
             arrays |= {"xyz": self.points.xyz, "rgb": self.points.rgb, "track_length": self.points.track_length}
             if self.points.visibility is not None:
@@ -141,6 +164,9 @@ class ObjectPrior:
                 points,
                 description["confidence"],
                 description["source"],
+                tuple(description.get("objects", ())),
+                [arrays.get(f"identity_{i}") for i in range(len(masks))] if "hull_identity" in arrays else (),
+                arrays.get("hull_identity"),
             )
         except FileNotFoundError:
             raise
@@ -174,6 +200,14 @@ def _check_stored(description: dict[str, Any], arrays: dict[str, np.ndarray]) ->
     for index in range(len(weights)):
         mask = arrays.get(f"mask_{index}")
         require(mask is None or (mask.ndim == 2 and mask.dtype == np.uint8), f"its mask {index} is no grey picture")
+    objects = description.get("objects", [])
+    require(bool(objects) == ("hull_identity" in arrays), "its names of objects and its identities do not fit")
+    for index in range(-1, len(weights) if objects else -1):
+        image = arrays["hull_identity"] if index < 0 else arrays.get(f"identity_{index}")
+        fits = image is None or (image.dtype == np.uint8 and image.max(initial=0) <= len(objects))
+        require(fits, f"its identities go beyond the {len(objects)} objects")
+    if objects:
+        require(arrays["hull_identity"].shape == hull.shape, "the identities of its hull have another shape")
 
 
 def build_object_prior(
@@ -185,6 +219,8 @@ def build_object_prior(
     object_radius: float | None = None,
     resolution: int = 128,
     source: str = GIVEN,
+    objects: Sequence[str] = (),
+    identities: Sequence[np.ndarray | None] = (),
     progress: Callable[[str], None] | None = None,
 ) -> ObjectPrior:
     """Estimates bounding sphere and visual hull of a capture's object from its masks.
@@ -197,6 +233,7 @@ def build_object_prior(
         object_radius: radius that the user gave, world units, or None.
         resolution: voxels along an edge of the hull's grid.
         source: of the masks, for `ObjectPrior.source`.
+        objects, identities: of several objects, see `ObjectPrior`; the masks are of all of them together.
         progress: called with one line per stage.
 
     Raises:
@@ -219,7 +256,8 @@ def build_object_prior(
     if points is not None:
         hull = _cut_at_support_plane(hull, sphere, views, points)
     kept = [None if mask is None else np.asarray(mask, np.float32) for mask in masks]
-    return ObjectPrior(sphere, hull, kept, points, hull.agreement, source)
+    owner = hull_identities(views, identities, sphere, hull, len(objects)) if objects else None
+    return ObjectPrior(sphere, hull, kept, points, hull.agreement, source, tuple(objects), list(identities), owner)
 
 
 def _cut_at_support_plane(hull: VisualHull, sphere: ObjectSphere, views: Views, points: SparsePoints) -> VisualHull:

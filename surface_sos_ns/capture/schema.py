@@ -45,8 +45,9 @@ Names = Annotated[list[Name], Field(description="a list of file_path entries")]
 
 
 def _paths_by_name(value: Any) -> Any:
-    """The value, if it is an object of JSON that holds a path for each name."""
-    if not isinstance(value, dict) or not all(isinstance(path, str) and path for path in value.values()):
+    """The value, if it is null or an object of JSON that holds a path for each name."""
+    named = isinstance(value, dict) and all(isinstance(path, str) and path for path in value.values())
+    if value is not None and not named:
         raise ValueError("not a path for each name")
     return value
 
@@ -104,12 +105,12 @@ class Frame(Lens):
     file_path: Annotated[Name, Field(min_length=1, description="the path of a photo")]
     transform_matrix: Annotated[Matrix, Field(description="a 4 x 4 matrix of numbers, camera to world")]
     mask_path: File = None
-    coarse_mask_path: FileOrFileByName | None = None
+    coarse_mask_path: FileOrFileByName = None
     gt_mask_path: File = None
     gt_objects_path: File = None
     gt_parts_path: File = None
     clean_plate_path: File = None
-    plates_without: FileByName | None = None
+    plates_without: FileByName = None
     # Any value is allowed: times are only used for deforming objects, and checked then.
     time: Any = _MISSING
     timestamp: Any = _MISSING

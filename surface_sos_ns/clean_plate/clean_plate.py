@@ -30,12 +30,13 @@ class CleanPlate(nn.Module):
 
     Args:
         resolution: cells per axis of the observation grid.
+        several: whether there are several objects.
     """
 
-    def __init__(self, resolution: int):
+    def __init__(self, resolution: int, several: bool = False):
         super().__init__()
         self.observations = ObservationGrid(resolution)
-        self.support_map = SupportMap()
+        self.support_map = SupportMap(several=several)
 
     def observe(self, samples: Samples, weights: Tensor) -> None:
         """Count the weights (R, S) that training rays have at their background samples."""
@@ -60,6 +61,7 @@ class CleanPlate(nn.Module):
         first_pass: BackgroundView,
         alpha: Tensor,
         render_background: RenderBackground,
+        kept_shade: Tensor | None = None,
     ) -> PlateView:
         """The clean plate of rays: rendered again where the object covers it, completed, shadows removed.
 
@@ -68,14 +70,15 @@ class CleanPlate(nn.Module):
             first_pass: the background of the same rays, at samples that were drawn with the object present.
             alpha: (R,) the object's matte.
             render_background: see `RenderBackground`.
+            kept_shade: of objects that stay, see `SupportMap.complete`; None for none.
         """
         confidence = first_pass.confidence
-        background, filled, shadow = self.support_map.complete(origins, directions, first_pass)
+        background, filled, shadow = self.support_map.complete(origins, directions, first_pass, kept_shade)
         hidden = (alpha > MIN_OBJECT_ALPHA).nonzero()[:, 0]
         if hidden.numel():
             rays = origins[hidden], directions[hidden]
             second_pass = render_background(*rays)
-            completed = self.support_map.complete(*rays, second_pass)
+            completed = self.support_map.complete(*rays, second_pass, kept_shade)
             background = background.index_put((hidden,), completed.colours)
             confidence = confidence.index_put((hidden,), second_pass.confidence)
             filled = filled.index_put((hidden,), completed.filled)

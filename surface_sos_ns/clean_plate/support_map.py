@@ -87,6 +87,7 @@ class SupportMap(nn.Module):
 
     Args:
         resolution: cells per side.
+        several: whether there are several objects, so that the shadow of some of them may be asked for.
     """
 
     found: Tensor
@@ -95,8 +96,9 @@ class SupportMap(nn.Module):
     shade: Tensor
     fill: Tensor
     hidden: Tensor
+    lights: Tensor
 
-    def __init__(self, resolution: int = 128):
+    def __init__(self, resolution: int = 128, several: bool = False):
         super().__init__()
         n = resolution
         self.register_buffer("found", torch.zeros((), dtype=torch.bool))
@@ -105,10 +107,15 @@ class SupportMap(nn.Module):
         self.register_buffer("shade", torch.zeros(1, n, n))  # share of the light that the object blocks
         self.register_buffer("fill", torch.zeros(3, n, n))  # without the shadow, inpainted where hidden
         self.register_buffer("hidden", torch.zeros(1, n, n))  # in [0, 1], 1 where no photo shows it
+        self.several = several
+        if several:  # share of the light from each direction, see `fit_light`
+            self.register_buffer("lights", torch.zeros(LIGHT_DIRECTIONS))
 
     # ------------------------------------------------------------------ use
 
-    def complete(self, origins: Tensor, directions: Tensor, view: BackgroundView) -> CompletedBackground:
+    def complete(
+        self, origins: Tensor, directions: Tensor, view: BackgroundView, kept_shade: Tensor | None = None
+    ) -> CompletedBackground:
         """Inpaint the background of rays where the object hides it, and remove the object's shadow.
 
         In the shadow the blocked light is added back, in proportion to the diffuse colour: the mean over cameras, or
@@ -117,6 +124,7 @@ class SupportMap(nn.Module):
         Args:
             origins, directions: (R, 3), object frame, directions unit.
             view: of the same rays.
+            kept_shade: (1, n, n) `shade_of` objects that stay, whose shadow stays, too; None for none.
         """
         none = torch.zeros_like(view.confidence)
         if not self.found:
@@ -132,7 +140,9 @@ class SupportMap(nn.Module):
         on_plane = (view.weights * (height.abs() < PLANE_TOLERANCE)).sum(-1) * meets
         in_front = (view.weights * ((height > PLANE_TOLERANCE) & (view.middles < distance[:, None]))).sum(-1)
         at = (place / EXTENT).flip(-1)[None, None]  # grid_sample wants (x, y) as (column, row)
-        maps = torch.cat([self.colour, self.fill, self.shade, self.hidden])
+        maps = torch.cat(
+            [self.colour, self.fill, self.shade, self.hidden, *([] if kept_shade is None else [kept_shade])]
+        )
         values = F.grid_sample(maps[None], at, align_corners=False, padding_mode="border")[0, :, 0].T
         colour, fill, shade, hidden = values[:, :3], values[:, 3:6], values[:, 6], values[:, 7]
         blocked_light = (on_plane * shade / (1.0 - shade))[:, None] * torch.minimum(view.colours, colour)
@@ -140,7 +150,36 @@ class SupportMap(nn.Module):
         shadow = 1.0 - view.colours.sum(-1) / lit.sum(-1).clamp(min=1e-6)
         filled = hidden * (1.0 - in_front).clamp(0, 1) * meets
         shadow = torch.lerp(torch.where(meets, shadow, none), shade, filled)
-        return CompletedBackground(torch.lerp(lit, fill, filled[:, None]), filled, shadow)
+        colours = torch.lerp(lit, fill, filled[:, None])
+        if kept_shade is None:
+            return CompletedBackground(colours, filled, shadow)
+        kept = values[:, 8] * torch.lerp(on_plane.clamp(0, 1), torch.ones_like(filled), filled)
+        light = 1.0 - kept
+        return CompletedBackground(
+            colours * light[:, None], filled, 1.0 - ((1.0 - shadow) / light.clamp(min=1e-3)).clamp(max=1)
+        )
+
+    @torch.no_grad()
+    def shade_of(self, solid: Tensor) -> Tensor | None:
+        """(1, n, n) share of the light that some of several objects block; None where there is no map.
+
+        Args:
+            solid: (N, N, N) bool, the cells of these objects over the object cube.
+        """
+        if not self.found or not self.several:
+            return None
+        points, offsets = self._points()
+        normal = self.frame[3]
+        visible = _visible(solid, points, normal, self.shade.shape[-1])
+        return (_blocked_share(visible, self.lights) * _fading(offsets))[None]
+
+    def _points(self) -> tuple[Tensor, Tensor]:
+        """Points (n * n, 3) of the cells of the map, and their offsets (n, n, 3) from its centre, object frame."""
+        centre, first, second, _ = self.frame
+        n = self.shade.shape[-1]
+        axis = ((torch.arange(n, device=centre.device) + 0.5) / n * 2 - 1) * EXTENT
+        offsets = axis[:, None, None] * first + axis[None, :, None] * second
+        return (centre + offsets).reshape(-1, 3), offsets
 
     # ------------------------------------------------------------------ building
 
@@ -168,21 +207,17 @@ class SupportMap(nn.Module):
         centre = centre - normal * (centre @ normal - plane.offset)
         self.frame.copy_(torch.stack([centre, first, second, normal]))
         n = self.shade.shape[-1]
-        axis = ((torch.arange(n, device=cameras.device) + 0.5) / n * 2 - 1) * EXTENT
-        offsets = axis[:, None, None] * first + axis[None, :, None] * second
-        points = (centre + offsets).reshape(-1, 3)
+        points, offsets = self._points()
 
         colour, known = self._observe_colours(render_background, points, normal, cameras, random)
         seen = visible_past(dilated, points, cameras).reshape(n, n)
-        lights = hemisphere(normal, LIGHT_DIRECTIONS)
-        visible = torch.stack([~blocked(solid, points, light.expand_as(points), SHADOW_RAY_OFFSET) for light in lights])
-        visible = visible.reshape(LIGHT_DIRECTIONS, n, n)
-        shares = fit_light(colour, known * (seen >= 1), visible)
-        shade = torch.tensordot(shares, (~visible).float(), 1)
-        shade = ((shade - MIN_SHADOW) / (1.0 - MIN_SHADOW)).clamp(0, MAX_SHADOW)
+        visible = _visible(solid, points, normal, n)
+        lights = fit_light(colour, known * (seen >= 1), visible)
+        if self.several:
+            self.lights.copy_(lights)
+        shade = _blocked_share(visible, lights)
         seen = seen * (shade < MAX_SHADOW)  # too dark to be used
-        # Fades out towards the edge of the map, where a sudden end of the correction would be visible.
-        shade = shade * ((EXTENT - offsets.norm(dim=-1)) / (0.25 * EXTENT)).clamp(0, 1)
+        shade = shade * _fading(offsets)
 
         self.colour.copy_(colour)
         self.shade.copy_(shade)
@@ -250,6 +285,24 @@ class SupportMap(nn.Module):
             amount += weight
         colours = total / amount.clamp(min=1e-6)[:, None]
         return colours.T.reshape(3, n, n), (amount / CAMERAS_PER_CELL).reshape(n, n)
+
+
+def _visible(solid: Tensor, points: Tensor, normal: Tensor, n: int) -> Tensor:
+    """(L, n, n) bool, whether light from each of `LIGHT_DIRECTIONS` reaches points (n * n, 3) past solid cells."""
+    lights = hemisphere(normal, LIGHT_DIRECTIONS)
+    visible = torch.stack([~blocked(solid, points, light.expand_as(points), SHADOW_RAY_OFFSET) for light in lights])
+    return visible.reshape(LIGHT_DIRECTIONS, n, n)
+
+
+def _blocked_share(visible: Tensor, lights: Tensor) -> Tensor:
+    """(n, n) share of the light that is blocked, of which of it (L, n, n) bool gets through, and its shares (L,)."""
+    shade = torch.tensordot(lights, (~visible).float(), 1)
+    return ((shade - MIN_SHADOW) / (1.0 - MIN_SHADOW)).clamp(0, MAX_SHADOW)
+
+
+def _fading(offsets: Tensor) -> Tensor:
+    """(n, n) from 1 to 0 towards the edge of the map, where a sudden end of a correction would be visible."""
+    return ((EXTENT - offsets.norm(dim=-1)) / (0.25 * EXTENT)).clamp(0, 1)
 
 
 def _solid_centres(solid: Tensor) -> Tensor:

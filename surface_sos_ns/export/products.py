@@ -13,9 +13,9 @@ import numpy as np
 from surface_sos_ns.export.clean_plates import completed_photo
 from surface_sos_ns.export.frames import Frame
 from surface_sos_ns.export.settings import ExportSettings, Kind
-from surface_sos_ns.models.parts.labels import filled_identities
 from surface_sos_ns.utils.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.utils.encoding import colour_picture, mask_picture, matte_picture
+from surface_sos_ns.utils.identity_images import filled_identities
 from surface_sos_ns.utils.image_io import encode_image, read_header
 from surface_sos_ns.utils.metrics import THRESHOLD
 

@@ -92,7 +92,7 @@ class SurfaceSOSDataManager(CaptureDataManager):
         if prior.masks_given:
             self.train_cache.set_weights(prior.hull.view_weights)  # the masks at hand are the finer ones
         else:
-            self.train_cache.set_masks(list(prior.masks), prior.hull.view_weights)
+            self.train_cache.set_masks(list(prior.masks), prior.hull.view_weights, list(prior.identities) or None)
         if isinstance(self.train_pixel_sampler, OutlineSampler):
             self.train_pixel_sampler.band = self._band(prior, views).to(self.train_cache.images.device)
         self.object_prior = prior

@@ -21,6 +21,7 @@ from surface_sos_ns.capture.object_files import KIND, known_identities, read_coa
 from surface_sos_ns.capture.object_names import MAX_OBJECTS
 from surface_sos_ns.capture.part_files import read_part_image
 from surface_sos_ns.plugin.cameras import has_good_ray, views_from_cameras
+from surface_sos_ns.utils.identity_images import filled_identities
 from surface_sos_ns.utils.image_io import read_image, resized
 
 if TYPE_CHECKING:
@@ -218,7 +219,8 @@ class PixelCache:
         starts: (N + 1,) int64, position of each view's first pixel.
         widths, heights: (N,) int64.
         valid: (V,) positions that may be drawn, None for all; see `joined_positions`.
-        identities: (T,) uint8, the object that each pixel of the masks belongs to, 0 for none; None for one object.
+        identities: (T,) uint8, the object that each pixel of the masks belongs to, or the nearest one to those of soft
+            outlines, 0 for none; None for one object.
     """
 
     images: Tensor
@@ -264,7 +266,7 @@ class PixelCache:
                 masks[here] = np.rint(mask * 255).astype(np.uint8).ravel()
                 weights[index] = 1
             if objects is not None and identities is not None:
-                identities[here] = objects.ravel()
+                identities[here] = filled_identities(objects, np.asarray(mask) > 0).ravel()
 
         def chosen(mask: np.ndarray) -> Iterator[np.ndarray]:
             for first, end in itertools.pairwise(starts):
@@ -366,7 +368,7 @@ class PixelCache:
         if identity is not None:
             if self.identities is None:
                 self.identities = torch.zeros_like(self.masks)
-            nearest = resized_identities(np.asarray(identity), *size).astype(np.uint8)
+            nearest = filled_identities(resized_identities(np.asarray(identity), *size), flat.reshape(size[::-1]) > 0)
             self.identities[here] = torch.from_numpy(nearest.ravel())
 
     def indices(self, positions: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,27 @@ class SurfaceSOSModel(SceneModel):
     def populate_modules(self) -> None:
         """Build the scene model; its state is filled by training or a checkpoint."""
         super().populate_modules()
-        self.scene = SurfaceSOS(self.config.scene, self.num_train_data)
+        self._build_scene((self.kwargs.get("metadata") or {}).get("object_names", ()))
         poses = self.config.camera_optimizer
         needed = poses.mode != "off" or self.scene.deformation is not None
         self.training_views = TrainingViews(self.num_train_data, poses) if needed else None
         self._sparse_points: Tensor | None = None
         self._sparse_points_inside: Tensor | None = None  # of these, those in the object sphere
+
+    def _build_scene(self, objects: Sequence[str]) -> None:
+        self.scene = SurfaceSOS(self.config.scene, self.num_train_data, objects)
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """See `SceneModel.object_names`."""
+        return self.scene.objects
+
+    def take_objects(self, names: Sequence[str]) -> None:
+        """See `SceneModel.take_objects`."""
+        if tuple(names) != self.scene.objects:
+            device, training = self.device, self.training
+            self._build_scene(names)
+            self.scene.to(device).train(training)
 
     def attach_parts(self, run: Path, checkpoint: str) -> None:
         """See `SceneModel.attach_parts`."""
@@ -149,6 +165,7 @@ class SurfaceSOSModel(SceneModel):
         if "rendering" not in outputs:
             return {"colour": (outputs["rgb"] - photo).square().mean()}
         mask, weight = (batch[key].to(self.device)[..., 0] for key in ("coarse_mask", "mask_weight"))
+        identity = batch["coarse_identity"].to(self.device)[..., 0] if self.scene.objects else None
         view = batch["indices"][:, 0].to(self.device)
         losses = training_losses(
             self.scene,
@@ -159,6 +176,7 @@ class SurfaceSOSModel(SceneModel):
             weight,
             view,
             self._sparse_points,
+            identity,
         )
         if self.training_views is not None:
             self.training_views.optimizer.get_loss_dict(losses)

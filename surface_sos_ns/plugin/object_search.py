@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.identity_files import resized_identities
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.dataparser import ObjectHint
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
@@ -66,8 +67,18 @@ class ObjectSearch:
         origin = GIVEN
         if not has_masks:
             masks, origin = self._find_masks(images, small, points, point, radius)
+        names = self.dataset.metadata.get("object_names", ())
+        identities = self._identities(small) if len(names) > 1 else []
         prior = build_object_prior(
-            small, masks, points, object_point=point, object_radius=radius, source=origin, progress=say
+            small,
+            masks,
+            points,
+            object_point=point,
+            object_radius=radius,
+            source=origin,
+            objects=names if identities else (),
+            identities=identities,
+            progress=say,
         )
         if has_masks:
             self._check_masks(prior)
@@ -77,6 +88,14 @@ class ObjectSearch:
                 "please give coarse masks, or name a point on the object"
             )
         return prior
+
+    def _identities(self, views: Views) -> list[np.ndarray | None]:
+        """Which of several objects the masks show, at the size of the views."""
+        given = [self.cache.identity(view) for view in range(len(self.cache))]
+        return [
+            None if image is None else resized_identities(image, *size)
+            for image, size in zip(given, views.sizes(), strict=True)
+        ]
 
     def surroundings(self, views: Views, folder: Path | None) -> tuple[ObjectSphere, SparsePoints | None]:
         """The sphere that the cameras look at, and sparse points, world frame; masks are not looked at.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, MutableMapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, tensor
 
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.heads import Head
 from surface_sos_ns.models.surface_sos.rendering import Rendering
+from surface_sos_ns.utils.identity_colours import identity_colours
 from surface_sos_ns.utils.metrics import THRESHOLD
 
 OVERLAY_COLOUR = (1.0, 0.35, 0.1)
@@ -47,9 +49,33 @@ NEEDS: dict[str, Need] = {
 """Every output of both layers by name, in the order in which the viewer offers them, and what it takes."""
 
 
-def needs_of(heads: Iterable[Head]) -> dict[str, Need]:
-    """`NEEDS`, and the outputs of heads: what surfaces carry is seen with the layers."""
-    return NEEDS | {name: Need.LAYERS for head in heads for name in head.output_names}
+OBJECTS, OBJECT_IDENTITIES = "objects", "object_ids"
+"""Outputs of several objects: colours and identities."""
+OF_EACH_OBJECT: dict[str, Need] = {
+    "mask": Need.MATTE,
+    "alpha": Need.MATTE,
+    "foreground": Need.LAYERS,
+    "overlay": Need.LAYERS,
+}
+"""Outputs that there are of each of several objects as well, under `output_of(OUTPUT, NAME)`, and what they take."""
+
+
+def output_of(output: str, name: str) -> str:
+    """Name of an output of one of several objects."""
+    return f"{output}_{name}"
+
+
+def needs_of(heads: Iterable[Head], objects: Sequence[str] = ()) -> dict[str, Need]:
+    """`NEEDS`, the outputs of several objects by name, and those of heads: what surfaces carry is seen with the layers.
+
+    Args:
+        heads: of the scene.
+        objects: names of several objects; empty for one.
+    """
+    of_objects = dict.fromkeys((OBJECTS, OBJECT_IDENTITIES), Need.MATTE) if objects else {}
+    for name in objects:
+        of_objects |= {output_of(output, name): need for output, need in OF_EACH_OBJECT.items()}
+    return NEEDS | of_objects | {name: Need.LAYERS for head in heads for name in head.output_names}
 
 
 def mask_image(alpha: Tensor, threshold: float = THRESHOLD) -> Tensor:
@@ -67,6 +93,49 @@ def matte_images(alpha: Tensor) -> dict[str, Tensor]:
     """The outputs that alpha (R,) is enough for: mask (R, 3) and alpha (R, 1)."""
     alpha = alpha.clamp(0, 1)[:, None]
     return {"mask": mask_image(alpha), "alpha": alpha}
+
+
+def object_images(alpha: Tensor, each: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """The outputs that the mattes of several objects are enough for.
+
+    Of a pixel that is an object's, the mask is that of the object with the largest share alone.
+
+    Args:
+        alpha: (..., 1) of all objects together.
+        each: (..., K) of each, whose sum is `alpha`.
+        names: of the K objects.
+
+    Returns:
+        `OBJECTS` (..., 3) over black, `OBJECT_IDENTITIES` (..., 1), which are 0 for none and 1 to K; and of each object
+        its mask (..., 3) and alpha (..., 1).
+    """
+    each = each.clamp(0, 1)
+    colours = torch.as_tensor(identity_colours(len(names)), device=each.device, dtype=each.dtype)
+    found = (each.argmax(-1, keepdim=True) + 1) * (alpha > THRESHOLD)
+    images = {OBJECTS: (each @ colours).clamp(0, 1), OBJECT_IDENTITIES: found.to(each.dtype)}
+    for index, name in enumerate(names):
+        images[output_of("mask", name)] = (found == index + 1).to(each.dtype).expand(*found.shape[:-1], 3)
+        images[output_of("alpha", name)] = each[..., index : index + 1]
+    return images
+
+
+def object_layers(images: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """The outputs of several objects that need colours: of each its foreground and overlay (..., 3).
+
+    An object has the share of the foreground's colour that it has of its alpha: the colours of two objects mix where
+    both are in one pixel.
+
+    Args:
+        images: rgb, foreground and alpha, and alpha of each object.
+        names: of the objects.
+    """
+    found: dict[str, Tensor] = {}
+    for name in names:
+        alpha = images[output_of("alpha", name)]
+        share = alpha / images["alpha"].clamp(min=1e-3)
+        found[output_of("foreground", name)] = images["foreground"] * share.clamp(0, 1)
+        found[output_of("overlay", name)] = overlay_image(images["rgb"], alpha)
+    return found
 
 
 def layer_images(rendering: Rendering, frame: ObjectFrame) -> dict[str, Tensor]:

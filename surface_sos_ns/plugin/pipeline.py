@@ -16,6 +16,7 @@ from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, Vanill
 from torch import Tensor
 
 from surface_sos_ns.models.surface_sos.gpu_memory import free_gpu_bytes, why_training_does_not_fit
+from surface_sos_ns.models.surface_sos.scene import stored_objects
 from surface_sos_ns.plugin.capture_datamanager import CaptureDataManager, CaptureDataManagerConfig
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
 from surface_sos_ns.plugin.compat.eval_checkpoints import let_pipelines_load_themselves
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from surface_sos_ns.plugin.model import SurfaceSOSModel
     from surface_sos_ns.plugin.scene_model import SceneModel
 
+SCENE = "_model.scene."
+"""How the names of a scene's tensors begin in a checkpoint."""
 METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_", "parts_")
 """How the names of metrics begin that only photos with truth have."""
 
@@ -120,7 +123,8 @@ class SurfaceSOSPipeline(VanillaPipeline):
             return None
         parameters = sum(parameter.numel() for parameter in scene.parameters())
         rays = self.data.config.train_num_rays_per_batch
-        return why_training_does_not_fit(scene.config, parameters, rays, free_gpu_bytes(device))
+        objects = max(len(self.model.object_names), 1)
+        return why_training_does_not_fit(scene.config, parameters, rays, free_gpu_bytes(device), objects)
 
     def losses_of_a_step(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weighted losses and metrics of a new batch."""
@@ -175,6 +179,7 @@ class SurfaceSOSPipeline(VanillaPipeline):
             CheckpointError: there is none.
         """
         path, state = find_checkpoint(folder, step, say)
+        self.model.take_objects(stored_objects(state["pipeline"], SCENE))
         self.load_pipeline(state["pipeline"], state["step"])
         self.model.attach_parts(path.parent.parent, path.name)
         say(f"Loaded {path}")

@@ -36,6 +36,9 @@ def fingerprint_of(dataset: SurfaceSOSDataset, cache: PixelCache, views: Views, 
     digest.update(repr((PRIOR_VERSION, image_size)).encode())
     for tensor in (cache.images, cache.masks, cache.mask_weights):
         digest.update(b"none" if tensor is None else tensor.cpu().numpy().reshape(-1).data)
+    if cache.identities is not None:
+        digest.update(repr(dataset.metadata["object_names"]).encode())
+        digest.update(cache.identities.cpu().numpy().data)
     for name in sorted(vars(views)):
         # Poses come from a matrix decomposition, whose last bits differ between machines.
         digest.update(np.round(np.asarray(getattr(views, name), dtype=np.float64), 4).tobytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from surface_sos_ns.plugin.viewer.defaults import ViewerDefaults
 from surface_sos_ns.plugin.viewer.display_settings import DisplaySettings
 from surface_sos_ns.plugin.viewer.rendering import displayed_view, in_main_thread, viewer_thread
 from surface_sos_ns.training.presets import FULL
+from surface_sos_ns.utils.errors import UserError
 
 
 @dataclass
@@ -88,6 +89,20 @@ class SceneModel(Model):
     def why_not_static(self) -> str | None:
         """Why a training step cannot have fixed shapes and do without the host; None where it can."""
         raise NotImplementedError
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Names of several objects, in the order of their identities, which are 1 to K; empty for one object."""
+        return ()
+
+    def take_objects(self, names: Sequence[str]) -> None:
+        """Be a model of these objects, as a checkpoint has them that is loaded next; empty for one object.
+
+        Raises:
+            UserError: this kind of scene knows one object only.
+        """
+        if names:
+            raise UserError(f"This method segments one object, not {len(names)} ({', '.join(names)}).")
 
     def attach_parts(self, run: Path, checkpoint: str) -> None:
         """Render parts as well that were found on this run, if there are any; see `part_results`.
@@ -160,7 +175,7 @@ class SceneModel(Model):
 
     def output_needs(self) -> dict[str, Need]:
         """Every output by name, and what it takes."""
-        needs = needs_of(self.scene.painted_heads)
+        needs = needs_of(self.scene.painted_heads, self.object_names)
         return {name: need for name, need in needs.items() if name not in self.absent_outputs}
 
     @torch.no_grad()
@@ -190,6 +205,33 @@ class SceneModel(Model):
         rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
         found = self.render_view(rays, need, smooth_edges, before_chunk)
         return {name: found[name] for name in names}
+
+    @torch.no_grad()
+    def without(self, camera: Cameras, names: Collection[str], smooth_edges: bool = True) -> Tensor:
+        """The picture (H, W, 3), 0 to 1, without the object, or without some of several.
+
+        What the removed ones hide is there: of the other objects, and of the background, completed. Their shadow is
+        gone from what they stand on; that of the others stays.
+
+        Args:
+            camera: (1,), world frame.
+            names: of the objects to remove; of a run with one object whatever.
+            smooth_edges: render more than one ray through the pixels of the outlines of the objects that stay.
+
+        Raises:
+            UserError: there is no object of such a name.
+        """
+        unknown = [name for name in names if name not in self.object_names]
+        if unknown and self.object_names:
+            raise UserError(f"There is no object {unknown[0]!r} in this run; it has {', '.join(self.object_names)}.")
+        stay = [identity for identity, name in enumerate(self.object_names, start=1) if name not in names]
+        if not stay:
+            return self.images(camera, ["background"], smooth_edges)["background"]
+        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+        with self._evaluating():
+            renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk, self.scene.showing(stay))
+            found = renderer.view(rays, Need.PLATE, self.config.edge_samples if smooth_edges else 1)
+        return (found["foreground"] + (1 - found["alpha"]) * found["background"]).clamp(0, 1)
 
     def get_outputs_for_camera(  # type: ignore[override]
         self, camera: Cameras, obb_box: OrientedBox | None = None
@@ -239,7 +281,8 @@ class SceneModel(Model):
         self, outputs: Mapping[str, Tensor], batch: dict[str, Tensor]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics against the photo, and against the truth where the batch brings it; and pictures for the log."""
-        return view_metrics(outputs, batch, self.config.lpips), comparison_images(outputs, batch)
+        metrics = view_metrics(outputs, batch, self.config.lpips, self.object_names)
+        return metrics, comparison_images(outputs, batch)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

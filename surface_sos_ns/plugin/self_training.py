@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from nerfstudio.cameras.cameras import Cameras
 
+from surface_sos_ns.capture.identity_files import resized_identities
+from surface_sos_ns.plugin.outputs import OBJECT_IDENTITIES
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_arrays
 from surface_sos_ns.utils.image_io import resized
@@ -31,6 +33,13 @@ MATTE_SIDE = 240
 same masks in twice the time."""
 LEAST_IOU = 0.9
 """IoU with its matte from which on a mask stays: it may be better than the matte of an unfinished run."""
+
+
+class Mask(NamedTuple):
+    """A mask of a view."""
+
+    alpha: np.ndarray  # (H, W) float32 in 0..1, of all objects together
+    identity: np.ndarray | None = None  # (H, W) uint8, which of several objects it is, 0 for none; None with one
 
 
 class SelfTraining:
@@ -63,8 +72,7 @@ class SelfTraining:
             return
         started = time.monotonic()
         mattes = [self._matte(model, view) for view in range(len(self.cache))]
-        given = (None if view in self._replaced else self.cache.mask(view) for view in range(len(self.cache)))
-        masks = choose_masks(given, mattes)
+        masks = choose_masks((self._given(view) for view in range(len(self.cache))), mattes)
         replaced = self._install(model, masks)
         if replaced or number == 1:
             save_masks(self._path(number), masks)
@@ -83,61 +91,80 @@ class SelfTraining:
         newest = next((n for n in range(number, 1, -1) if self._path(n).exists()), 1)
         self._install(model, load_masks(self._path(newest), len(self.cache)), resumed=True)
 
-    def _matte(self, model: SurfaceSOSModel, view: int) -> np.ndarray:
-        """(H, W) float32 of a training view, `MATTE_SIDE` at most, as precise as the file that a resumed run reads."""
+    def _given(self, view: int) -> Mask | None:
+        """The mask of a view that the run was started from; None where it has none any more."""
+        mask = None if view in self._replaced else self.cache.mask(view)
+        return None if mask is None else Mask(mask, self.cache.identity(view))
+
+    def _matte(self, model: SurfaceSOSModel, view: int) -> Mask:
+        """Of a training view, `MATTE_SIDE` at most, as precise as the file that a resumed run reads."""
         camera = self.cameras[view : view + 1]
         side = float(max(camera.width.max(), camera.height.max()))
         if side > MATTE_SIDE:
             camera.rescale_output_resolution(MATTE_SIDE / side)
-        alpha = model.images(camera, ["alpha"], smooth_edges=False)["alpha"][..., 0].cpu().numpy()
-        return np.rint(alpha * 255).astype(np.uint8).astype(np.float32) / 255
+        names = ["alpha", OBJECT_IDENTITIES] if model.object_names else ["alpha"]
+        images = model.images(camera, names, smooth_edges=False)
+        values = np.rint(images["alpha"][..., 0].cpu().numpy() * 255).astype(np.uint8)
+        if not model.object_names:
+            return Mask(values.astype(np.float32) / 255)
+        return Mask(values.astype(np.float32) / 255, images[OBJECT_IDENTITIES][..., 0].cpu().numpy().astype(np.uint8))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{MASK_FILES}_{number}.npz"
 
-    def _install(self, model: SurfaceSOSModel, masks: Sequence[np.ndarray | None], resumed: bool = False) -> int:
-        views = [view for view, mask in enumerate(masks) if mask is not None]
+    def _install(self, model: SurfaceSOSModel, masks: Sequence[Mask | None], resumed: bool = False) -> int:
+        replaced = {view: mask for view, mask in enumerate(masks) if mask is not None}
+        views = list(replaced)
         self._replaced |= set(views)
         self._all_agree = not self._replaced
-        for view in views:
-            self.cache.set_mask(view, np.asarray(masks[view]))
+        for view, mask in replaced.items():
+            self.cache.set_mask(view, mask.alpha, mask.identity)
         if not resumed:  # else the checkpoint has what has been learned about the new masks since
             model.scene.reliability.forget(views)
         return len(views)
 
 
-def choose_masks(given: Iterable[np.ndarray | None], mattes: Sequence[np.ndarray]) -> list[np.ndarray | None]:
-    """The mattes that take the place of masks; None where the mask stays.
+def choose_masks(given: Iterable[Mask | None], mattes: Sequence[Mask]) -> list[Mask | None]:
+    """The mattes that take the place of masks; None where the mask stays: where every object agrees with its matte.
 
     Args:
-        given: (H, W) in 0..1 of any size, as the run was started from; None where a view has none any more.
-        mattes: (h, w) float32 in 0..1.
+        given: of any size, as the run was started from; None where a view has none any more.
+        mattes: of the run's own model.
     """
-    if not any((matte >= 0.5).any() for matte in mattes):
+    if not any((matte.alpha >= 0.5).any() for matte in mattes):
         return [None] * len(mattes)  # the object is lost: only the first masks can bring it back
-    chosen: list[np.ndarray | None] = []
-    for mask, matte in zip(given, mattes, strict=True):
-        solid = matte >= 0.5
-        if mask is not None:
-            given_solid = resized(mask, solid.shape[1], solid.shape[0]) >= 0.5
-            if intersection_over_union(given_solid, solid) >= LEAST_IOU:
-                chosen.append(None)
-                continue
-        chosen.append(matte)
-    return chosen
+    return [
+        None if mask is not None and _least_iou(mask, matte) >= LEAST_IOU else matte
+        for mask, matte in zip(given, mattes, strict=True)
+    ]
 
 
-def save_masks(path: Path, masks: Sequence[np.ndarray | None]) -> None:
-    """Writes masks (H, W) in 0..1 as an .npz, in 8 bits.
+def _least_iou(mask: Mask, matte: Mask) -> float:
+    """IoU of a mask and a matte; with several objects the least of those that either shows."""
+    solid = matte.alpha >= 0.5
+    height, width = solid.shape
+    given = resized(mask.alpha, width, height) >= 0.5
+    if mask.identity is None or matte.identity is None:
+        return intersection_over_union(given, solid)
+    named = resized_identities(mask.identity, width, height) * given
+    own = matte.identity * solid
+    shown = np.union1d(named, own)
+    return min((intersection_over_union(named == k, own == k) for k in shown[shown > 0]), default=1.0)
+
+
+def save_masks(path: Path, masks: Sequence[Mask | None]) -> None:
+    """Writes masks as an .npz, alpha in 8 bits.
 
     Raises:
         WriteError: it cannot be written.
     """
-    numbers = {str(view): np.rint(mask * 255).astype(np.uint8) for view, mask in enumerate(masks) if mask is not None}
-    write_arrays(path, views=np.array(len(masks)), **numbers)
+    there = {view: mask for view, mask in enumerate(masks) if mask is not None}
+    arrays = {str(view): np.rint(mask.alpha * 255).astype(np.uint8) for view, mask in there.items()}
+    arrays |= {f"identity_{view}": mask.identity for view, mask in there.items() if mask.identity is not None}
+    write_arrays(path, views=np.array(len(masks)), **arrays)
 
 
-def load_masks(path: Path, count: int) -> list[np.ndarray | None]:
+def load_masks(path: Path, count: int) -> list[Mask | None]:
     """Reads what `save_masks` wrote.
 
     Args:
@@ -152,8 +179,9 @@ def load_masks(path: Path, count: int) -> list[np.ndarray | None]:
             found = {name: stored[name] for name in stored.files}
         if int(found["views"]) != count:
             raise ValueError(f"it is of {int(found['views'])} photos, expected {count}")
-        views = [found.get(str(view)) for view in range(count)]
-        strange = [mask for mask in views if mask is not None and (mask.ndim != 2 or mask.dtype != np.uint8)]
+        views = [(found.get(str(view)), found.get(f"identity_{view}")) for view in range(count)]
+        there = [image for pair in views for image in pair if image is not None]
+        strange = [image for image in there if image.ndim != 2 or image.dtype != np.uint8]
         if strange:
             raise ValueError(f"a mask has the shape {strange[0].shape} and the type {strange[0].dtype}")
     except Exception as error:  # zip, key and file errors all mean the same to the reader of the message
@@ -161,4 +189,4 @@ def load_masks(path: Path, count: int) -> list[np.ndarray | None]:
             f"{path}, the masks that the resumed run had made for itself, cannot be read ({error}). Put the file back "
             "from that run's folder, or train anew."
         ) from error
-    return [None if mask is None else mask.astype(np.float32) / 255 for mask in views]
+    return [None if mask is None else Mask(mask.astype(np.float32) / 255, identity) for mask, identity in views]

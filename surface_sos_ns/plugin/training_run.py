@@ -122,6 +122,7 @@ class TrainingRun(RunStory):
                 torch.as_tensor(hull.signed_distance()),
                 lines,
                 self.model.config.initial_fit_steps,
+                None if prior.hull_identity is None else torch.as_tensor(prior.hull_identity),
             )
         if lines is not None:
             self.model.set_sparse_points(lines.points)

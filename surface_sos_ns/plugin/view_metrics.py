@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from nerfstudio.utils import colormaps
 from torch import Tensor
 
-from surface_sos_ns.models.parts.labels import filled_identities
-from surface_sos_ns.utils.metrics import THRESHOLD, image_metrics, mask_metrics, region_psnr
+from surface_sos_ns.plugin.outputs import OBJECT_IDENTITIES
+from surface_sos_ns.utils.identity_images import filled_identities
+from surface_sos_ns.utils.metrics import THRESHOLD, image_metrics, mask_metrics, object_metrics, region_psnr
 from surface_sos_ns.utils.part_metrics import part_metrics
 
 __all__ = ["comparison_images", "view_metrics"]
@@ -17,14 +18,18 @@ __all__ = ["comparison_images", "view_metrics"]
 # In both, what takes most is asked for first: rendering it brings the rest with it (see `ViewImages`).
 
 
-def view_metrics(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], lpips: bool = False) -> dict[str, float]:
+def view_metrics(
+    outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], lpips: bool = False, objects: Sequence[str] = ()
+) -> dict[str, float]:
     """Metrics of a view by name.
 
     Args:
         outputs: of the view, (H, W, C).
         batch: image (H, W, 3 or 4) 0..1, and where there is truth gt_mask (H, W, 1), gt_parts (H, W, 1) and clean_plate
-            (H, W, 3). True parts are compared with those of the latest result, where there is one.
+            (H, W, 3). True parts are compared with those of the latest result, where there is one. With several
+            objects also gt_objects (H, W, 1), their true identities.
         lpips: add LPIPS, whose weights are downloaded the first time.
+        objects: names of several objects, see `utils.metrics.object_metrics`; empty for one.
     """
     background = outputs["background"]
     photo = batch["image"][..., :3].to(background.device)
@@ -35,6 +40,8 @@ def view_metrics(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], lpi
         if "clean_plate" in batch:
             plate = batch["clean_plate"].to(photo)
             metrics["clean_plate_psnr"] = region_psnr(background, plate, truth > THRESHOLD)
+    if "gt_objects" in batch and objects:
+        metrics |= object_metrics(outputs[OBJECT_IDENTITIES][..., 0].cpu(), batch["gt_objects"][..., 0].cpu(), objects)
     if "gt_parts" in batch and "part_ids" in outputs:
         found, alpha = (outputs[name][..., 0].cpu().numpy() for name in ("part_ids", "alpha"))
         metrics |= part_metrics(filled_identities(found, alpha > THRESHOLD), batch["gt_parts"][..., 0].cpu().numpy())

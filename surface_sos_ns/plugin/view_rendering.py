@@ -13,9 +13,19 @@ from torch import Tensor
 
 from surface_sos_ns.clean_plate.inpainting import inpaint
 from surface_sos_ns.models.surface_sos.gpu_memory import MIN_RAYS_AT_ONCE, rays_at_once
+from surface_sos_ns.models.surface_sos.renderer import Shown
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.console import say
-from surface_sos_ns.plugin.outputs import PARTS, Need, layer_images, matte_images, plate_images
+from surface_sos_ns.plugin.outputs import (
+    PARTS,
+    Need,
+    layer_images,
+    matte_images,
+    object_images,
+    object_layers,
+    output_of,
+    plate_images,
+)
 from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
 from surface_sos_ns.utils.errors import UserError
 
@@ -34,26 +44,39 @@ def ray_times(scene: SurfaceSOS, rays: RayBundle) -> Tensor | None:
     return None if scene.deformation is None or rays.times is None else rays.times[..., 0]
 
 
-def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need) -> dict[str, Tensor]:
+def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need, shown: Shown | None = None) -> dict[str, Tensor]:
     """Images of rays by name, float (R, 1) or (R, 3); of `Need.PLATE` also `FILLED`.
 
     Args:
         scene: the trained model.
         rays: (R,), world frame.
         need: how much to render.
+        shown: some of several objects, see `SurfaceSOS.showing`; colours are rendered then. None renders all.
     """
     origins, directions = scene.frame.rays(rays.origins, rays.directions)
     time = ray_times(scene, rays)
-    if need is Need.MATTE:
-        return matte_images(scene.matte(origins, directions, time=time))
-    rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time)
-    images = layer_images(rendering, scene.frame)
+    if need is Need.MATTE and shown is None:
+        mattes = scene.mattes(origins, directions, time=time)
+        return _with_objects(matte_images(mattes.alpha), mattes.objects, scene)
+    if shown is None:
+        rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time)
+    else:
+        rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time, shown=shown)
+    images = _with_objects(layer_images(rendering, scene.frame), rendering.objects, scene)
     for head in scene.painted_heads:
         images |= head.outputs(rendering)
     if need is Need.PLATE:
         images |= plate_images(rendering)
         images[FILLED] = rendering.background_filled[:, None]
     return images
+
+
+def _with_objects(images: dict[str, Tensor], each: Tensor | None, scene: SurfaceSOS) -> dict[str, Tensor]:
+    """Images of rays, and those of several objects, of mattes (R, K)."""
+    if each is None:
+        return images
+    images |= object_images(images["alpha"], each, scene.objects)
+    return images | object_layers(images, scene.objects) if "rgb" in images else images
 
 
 @dataclass(frozen=True)
@@ -64,6 +87,8 @@ class ViewRenderer:
     """In evaluation mode."""
     rays_at_once: int
     """Rays that are rendered together on a CPU: fewer take less memory."""
+    shown: Shown | None = None
+    """Some of several objects, see `SurfaceSOS.showing`; None renders all."""
 
     @torch.no_grad()
     def view(
@@ -94,7 +119,8 @@ class ViewRenderer:
         height, width = rays.origins.shape[:2]
         device = self.scene.frame.centre.device
         parts: dict[str, list[Tensor]] = defaultdict(list)
-        count, start = rays_at_once(self.scene.config, device, self.rays_at_once), 0
+        objects = max(len(self.scene.objects), 1)
+        count, start = rays_at_once(self.scene.config, device, self.rays_at_once, objects), 0
         if count != self.rays_at_once:
             _say_once(f"Rendering {count} rays at a time, as the GPU's memory allows.")
         while start < len(rays):
@@ -102,7 +128,7 @@ class ViewRenderer:
             if before_chunk is not None:
                 before_chunk(len(chunk))
             try:
-                found = render_rays(self.scene, chunk.to(device), need)
+                found = render_rays(self.scene, chunk.to(device), need, self.shown)
             except torch.cuda.OutOfMemoryError as error:
                 count = _fewer(count, error)
                 continue
@@ -120,7 +146,10 @@ class ViewRenderer:
         before_chunk: BeforeChunk | None,
     ) -> None:
         """Render more rays through the pixels of the object's outline and average, in place."""
+        names = self.scene.objects
         chosen = edge_pixels(images["alpha"][..., 0])
+        for name in names:  # two objects may meet where alpha of all has no edge
+            chosen = chosen | edge_pixels(images[output_of("alpha", name)][..., 0])
         if min(chosen.shape) < 2 or not chosen.any():
             return
         directions = sub_pixel_directions(rays.directions, chosen, edge_samples)
@@ -133,10 +162,14 @@ class ViewRenderer:
         )
         found = self._in_chunks(parts, min(need, Need.LAYERS), before_chunk)
         colours = {name for name in found if name.partition("_")[0] == PARTS}
-        for name in ("alpha", "rgb", "foreground", "overlay", *colours):
+        for name in ("alpha", "rgb", "foreground", "overlay", *(output_of("alpha", name) for name in names), *colours):
             if name in found:
                 images[name][chosen] = (images[name][chosen] + found[name].sum(1)) / (shape[1] + 1)
         images["mask"][chosen] = matte_images(images["alpha"][chosen][..., 0])["mask"]
+        if names:
+            each = torch.cat([images[output_of("alpha", name)] for name in names], -1)
+            images |= object_images(images["alpha"], each, names)
+            images |= object_layers(images, names) if "rgb" in images else {}
 
 
 _say_once = functools.cache(say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -49,14 +50,15 @@ def mask_loss(alpha: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
     return (entropy * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
-def vote_loss(alpha: Tensor, mask: Tensor, weight: Tensor, robustness: float | Tensor) -> Tensor:
+def vote_loss(claimed: Tensor, none: Tensor, mask: Tensor, weight: Tensor, robustness: float | Tensor) -> Tensor:
     """Generalised cross entropy (Zhang & Sabuncu 2018): between cross entropy (robustness -> 0) and L1 (1).
 
     Cross entropy has its minimum at the *mean* of the votes, L1 at their majority: a surface point that three masks of
     four call object becomes 1, not 0.75.
 
     Args:
-        alpha: (R,) rendered label in [0, 1].
+        claimed: (R,) rendered probability, in [0, 1], of the object that the mask names.
+        none: (R,) rendered probability of the background; with one object, 1 - `claimed`.
         mask: (R,) coarse mask in [0, 1].
         weight: (R,) weight of each ray's vote.
         robustness: q in (0, 1].
@@ -64,8 +66,21 @@ def vote_loss(alpha: Tensor, mask: Tensor, weight: Tensor, robustness: float | T
     Returns:
         () weighted mean.
     """
-    agreement = (mask * alpha + (1.0 - mask) * (1.0 - alpha)).clamp(1e-3, 1.0)
+    agreement = (mask * claimed + (1.0 - mask) * none).clamp(1e-3, 1.0)
     return (((1.0 - agreement**robustness) / robustness) * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def identity_entropy(logits: Tensor, mask: Tensor, identity: Tensor) -> Tensor:
+    """Mean cross entropy of K objects and the background, whose logit is 0, against soft masks of one object each.
+
+    Args:
+        logits: (P, K).
+        mask: (P,) in [0, 1], probability of any object.
+        identity: (P,) int64 in 1 to K, the object that it would be; what is 0 counts as object 1.
+    """
+    scores = F.log_softmax(F.pad(logits, (1, 0)), -1)
+    named = scores.gather(1, identity.clamp(min=1)[:, None])[:, 0]
+    return -(mask * named + (1.0 - mask) * scores[:, 0]).mean()
 
 
 def entropy_loss(alpha: Tensor) -> Tensor:

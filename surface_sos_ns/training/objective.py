@@ -25,6 +25,7 @@ from surface_sos_ns.training.losses import (
     sparsity_loss,
     surface_point_loss,
 )
+from surface_sos_ns.training.mask_reliability import class_shares
 from surface_sos_ns.training.schedules import fade_out, ramp
 
 MOTION_TIME_STEP = 0.05
@@ -93,6 +94,7 @@ def training_losses(
     mask_weight: Tensor,
     view: Tensor,
     points: Tensor | None = None,
+    identity: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """All weighted losses of a training step (eq. 8-12). Also updates the scene's `residual_metric` and `reliability`.
 
@@ -105,6 +107,7 @@ def training_losses(
         mask_weight: (R,) confidence in the mask of the ray's view, 0 without one.
         view: (R,) int64, training view of each ray.
         points: (P, 3) sparse points of the whole capture, object frame. Those outside the hull hold the background.
+        identity: (R,) int64, which of several objects the mask shows, 0 for none; None with one object.
 
     Returns:
         Loss name -> scalar; their sum is eq. 8.
@@ -119,16 +122,18 @@ def training_losses(
     label = rendering.head_values.get("label")
     if label is not None and config.learned_reliability:
         near_object = rendering.crosses_hull & (mask_weight > 0)
-        scene.reliability.observe(view, mask, label.detach().clamp(0, 1), near_object)
-        weight = mask_weight * scene.reliability.vote_weight(view, mask)
+        votes = class_shares(mask, identity, scene.label.objects)
+        scene.reliability.observe(view, votes, _class_probabilities(label.detach()), near_object)
+        weight = mask_weight * scene.reliability.vote_weight(view, mask, identity)
     fade = fade_out(progress, config.mask_hold, config.mask_end)
     if scene.dense or fade > 0:
         losses["mask"] = config.mask * fade * mask_loss(rendering.alpha, mask, weight)
     uniform, sdf, normals, _ = (field[: config.uniform_points] for field in rendering.regularisers)
     counted = rendering.sdf_counted
-    hull = scene.object_grid.hull_probability(uniform)
+    hull, hull_identity = scene.object_grid.hull_probability(uniform), scene.object_grid.hull_identity(uniform)
+    targets = Targets(mask, weight, hull, identity, hull_identity)
     for head in scene.learned_heads:
-        losses |= head.losses(rendering, Targets(mask, weight, hull), config, progress)
+        losses |= head.losses(rendering, targets, config, progress)
     if config.plate > 0:
         # On rays through the object the photo does not show the background: they are masked by the rendered matte.
         misses = (1.0 - rendering.alpha.detach()).clamp(0, 1).square() * (rendering.crop < 0.5)
@@ -184,6 +189,14 @@ def draw_regulariser_points(config: ObjectiveConfig, points: Tensor | None, devi
     if points is None or config.points == 0:
         return uniform
     return torch.cat([uniform, _random_subset(points, config.sparse_points)])
+
+
+def _class_probabilities(label: Tensor) -> Tensor:
+    """(R, K + 1) probabilities of the background and the objects, of rendered labels (R,), or (R, K) of several."""
+    if label.ndim == 1:
+        label = label.clamp(0, 1)
+        return torch.stack([1.0 - label, label], -1)
+    return torch.cat([(1.0 - label.sum(-1, keepdim=True)).clamp(0, 1), label.clamp(0, 1)], -1)
 
 
 def _random_subset(points: Tensor, count: int) -> Tensor:

@@ -5,6 +5,7 @@ Most come from libraries (torchmetrics, scikit-learn), imported when first used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -58,6 +59,35 @@ def mask_metrics(matte: Tensor, truth: Tensor) -> dict[str, float]:
         "mask_edge_sad": float(at_edge.abs().sum() / 1000) if at_edge.numel() else float("nan"),
         "mask_edge_mse": float(at_edge.square().mean()),
         "mask_ari": float(adjusted_rand_score(true_pixels.ravel(), pixels.ravel())),
+    }
+
+
+def object_metrics(found: Tensor, truth: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """How well several objects are told from the background and from each other in a view.
+
+    Args:
+        found, truth: (H, W) identities, 0 for none, 1 to K.
+        names: of the K objects.
+
+    Returns:
+        mask_iou: mean over the objects that `found` or `truth` shows, NaN for none; mask_iou_NAME of each of these.
+        mask_iou_all: of all objects together. mask_wrong_identity: of the pixels that are an object's in both, the
+        share that are of different ones; NaN where there are none.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if found.shape != truth.shape:
+        raise ValueError(f"found and truth must have one shape, got {tuple(found.shape)} and {tuple(truth.shape)}")
+    a, b = found.cpu().numpy(), truth.cpu().numpy()
+    shown = [identity for identity in range(1, len(names) + 1) if (a == identity).any() or (b == identity).any()]
+    each = {names[k - 1]: intersection_over_union(a == k, b == k) for k in shown}
+    both = (a > 0) & (b > 0)
+    return {
+        "mask_iou": sum(each.values()) / len(each) if each else float("nan"),
+        **{f"mask_iou_{name}": iou for name, iou in each.items()},
+        "mask_iou_all": intersection_over_union(a > 0, b > 0),
+        "mask_wrong_identity": float((a != b)[both].mean()) if both.any() else float("nan"),
     }
 
 

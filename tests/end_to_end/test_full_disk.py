@@ -17,7 +17,7 @@ import pytest
 from surface_sos_ns.cli import main
 from surface_sos_ns.export.writer import write_export
 from surface_sos_ns.masks.write import write_masks
-from surface_sos_ns.plugin.self_training import save_masks
+from surface_sos_ns.plugin.self_training import Mask, save_masks
 from surface_sos_ns.utils.files import WriteError
 from tests.helpers.ball_run import open_ball, settings
 
@@ -139,5 +139,5 @@ def test_a_report_leaves_the_older_page(
 def test_a_runs_own_masks_are_named(tmp_path: Path, full: Full) -> None:
     path = tmp_path / "own_masks_1.npz"
     with full(500), pytest.raises(WriteError, match=f"^{path} could not be written"):
-        save_masks(path, [RNG.random((40, 60)).astype(np.float32)])
+        save_masks(path, [Mask(RNG.random((40, 60)).astype(np.float32))])
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from torch import Tensor
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
 from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
-from tests.helpers.small_scene import a_batch
+from tests.helpers.small_scene import a_batch, slice_of
 
 
 class Step(NamedTuple):
@@ -22,7 +22,7 @@ class Step(NamedTuple):
 
 def a_step(scene: SurfaceSOS, objective: ObjectiveConfig, ops: TorchOps, progress: float, rays: int = 96) -> Step:
     """One step of a copy of the scene, from the same random numbers each time."""
-    twin = SurfaceSOS(scene.config, views=3)
+    twin = SurfaceSOS(scene.config, views=3, objects=scene.objects)
     twin.load_state_dict(scene.state_dict())
     use_ops(twin, ops)
     twin.train()
@@ -32,9 +32,11 @@ def a_step(scene: SurfaceSOS, objective: ObjectiveConfig, ops: TorchOps, progres
     view = torch.arange(rays) % 3
     sparse = torch.nn.functional.normalize(torch.randn(700, 3), dim=-1) * torch.rand(700, 1) * 0.9
     mask = torch.where(torch.rand(rays) < 0.1, 1 - mask, mask)
+    several, count = bool(scene.objects), len(scene.objects)
+    identity = slice_of(origins, count) * (mask > 0) if several else None  # rays are parallel: x as on the ball
     points = draw_regulariser_points(objective, sparse, torch.device("cpu"))
     rendering = twin.render(origins, directions, view, regulariser_points=points)
-    losses = training_losses(twin, objective, rendering, photo, mask, weight * (view > 0), view, sparse * 1.5)
+    losses = training_losses(twin, objective, rendering, photo, mask, weight * (view > 0), view, sparse * 1.5, identity)
     torch.stack(list(losses.values())).sum().backward()
     return Step(
         {name: loss.detach() for name, loss in losses.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -31,17 +31,32 @@ DIRECTIONAL = replace(TINY, background="directional")
 BALL = 0.5
 
 
-def start(config: SceneConfig, steps: int = 300) -> SurfaceSOS:
-    """A scene model started from the exact hull of a ball of radius 0.5 at the centre of the object frame."""
+def start(config: SceneConfig, steps: int = 300, objects: Sequence[str] = ()) -> SurfaceSOS:
+    """A scene model started from the exact hull of a ball of radius 0.5 at the centre of the object frame.
+
+    Several objects share it: cut into equal slices along x (see `slice_of`), the first at the lowest x.
+    """
     torch.manual_seed(0)
-    scene = SurfaceSOS(config, views=3)
+    scene = SurfaceSOS(config, views=3, objects=objects)
     n = 48
-    distance = (grid_centres(n, 1.0).norm(dim=-1) - BALL).reshape(n, n, n)
+    centres = grid_centres(n, 1.0)
+    distance = (centres.norm(dim=-1) - BALL).reshape(n, n, n)
+    identity = slice_of(centres, len(objects)).reshape(n, n, n).to(torch.uint8) if objects else None
     scene.initialise(
-        ObjectFrame(torch.tensor([1.0, 2.0, 3.0]), 2.0), 1.0, (distance < 0).float(), distance, steps=steps
+        ObjectFrame(torch.tensor([1.0, 2.0, 3.0]), 2.0),
+        1.0,
+        (distance < 0).float(),
+        distance,
+        steps=steps,
+        identity=identity,
     )
     scene.zero_grad()
     return scene
+
+
+def slice_of(points: Tensor, count: int) -> Tensor:
+    """(P,) int64 in 1 to `count`: the slice of the ball in which points (P, 2 or 3) of the object frame are."""
+    return ((points[:, 0] + BALL) / (2 * BALL) * count).floor().long().clamp(0, count - 1) + 1
 
 
 def rays_at(points: Tensor, distance: float = 3.0) -> tuple[Tensor, Tensor]:

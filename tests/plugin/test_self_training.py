@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from surface_sos_ns.plugin.self_training import MATTE_SIDE, SelfTraining, choose_masks, load_masks, save_masks
+from surface_sos_ns.plugin.self_training import MATTE_SIDE, Mask, SelfTraining, choose_masks, load_masks, save_masks
 from surface_sos_ns.training.mask_reliability import MaskReliability
 from surface_sos_ns.utils.errors import UserError
 from tests.helpers.capture_files import ball_capture, manager
@@ -23,28 +23,51 @@ def disc(radius: float, size: int = 40, across: float = 0.0) -> np.ndarray:
 
 
 def test_masks_that_agree_with_their_matte_stay() -> None:
-    matte = disc(12)
-    given = [disc(12.2), disc(9), None, np.zeros((40, 40), np.float32), disc(24.4, size=80)]
-    chosen = choose_masks(given, [matte] * 5)
+    matte = Mask(disc(12))
+    masks = [disc(12.2), disc(9), None, np.zeros((40, 40), np.float32), disc(24.4, size=80)]
+    chosen = choose_masks([None if mask is None else Mask(mask) for mask in masks], [matte] * 5)
     # (9 / 12)^2 is an IoU of 0.56; the last one is the same disc at twice the size.
     assert [mask is None for mask in chosen] == [True, False, False, False, True]
     assert all(mask is matte for mask in chosen if mask is not None)
 
 
 def test_where_the_object_is_lost_the_first_masks_stay() -> None:
-    nothing = np.full((8, 8), 0.2, np.float32)
-    assert choose_masks([disc(3, 8), None], [nothing, nothing]) == [None, None]
+    nothing, something = Mask(np.full((8, 8), 0.2, np.float32)), Mask(disc(3, 8))
+    assert choose_masks([something, None], [nothing, nothing]) == [None, None]
     # In one view it may well be out of sight.
-    chosen = choose_masks([disc(3, 8), None], [nothing, disc(3, 8)])
+    chosen = choose_masks([something, None], [nothing, something])
     assert chosen[0] is nothing and chosen[1] is not None
+
+
+def test_a_mask_stays_where_every_object_agrees() -> None:
+    """Two discs side by side, all of them alike; what differs is which is which, or whether the small one is there."""
+    large, small = disc(12, across=-7), disc(3, across=13)
+    together = np.maximum(large, small)
+
+    def mask(of_large: int, of_small: int) -> Mask:
+        return Mask(together, (of_large * large + of_small * small).astype(np.uint8))
+
+    matte = mask(1, 2)
+    missed = Mask(large, large.astype(np.uint8))  # 0.94 of all pixels agree, and an object is missing
+    cases = {"same": (mask(1, 2), True), "swapped": (mask(2, 1), False), "missed": (missed, False)}
+    for name, (given, stays) in cases.items():
+        assert (choose_masks([given], [matte])[0] is None) == stays, name
+
+
+def test_files_keep_identities(tmp_path: Path) -> None:
+    mask = Mask(disc(3, 8), disc(3, 8).astype(np.uint8) * 4)
+    save_masks(tmp_path / "own_masks_1.npz", [mask, None])
+    found, nothing = load_masks(tmp_path / "own_masks_1.npz", 2)
+    assert nothing is None and found is not None and found.identity is not None and mask.identity is not None
+    assert found.identity.tolist() == mask.identity.tolist()
 
 
 def test_files_bring_back_what_was_saved(tmp_path: Path) -> None:
     soft = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
-    save_masks(tmp_path / "run" / "own_masks_1.npz", [None, soft])
+    save_masks(tmp_path / "run" / "own_masks_1.npz", [None, Mask(soft)])
     first, second = load_masks(tmp_path / "run" / "own_masks_1.npz", 2)
     assert first is None and second is not None
-    np.testing.assert_allclose(second, soft, atol=0.5 / 255)
+    np.testing.assert_allclose(second.alpha, soft, atol=0.5 / 255)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["own_masks_1.npz"]
 
 
@@ -76,6 +99,8 @@ def test_a_file_that_holds_no_masks_is_named(tmp_path: Path, arrays: dict[str, A
 
 class Knowing:
     """Stands for a model that draws what it is told to, by the camera's place."""
+
+    object_names = ()
 
     def __init__(self, mattes: dict[tuple[float, ...], np.ndarray], views: int):
         self.mattes = mattes

@@ -63,29 +63,32 @@ def test_mask_loss_is_bounded():
 def test_views_without_trust_cost_nothing():
     alpha, mask, none = torch.tensor([0.3]), torch.tensor([1.0]), torch.zeros(1)
     assert float(mask_loss(alpha, mask, none)) == 0.0
-    assert float(vote_loss(alpha, mask, none, 0.5)) == 0.0
+    assert float(vote_loss(alpha, 1 - alpha, mask, none, 0.5)) == 0.0
 
 
 def test_vote_loss_by_hand():
     alpha, mask = torch.tensor([0.64, 0.36]), torch.tensor([1.0, 0.0])
-    assert float(vote_loss(alpha, mask, torch.ones(2), 0.5)) == pytest.approx((1 - 0.8) / 0.5)
-    assert float(vote_loss(alpha, mask, torch.ones(2), 1.0)) == pytest.approx(0.36)  # L1
-    near_entropy = vote_loss(alpha, mask, torch.ones(2), 1e-4)
+    assert float(vote_loss(alpha, 1 - alpha, mask, torch.ones(2), 0.5)) == pytest.approx((1 - 0.8) / 0.5)
+    assert float(vote_loss(alpha, 1 - alpha, mask, torch.ones(2), 1.0)) == pytest.approx(0.36)  # L1
+    near_entropy = vote_loss(alpha, 1 - alpha, mask, torch.ones(2), 1e-4)
     assert float(near_entropy) == pytest.approx(-math.log(0.64), abs=2e-3)
 
 
 @pytest.mark.parametrize("robustness", [0.1, 0.5, 1.0])
 def test_vote_loss_is_bounded_by_one_over_q(robustness):
     alpha, mask = torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])
-    worst = float(vote_loss(alpha, mask, torch.ones(2), robustness))
+    worst = float(vote_loss(alpha, 1 - alpha, mask, torch.ones(2), robustness))
     assert 0 < worst <= 1 / robustness
-    assert float(vote_loss(mask, mask, torch.ones(2), robustness)) == pytest.approx(0.0, abs=1e-6)
+    assert float(vote_loss(mask, 1 - mask, mask, torch.ones(2), robustness)) == pytest.approx(0.0, abs=1e-6)
 
 
 def settled_at(votes: Tensor, robustness: float) -> float:
     """The one label that minimises the loss over all votes."""
     labels = torch.linspace(0.001, 0.999, 999)
-    losses = [float(vote_loss(a.expand(len(votes)), votes, torch.ones(len(votes)), robustness)) for a in labels]
+    losses = [
+        float(vote_loss(a.expand(len(votes)), 1 - a.expand(len(votes)), votes, torch.ones(len(votes)), robustness))
+        for a in labels
+    ]
     return float(labels[int(torch.tensor(losses).argmin())])
 
 
@@ -111,6 +114,10 @@ def test_entropy_loss_pushes_to_the_ends():
 def test_gradients_are_finite_at_the_ends():
     alpha = torch.tensor([0.0, 1.0, 0.0, 1.0], requires_grad=True)
     mask = torch.tensor([0.0, 1.0, 1.0, 0.0])
-    loss = mask_loss(alpha, mask, torch.ones(4)) + vote_loss(alpha, mask, torch.ones(4), 0.3) + entropy_loss(alpha)
+    loss = (
+        mask_loss(alpha, mask, torch.ones(4))
+        + vote_loss(alpha, 1 - alpha, mask, torch.ones(4), 0.3)
+        + entropy_loss(alpha)
+    )
     loss.backward()
     assert alpha.grad is not None and alpha.grad.isfinite().all()

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from surface_sos_ns.training.mask_reliability import PRIOR_RATES, MaskReliability
+from surface_sos_ns.training.mask_reliability import PRIOR_RATES, MaskReliability, class_shares
 
 TRUE, FALSE = (0.6, 0.95, 0.0), (0.02, 0.3, 0.0)  # what three masks cover of the object and of the background
 
@@ -20,12 +20,16 @@ def observed(rounds: int = 200, rays: int = 600) -> MaskReliability:
         truth = (torch.rand(rays, generator=generator) < 0.4).float()
         rate = torch.where(truth > 0, torch.tensor(TRUE)[view], torch.tensor(FALSE)[view])
         mask = (torch.rand(rays, generator=generator) < rate).float()
-        reliability.observe(view, mask, truth)
+        reliability.observe(view, shares(mask), shares(truth))
     return reliability
 
 
+def shares(mask: torch.Tensor) -> torch.Tensor:
+    return class_shares(mask, None, 1)
+
+
 def test_rates_are_those_the_masks_were_made_with() -> None:
-    false, true = observed().rates()
+    false, true = observed().rates()[:, :, 1].T
     assert torch.allclose(true[:2], torch.tensor(TRUE[:2]), atol=0.05)
     assert torch.allclose(false[:2], torch.tensor(FALSE[:2]), atol=0.05)
     assert (float(false[3]), float(true[3])) == pytest.approx(PRIOR_RATES)
@@ -51,7 +55,7 @@ def test_weighted_votes_find_what_a_majority_does_not() -> None:
     for _ in range(50):
         truth = torch.tensor([1.0, 0.0]).repeat(500)
         mask = truth * (torch.arange(1000) % 10 < 7)  # of the object 0.7 or so, nothing else
-        reliability.observe(torch.zeros(1000, dtype=torch.long), mask, truth)
+        reliability.observe(torch.zeros(1000, dtype=torch.long), shares(mask), shares(truth))
     mask = torch.tensor([1.0] * 3 + [0.0] * 5)
     weights = reliability.vote_weight(torch.zeros(8, dtype=torch.long), mask)
     assert float(weights[mask > 0].sum()) > float(weights[mask == 0].sum())
@@ -61,7 +65,44 @@ def test_old_votes_fade() -> None:
     reliability = MaskReliability(1, memory=1000.0)
     view, ones = torch.zeros(500, dtype=torch.long), torch.ones(500)
     for _ in range(40):
-        reliability.observe(view, ones, ones)
+        reliability.observe(view, shares(ones), shares(ones))
     for _ in range(40):
-        reliability.observe(view, 0 * ones, ones)
-    assert float(reliability.rates()[1]) < 0.1
+        reliability.observe(view, shares(0 * ones), shares(ones))
+    assert float(reliability.rates()[0, 1, 1]) < 0.1
+
+
+CONFUSION = torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.7, 0.2], [0.25, 0.05, 0.7]])
+"""What a mask says, by what is there: background, cup, lemon. It takes the cup for the lemon, hardly the reverse."""
+
+
+def observed_pair() -> MaskReliability:
+    """Two masks of two objects: the first errs by `CONFUSION`, the second takes each object for the other."""
+    generator = torch.Generator().manual_seed(0)
+    reliability = MaskReliability(2, objects=2)
+    swapped = torch.tensor([0, 2, 1])
+    for _ in range(200):
+        truth = torch.randint(3, (600,), generator=generator)
+        said = torch.multinomial(CONFUSION[truth], 1, generator=generator)[:, 0]
+        for view, vote in ((0, said), (1, swapped[truth])):
+            both = [class_shares((of > 0).float(), of, 2) for of in (vote, truth)]
+            reliability.observe(torch.full((600,), view), *both)
+    return reliability
+
+
+def test_the_confusion_of_several_objects_is_found() -> None:
+    assert torch.allclose(observed_pair().rates()[0], CONFUSION, atol=0.04)
+
+
+def test_a_vote_weighs_by_what_it_is_most_easily_mistaken_for() -> None:
+    view, one = torch.zeros(3, dtype=torch.long), torch.ones(3)
+    weights = observed_pair().vote_weight(view, torch.tensor([0.0, 1.0, 1.0]), torch.tensor([0, 1, 2]))
+    truth = [math.log(0.9 / 0.25), math.log(0.7 / 0.05), math.log(0.7 / 0.2)]
+    assert weights.tolist() == pytest.approx(truth, rel=0.15)
+    assert (observed_pair().vote_weight(view + 1, one, torch.tensor([1, 2, 1])) == 0).all()  # swapped: no say
+
+
+def test_priors_of_several_objects_are_probabilities() -> None:
+    for objects in (1, 2, 5, 32):
+        rates = MaskReliability(1, objects).rates()[0]
+        assert torch.allclose(rates.sum(1), torch.ones(objects + 1), atol=0.02 * objects)
+        assert float(rates[1:, 1:].diagonal().min()) == pytest.approx(PRIOR_RATES[1])

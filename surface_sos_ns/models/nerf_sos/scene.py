@@ -160,6 +160,7 @@ class NerfSOS(nn.Module):
             normal=torch.zeros_like(found.rgb),
             accumulation=found.accumulation,
             head_values={"segmentation": rendered},
+            objects=None,
             crosses_hull=zero.bool(),
             crop=zero,
             distortion=found.distortion,
@@ -168,7 +169,7 @@ class NerfSOS(nn.Module):
             sdf_counted=None,
             background_normals=none.reshape(0, 3),
             background_counted=None,
-            regularisers=RegulariserPoints(none.reshape(0, 3), none, none.reshape(0, 3), none),
+            regularisers=RegulariserPoints(none.reshape(0, 3), none, none.reshape(0, 3), none.reshape(0, 1)),
         )
 
     def _codes(self, found: RayRadiance) -> tuple[Tensor, PackedValues]:

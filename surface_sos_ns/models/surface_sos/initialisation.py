@@ -18,7 +18,8 @@ from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.fields.sdf import SDFField
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.sampling.contraction import contract, contracted_cell
-from surface_sos_ns.sampling.field_cache import look_up
+from surface_sos_ns.sampling.field_cache import look_up, look_up_nearest
+from surface_sos_ns.training.losses import identity_entropy
 
 if TYPE_CHECKING:  # capture/ brings scipy
     from surface_sos_ns.capture.points import SparsePoints
@@ -65,7 +66,12 @@ def sight_lines(
 
 
 def fit_to_hull(
-    foreground: SDFField, label: LabelField, probability: Tensor, signed_distance: Tensor, steps: int
+    foreground: SDFField,
+    label: LabelField,
+    probability: Tensor,
+    signed_distance: Tensor,
+    steps: int,
+    identity: Tensor | None = None,
 ) -> None:
     """Fit FoCoR to the signed distance of the voted hull, and the label to its probability.
 
@@ -74,6 +80,7 @@ def fit_to_hull(
         probability: (R, R, R) soft visual hull over the object cube, indexed [x, y, z].
         signed_distance: (R, R, R) to the hull, object radii, negative inside.
         steps: of Adam, a few milliseconds each.
+        identity: (N, N, N) uint8, which of several objects' hulls it is, in 1 to K; None with one object.
     """
     parameters = [*foreground.parameters(), *label.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE, eps=1e-15)
@@ -86,11 +93,18 @@ def fit_to_hull(
         loss = ((surface.sdf - target).abs() * (0.2 + near)).mean()
         loss = loss + 0.1 * (surface.normal.norm(dim=-1) - 1).square().mean()
         votes = look_up(probability, points, 1.0)
-        loss = loss + F.binary_cross_entropy_with_logits(label(points), votes.clamp(0.02, 0.98))
+        loss = loss + _label_cost(label(points), votes.clamp(0.02, 0.98), points, identity)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)
+
+
+def _label_cost(logits: Tensor, votes: Tensor, points: Tensor, identity: Tensor | None) -> Tensor:
+    """Mean cross entropy of logits (P, K) against votes (P,) for what is in the hull at points (P, 3)."""
+    if identity is None:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], votes)
+    return identity_entropy(logits, votes, look_up_nearest(identity, points, 1.0).long())
 
 
 def surface_density(contracted: Tensor, contraction_radius: float, resolution: int) -> Tensor:

@@ -18,7 +18,7 @@ from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.foreground import Foreground
 from surface_sos_ns.models.surface_sos.heads import LabelHead
 from surface_sos_ns.ops.torch_ops import TorchOps
-from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up
+from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up, look_up_nearest
 
 MIN_HULL_PROBABILITY = 0.02
 """Probability of the voted hull up to which no point can belong to the object."""
@@ -56,9 +56,11 @@ class ObjectGrid(nn.Module):
         hull: (N, N, N) probability of the voted hull that training started from, indexed [x, y, z].
         reachable: the hull, dilated by the bound of the deformation; the same grid without deformation.
         probability: (N, N, N) the present m^P.
+        identity: (N, N, N) uint8, the object whose hull is the most likely one, in 1 to K; only with several objects.
     """
 
     hull: Tensor
+    identity: Tensor
     grown: Tensor  # the hull, dilated; only where the object may deform
     probability: Tensor
 
@@ -80,6 +82,8 @@ class ObjectGrid(nn.Module):
             self.register_buffer("grown", torch.zeros(n, n, n))
         self.register_buffer("hull", torch.zeros(n, n, n))
         self.register_buffer("probability", torch.zeros(n, n, n))
+        if label.objects > 1:
+            self.register_buffer("identity", torch.ones(n, n, n, dtype=torch.uint8))
 
     @property
     def deformation(self) -> Deformation | None:
@@ -97,9 +101,17 @@ class ObjectGrid(nn.Module):
         return self.config.split == "votes"
 
     @torch.no_grad()
-    def start(self, probability: Tensor) -> None:
-        """Set the hull, and m^P to it: probability (R, R, R) over the object cube, indexed [x, y, z]."""
+    def start(self, probability: Tensor, identity: Tensor | None = None) -> None:
+        """Set the hull, and m^P to it.
+
+        Args:
+            probability: (R, R, R) over the object cube, indexed [x, y, z].
+            identity: (R, R, R) uint8 in 1 to K, which of several objects' hulls it is; None with one object.
+        """
         n = self.config.probability_resolution
+        if identity is not None:
+            found = look_up_nearest(identity, grid_centres(n, 1.0, probability.device), 1.0)
+            self.identity.copy_(found.reshape(n, n, n))
         self.hull.copy_(look_up(probability, grid_centres(n, 1.0, probability.device), 1.0).reshape(n, n, n))
         self.probability.copy_(self.hull)
         if self.deformation is not None:
@@ -115,6 +127,11 @@ class ObjectGrid(nn.Module):
     def hull_probability(self, points: Tensor) -> Tensor:
         """Probability (...) of the voted hull at points (..., 3); 0 outside the object cube. No gradient."""
         return self.ops.look_up_in_cube(self.hull, points.detach())
+
+    def hull_identity(self, points: Tensor) -> Tensor | None:
+        """(...) int64 object whose hull is the most likely one at points (..., 3); None with one object."""
+        several = self._parts[1].objects > 1
+        return look_up_nearest(self.identity, points.detach(), 1.0).long() if several else None
 
     def beside_hull(self, points: Tensor) -> Tensor:
         """(P,) bool, whether points (P, 3) are outside the voted hull: hardly any coarse mask covers them."""
@@ -146,8 +163,13 @@ class ObjectGrid(nn.Module):
         return Membership(seen.sdf, torch.logit(seen.alpha, eps=1e-6), None)
 
     @torch.no_grad()
-    def inside(self, points: Tensor, time: Tensor | None = None) -> Tensor:
+    def inside(self, points: Tensor, time: Tensor | None = None, identity: int | None = None) -> Tensor:
         """(P,) bool, whether points (P, 3) are in the object, at times (P,) where it deforms; false outside its sphere.
+
+        Args:
+            points: to be asked for.
+            time: of each.
+            identity: of one of several objects; None for all of them.
 
         Raises:
             ValueError: the object may deform and there are no times.
@@ -156,8 +178,17 @@ class ObjectGrid(nn.Module):
             raise ValueError("the object may deform (scene.deformation): points need times")
         found = torch.zeros_like(points[:, 0], dtype=torch.bool)
         for index in (points.norm(dim=-1) < 1.0).nonzero()[:, 0].split(self.ops.chunk_points):
-            found[index] = self.membership(points[index], None if time is None else time[index]).inside
+            times = None if time is None else time[index]
+            found[index] = self.membership(points[index], times).inside
+            if identity is not None:
+                found[index] &= self._owner(points[index], times) == identity
         return found
+
+    def _owner(self, points: Tensor, time: Tensor | None) -> Tensor:
+        """(P,) int64 in 1 to K: the object that owns points (P, 3), at times (P,) where they deform."""
+        if self.deformation is not None and time is not None:
+            points = self.deformation(points, time).points
+        return self._parts[1].identities(points)
 
     # ------------------------------------------------------------------ on grids
 
@@ -232,12 +263,18 @@ class ObjectGrid(nn.Module):
         return solid, F.max_pool3d(solid[None].float(), 2 * cells + 1, stride=1, padding=cells)[0] > 0
 
     @torch.no_grad()
-    def bounds(self) -> Tensor:
-        """(2, 3) lowest and highest corner of the object's bounding box; the object cube if there is no object."""
+    def bounds(self, identity: int | None = None) -> Tensor:
+        """(2, 3) lowest and highest corner of the object's bounding box; the object cube if there is no object.
+
+        Args:
+            identity: of one of several objects; None for all of them.
+        """
         cache = self._parts[2]
         # With the cells that the surface touches: parts thinner than a cell have no cell centre inside.
         margin = cache.cell + (0.0 if self.deformation is None else self.deformation.max_displacement)
         cells = self._solid(margin).nonzero()
+        if identity is not None and len(cells):
+            cells = cells[self._parts[1].identities((cells + 0.5) * cache.cell - 1.0) == identity]
         if not len(cells):
             return torch.tensor([[-1.0], [1.0]], device=cache.sdf.device).expand(2, 3)
         return torch.stack([cells.amin(0), cells.amax(0) + 1]) * cache.cell - 1.0

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,14 +28,24 @@ from surface_sos_ns.models.surface_sos.rendering import RegulariserPoints, Rende
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights, no_values
-from surface_sos_ns.sampling.field_cache import FieldCache
+from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from surface_sos_ns.sampling.selection import Selection
 from surface_sos_ns.training.schedules import Progress
 
+FILL_DEPTH = 6.0
+"""Depth under FoCoR's surface, in 1 / b, at which what is left of touching objects counts as solid."""
 NO_OBJECT_OFFSET = 4.0
 """Distance behind the object's centre, object radii, that `object_depth` has on rays that miss the object: beyond the
 object cube, and beyond the boxes that users give to ns-export."""
+
+
+class Shown(NamedTuple):
+    """Those of several objects that are rendered; the others are not there, nor what they hide or shade."""
+
+    objects: Tensor  # (K,) bool
+    cache: FieldCache  # which draws samples past the others
+    shade: Tensor | None  # of the shown ones, see `SupportMap.shade_of`; None without a map
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,25 @@ class RenderState:
     """Draw few samples, at random, and count them in the observation grid."""
     dense: bool = False
     """Evaluate fields at all samples and never wait for the device, see `sampling.selection`."""
+    shown: Shown | None = None
+    """Some of several objects, outside training; None renders all."""
+
+
+class Split(NamedTuple):
+    """What splits the layers at the samples, and which of several objects their foreground is."""
+
+    gate: PackedValues  # the alpha of eq. 3
+    label: PackedValues | None  # of the samples in the hull; None with a predicted alpha
+    shares: PackedValues | None  # (I, K) of several objects there, of sum 1; None with one object
+    label_logits: Tensor  # (Q, K) at the further points
+    predicted_rgb: Tensor | None  # (N, 3) of all foreground samples, which come with a predicted alpha; else None
+
+
+class Mattes(NamedTuple):
+    """Alpha of R rays."""
+
+    alpha: Tensor  # (R,) of the object, or of all of them
+    objects: Tensor | None  # (R, K) of each of several, whose sum is alpha, no gradient; None with one object
 
 
 class RayLayers(NamedTuple):
@@ -55,9 +85,7 @@ class RayLayers(NamedTuple):
     samples: Samples
     front: ForegroundSamples
     back: BackgroundSamples
-    label: PackedValues | None  # of the samples in the hull; None with a predicted alpha
-    label_logits: Tensor  # (Q,) at the further points
-    predicted_rgb: Tensor | None  # (N, 3) of all foreground samples, which come with a predicted alpha; else None
+    split: Split
     to_object: Tensor  # (R,) distance along the ray of the point nearest to the object's centre
     crop: Tensor  # (R,) highest m^P along the ray
     weights: RayWeights
@@ -90,6 +118,21 @@ class Renderer:
         """Back-end of the numeric operations: that of the parts."""
         return self.foreground.ops
 
+    @torch.no_grad()
+    def showing(self, identities: Iterable[int]) -> Shown:
+        """See `SurfaceSOS.showing`."""
+        objects = torch.zeros(self.label.objects, dtype=torch.bool, device=self.cache.sdf.device)
+        objects[[identity - 1 for identity in identities]] = True
+        n = self.cache.resolution
+        owners = self.label.identities(grid_centres(n, 1.0, self.cache.sdf.device))
+        there = objects[owners - 1].reshape(n, n, n)
+        cache = FieldCache(n, self.cache.background_resolution, self.cache.splits)
+        # Where a removed object touched a shown one, the field has no surface: samples are drawn at the cut.
+        cache.sdf = torch.maximum(self.cache.sdf, _distance_to(there) * self.cache.cell)
+        cache.gate, cache.density = self.cache.gate * there, self.cache.density
+        solid, _ = self.object_grid.solid_cells()
+        return Shown(objects, cache, self.clean_plate.support_map.shade_of(solid & there))
+
     # ------------------------------------------------------------------ rendering
 
     def render(
@@ -104,11 +147,11 @@ class Renderer:
     ) -> Rendering:
         """See `SurfaceSOS.render`."""
         layers = self.layers(origins, directions, state, regulariser_points, time)
-        samples, front, back, label, logits, rgb, to_object, crop, weights = layers
-        rgb_f, head_values = self._surface_values(samples, front, directions, weights, rgb)
+        samples, front, back, split, to_object, crop, weights = layers
+        rgb_f, head_values = self._surface_values(samples, front, directions, weights, split.predicted_rgb)
         rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only)
-        if label is not None:
-            head_values[self.label.name] = self.label.accumulate(weights, label)
+        if split.label is not None:
+            head_values[self.label.name] = self.label.accumulate(weights, split.label)
         unit = samples.near_surface.pack(front.unit)
         colours = self.ops.composite_colours(weights, self._to_light(rgb_f), self._to_light(rgb_b), unit)
         if state.training:
@@ -134,6 +177,7 @@ class Renderer:
             normal=colours.normal,
             accumulation=weights.accumulation,
             head_values=head_values,
+            objects=self._object_mattes(weights, split),
             crosses_hull=samples.in_hull.crossed_rays(crop.shape[0]),
             crop=crop,
             distortion=weights.distortion,
@@ -142,7 +186,7 @@ class Renderer:
             sdf_counted=samples.near_surface.counted,
             background_normals=back.normals,
             background_counted=back.counted,
-            regularisers=RegulariserPoints(further, front.surface.sdf[count:], normals[count:], logits),
+            regularisers=RegulariserPoints(further, front.surface.sdf[count:], normals[count:], split.label_logits),
         )
 
     def layers(
@@ -157,27 +201,33 @@ class Renderer:
         samples = self.sample(origins, directions, self.plan(state), state)
         displacement = self._displaced(samples, samples.near_surface, time)
         front = self.foreground.evaluate(samples, directions, displacement, state.progress, regulariser_points)
+        if state.shown is not None:
+            front = self._filled(front, state)
         back = self.background.evaluate(samples, directions, state.progress)
-        gate, label, logits, rgb = self._split(samples, front, directions, state, time, regulariser_points)
+        split = self._split(samples, front, directions, state, time, regulariser_points)
         crop = samples.crop.reshape(samples.interval.shape).amax(-1)
         to_object = -(origins * directions).sum(-1).detach().clamp(max=-1.0)
-        weights = self.ops.composite_weights(front.opacity, back.opacity, gate, samples.edges, to_object, crop)
-        return RayLayers(samples, front, back, label, logits, rgb, to_object, crop, weights)
+        weights = self.ops.composite_weights(front.opacity, back.opacity, split.gate, samples.edges, to_object, crop)
+        return RayLayers(samples, front, back, split, to_object, crop, weights)
 
-    def matte(self, origins: Tensor, directions: Tensor, state: RenderState, time: Tensor | None = None) -> Tensor:
-        """See `SurfaceSOS.matte`."""
+    def mattes(self, origins: Tensor, directions: Tensor, state: RenderState, time: Tensor | None = None) -> Mattes:
+        """See `SurfaceSOS.mattes`."""
         samples = self.sample(origins, directions, replace(self.plan(state), foreground_only=True), state)
         alpha = origins.new_zeros(origins.shape[0])
+        each = alpha.new_zeros(len(alpha), self.label.objects) if self.label.objects > 1 else None
         if samples.near_surface.empty:
-            return alpha
+            return Mattes(alpha, each)
         directions = directions[samples.rays]
         displacement = self._displaced(samples, samples.near_surface, time)
         front = self.foreground.evaluate(samples, directions, displacement, state.progress)
-        gate, *_ = self._split(samples, front, directions, state, time, None)
+        split = self._split(samples, front, directions, state, time, None)
         back = self.background.evaluate(samples, directions, state.progress)
         ones = samples.edges.new_ones(samples.edges.shape[0])  # alpha depends on neither of them
-        weights = self.ops.composite_weights(front.opacity, back.opacity, gate, samples.edges, ones, ones)
-        return alpha.index_put((samples.rays,), weights.alpha)
+        weights = self.ops.composite_weights(front.opacity, back.opacity, split.gate, samples.edges, ones, ones)
+        found = self._object_mattes(weights, split)
+        if each is not None and found is not None:
+            each = each.index_put((samples.rays,), found)
+        return Mattes(alpha.index_put((samples.rays,), weights.alpha), each)
 
     def background_view(self, origins: Tensor, directions: Tensor, state: RenderState) -> BackgroundView:
         """See `SurfaceSOS.background_view`."""
@@ -220,7 +270,8 @@ class Renderer:
         hull = self.object_grid.reachable if self.object_grid.votes_split else None
         fixed = (origins.detach(), directions.detach())
         probability = self.object_grid.probability
-        samples = self.ops.sample_rays(self.cache, probability, hull, *fixed, plan, state.training)
+        cache = self.cache if state.shown is None else state.shown.cache
+        samples = self.ops.sample_rays(cache, probability, hull, *fixed, plan, state.training)
         samples = self.background.select_samples(samples)
         # Refined poses get gradients through the points at the drawn distances, not through the drawing.
         refined = origins.requires_grad or directions.requires_grad
@@ -248,21 +299,36 @@ class Renderer:
         state: RenderState,
         time: Tensor | None,
         further: Tensor | None,
-    ) -> tuple[PackedValues, PackedValues | None, Tensor, Tensor | None]:
-        """The gate, which splits the layers (eq. 3).
-
-        Returns:
-            gate; label at the same samples (None with a predicted alpha); its logits (Q,) at the further points;
-            colours of all foreground samples, which come with a predicted alpha (None with the label).
-        """
+    ) -> Split:
+        """The gate, which splits the layers (eq. 3), and what comes with it."""
         if self.object_grid.votes_split:
             displacement = self._displaced(samples, samples.in_hull, time)
             found = self.label.evaluate(samples, displacement, state.progress, further)
-            return found.gate, found.label, found.further, None
+            gate, shares = found.gate, found.shares
+            if state.shown is not None:
+                assert shares is not None
+                own = shares.values * state.shown.objects
+                there = own.sum(-1)
+                gate = gate._replace(values=gate.values * there)
+                shares = shares._replace(values=own / there.clamp(min=1e-6)[:, None])
+            return Split(gate, found.label, shares, found.further, None)
         near = samples.near_surface
         rgb, predicted = self.foreground.colour(front.colour_inputs, near.take_of_rays(directions))
         assert predicted is not None
-        return near.pack(predicted), None, rgb.new_zeros(0), rgb
+        return Split(near.pack(predicted), None, None, rgb.new_zeros(0, 1), rgb)
+
+    def _filled(self, front: ForegroundSamples, state: RenderState) -> ForegroundSamples:
+        """The foreground, opaque inside: where another object was removed one looks into it from there."""
+        inside = torch.sigmoid(
+            -front.surface.sdf[: front.size] * self.foreground.sharpness(state.progress) - FILL_DEPTH
+        )
+        return front._replace(opacity=front.opacity._replace(values=torch.maximum(front.opacity.values, inside)))
+
+    def _object_mattes(self, weights: RayWeights, split: Split) -> Tensor | None:
+        """Mattes (R, K) of several objects; None with one."""
+        if split.shares is None:
+            return None
+        return self.ops.accumulate_detached(weights.foreground, split.shares)
 
     def _surface_values(
         self, samples: Samples, front: ForegroundSamples, directions: Tensor, weights: RayWeights, rgb: Tensor | None
@@ -301,7 +367,8 @@ class Renderer:
         def render_background(origins: Tensor, directions: Tensor) -> BackgroundView:
             return self.background_view(origins, directions, state)
 
-        return self.clean_plate.complete(origins, directions, first_pass, weights.alpha, render_background)
+        shade = None if state.shown is None else state.shown.shade
+        return self.clean_plate.complete(origins, directions, first_pass, weights.alpha, render_background, shade)
 
     def _to_light(self, colours: PackedValues) -> PackedValues:
         """Colours of samples in the space in which they are blended, see `SceneConfig.blending`."""
@@ -310,6 +377,19 @@ class Renderer:
     def _to_display(self, colours: Tensor) -> Tensor:
         """The inverse of `_to_light`, for blended colours."""
         return to_display(colours) if self.config.blending == "light" else colours
+
+
+def _distance_to(cells: Tensor) -> Tensor:
+    """Signed distance (N, N, N), in cells, to the border of cells (N, N, N) bool, negative in them; far for none."""
+    from scipy.ndimage import distance_transform_edt
+
+    there = cells.cpu().numpy()
+    outer, inner = distance_transform_edt(~there), distance_transform_edt(there)
+    if not there.any() or there.all():
+        return torch.full_like(cells, -len(cells) if there.any() else len(cells), dtype=torch.float32)
+    # Both are distances to the nearest centre on the other side; the border is half a cell before it.
+    distance = np.where(there, 0.5 - inner, outer - 0.5)
+    return torch.as_tensor(distance.astype(np.float32), device=cells.device)
 
 
 def _object_depth(weights: Tensor, edges: Tensor, to_object: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ class RegulariserPoints(NamedTuple):
     points: Tensor  # (Q, 3) object frame
     sdf: Tensor  # (Q,) signed distance
     normals: Tensor  # (Q, 3) gradient of the SDF
-    label: Tensor  # (Q,) logits; (0,) where no label is learned
+    label: Tensor  # (Q, K) logits of the objects; (0, 1) where no label is learned
 
 
 class Rendering(NamedTuple):
@@ -31,6 +31,7 @@ class Rendering(NamedTuple):
     normal: Tensor  # (R, 3) weighted unit normals of the foreground
     accumulation: Tensor  # (R,) accumulated opacity of both layers
     head_values: dict[str, Tensor]  # by head, (R,) or (R, C): accumulated with the geometry detached
+    objects: Tensor | None  # (R, K) mattes of several objects, whose sum is alpha, no gradient; None with one
     crosses_hull: Tensor  # (R,) bool, whether the ray has samples in the voted hull
     crop: Tensor  # (R,) highest m^P along the ray
     distortion: Tensor  # (R,) mip-NeRF 360's, of the background's weights; 0 for one surface

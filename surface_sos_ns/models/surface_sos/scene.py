@@ -5,7 +5,8 @@ Everything is in the object frame, with the object in the unit sphere; only `fra
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -23,7 +24,7 @@ from surface_sos_ns.models.surface_sos.gpu_memory import rays_at_once
 from surface_sos_ns.models.surface_sos.heads import Head, LabelHead, make_heads
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_hull
 from surface_sos_ns.models.surface_sos.object_grid import ObjectGrid
-from surface_sos_ns.models.surface_sos.renderer import RayLayers, Renderer, RenderState
+from surface_sos_ns.models.surface_sos.renderer import Mattes, RayLayers, Renderer, RenderState, Shown
 from surface_sos_ns.models.surface_sos.rendering import Rendering
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
@@ -43,8 +44,10 @@ class SurfaceSOS(nn.Module):
     Args:
         config: sizes and choices.
         views: number of training views.
+        objects: names of several objects; empty for one.
 
     Attributes:
+        objects: names of several objects, in the order of their identities, which are 1 to K; empty for one.
         frame: between world and object frame.
         foreground, background: the two layers.
         label: splits the layers in the default preset; the first of the heads.
@@ -65,25 +68,31 @@ class SurfaceSOS(nn.Module):
     ops: TorchOps
     progress: Tensor
     ready: Tensor
+    object_names: Tensor  # UTF-8 of the names; only with several objects
 
-    def __init__(self, config: SceneConfig, views: int):
+    def __init__(self, config: SceneConfig, views: int, objects: Sequence[str] = ()):
         super().__init__()
         if config.deformation.bound > 0 and config.split != "votes":
             raise UserError(
                 "scene.deformation.bound: the object can deform only where the label splits the layers (split 'votes', "
                 "the default preset); leave it 0 in the paper preset"
             )
-        self.config = config
+        if len(objects) > 1 and config.split != "votes":
+            raise UserError(
+                f"There are {len(objects)} objects ({', '.join(objects)}), which only a label tells apart (split "
+                "'votes', as surface-sos and surface-sos-lite have it). The paper preset takes masks of one object."
+            )
+        self.config, self.objects = config, tuple(objects) if len(objects) > 1 else ()
         ops = self.ops = choose_ops(config.backend, torch.device("cpu"))
         self.frame = ObjectFrame()
         self.foreground = Foreground(config, ops)
         self.background = make_background(config, ops)
-        self.label = LabelHead(config, ops)
+        self.label = LabelHead(config, ops, max(len(self.objects), 1))
         self.heads = nn.ModuleList(make_heads(config, ops))
         self.exposure = Exposure(views)
         self.cache = FieldCache(config.cache_resolution, config.background_cache_resolution, config.split == "votes")
-        self.clean_plate = CleanPlate(config.observation_resolution)
-        self.reliability = MaskReliability(max(views, 1))
+        self.clean_plate = CleanPlate(config.observation_resolution, several=bool(self.objects))
+        self.reliability = MaskReliability(max(views, 1), self.label.objects)
         self.residual_metric = ResidualMetric()
         self.deformation = Deformation(config.deformation) if config.deformation.bound > 0 else None
         self.object_grid = ObjectGrid(config, ops, self.foreground, self.label, self.deformation, self.cache)
@@ -101,6 +110,8 @@ class SurfaceSOS(nn.Module):
         )
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))  # whether `initialise` has been called
+        if self.objects:
+            self.register_buffer("object_names", _encoded(self.objects))
         self._done = 0.0  # the buffer's value on the host: reading it from a GPU would stall
 
     # ------------------------------------------------------------------ state
@@ -163,8 +174,16 @@ class SurfaceSOS(nn.Module):
 
     # ------------------------------------------------------------------ rendering
 
-    def _state(self) -> RenderState:
-        return RenderState(self.done, self.training, self.dense)
+    def _state(self, shown: Shown | None = None) -> RenderState:
+        return RenderState(self.done, self.training, self.dense, shown)
+
+    def showing(self, identities: Iterable[int]) -> Shown:
+        """What `render` needs to show some of several objects only.
+
+        Args:
+            identities: of the objects, in 1 to K; none for the background alone.
+        """
+        return self.renderer.showing(identities)
 
     def render(
         self,
@@ -174,6 +193,7 @@ class SurfaceSOS(nn.Module):
         plate: bool = True,
         regulariser_points: Tensor | None = None,
         time: Tensor | None = None,
+        shown: Shown | None = None,
     ) -> Rendering:
         """Render rays (eq. 3-7); in training, also count them in the observation grid.
 
@@ -185,15 +205,20 @@ class SurfaceSOS(nn.Module):
                 complete it; otherwise it is rendered with the samples at hand.
             regulariser_points: (Q, 3) at which the foreground is evaluated as well, in the same call of its field.
             time: (R,) in [0, 1], when each ray was taken; needed where the object may deform.
+            shown: some of several objects, see `showing`; outside training. None renders all.
 
         Raises:
             ValueError: the object may deform and no times are given.
         """
-        return self.renderer.render(origins, directions, self._state(), view, plate, regulariser_points, time)
+        return self.renderer.render(origins, directions, self._state(shown), view, plate, regulariser_points, time)
 
     def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
         """The alpha (R,) of `render`, without colours and without samples on rays that miss the object."""
-        return self.renderer.matte(origins, directions, self._state(), time)
+        return self.mattes(origins, directions, time).alpha
+
+    def mattes(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Mattes:
+        """As `matte`, and that of each of several objects."""
+        return self.renderer.mattes(origins, directions, self._state(), time)
 
     def layers(self, origins: Tensor, directions: Tensor) -> RayLayers:
         """Both layers at the samples of rays (R, 3), and their weights: geometry without colours."""
@@ -218,6 +243,7 @@ class SurfaceSOS(nn.Module):
         signed_distance: Tensor,
         lines: SightLines | None = None,
         steps: int = 300,
+        identity: Tensor | None = None,
     ) -> None:
         """Initialise before training.
 
@@ -232,13 +258,15 @@ class SurfaceSOS(nn.Module):
             signed_distance: (R, R, R) to the hull, object radii, negative inside.
             lines: sparse points and their lines of sight.
             steps: of each regression, a few milliseconds each.
+            identity: (R, R, R) uint8 in 1 to K, which of several objects' hulls it is; None with one object.
         """
         device = self.progress.device
+        identity = None if identity is None else identity.to(device)
         probability, signed_distance = probability.to(device), signed_distance.to(device)
         self.frame.take(frame)
         self.background.set_contraction_radius(contraction_radius)
-        self.object_grid.start(probability)
-        fit_to_hull(self.foreground.field, self.label.field, probability, signed_distance, steps)
+        self.object_grid.start(probability, identity)
+        fit_to_hull(self.foreground.field, self.label.field, probability, signed_distance, steps, identity)
         if lines is not None:
             # what is inside the hull may be a part of the object that few masks cover
             outside = self.object_grid.beside_hull(lines.points)
@@ -280,7 +308,23 @@ class SurfaceSOS(nn.Module):
         training, centres = self.training, self.frame.points(cameras)
         self.eval()
         try:
-            at_once = rays_at_once(self.config, centres.device, MAP_RAYS)
+            at_once = rays_at_once(self.config, centres.device, MAP_RAYS, self.label.objects)
             return self.clean_plate.map_support(self.background_view, *self.object_grid.solid_cells(), centres, at_once)
         finally:
             self.train(training)
+
+
+def stored_objects(state: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
+    """Names of the objects of a scene whose state dict this is; empty for one object.
+
+    Args:
+        state: of the scene, or of what holds it.
+        prefix: before the scene's own keys.
+    """
+    stored = state.get(f"{prefix}object_names")
+    return () if stored is None else tuple(json.loads(bytes(stored.tolist()).decode()))
+
+
+def _encoded(names: Sequence[str]) -> Tensor:
+    """Names as (N,) uint8, JSON in UTF-8."""
+    return torch.tensor(list(json.dumps(list(names)).encode()), dtype=torch.uint8)

@@ -10,6 +10,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from torch import Tensor
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.scene import stored_objects
 from surface_sos_ns.plugin.checkpoints import find_checkpoint
 from surface_sos_ns.plugin.config_reader import method_of, read_config
 from surface_sos_ns.plugin.console import say
@@ -55,6 +56,12 @@ def scene_weights(config_file: Path, outputs: DataparserOutputs) -> dict[str, Te
     path, state = find_checkpoint(config_file.parent, None, say)
     _check_frame(config_file.parent / "dataparser_transforms.json", outputs)
     weights = {name.removeprefix(SCENE): t for name, t in state["pipeline"].items() if name.startswith(SCENE)}
+    objects = stored_objects(weights)
+    if objects:
+        raise UserError(
+            f"{path} has {len(objects)} objects ({', '.join(objects)}), and nerf-sos segments one. Load a run of one "
+            "object."
+        )
     photos = len(weights.get("exposure.codes", ()))
     if photos != len(outputs.image_filenames):
         raise UserError(

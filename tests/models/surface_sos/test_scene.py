@@ -416,10 +416,12 @@ def test_all_answers_to_where_the_object_is_agree(config):
     scene.set_progress(1.0)
 
     class LowerHalf(nn.Module):
+        objects = 1
+
         def forward(self, points: Tensor, directions: Tensor | None = None) -> object:
             below = -20.0 * points[:, 2]
             if directions is None:
-                return below
+                return below[:, None]
             return torch.full_like(points[:, :3], 0.5), torch.sigmoid(below)  # colour and predicted alpha
 
     scene.label.field = LowerHalf()

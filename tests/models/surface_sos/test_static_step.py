@@ -16,18 +16,19 @@ from tests.helpers.one_step import a_step, compare
 from tests.helpers.small_scene import DIRECTIONAL, PAPER, TINY, start
 
 SCENES = {
-    "default": (TINY, PRESETS["full"].objective),
-    "paper": (PAPER, PRESETS["paper"].objective),
-    "directional": (DIRECTIONAL, PRESETS["full"].objective),
-    "density in front": (replace(TINY, foreground="density"), replace(PRESETS["full"].objective, eikonal=0.0)),
+    "default": (TINY, PRESETS["full"].objective, ()),
+    "several objects": (TINY, PRESETS["full"].objective, ("left", "middle", "right")),
+    "paper": (PAPER, PRESETS["paper"].objective, ()),
+    "directional": (DIRECTIONAL, PRESETS["full"].objective, ()),
+    "density in front": (replace(TINY, foreground="density"), replace(PRESETS["full"].objective, eikonal=0.0), ()),
 }
 STATIC = TorchOps(static=True)
 
 
 @pytest.fixture(scope="module", params=SCENES)
 def started(request: pytest.FixtureRequest) -> tuple[SurfaceSOS, ObjectiveConfig]:
-    config, objective = SCENES[request.param]
-    return start(config, steps=60), objective
+    config, objective, objects = SCENES[request.param]
+    return start(config, steps=60, objects=objects), objective
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.15, 0.7, 1.0])

@@ -19,6 +19,8 @@ class Targets(NamedTuple):
     mask: Tensor  # (R,) coarse mask, in [0, 1]
     weight: Tensor  # (R,) weight of the mask's vote on the ray
     hull: Tensor  # (Q,) probability of the voted hull
+    identity: Tensor | None = None  # (R,) int64 object that the mask names, 0 for none; None with one object
+    hull_identity: Tensor | None = None  # (Q,) int64 object whose hull it is; None with one object
 
 
 class Head(nn.Module, ABC):
