@@ -94,9 +94,10 @@ class Masks:
     """Folder: match masks and photos by their sorted names, where the names say nothing."""
     objects: tuple[int, ...] | None = None
     """Several objects, and how many. Folder: the masks hold a number or a colour for each object, or lie in a folder
-    for each; how many there are need not be said."""
+    for each; how many there are need not be said. Click: how many are clicked."""
     names: tuple[str, ...] = ()
-    """Names of several objects: letters, digits and _. Folder: in the order of their numbers."""
+    """Names of several objects: letters, digits and _. Folder: in the order of their numbers. Click: what is
+    clicked."""
     host: str | None = None
     """Click: the address to listen at."""
     port: int | None = None

@@ -40,7 +40,7 @@ METHODS: dict[str, Method] = {
     "sam2": Method("sam2", "Sam2", ("device",)),
     "rembg": Method("rembg", "Rembg", ("program",)),
     "folder": Method("folder", "Folder", ("source", "instance", "invert", "by_order", "objects", "names")),
-    "click": Method("click", "Click", ("host", "port")),
+    "click": Method("click", "Click", ("host", "port", "objects", "names")),
 }
 
 
