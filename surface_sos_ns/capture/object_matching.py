@@ -154,12 +154,13 @@ def match_objects(
         objects = scene.corrected(given, named == given)
     else:
         objects = named if keep_names else np.concatenate([[0], _by_size(groups, scene.areas)])[groups]
-    count = int(given.max() if consistent or keep_names else objects.max(initial=0))
+    highest = max(int(image.max(initial=0)) for image in identities if image is not None)
+    count = highest if consistent or keep_names else int(objects.max(initial=0))
     confidence = scene.confidences(objects, count)
     in_doubt = (confidence < SURE) & (objects > 0)
     wrong = (objects != given) if consistent else np.zeros(len(given), bool)
     return ObjectMatch(
-        identities=scene.renumbered(identities, objects),
+        identities=scene.renumbered(identities, objects, keep_others=consistent),
         count=count,
         renumbered=not consistent,
         confidence=float(confidence[objects > 0].mean()) if (objects > 0).any() else 0.0,
@@ -177,6 +178,10 @@ class _Scene:
         numbers: (I,) the number of each instance in its photo.
         views_of: (I,) its view.
         areas: (I,) its part of the picture.
+        images: by view, (H, W) the place of each pixel's instance among all, from 1 on; 0 for none.
+        points: (P, 3) float32 centres of the voxels that most masks cover, world frame.
+        seen: (P, N) the instance that each voxel projects into, from 1 on; 0 for none, -1 outside of the picture and in
+            views without a mask.
     """
 
     def __init__(self, identities: Sequence[np.ndarray | None], views: Views, sphere: ObjectSphere | None) -> None:
@@ -194,34 +199,27 @@ class _Scene:
         self.points = (axis[cells] * self.sphere.radius + self.sphere.centre).astype(np.float32)
         found = [(view, number) for view, image in enumerate(images) if image is not None for number in _numbers(image)]
         self.views_of, self.numbers = np.array(found, dtype=np.int64).reshape(-1, 2).T
-        self.images = [
-            np.zeros((1, 1), np.int64) if image is None else self._instances(view, image)
-            for view, image in enumerate(images)
-        ]
+        self.images = {view: self._instances(view, image) for view, image in enumerate(images) if image is not None}
         self.areas = np.array(
             [np.mean(self.images[view] == place) for place, view in enumerate(self.views_of, start=1)]
         )
         self.seen = np.stack([self._seen(view) for view in range(len(views))], axis=1)
 
     def _instances(self, view: int, image: np.ndarray) -> np.ndarray:
-        """(H, W) the place of each pixel's instance in the list of all, from 1 on; 0 for none."""
         places = np.zeros(256, np.int64)
         own = np.flatnonzero(self.views_of == view)
         places[self.numbers[own]] = own + 1
         return places[image]
 
     def _seen(self, view: int) -> np.ndarray:
-        """(P,) the instance that each voxel projects into, from 1 on; 0 for none, -1 outside of the picture."""
-        image = self.images[view]
-        if image.shape == (1, 1):  # without a mask
-            return np.full(len(self.points), -1)
-        uv, _ = self.views.project_one(view, self.points)
-        height, width = image.shape
-        with np.errstate(invalid="ignore"):
-            inside = (uv[:, 0] >= 0) & (uv[:, 1] >= 0) & (uv[:, 0] < width) & (uv[:, 1] < height)
-        column, row = uv[inside].astype(np.int64).T
         seen = np.full(len(self.points), -1)
-        seen[inside] = image[row, column]
+        if view in self.images:
+            image = self.images[view]
+            uv, _ = self.views.project_one(view, self.points)
+            with np.errstate(invalid="ignore"):
+                inside = (uv >= 0).all(axis=1) & (uv < image.shape[::-1]).all(axis=1)
+            column, row = uv[inside].astype(np.int64).T
+            seen[inside] = image[row, column]
         return seen
 
     def grouped(self) -> np.ndarray:
@@ -397,12 +395,20 @@ class _Scene:
             if (hulls[first] & hulls[second]).sum() > SAME_THING * max((hulls[first] | hulls[second]).sum(), 1)
         ]
 
-    def renumbered(self, identities: Sequence[np.ndarray | None], objects: np.ndarray) -> list[np.ndarray | None]:
-        """The images, with the object's identity in place of each instance's number."""
+    def renumbered(
+        self, identities: Sequence[np.ndarray | None], objects: np.ndarray, keep_others: bool
+    ) -> list[np.ndarray | None]:
+        """The images, with the object's identity in place of each instance's number.
+
+        Args:
+            identities: N images as they came, at full size.
+            objects: (I,) the object of each instance.
+            keep_others: whether numbers stay that are too small to be looked at; they become background else.
+        """
         result: list[np.ndarray | None] = []
         for view, image in enumerate(identities):
             own = self.views_of == view
-            table = np.zeros(256, np.uint8)
+            table = np.arange(256, dtype=np.uint8) if keep_others else np.zeros(256, np.uint8)
             table[self.numbers[own]] = objects[own]
             result.append(None if image is None else table[image])
         return result

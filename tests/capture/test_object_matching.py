@@ -172,6 +172,15 @@ def test_an_object_of_few_photos_keeps_its_number() -> None:
 
 
 @pytest.mark.seconds(2)
+def test_numbers_too_small_to_be_looked_at_stay() -> None:
+    """Single pixels of pictures that are made smaller, and the number of the photo without any mask."""
+    images = [np.kron(truth, np.ones((4, 4), np.uint8)) for truth in TRUTH]
+    images[3][0, 0] = 9
+    match = match_objects(images, VIEWS, sphere=SPHERE)
+    assert match.count == 9 and match.corrected == [] and np.array_equal(match.identities[3], images[3])
+
+
+@pytest.mark.seconds(2)
 def test_two_numbers_for_one_thing_are_reported() -> None:
     images = [np.where((truth == 2) & (view % 2 == 0), 5, truth) for view, truth in enumerate(TRUTH)]
     match = match_objects(images, VIEWS, keep_names=True, sphere=SPHERE)
