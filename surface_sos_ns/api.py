@@ -28,7 +28,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
 from surface_sos_ns.capture.lens import pinhole, undistorted
 from surface_sos_ns.capture.names import find_photos, listed, similar_names
-from surface_sos_ns.models.parts.labels import filled_identities, part_labels, set_parts
+from surface_sos_ns.models.parts.labels import part_labels, set_parts
 from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.capture_datamanager import CaptureDataManager, CaptureDataManagerConfig
@@ -42,6 +42,7 @@ from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 from surface_sos_ns.utils.errors import UserError
+from surface_sos_ns.utils.identity_images import filled_identities
 from surface_sos_ns.utils.image_io import read_image, resized
 from surface_sos_ns.utils.mesh_points import SurfacePoints, points_on
 from surface_sos_ns.utils.metrics import THRESHOLD

@@ -18,7 +18,7 @@ from tests.helpers.time_left import TimeLeft, stated_seconds
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-WHOLE_RUNS = {"demo_capture", "terminal", "trained", "corner"}
+WHOLE_RUNS = {"demo_capture", "objects_capture", "terminal", "trained", "corner"}
 """Fixtures that render, find poses, train or start a command of the user's: nothing that uses one is quick."""
 
 
@@ -34,6 +34,17 @@ def demo_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's scene in 32 small, coarsely lit photos, with everything a capture may have. Not to be written to."""
     folder = tmp_path_factory.mktemp("demo") / "capture"
     return write_demo_capture(folder, views=32, width=100, height=75, workers=1, progress=False, quality=0.3)
+
+
+@pytest.fixture(scope="session")
+def objects_capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's scene with five objects in 12 small photos; plates without the can and the mug. Not to be written to.
+
+    12 seconds.
+    """
+    folder = tmp_path_factory.mktemp("objects") / "capture"
+    options = {"workers": 1, "progress": False, "quality": 0.4, "objects": True, "removed": ("can", "mug")}
+    return write_demo_capture(folder, 12, 96, 72, **options)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from surface_sos_ns.capture.hull import voxel_centres
 from surface_sos_ns.capture.hull_voting import binary_masks, vote_hull
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.points import SparsePoints
@@ -40,6 +41,13 @@ MIN_OBJECT_POINTS = 20
 MIN_SCENE_POINTS = 30
 """Fewer sparse points in the whole scene are ignored."""
 
+SEVERAL_SIZE = 200
+"""Longer side, in pixels, of the masks in which several objects are placed."""
+SEVERAL_LEVEL = 0.6
+"""Fraction of the votes that a voxel of one of several objects needs: each may be missing from some masks."""
+SMALLEST_PIECE = 4
+"""Voxels of the smallest piece, of 64^3, that counts as an object."""
+
 MAX_RAY_PAIRS = 6000
 """Pairs of rays that are intersected; of more, random ones are drawn."""
 
@@ -49,8 +57,9 @@ def find_object_sphere(
     masks: Sequence[np.ndarray | None] | None = None,
     points: SparsePoints | None = None,
     object_point: np.ndarray | None = None,
+    several: bool = False,
 ) -> ObjectSphere:
-    """The bounding sphere of the object.
+    """The bounding sphere of the object, or of several objects.
 
     With masks, rays through the centroids of the masks' components are intersected in pairs, the intersection that most
     masks cover is the object's core, and a visual hull voted around it gives the extent. Without masks, the sphere is
@@ -63,6 +72,8 @@ def find_object_sphere(
         masks: N masks (H, W), bool or 0..1, None where a view has none; or None without masks.
         points: sparse points, world frame, or None.
         object_point: (3,) a point on or in the object that the user gave, world frame, or None.
+        several: whether the masks show several objects, which may be apart. Then the sphere holds all of them, and
+            points are not looked at.
 
     Raises:
         CaptureError: fewer than two views; cameras that see nothing in common; masks that agree on no point in space.
@@ -73,7 +84,10 @@ def find_object_sphere(
             f"The capture has {len(views)} view(s); finding an object needs at least two with different poses."
         )
     if masks is not None and any(mask is not None and np.any(mask >= 0.5) for mask in masks):
-        return _sphere_from_masks(views, binary_masks(views, masks), points, object_point)
+        binary = binary_masks(views, masks)
+        if several:
+            return _sphere_of_several(views, binary, object_point)
+        return _sphere_from_masks(views, binary, points, object_point)
     return _sphere_from_geometry(views, points, object_point)
 
 
@@ -111,14 +125,7 @@ def _sphere_from_masks(
     views: Views, masks: list[np.ndarray | None], points: SparsePoints | None, object_point: np.ndarray | None
 ) -> ObjectSphere:
     """The bounding sphere of a visual hull that is voted in spheres which shrink to it or grow with it."""
-    usable = [index for index, mask in enumerate(masks) if mask is not None and mask.any()]
-    if len(usable) < 2:
-        raise CaptureError(
-            f"Only {len(usable)} coarse mask has object pixels; at least two views are needed to place the object in "
-            "space. Add masks, or train without them."
-        )
-    chosen = views.subset(usable)
-    kept = [masks[index] for index in usable]
+    chosen, kept = _with_pixels(views, masks)
     core = np.asarray(object_point, dtype=np.float64) if object_point is not None else _core_of_masks(chosen, kept)
     outline_radius = _silhouette_radius(chosen, kept, core)
     source = "coarse masks"
@@ -161,6 +168,66 @@ def _sphere_from_masks(
         if settled:
             break
     return sphere
+
+
+def _with_pixels(views: Views, masks: Sequence[np.ndarray | None]) -> tuple[Views, list[np.ndarray]]:
+    """The views whose masks have object pixels, and these masks."""
+    usable = [index for index, mask in enumerate(masks) if mask is not None and mask.any()]
+    if len(usable) < 2:
+        raise CaptureError(
+            f"Only {len(usable)} coarse mask has object pixels; at least two views are needed to place the object in "
+            "space. Add masks, or train without them."
+        )
+    return views.subset(usable), [mask for mask in masks if mask is not None and mask.any()]
+
+
+def _sphere_of_several(views: Views, masks: list[np.ndarray | None], object_point: np.ndarray | None) -> ObjectSphere:
+    """The bounding sphere of all that most masks cover, in one piece or in several."""
+    factor = min(1.0, SEVERAL_SIZE / float(max(views.width.max(), views.height.max())))
+    small = views.scaled(factor)
+    shrunk: list[np.ndarray | None] = [
+        None if mask is None else resized(mask.astype(np.float32), *size) >= 0.5
+        for mask, size in zip(masks, small.sizes(), strict=True)
+    ]
+    chosen, kept = _with_pixels(small, shrunk)
+    core = np.asarray(object_point, dtype=np.float64) if object_point is not None else _core_of_masks(chosen, kept)
+    limit = 1.3 * _reach(chosen, kept, core)  # the hull goes on beyond it, where few cameras look
+    sphere = ObjectSphere(core, limit, "coarse masks of several objects")
+    resolution = 64
+    for _ in range(3):
+        hull = vote_hull(chosen, kept, sphere, resolution, level=SEVERAL_LEVEL)
+        pieces, count = ndimage.label(hull.probability >= 0.5)
+        sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+        sizes[0] = 0
+        indices = np.argwhere(sizes[pieces] >= SMALLEST_PIECE)
+        if not len(indices):
+            break
+        voxels = voxel_centres(resolution)[indices] * sphere.radius + sphere.centre
+        voxels = voxels[np.linalg.norm(voxels - core, axis=1) <= limit]
+        centre = (voxels.min(axis=0) + voxels.max(axis=0)) / 2
+        extent = float(np.linalg.norm(voxels - centre, axis=1).max()) + sphere.radius / resolution
+        settled = np.linalg.norm(centre - sphere.centre) < 0.05 * extent and extent > 0.7 * sphere.radius
+        sphere = ObjectSphere(centre, RADIUS_MARGIN * extent, sphere.source)
+        if settled:
+            break
+    return sphere
+
+
+def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float:
+    """How far masks reach from the projection of ``core``, world units at its depth: the median over the views."""
+    reaches = []
+    for index, mask in enumerate(masks):
+        uv, depth = views.project_one(index, core[None])
+        if np.isfinite(uv).all():
+            rows, columns = np.nonzero(mask)
+            distance = np.hypot(rows + 0.5 - uv[0, 1], columns + 0.5 - uv[0, 0])
+            reaches.append(float(np.percentile(distance, 99)) / float(views.fx[index]) * float(depth[0]))
+    if not reaches:
+        raise CaptureError(
+            f"No view with a coarse mask looks at the object's place {np.round(core, 3).tolist()}. Check the named "
+            "point (it is in world coordinates) and that masks and photos belong together."
+        )
+    return float(np.median(reaches))
 
 
 def _spread(directions: np.ndarray) -> float:

@@ -11,11 +11,13 @@ from surface_sos_ns.capture.transforms import Transforms
 
 __all__ = ["FILE_KEYS", "CaptureFiles", "find_files"]
 
-FILE_KEYS = ("file_path", "mask_path", "coarse_mask_path", "gt_mask_path", "gt_parts_path", "clean_plate_path")
-"""Keys of a frame in transforms.json that hold a path."""
-
-UNIQUE_FILE_KEYS = ("file_path", "coarse_mask_path", "gt_mask_path", "gt_parts_path", "clean_plate_path")
+UNIQUE_FILE_KEYS = (
+    *("file_path", "coarse_mask_path", "gt_mask_path", "gt_objects_path", "gt_parts_path", "clean_plate_path"),
+)
 """Keys whose file belongs to one photo. A mask of valid pixels (mask_path) may be shared by several."""
+
+FILE_KEYS = (*UNIQUE_FILE_KEYS, "mask_path")
+"""Keys of a frame in transforms.json that hold a path, or paths by the names of objects."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,16 @@ class CaptureFiles:
 
     Attributes:
         photos: N paths.
-        masks: for each of mask_path, coarse_mask_path, gt_mask_path, gt_parts_path and clean_plate_path, N paths or
-            None.
+        masks: for each of mask_path, coarse_mask_path, gt_mask_path, gt_objects_path, gt_parts_path and
+            clean_plate_path, N paths or None.
+        object_masks: N mappings from names of objects to paths, empty except where coarse_mask_path is one.
         points: the file under ply_file_path; None if there is none.
         remarks: sentences about paths in transforms.json that differ from those on the disk.
     """
 
     photos: list[str]
     masks: dict[str, list[str | None]]
+    object_masks: list[dict[str, str]]
     points: Path | None
     remarks: list[str]
 
@@ -58,5 +62,9 @@ def find_files(capture: Transforms, needed: Collection[str] = FILE_KEYS) -> Capt
     for key, paths in capture.masks.items():
         found = iter(all_of([path for path in paths if path], key))
         masks[key] = [next(found) if path else None for path in paths]
+    by_name = iter(all_of([path for paths in capture.object_masks for path in paths.values()], "coarse_mask_path"))
+    object_masks = [{name: next(by_name) for name in paths} for paths in capture.object_masks]
     points = finder.find(capture.ply_file_path) if capture.ply_file_path else None
-    return CaptureFiles(photos, masks, None if points is None else capture.folder / points, finder.remarks)
+    return CaptureFiles(
+        photos, masks, object_masks, None if points is None else capture.folder / points, finder.remarks
+    )

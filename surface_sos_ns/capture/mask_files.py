@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from surface_sos_ns.capture.object_names import MAX_OBJECTS
 from surface_sos_ns.utils.image_io import ImageError, Size, read_picture
 
 __all__ = ["MaskLayer", "label_shares", "read_layer", "read_mask"]
@@ -72,7 +73,8 @@ def read_mask(path: Path, size: Size | None = None) -> np.ndarray:
             raise ImageError(
                 f"{path} holds labels of several objects: {label_shares(layer.counts(), values.size)}. Expected one "
                 "object in white; `surface-sos masks --method folder --source FOLDER --instance LABEL` makes that of "
-                "a folder of such files."
+                f"a folder of such files. Masks of several objects hold the numbers 0 to {MAX_OBJECTS} at most, or are "
+                "one file for each object."
             )
         return (layer.labels != 0).astype(np.float32)[values]
     white = values.max(initial=0) if layer.exact and _is_binary(values) else layer.white

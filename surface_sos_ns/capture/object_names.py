@@ -1,4 +1,4 @@
-"""Names of a capture's objects where it has several. The object of identity k is the k-th name; 0 is the background."""
+"""Names of the objects of a capture that has several. Identity k is that of the k-th name; 0 is the background."""
 
 from __future__ import annotations
 

@@ -42,6 +42,30 @@ Name = pydantic.InstanceOf[str]
 """A path. pydantic's str rejects the lone surrogates that stand for bytes that are not UTF-8."""
 File = Annotated[Name | None, Field(description="the path of a file")]
 Names = Annotated[list[Name], Field(description="a list of file_path entries")]
+
+
+def _paths_by_name(value: Any) -> Any:
+    """The value, if it is null or an object of JSON that holds a path for each name."""
+    named = isinstance(value, dict) and all(isinstance(path, str) and path for path in value.values())
+    if value is not None and not named:
+        raise ValueError("not a path for each name")
+    return value
+
+
+def _path_or_paths_by_name(value: Any) -> Any:
+    return value if isinstance(value, str) else _paths_by_name(value)
+
+
+FileByName = Annotated[
+    Any,
+    pydantic.AfterValidator(_paths_by_name),
+    Field(description='the path of a file for each object: {"cup": "PATH", ...}'),
+]
+FileOrFileByName = Annotated[
+    Any,
+    pydantic.AfterValidator(_path_or_paths_by_name),
+    Field(description='the path of a file, or of a file for each object: {"cup": "PATH", ...}'),
+]
 Matrix = Annotated[list[list[Finite]], Field(description="a matrix of numbers")]
 
 _MISSING: Any = None
@@ -81,10 +105,12 @@ class Frame(Lens):
     file_path: Annotated[Name, Field(min_length=1, description="the path of a photo")]
     transform_matrix: Annotated[Matrix, Field(description="a 4 x 4 matrix of numbers, camera to world")]
     mask_path: File = None
-    coarse_mask_path: File = None
+    coarse_mask_path: FileOrFileByName = None
     gt_mask_path: File = None
+    gt_objects_path: File = None
     gt_parts_path: File = None
     clean_plate_path: File = None
+    plates_without: FileByName = None
     # Any value is allowed: times are only used for deforming objects, and checked then.
     time: Any = _MISSING
     timestamp: Any = _MISSING
@@ -101,6 +127,7 @@ class TransformsFile(Lens):
     applied_transform: Annotated[Matrix, Field(description="a 3 x 4 matrix of numbers")] = _MISSING
     applied_scale: Annotated[Finite, Field(gt=0, description="a positive number")] = _MISSING
     ply_file_path: File = None
+    object_names: Annotated[list[str], Field(description="a list of names, one for each object")] = _MISSING
     part_names: Annotated[list[str], Field(description="a list of names, one for each part of the object")] = _MISSING
     orientation_override: Annotated[
         Literal["pca", "up", "vertical", "none"], Field(description="one of pca, up, vertical, none")

@@ -12,6 +12,7 @@ import numpy as np
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.names import listed, natural_order
+from surface_sos_ns.capture.object_names import check_object_names
 from surface_sos_ns.capture.schema import TransformsFile, parse_transforms, unknown_key_remarks
 from surface_sos_ns.capture.views import DISTORTION, Views
 
@@ -34,12 +35,15 @@ class Transforms:
         source: the file.
         file_paths: of the photos, as written.
         views: N cameras in the frame and units of the file.
-        masks: for each of ``mask_path``, ``coarse_mask_path``, ``gt_mask_path``, ``gt_parts_path`` and
-            ``clean_plate_path``, N paths as written, or None.
+        masks: for each of ``mask_path``, ``coarse_mask_path``, ``gt_mask_path``, ``gt_objects_path``,
+            ``gt_parts_path`` and ``clean_plate_path``, N paths as written, or None.
+        object_masks: N mappings from names of objects to paths as written, where ``coarse_mask_path`` is one; else
+            empty.
         splits: for each of ``train``, ``val`` and ``test`` that has a list, its file_path entries.
         applied_transform: (4, 4) from the frame of the program that estimated the poses to the file's frame, or None.
         applied_scale: factor applied after it.
         ply_file_path: of the sparse points, as written, or None.
+        object_names: of its objects, the first of identity 1; empty if the file has none.
         part_names: of the object's true parts, the first of identity 1; None if the file has none.
         orientation: nerfstudio's orientation method, if the file sets it.
         fisheye_crop_radius: radius of a fisheye lens's image circle, pixels, or None.
@@ -51,10 +55,12 @@ class Transforms:
     file_paths: list[str]
     views: Views
     masks: dict[str, list[str | None]]
+    object_masks: list[dict[str, str]]
     splits: dict[str, list[str]]
     applied_transform: np.ndarray | None = None
     applied_scale: float = 1.0
     ply_file_path: str | None = None
+    object_names: tuple[str, ...] = ()
     part_names: list[str] | None = None
     orientation: str | None = None
     fisheye_crop_radius: float | None = None
@@ -138,7 +144,10 @@ def read_transforms(source: Path) -> Transforms:
     with_depth = sum("depth_file_path" in frame.model_fields_set for frame in file.frames)
     if with_depth:
         remarks.append(f"depth_file_path of {with_depth} frames: depth is not used here.")
-    kinds = ("mask_path", "coarse_mask_path", "gt_mask_path", "gt_parts_path", "clean_plate_path")
+    kinds = ("mask_path", "coarse_mask_path", "gt_mask_path", "gt_objects_path", "gt_parts_path", "clean_plate_path")
+    masks = {kind: [getattr(frame, kind) or None for frame in file.frames] for kind in kinds}
+    coarse = masks["coarse_mask_path"]
+    masks["coarse_mask_path"] = [None if isinstance(paths, dict) else paths for paths in coarse]
     times = {
         key: [getattr(frame, key) for frame in file.frames]
         for key in ("time", "timestamp")
@@ -148,13 +157,15 @@ def read_transforms(source: Path) -> Transforms:
         source=source,
         file_paths=names,
         views=views,
-        masks={kind: [getattr(frame, kind) or None for frame in file.frames] for kind in kinds},
+        masks=masks,
+        object_masks=[paths if isinstance(paths, dict) else {} for paths in coarse],
         splits=_splits(file, source),
         applied_transform=None
         if file.applied_transform is None
         else _checked_similarity(file.applied_transform, source),
         applied_scale=1.0 if file.applied_scale is None else file.applied_scale,
         ply_file_path=file.ply_file_path or None,
+        object_names=check_object_names(file.object_names, f"{source} (object_names)") if file.object_names else (),
         part_names=file.part_names or None,
         orientation=file.orientation_override,
         fisheye_crop_radius=file.fisheye_crop_radius,

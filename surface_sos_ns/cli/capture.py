@@ -16,10 +16,10 @@ class Capture:
     """Folder of the capture; give it to ns-train with --data."""
     views: int = 48
     """Photos in the capture; every 8th from the 5th on is held out for measuring."""
-    width: int = 200
-    """Width of the photos in pixels."""
-    height: int = 150
-    """Height of the photos in pixels."""
+    width: int | None = None
+    """Width of the photos in pixels; by default 200, and 320 with several objects."""
+    height: int | None = None
+    """Height of the photos in pixels; by default 150, and 240 with several objects."""
     seed: int = 0
     """Equal seeds give equal captures."""
     workers: int | None = None
@@ -28,6 +28,8 @@ class Capture:
     """Mesh density, light rays and anti-aliasing; 0.4 renders quickly."""
     painted: bool = True
     """The object's own colours. Without them it is of one colour all over, so that its parts differ in shape alone."""
+    objects: bool = False
+    """Several objects instead of the watering can alone: it and four things around it."""
 
     def main(self) -> None:
         """Runs the command."""
@@ -42,5 +44,6 @@ class Capture:
             self.workers,
             quality=self.quality,
             painted=self.painted,
+            objects=self.objects,
         )
         print(folder.resolve())

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +15,10 @@ import numpy as np
 from surface_sos_ns.capture.ply import write_ply_points
 from surface_sos_ns.capture.transforms import transforms_content
 from surface_sos_ns.capture.views import Views
-from surface_sos_ns.demo.coarse_masks import coarse_masks
-from surface_sos_ns.demo.path_tracer import Camera, Lighting, Rendered, Tracer
-from surface_sos_ns.demo.scene import build_scene
+from surface_sos_ns.demo.coarse_masks import coarse_identities, coarse_masks
+from surface_sos_ns.demo.path_tracer import Camera, Rendered, Tracer
+from surface_sos_ns.demo.rendering import light_and_render
+from surface_sos_ns.demo.scene import OBJECTS, build_scene
 from surface_sos_ns.demo.shapes import rotation
 from surface_sos_ns.demo.watering_can import CENTRE
 from surface_sos_ns.utils.cores import usable_cores
@@ -30,15 +26,16 @@ from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.extras import require_package
 from surface_sos_ns.utils.files import atomic_folder, remove_leftovers, write_json
 from surface_sos_ns.utils.image_io import write_image
-from surface_sos_ns.utils.progress import Stage
 
 SETTINGS_FILE = "demo_capture.json"
 JPEG_QUALITY = 94
 # The modules that decide what a capture looks like.
 SOURCES = (
     *("shapes", "textures", "workbench", "room", "still_life", "watering_can", "scene"),
-    *("path_tracer", "coarse_masks", "capture"),
+    *("path_tracer", "rendering", "coarse_masks", "capture"),
 )
+SIZE, SIZE_OF_SEVERAL = (200, 150), (320, 240)
+"""Width and height of photos by default, pixels: of one object, and of several."""
 DISTORTION = (-0.10, 0.03)  # k1, k2: a mild phone lens
 
 
@@ -79,111 +76,6 @@ def held_out(views: int) -> list[int]:
     return list(range(4, views, 8))
 
 
-# --- rendering in several processes ------------------------------------------------------------------------------
-_tracer: Tracer | None = None  # one per worker process
-
-
-def _make_tracer(seed: int, detail: float, painted: bool, rays: int) -> Tracer:
-    return Tracer(build_scene(seed, detail, painted), seed, rays)
-
-
-def _start_worker(make_tracer: Callable[[], Tracer]) -> None:
-    global _tracer
-    cv2.setNumThreads(1)
-    _tracer = make_tracer()
-
-
-def _direct(chunk: tuple[str, int]) -> Any:
-    assert _tracer is not None
-    return _tracer.direct(chunk)
-
-
-def _bounce(chunk: tuple[str, int], radiosity_file: str) -> Any:
-    assert _tracer is not None
-    with np.load(radiosity_file) as data:
-        return _tracer.bounce(chunk, dict(data))
-
-
-def _render(job: tuple[int, Camera], lighting_file: str, samples: int) -> Rendered:
-    assert _tracer is not None
-    if _tracer.lighting is None:
-        with np.load(lighting_file) as data:
-            _tracer.lighting = Lighting(data["surroundings"], data["surroundings_alone"], data["object"])
-    return _tracer.render(job[1], job[0], samples)
-
-
-@contextmanager
-def _pool(workers: int, make_tracer: Callable[[], Tracer]) -> Iterator[Any]:
-    """A `map` over worker processes with a tracer each, or over this process where one worker is asked for."""
-    global _tracer
-    if workers == 1:
-        _start_worker(make_tracer)
-        try:
-            yield map
-        finally:
-            _tracer = None
-        return
-    # Fresh processes, not forks: the caller may hold threads (torch, OpenCV) that a fork would leave in a bad state.
-    # One thread each, or the numeric libraries' own threads fight over the cores.
-    before = {k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(before, "1"))
-    try:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _start_worker, (make_tracer,)) as executor:
-            yield executor.map
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
-def _light_and_render(
-    make_tracer: Callable[[], Tracer], cameras: list[Camera], samples: int, workers: int, show: bool
-) -> tuple[Tracer, list[Rendered]]:
-    tracer = make_tracer()
-    chunks = tracer.vertex_chunks()
-    costs = {
-        "direct": 0.0047 * tracer.side**2,
-        "bounce": 0.007 * tracer.side**2,
-        "view": 1.9e-6 * cameras[0].width * cameras[0].height * samples**2,
-    }
-    total = len(chunks) * (costs["direct"] + costs["bounce"]) + len(cameras) * costs["view"]
-
-    def collect(results: Iterable[Any]) -> dict[str, list]:
-        found: dict[str, list] = {"back": [], "front": []}
-        for (name, _), result in zip(chunks, results, strict=True):
-            found[name].append(result)
-        return found
-
-    def counted(results: Iterable[Any], cost: float) -> Iterator[Any]:
-        for result in results:
-            stage.advance(cost)
-            yield result
-
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Stage(f"Rendering {len(cameras)} views of the demo scene", total, show) as stage,
-        _pool(workers, make_tracer) as run,
-    ):
-        direct = collect(counted(run(_direct, chunks), costs["direct"]))
-        radiosity_file, lighting_file = f"{scratch}/radiosity.npz", f"{scratch}/lighting.npz"
-        np.savez(radiosity_file, **tracer.radiosity(direct))
-        bounced = collect(counted(run(partial(_bounce, radiosity_file=radiosity_file), chunks), costs["bounce"]))
-        tracer.lighting = tracer.assemble(direct, bounced)
-        light = tracer.lighting
-        np.savez(
-            lighting_file,
-            surroundings=light.surroundings,
-            surroundings_alone=light.surroundings_alone,
-            object=light.object,
-        )
-        render = partial(_render, lighting_file=lighting_file, samples=samples)
-        views = list(counted(run(render, list(enumerate(cameras))), costs["view"]))
-    return tracer, views
-
-
 # --- sparse points -----------------------------------------------------------------------------------------------
 def sparse_points(
     tracer: Tracer, cameras: list[Camera], views: list[Rendered], seed: int, count: int
@@ -220,9 +112,18 @@ def sparse_points(
 
 # --- the capture -------------------------------------------------------------------------------------------------
 def capture_settings(
-    views: int, width: int, height: int, seed: int, quality: float, painted: bool = True
+    views: int,
+    width: int,
+    height: int,
+    seed: int,
+    quality: float,
+    painted: bool = True,
+    removed: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """What a capture depends on: its parameters and the sources that draw it."""
+    """What a capture depends on: its parameters and the sources that draw it.
+
+    `removed`: of several objects those with plates of their own; None for a capture of one object.
+    """
     folder = Path(__file__).parent
     digest = hashlib.sha256()
     for name in SOURCES:
@@ -234,6 +135,7 @@ def capture_settings(
         "seed": seed,
         "quality": quality,
         "painted": painted,
+        "removed": None if removed is None else list(removed),
         "source": digest.hexdigest()[:16],
     }
 
@@ -249,39 +151,53 @@ def is_complete(folder: Path, settings: dict[str, Any]) -> bool:
 def write_demo_capture(
     folder: Path,
     views: int = 48,
-    width: int = 200,
-    height: int = 150,
+    width: int | None = None,
+    height: int | None = None,
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
     quality: float = 1.0,
     painted: bool = True,
+    objects: bool = False,
+    removed: Sequence[str] = OBJECTS,
 ) -> Path:
     """Renders the demo scene and writes it as a capture; returns the folder.
 
     The folder appears only when complete. One that holds this very capture already is left as it is. Several workers
     are fresh processes, so that a script calling this needs the usual `if __name__ == "__main__":`.
 
+    With `objects` the things of `scene.OBJECTS` are objects of the capture. Coarse masks are identity images then, in
+    which some objects are missed or have the number of another one. Truth beyond that of one object: identities in
+    gt_objects/, a mesh of each in gt_meshes/, and photos of the held-out views without single objects in
+    plates_without/NAME/. The true identities of the can's parts are left out.
+
     Args:
         folder: where the capture goes; transforms.json lies directly in it.
         views: number of photos, 8 at least; every 8th from the 5th on is held out.
-        width, height: picture size in pixels.
+        width, height: picture size in pixels; None: 200 x 150, with `objects` 320 x 240.
         seed: decides patterns, poses and mask errors; equal seeds give equal files, whatever the number of workers.
         workers: processes to render with; None: the usable CPUs, or OMP_NUM_THREADS where that is set.
         progress: show a bar with the time left.
         quality: mesh density, light rays and anti-aliasing, 1 for the demo; 0.4 is enough for tests.
-        painted: False gives the whole object one colour, so that its parts cannot be told by their colours.
+        painted: False gives the whole can one colour, so that its parts cannot be told by their colours.
+        objects: several objects instead of the watering can alone.
+        removed: with `objects`, those in plates_without/; the light is gathered anew for each.
 
     Raises:
         UserError: a parameter is out of range, the folder exists and holds something else, or embreex is not installed.
     """
     folder = Path(folder)
+    default = SIZE_OF_SEVERAL if objects else SIZE
+    width, height = default[0] if width is None else width, default[1] if height is None else height
     if views < 8 or width < 32 or height < 24 or not 0.2 <= quality <= 2:
         raise UserError(
             f"A demo capture needs at least 8 views of 32 x 24 pixels and a quality of 0.2 to 2, "
             f"not {views} views of {width} x {height} at quality {quality}."
         )
-    settings = capture_settings(views, width, height, seed, quality, painted)
+    unknown = sorted(set(removed) - set(OBJECTS))
+    if unknown:
+        raise UserError(f"The demo has no object {unknown[0]!r} to remove; name some of {', '.join(OBJECTS)}.")
+    settings = capture_settings(views, width, height, seed, quality, painted, removed if objects else None)
     if is_complete(folder, settings):
         return folder
     require_package("embreex", "Rendering the demo capture")
@@ -293,54 +209,97 @@ def write_demo_capture(
     return folder
 
 
-def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool) -> None:
-    import trimesh
+def _make_tracer(
+    seed: int, quality: float, painted: bool, several: bool, apart: Collection[str] | None = None
+) -> Tracer:
+    scene = build_scene(seed, min(1.0, quality), painted, several)
+    return Tracer(scene, seed, max(16, int(64 * quality)), apart)
 
-    seed, quality, views = settings["seed"], settings["quality"], settings["views"]
-    make_tracer = partial(_make_tracer, seed, min(1.0, quality), settings["painted"], max(16, int(64 * quality)))
+
+def _write(folder: Path, settings: dict[str, Any], workers: int, progress: bool) -> None:
+    seed, quality, views, removed = (settings[key] for key in ("seed", "quality", "views", "removed"))
+    several = removed is not None
+    make_tracer = partial(_make_tracer, seed, quality, settings["painted"], several)
+    render = partial(light_and_render, samples=4 if quality <= 1 else 5, workers=workers, show=progress)
     cameras = orbit_cameras(views, settings["width"], settings["height"], CENTRE, seed)
-    samples = 4 if quality <= 1 else 5
-    tracer, rendered = _light_and_render(make_tracer, cameras, samples, workers, progress)
+    title = f"Rendering {views} views of the demo scene"
+    tracer, rendered = render(make_tracer, dict(enumerate(cameras)), title=title)
 
     evaluation = held_out(views)
     training = [i for i in range(views) if i not in evaluation]
-    masks = coarse_masks([r.matte > 127 for r in rendered], seed, training)
-    for name in ("images", "clean_plates", "gt_masks", "gt_parts", "coarse_masks"):
-        (folder / name).mkdir()
-    frames = []
-    for i, (view, mask) in enumerate(zip(rendered, masks, strict=True)):
-        stem = f"frame_{i + 1:05d}"
-        paths = {
-            "file_path": f"images/{stem}.jpg",
-            "coarse_mask_path": f"coarse_masks/{stem}.png",
-            "gt_mask_path": f"gt_masks/{stem}.png",
-            "gt_parts_path": f"gt_parts/{stem}.png",
-            "clean_plate_path": f"clean_plates/{stem}.jpg",
-        }
-        for path, picture in (
-            (paths["file_path"], view.image),
-            (paths["clean_plate_path"], view.clean_plate),
-            (paths["gt_mask_path"], view.matte),
-            (paths["gt_parts_path"], view.parts),
-            (paths["coarse_mask_path"], mask.astype(np.uint8) * 255),
-        ):
-            write_image(folder / path, picture, JPEG_QUALITY)
-        frames.append(paths)
-    mesh = trimesh.Trimesh(tracer.front.vertices, tracer.front.faces, process=False)
-    mesh.vertex_attributes["part"] = tracer.front.vertex_part
-    mesh.export(folder / "gt_object.ply")
+    if several:
+        masks = coarse_identities([view.objects for view in rendered], seed, training)
+    else:
+        masks = [mask * np.uint8(255) for mask in coarse_masks([r.matte > 127 for r in rendered], seed, training)]
+    stems = [f"frame_{i + 1:05d}" for i in range(views)]
+    frames: list[dict[str, Any]] = [
+        _write_pictures(folder, stem, _pictures(view, mask, several))
+        for stem, view, mask in zip(stems, rendered, masks, strict=True)
+    ]
+    for name in removed or ():
+        # The same scene, where everything but the one object counts as surroundings: its clean plate lacks that one.
+        title = f"Rendering {len(evaluation)} views without the {name}"
+        alone = partial(make_tracer, apart=(name,))
+        _, plates = render(alone, {i: cameras[i] for i in evaluation}, title=title)
+        for i, view in zip(evaluation, plates, strict=True):
+            written = _write_pictures(folder, stems[i], {name: (f"plates_without/{name}", ".jpg", view.clean_plate)})
+            frames[i].setdefault("plates_without", {}).update(written)
+    _write_meshes(folder, tracer, several)
     xyz, rgb = sparse_points(tracer, cameras, rendered, seed, int(4000 * min(1, quality)))
     write_ply_points(folder / "sparse_pc.ply", xyz, rgb)
     names = [frame["file_path"] for frame in frames]
     content = transforms_content(_views(cameras), frames) | {
         "ply_file_path": "sparse_pc.ply",
-        "part_names": tracer.part_names,
+        **({"object_names": tracer.object_names} if several else {"part_names": tracer.part_names}),
         "train_filenames": [names[i] for i in training],
         "val_filenames": [names[i] for i in evaluation],
         "test_filenames": [names[i] for i in evaluation],
     }
     write_json(folder / "transforms.json", content)
     write_json(folder / SETTINGS_FILE, settings)
+
+
+def _pictures(view: Rendered, mask: np.ndarray, several: bool) -> dict[str, tuple[str, str, np.ndarray]]:
+    """The pictures of a view by their key in transforms.json: folder, suffix and pixels."""
+    identities = ("gt_objects", ".png", view.objects) if several else ("gt_parts", ".png", view.parts)
+    return {
+        "file_path": ("images", ".jpg", view.image),
+        "coarse_mask_path": ("coarse_masks", ".png", mask),
+        "gt_mask_path": ("gt_masks", ".png", view.matte),
+        f"{identities[0]}_path": identities,
+        "clean_plate_path": ("clean_plates", ".jpg", view.clean_plate),
+    }
+
+
+def _write_pictures(folder: Path, stem: str, pictures: dict[str, tuple[str, str, np.ndarray]]) -> dict[str, str]:
+    """Writes pictures as `_pictures` gives them; returns their paths below the folder by the same keys."""
+    paths = {}
+    for key, (kind, suffix, picture) in pictures.items():
+        paths[key] = f"{kind}/{stem}{suffix}"
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        write_image(folder / paths[key], picture, JPEG_QUALITY)
+    return paths
+
+
+def _write_meshes(folder: Path, tracer: Tracer, several: bool) -> None:
+    """gt_object.ply with a property `part`; of several objects with a property `object`, and a mesh of each."""
+    import trimesh
+
+    front = tracer.front
+    mesh = trimesh.Trimesh(front.vertices, front.faces, process=False)
+    if several:
+        mesh.vertex_attributes["object"] = front.vertex_object
+    else:
+        mesh.vertex_attributes["part"] = front.vertex_part
+    mesh.export(folder / "gt_object.ply")
+    if not several:
+        return
+    (folder / "gt_meshes").mkdir()
+    for identity, name in enumerate(tracer.object_names, start=1):
+        faces = front.faces[front.vertex_object[front.faces[:, 0]] == identity]
+        single = trimesh.Trimesh(front.vertices, faces, process=False)
+        single.remove_unreferenced_vertices()
+        single.export(folder / "gt_meshes" / f"{name}.ply")
 
 
 def _views(cameras: list[Camera]) -> Views:

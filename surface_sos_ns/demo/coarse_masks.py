@@ -1,6 +1,11 @@
-"""Masks as a mediocre detector would give them: blobby outlines, bites, filled holes, false blobs, empty ones."""
+"""Masks as a mediocre detector would give them: blobby outlines, bites, filled holes, false blobs, empty ones.
+
+Of several objects it also misses some, takes two for one, and swaps the numbers of two.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -55,11 +60,83 @@ def coarse_mask(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return mask
 
 
+def empty_views(views: int, seed: int, may_be_empty: list[int]) -> list[int]:
+    """The views whose masks are empty: about one in sixteen, chosen from `may_be_empty`."""
+    count = max(2, round(views / 16))
+    return np.random.default_rng([seed, 105]).permutation(may_be_empty)[:count].tolist()
+
+
 def coarse_masks(truths: list[np.ndarray], seed: int, may_be_empty: list[int]) -> list[np.ndarray]:
     """Noisy masks (H, W) bool for all views; about one in sixteen is empty, chosen from the views `may_be_empty`."""
-    count = max(2, round(len(truths) / 16))
-    chosen = np.random.default_rng([seed, 105]).permutation(may_be_empty)[:count]
+    chosen = empty_views(len(truths), seed, may_be_empty)
     return [
         np.zeros_like(truth) if view in chosen else coarse_mask(truth, np.random.default_rng([seed, 106, view]))
         for view, truth in enumerate(truths)
     ]
+
+
+# --- several objects ---------------------------------------------------------------------------------------------
+FAULTY = 0.065
+"""Share of the instances (an object in a photo) that are missed, the share that is swapped, and the share merged."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Wrong identities: of views, two identities that are swapped, or of which the first one gets the second's number.
+
+    `missed` holds pairs of a view and an identity. A view has faults of one kind only.
+    """
+
+    swapped: dict[int, tuple[int, int]]
+    merged: dict[int, tuple[int, int]]
+    missed: set[tuple[int, int]]
+
+
+def choose_faults(truths: dict[int, np.ndarray], seed: int) -> Faults:
+    """Chooses faults for the true identities (H, W) uint8 of views; objects next to each other are merged."""
+    rng = np.random.default_rng([seed, 109])
+    visible = {view: np.setdiff1d(truth, [0]) for view, truth in truths.items()}
+    pairs = max(1, round(FAULTY / 2 * sum(len(identities) for identities in visible.values())))
+    with_two = rng.permutation([view for view, identities in visible.items() if len(identities) > 1]).tolist()
+    swapped, merged = {}, {}
+    for view in with_two[:pairs]:
+        one, other = rng.choice(visible[view], 2, replace=False)
+        swapped[view] = (int(one), int(other))
+    for view in with_two[pairs : 2 * pairs]:
+        one = int(rng.choice(visible[view]))
+        merged[view] = (one, _neighbour(truths[view], one))
+    others = [(v, int(k)) for v in truths if v not in swapped and v not in merged for k in visible[v]]
+    missed = {others[i] for i in rng.permutation(len(others))[: 2 * pairs]}
+    return Faults(swapped, merged, missed)
+
+
+def _neighbour(truth: np.ndarray, identity: int) -> int:
+    """The identity whose pixels come nearest to those of another one."""
+    distance = cv2.distanceTransform((truth != identity).astype(np.uint8), cv2.DIST_L2, 5)
+    others = np.setdiff1d(truth, [0, identity])
+    return int(min(others, key=lambda k: distance[truth == k].min()))
+
+
+def coarse_identities(truths: list[np.ndarray], seed: int, may_be_empty: list[int]) -> list[np.ndarray]:
+    """Noisy identities (H, W) uint8 for all views, from the true ones (H, W) uint8, 0 for the background.
+
+    Each object has the errors of `coarse_mask`; where masks overlap, the smaller one is on top. About one view in
+    sixteen is empty, chosen from `may_be_empty`. The others have the faults of `choose_faults`.
+    """
+    empty = empty_views(len(truths), seed, may_be_empty)
+    faults = choose_faults({view: truth for view, truth in enumerate(truths) if view not in empty}, seed)
+    results = []
+    for view, truth in enumerate(truths):
+        result = np.zeros_like(truth)
+        number = {k: k for k in np.setdiff1d(truth, [0]).tolist() if (view, k) not in faults.missed}
+        if view in faults.swapped:
+            one, other = faults.swapped[view]
+            number |= {one: other, other: one}
+        if view in faults.merged:
+            one, other = faults.merged[view]
+            number |= {one: other}
+        masks = {k: coarse_mask(truth == k, np.random.default_rng([seed, 106, view, k])) for k in number}
+        for k in sorted(masks, key=lambda k: -masks[k].sum()):
+            result[masks[k]] = number[k]
+        results.append(np.zeros_like(truth) if view in empty else result)
+    return results

@@ -1,15 +1,16 @@
 """Renders the demo scene: light gathered at mesh vertices by ray tracing, camera rays shaded from it.
 
-Two layers, the object and its surroundings, are traced apart. One set of camera rays thus gives the photo, the exact
-matte and the clean plate (the same view without the object, its shadow and its reflections), and all three agree
-wherever the object has no influence. Lighting is soft window light with occlusion by both layers plus diffuse
+Two layers, the objects and their surroundings, are traced apart. One set of camera rays thus gives the photo, the exact
+matte and the clean plate (the same view without the objects, their shadows and their reflections), and all three agree
+wherever the objects have no influence. Lighting is soft window light with occlusion by both layers plus diffuse
 interreflection: one traced bounce, its further bounces by their geometric series.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,12 +28,21 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 class Layer:
-    """One mesh with its embree acceleration structure and its per-vertex attributes."""
+    """One mesh with its embree acceleration structure and its per-vertex attributes.
 
-    def __init__(self, surfaces: list[Surface], names: list[str], parts: list[str]):
+    Args:
+        things: surfaces of the surroundings (key 0) and of objects (by identity); they follow each other in the mesh.
+        names: of all materials.
+        parts: names of the parts of objects.
+    """
+
+    def __init__(self, things: Mapping[int, list[Surface]], names: list[str], parts: list[str]):
         from embreex import rtcore_scene
         from embreex.mesh_construction import TriangleMesh
 
+        surfaces = [surface for group in things.values() for surface in group]
+        sizes = [sum(len(surface.vertices) for surface in group) for group in things.values()]
+        self.vertex_object = np.repeat(np.array(list(things), np.uint8), sizes)
         offsets = np.cumsum([0] + [len(s.vertices) for s in surfaces])
         self.vertices = np.concatenate([s.vertices for s in surfaces]).astype(np.float32)
         self.normals = np.concatenate([s.normals for s in surfaces]).astype(np.float32)
@@ -75,9 +85,23 @@ class Layer:
         )
 
 
+class Chunk(NamedTuple):
+    """Vertices to be lit at once: those of layer "back" or "front" from `first` to before `last`.
+
+    The identity (0: surroundings) and `start`, the number of vertices of that thing before these, decide the random
+    numbers, so that a thing is lit by the same rays in whichever layer it is.
+    """
+
+    layer: str
+    first: int
+    last: int
+    identity: int
+    start: int
+
+
 @dataclass
 class Lighting:
-    """Irradiance (V, 3) at the vertices: of the surroundings with and without the object, and of the object."""
+    """Irradiance (V, 3) at the vertices: of the surroundings with and without the objects, and of the objects."""
 
     surroundings: np.ndarray
     surroundings_alone: np.ndarray
@@ -124,23 +148,32 @@ class Camera:
 class Rendered:
     """One view: image and clean plate (H, W, 3) uint8 sRGB, matte (H, W) uint8, depth (H, W) metres along the axis.
 
-    parts: (H, W) uint8 identity of the object's part that most of the pixel's rays on the object hit; 0 where the matte
-    is below 0.5.
+    objects: (H, W) uint8 identity of the object that most of the pixel's rays on objects hit; parts: likewise of the
+    object's part. Both are 0 where the matte is below 0.5.
     """
 
     image: np.ndarray
     clean_plate: np.ndarray
     matte: np.ndarray
+    objects: np.ndarray
     parts: np.ndarray
     depth: np.ndarray
 
 
 class Tracer:
-    """Renders views of a `DemoScene`; deterministic, and independent of how the work is split among processes."""
+    """Renders views of a `DemoScene`; deterministic, and independent of how the work is split among processes.
+
+    Args:
+        scene: what to render.
+        seed: decides the random numbers.
+        rays: to each light from each vertex.
+        apart: names of the objects in the front layer, which mattes show and clean plates lack; the other objects
+            count as surroundings. None: all objects.
+    """
 
     CHUNK = 4096  # vertices per unit of lighting work; fixed, since it decides the random numbers
 
-    def __init__(self, scene: DemoScene, seed: int = 0, rays: int = 64):
+    def __init__(self, scene: DemoScene, seed: int = 0, rays: int = 64, apart: Collection[str] | None = None):
         self.seed = seed
         self.lights = scene.lights
         self.side = max(3, round(np.sqrt(rays)))
@@ -149,29 +182,41 @@ class Tracer:
         self.specular = np.array([m.specular for m in self.materials], dtype=np.float32)
         self.roughness = np.array([m.roughness for m in self.materials], dtype=np.float32)
         self.emission = np.array([m.emission for m in self.materials], dtype=np.float32)
+        self.object_names = list(scene.objects)
         self.part_names = scene.part_names
-        self.back = Layer(scene.surroundings, names, self.part_names)
-        self.front = Layer(scene.object, names, self.part_names)
+        back: dict[int, list[Surface]] = {0: scene.surroundings}
+        front: dict[int, list[Surface]] = {}
+        for identity, (name, surfaces) in enumerate(scene.objects.items(), start=1):
+            (front if apart is None or name in apart else back)[identity] = surfaces
+        self.back = Layer(back, names, self.part_names)
+        self.front = Layer(front, names, self.part_names)
         self.lighting: Lighting | None = None
 
     # --- lighting ------------------------------------------------------------------------------------------------
-    def vertex_chunks(self) -> list[tuple[str, int]]:
-        """The units of lighting work: layer name and first vertex."""
-        return [("back", i) for i in range(0, len(self.back.vertices), self.CHUNK)] + [
-            ("front", i) for i in range(0, len(self.front.vertices), self.CHUNK)
-        ]
+    def vertex_chunks(self) -> list[Chunk]:
+        """The units of lighting work."""
+        chunks = []
+        for name, layer in (("back", self.back), ("front", self.front)):
+            for identity, first, count in zip(
+                *np.unique(layer.vertex_object, return_index=True, return_counts=True), strict=True
+            ):
+                for start in range(0, int(count), self.CHUNK):
+                    last = min(start + self.CHUNK, int(count))
+                    chunks.append(Chunk(name, int(first) + start, int(first) + last, int(identity), start))
+        return chunks
 
-    def _chunk(self, chunk: tuple[str, int]) -> tuple[Layer, slice, np.ndarray, np.ndarray, np.random.Generator]:
-        name, start = chunk
-        layer = self.back if name == "back" else self.front
-        part = slice(start, min(start + self.CHUNK, len(layer.vertices)))
+    def _chunk(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+        """Where light is gathered: points (n, 3), normals (n, 3), and the random numbers to do it with."""
+        layer = self.back if chunk.layer == "back" else self.front
+        part = slice(chunk.first, chunk.last)
         normals = layer.normals[part]
-        rng = np.random.default_rng([self.seed, 101 if name == "back" else 102, start])
-        return layer, part, layer.vertices[part] + 10 * OFFSET * normals, normals, rng
+        stream = [101 + chunk.identity] if chunk.identity < 2 else [108, chunk.identity]
+        rng = np.random.default_rng([self.seed, *stream, chunk.start])
+        return layer.vertices[part] + 10 * OFFSET * normals, normals, rng
 
-    def direct(self, chunk: tuple[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    def direct(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
         """Irradiance (n, 3) by the lights with both layers in place, and with the surroundings alone."""
-        _, _, points, normals, rng = self._chunk(chunk)
+        points, normals, rng = self._chunk(chunk)
         n = len(points)
         both, alone = np.zeros((n, 3)), np.zeros((n, 3))
         for light in self.lights:
@@ -202,12 +247,12 @@ class Tracer:
             alone += np.bincount(who, share * lit_alone, n)[:, None] * light.radiance
         return both, alone
 
-    def bounce(self, chunk: tuple[str, int], radiosity: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def bounce(self, chunk: Chunk, radiosity: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Irradiance (n, 3) from the lit surfaces around, with both layers and with the surroundings alone.
 
         radiosity: reflected light (V, 3) at the vertices, keys "back", "back alone", "front".
         """
-        _, _, points, normals, rng = self._chunk(chunk)
+        points, normals, rng = self._chunk(chunk)
         n, side = len(points), self.side + self.side // 2
         total = side * side
         s, t = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
@@ -350,7 +395,7 @@ class Tracer:
         h, w, count = camera.height, camera.width, samples * samples
         image, plate = np.zeros((h * w, 3)), np.zeros((h * w, 3))
         matte, depth = np.zeros(h * w), np.zeros(h * w)
-        parts = np.zeros(h * w, np.uint8)
+        objects, parts = np.zeros(h * w, np.uint8), np.zeros(h * w, np.uint8)
         origin = camera.camera_to_world[:, 3].astype(np.float32)
         forward = -camera.camera_to_world[:, 2]
         rows = max(1, 160_000 // (w * count))
@@ -389,17 +434,23 @@ class Tracer:
             image[part] = tone(with_object).reshape(n, count, 3).mean(axis=1)
             plate[part] = tone(without).reshape(n, count, 3).mean(axis=1)
             matte[part] = covered.reshape(n, count).mean(axis=1)
-            identity = np.zeros(n * count, np.uint8)
-            identity[covered] = self.front.vertex_part[self.front.faces[front["primID"][covered], 0]]
-            parts[part] = most_frequent(identity.reshape(n, count), len(self.part_names))
+            corner = self.front.faces[front["primID"][covered], 0]
+            for result, of_vertex, names in (
+                (objects, self.front.vertex_object, self.object_names),
+                (parts, self.front.vertex_part, self.part_names),
+            ):
+                identity = np.zeros(n * count, np.uint8)
+                identity[covered] = of_vertex[corner]
+                result[part] = most_frequent(identity.reshape(n, count), len(names))
             nearest = np.minimum(front["tfar"], back["tfar"]) * (directions @ forward)
             depth[part] = np.median(nearest.reshape(n, count), axis=1)
-        parts[matte < 0.5] = 0
+        objects[matte < 0.5] = parts[matte < 0.5] = 0
         to_bytes = lambda a: np.round(255 * np.clip(a, 0, 1)).astype(np.uint8)  # noqa: E731
         return Rendered(
             to_bytes(image).reshape(h, w, 3),
             to_bytes(plate).reshape(h, w, 3),
             to_bytes(matte).reshape(h, w),
+            objects.reshape(h, w),
             parts.reshape(h, w),
             depth.reshape(h, w),
         )

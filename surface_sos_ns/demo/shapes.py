@@ -16,7 +16,8 @@ class Surface:
     """A triangle mesh with smooth normals, made of one material.
 
     vertices (V, 3) metres; faces (F, 3) vertex indices; normals (V, 3) unit, outward; uv (V, 2) texture coordinates.
-    `part` names the part of the object that the surface belongs to; empty for the surroundings.
+    `object` names the thing that the surface belongs to, where it can be an object of a capture, and `part` the part of
+    that; empty for other surfaces.
     """
 
     vertices: np.ndarray
@@ -25,6 +26,7 @@ class Surface:
     uv: np.ndarray
     material: str
     part: str = ""
+    object: str = ""
 
     def moved(
         self, translation: tuple[float, float, float] | np.ndarray, rotation: np.ndarray | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,13 +35,39 @@ COVERS = (
 )
 
 
-def build_still_life(bench: Workbench) -> None:
-    """The table and everything on it but the object."""
+class Place(NamedTuple):
+    """Where a thing stands on the table: x and y in metres, its turn about z in degrees, and a factor on its size."""
+
+    x: float
+    y: float
+    turn: float
+    size: float = 1.0
+
+
+APART: Mapping[str, Place] = {
+    "mug": Place(0.10, 0.43, 150),
+    "pot": Place(0.44, 0.31, -28),
+    "books": Place(0.50, -0.30, 0),
+    "lemon": Place(0.52, -0.29, 40),
+}
+"""The things that may be objects, where the watering can is the only one: well away from it."""
+
+AROUND_THE_CAN: Mapping[str, Place] = {
+    "mug": Place(0.05, 0.26, 150),
+    "pot": Place(0.32, 0.20, -28),
+    "books": Place(0.26, -0.26, 0),
+    "lemon": Place(0.28, -0.25, 40, 1.15),
+}
+"""The same things as objects beside the can: near enough to be in most photos, and to hide each other in some."""
+
+
+def build_still_life(bench: Workbench, places: Mapping[str, Place]) -> None:
+    """The table and everything on it but the can; `places` of the mug, the pot lying, the books and their lemon."""
     _materials(bench)
     _table(bench)
-    _pots(bench)
-    _books(bench)
-    _mug(bench)
+    _pots(bench, places["pot"])
+    _books(bench, places["books"], places["lemon"])
+    _mug(bench, places["mug"])
     _fruit(bench)
     _packets_and_trowel(bench)
     _seedlings(bench)
@@ -47,6 +75,11 @@ def build_still_life(bench: Workbench) -> None:
 
 def _put(bench: Workbench, pieces: list[Surface], x: float, y: float, turn: float = 0.0, lift: float = 0.0) -> None:
     bench.parts.extend(placed(pieces, (x, y, TABLE_TOP + lift), rotation("z", turn)))
+
+
+def _put_thing(bench: Workbench, name: str, pieces: list[Surface], place: Place, lift: float = 0.0) -> None:
+    """Puts a thing that may be an object of the capture on the table."""
+    _put(bench, [replace(piece, object=name) for piece in pieces], place.x, place.y, place.turn, lift)
 
 
 def _materials(bench: Workbench) -> None:
@@ -122,14 +155,14 @@ def _table(bench: Workbench) -> None:
             bench.parts.append(leg.moved((side * (x / 2 - 0.12), end * (y / 2 - 0.12), 0.021)))
 
 
-def _pots(bench: Workbench) -> None:
+def _pots(bench: Workbench, place: Place) -> None:
     potted = [*bench.pot(0.12, 0.075), bench.soil(0.095, 0.066)]
     _put(bench, potted + placed(bench.plant(15, 0.26, 0.05), (0, 0, 0.09)), -0.50, 0.34)
     fallen = placed(bench.pot(0.10, 0.062), (0, 0, 0.058), rotation("y", 82))
-    _put(bench, fallen, 0.44, 0.31, -28)
+    _put_thing(bench, "pot", fallen, place)
 
 
-def _books(bench: Workbench) -> None:
+def _books(bench: Workbench, place: Place, lemon: Place) -> None:
     z = 0.0
     for k, (width, deep, thick, turn) in enumerate(
         ((0.26, 0.19, 0.042, 14), (0.23, 0.165, 0.030, -9), (0.21, 0.15, 0.036, 31))
@@ -140,17 +173,18 @@ def _books(bench: Workbench) -> None:
             replace(side, uv=side.uv[:, ::-1] * [1, -1] + [0, 1]) if side.material.startswith("cover") else side
             for side in rounded_box((width, deep, thick), 0.003, 0.02 * bench.step, sides)
         ]
-        _put(bench, book, 0.50, -0.30, turn, z + thick / 2 + 0.0005)
+        _put_thing(bench, "books", book, place._replace(turn=place.turn + turn), z + thick / 2 + 0.0005)
         z += thick + 0.0005
-    _put(bench, [blob((0.036, 0.030, 0.030), bench.count(14, 6), "lemon")], 0.52, -0.29, 40, z + 0.030)
+    radii = (0.036 * lemon.size, 0.030 * lemon.size, 0.030 * lemon.size)
+    _put_thing(bench, "lemon", [blob(radii, bench.count(14, 6), "lemon")], lemon, z + radii[2])
 
 
-def _mug(bench: Workbench) -> None:
+def _mug(bench: Workbench, place: Place) -> None:
     wall = [(0, 0), (0.036, 0), (0.040, 0.003), (0.041, 0.05), (0.042, 0.097), (0.0405, 0.1), (0.038, 0.097)]
     wall += [(0.037, 0.012), (0, 0.010)]
     ear = smooth_path([(0.038, 0, 0.080), (0.066, 0, 0.080), (0.070, 0, 0.050), (0.038, 0, 0.022)], bench.count(30, 6))
     mug = [revolve(resample(wall, bench.count(60)), bench.count(44), "mug"), sweep(ear, 0.0058, 12, "mug")]
-    _put(bench, mug, 0.10, 0.43, 150)
+    _put_thing(bench, "mug", mug, place)
 
 
 def _fruit(bench: Workbench) -> None:

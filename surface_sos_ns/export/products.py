@@ -19,10 +19,10 @@ from surface_sos_ns.export.frames import Frame
 from surface_sos_ns.export.objects import Subject, subjects
 from surface_sos_ns.export.parts import parts_of
 from surface_sos_ns.export.settings import ExportSettings, Kind
-from surface_sos_ns.models.parts.labels import filled_identities
 from surface_sos_ns.plugin.outputs import OBJECT_IDENTITIES
 from surface_sos_ns.utils.cutouts import cutout_of_photo, cutout_of_rendering
 from surface_sos_ns.utils.encoding import colour_picture, identity_file, mask_picture, matte_picture
+from surface_sos_ns.utils.identity_images import filled_identities
 from surface_sos_ns.utils.image_io import ImageError, encode_image, read_header, read_picture
 from surface_sos_ns.utils.metrics import THRESHOLD
 

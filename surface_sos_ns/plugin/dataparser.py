@@ -8,7 +8,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -27,11 +27,23 @@ from surface_sos_ns.capture.downscaled import (
     factor_for,
     write_downscaled,
 )
+from surface_sos_ns.capture.identity_files import check_identity_images
 from surface_sos_ns.capture.lookup import downscaled_copy, files_by_name, image_files
 from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.names import listed, photo_paths
+from surface_sos_ns.capture.object_files import (
+    KIND,
+    CoarseFile,
+    check_shown,
+    check_true_identities,
+    few_photos_remark,
+    files_by_object,
+    name_objects,
+    read_coarse_mask,
+    single_files,
+)
 from surface_sos_ns.capture.orientation import orientation_remark
-from surface_sos_ns.capture.part_files import check_part_images
+from surface_sos_ns.capture.part_files import KIND as PARTS
 from surface_sos_ns.capture.points_file import PointsFile, first_fitting_points
 from surface_sos_ns.plugin.cameras import cameras_from_views, has_good_ray, views_from_cameras
 from surface_sos_ns.plugin.console import say, warn
@@ -44,15 +56,20 @@ if TYPE_CHECKING:  # these bring pydantic, which no command needs before trainin
     from surface_sos_ns.capture.files import CaptureFiles
     from surface_sos_ns.capture.transforms import Transforms
 
+T = TypeVar("T")
+
 __all__ = ["ObjectHint", "SurfaceSOSDataParser", "SurfaceSOSDataParserConfig", "surface_sos_data"]
 
 FOLDERS = {
     "coarse_mask": "coarse_masks",
     "gt_mask": "gt_masks",
+    "gt_objects": "gt_objects",
     "gt_parts": "gt_parts",
     "clean_plate": "clean_plates",
 }
 """Folder of the capture for each kind of file that a photo may have, unless transforms.json names the files."""
+TRUTH = ("gt_mask", "gt_objects", "gt_parts", "clean_plate")
+"""Kinds of files that are not for training."""
 MASKS_CHECKED = 16
 MAX_MISSED_SHARE = 0.05
 """Part of a photo's pixels that may go without a ray because nerfstudio cannot undistort them."""
@@ -70,7 +87,8 @@ class SurfaceSOSDataParserConfig(NerfstudioDataParserConfig):
     rendered). The other choices are nerfstudio's and take precedence over the capture's lists."""
     coarse_masks: str = "auto"
     """Coarse masks of the object: auto (coarse_mask_path in transforms.json, else the folder coarse_masks/ by file
-    stem), none, or a folder (relative to the capture, or absolute) with one mask per photo of the same stem."""
+    stem), none, or a folder (relative to the capture, or absolute) with one mask per photo of the same stem. Masks of
+    several objects are identity images (0 background, 1, 2, ...), or in one folder for each object."""
     object_point: tuple[float, float, float] | None = None
     """A point of the object, in the coordinates of transforms.json, when several objects could be meant."""
     object_radius: float | None = None
@@ -93,9 +111,11 @@ class SurfaceSOSDataParser(DataParser):
     """Cameras, photos, masks and points of a capture, all checked before any long work.
 
     ``metadata`` of the outputs gets, besides nerfstudio's entries:
-        coarse_mask_filenames: per photo Path or None; None when there are no coarse masks at all.
-        gt_mask_filenames, gt_parts_filenames, clean_plate_filenames: the same for the truth; always None for the split
-            ``train``.
+        coarse_mask_filenames: per photo its `capture.object_files.CoarseFile` or None; None when there are no coarse
+            masks at all.
+        object_names: of the objects, the first of identity 1; empty for one object.
+        gt_mask_filenames, gt_objects_filenames, gt_parts_filenames, clean_plate_filenames: per photo Path or None; None
+            when there are none, and always for the split ``train``.
         part_names: of the object's true parts, the first of identity 1; None if the capture names none.
         file_paths: per photo its path as it stands in transforms.json.
         points_files: ``capture.points_file.PointsFile``, where there may be sparse points, the best first; for
@@ -110,6 +130,8 @@ class SurfaceSOSDataParser(DataParser):
     config: SurfaceSOSDataParserConfig
     downscale_factor: int | None = None
     """How much smaller than the originals photos are used. nerfstudio sets it where it wants cameras and no file."""
+    object_names: tuple[str, ...] | None = None
+    """Of the capture's objects, empty for one; None until its masks have been looked for."""
     to_report: bool = False
     """Whether the files have been looked at but the masks not yet, nor the line about the capture printed."""
 
@@ -136,18 +158,19 @@ class SurfaceSOSDataParser(DataParser):
             self._prepare_files()
         photos = self._in_use(files.photos, "images")
         valid = files.masks["mask_path"]
-        masks = self._find_masks("coarse_mask", self.config.coarse_masks)
-        truth = self._find_masks("gt_mask", "auto")
-        parts = self._find_masks("gt_parts", "auto")
-        plates = self._find_masks("clean_plate", "auto")
+        masks = self._find_coarse_masks()
+        if self.object_names is None:
+            self.object_names = self._name_objects(masks)
+        masks = [file and self._at_used_size(file) for file in masks]
+        truth = {kind: self._find_truth(kind) for kind in TRUTH}
         if self.to_report:
-            self._check_masks(masks, truth, parts, plates)
-        has_truth = any(truth) or any(parts)
+            self._check_masks(masks, truth)
+        has_truth = any(any(truth[kind]) for kind in ("gt_mask", "gt_objects", "gt_parts"))
         splits, split_words = choose_split(capture, photos, self.config, has_truth)
         world = world_frame(capture, np.argsort(photos), self.config)  # type: ignore[arg-type]
         chosen = splits[split]
 
-        def of(files: list[Path | None]) -> list[Path | None] | None:
+        def of(files: Sequence[T | None]) -> list[T | None] | None:
             return [files[index] for index in chosen] if any(files) else None
 
         cameras = self._cameras(world, chosen)
@@ -162,9 +185,8 @@ class SurfaceSOSDataParser(DataParser):
                 "depth_unit_scale_factor": self.config.depth_unit_scale_factor,
                 "mask_color": self.config.mask_color,
                 "coarse_mask_filenames": of(masks),
-                "gt_mask_filenames": None if split == "train" else of(truth),
-                "gt_parts_filenames": None if split == "train" else of(parts),
-                "clean_plate_filenames": None if split == "train" else of(plates),
+                "object_names": self.object_names,
+                **{f"{kind}_filenames": None if split == "train" else of(files) for kind, files in truth.items()},
                 "part_names": capture.part_names,
                 "file_paths": [capture.file_paths[index] for index in chosen],
                 "points_files": points,
@@ -177,7 +199,7 @@ class SurfaceSOSDataParser(DataParser):
             outputs.metadata.update(_points_for_nerfstudio(points, outputs))
         if self.to_report:
             self.to_report = False
-            self._report(outputs, masks, truth, parts, split_words)
+            self._report(outputs, masks, truth, split_words)
         return outputs
 
     def _cameras(self, world: WorldFrame, chosen: Sequence[int]) -> Cameras:
@@ -196,9 +218,8 @@ class SurfaceSOSDataParser(DataParser):
     def _report(
         self,
         outputs: DataparserOutputs,
-        masks: list[Path | None],
-        truth: list[Path | None],
-        parts: list[Path | None],
+        masks: list[CoarseFile | None],
+        truth: dict[str, list[Path | None]],
         split_words: str,
     ) -> None:
         """Prints remarks and the line about the capture."""
@@ -209,13 +230,20 @@ class SurfaceSOSDataParser(DataParser):
             warn(f"{self.capture.source}: {remark}")
         _warn_if(few_photos_warning(len(outputs.image_filenames)))
         count = sum(mask is not None for mask in masks)
+        names = self.object_names or ()
         points = outputs.metadata["points_files"]
+
+        def count_of(kind: str) -> int:
+            return sum(path is not None for path in truth[kind])
+
         say(
             f"Capture {self.capture.folder.resolve().name}: {len(masks)} photos ({split_words}), "
             f"{int(outputs.cameras.width[0])} x {int(outputs.cameras.height[0])}; "
             + (f"coarse masks for {count}, {len(masks) - count} without" if count else "no coarse masks")
-            + (f"; truth for {sum(t is not None for t in truth)}" if any(truth) else "; no truth")
-            + (f"; true parts for {sum(p is not None for p in parts)}" if any(parts) else "")
+            + (f"; {len(names)} objects: {listed(names, 8)}" if names else "")
+            + (f"; truth for {count_of('gt_mask')}" if any(truth["gt_mask"]) else "; no truth")
+            + (f"; true objects for {count_of('gt_objects')}" if any(truth["gt_objects"]) else "")
+            + (f"; true parts for {count_of('gt_parts')}" if any(truth["gt_parts"]) else "")
             + (
                 f"; sparse points from {'COLMAP' if points[0].is_colmap else points[0].path.name}"
                 if points
@@ -253,7 +281,9 @@ class SurfaceSOSDataParser(DataParser):
         if with_mask:
             valid = self._in_use(with_mask, "masks")
             checks.check_mask_sizes(valid, paths, [[size] for size in sizes], "mask (mask_path)")
-            _warn_if(checks.valid_mask_warning([_small_mask(valid[index]) for index in _spread_indices(len(valid))]))
+            _warn_if(
+                checks.valid_mask_warning([_small(read_mask(valid[index])) for index in _spread_indices(len(valid))])
+            )
 
     def _sizes(self, factor: int = 1) -> list[tuple[int, int]]:
         """Width and height of each photo at 1/factor of its size."""
@@ -300,13 +330,37 @@ class SurfaceSOSDataParser(DataParser):
             return 1
         return factor
 
+    def _find_coarse_masks(self) -> list[CoarseFile | None]:
+        """Per frame the coarse mask, or None.
+
+        Where frames map objects to files, folders are not searched.
+
+        Raises:
+            CaptureError: a folder was named that does not exist, or that has no file for any photo.
+        """
+        capture, option = self.capture, self.config.coarse_masks
+        auto = option == "auto"
+        if auto and any(self.files.object_masks):
+            single = self._given("coarse_mask")
+            mapped = [{name: capture.folder / path for name, path in of.items()} for of in self.files.object_masks]
+            return [one or by_name or None for one, by_name in zip(single, mapped, strict=True)]
+        if option != "none" and not (auto and any(self._given("coarse_mask"))):
+            photos = photo_paths(self.files.photos, str(capture.folder))
+            folder = capture.folder / (FOLDERS["coarse_mask"] if auto else option)
+            found = files_by_object(folder, photos, capture.object_names)
+            if found is not None:
+                if self.to_report:
+                    _warn_if(_unused_warning(folder, single_files(found)))
+                return found
+        return list(self._find_masks("coarse_mask", option))
+
     def _find_masks(self, kind: str, option: str) -> list[Path | None]:
         """Per frame the file of one kind (coarse_mask, gt_mask, gt_parts, clean_plate), or None.
 
         Raises:
             CaptureError: a folder was named that does not exist, or that has no file for any photo.
         """
-        capture, factor = self.capture, int(self.downscale_factor or 1)
+        capture = self.capture
         if option == "none":
             return [None] * len(capture)
         named = option != "auto"
@@ -316,8 +370,7 @@ class SurfaceSOSDataParser(DataParser):
                 f"The folder of coarse masks {folder} does not exist. --coarse-masks takes auto, none, or a folder "
                 "(relative to the capture, or absolute)."
             )
-        named_there = [None] * len(capture) if named else self.files.masks[f"{kind}_path"]
-        given = [None if path is None else capture.folder / path for path in named_there]
+        given = [None] * len(capture) if named else self._given(kind)
         found = files_by_name(folder, photo_paths(self.files.photos, str(capture.folder)), given)
         if named and not any(found):
             raise CaptureError(
@@ -326,23 +379,63 @@ class SurfaceSOSDataParser(DataParser):
             )
         if self.to_report:
             _warn_if(_unused_warning(folder, found))
-        return found if factor == 1 else [path and downscaled_copy(path, capture.folder, factor) for path in found]
+        return found
 
-    def _check_masks(
-        self,
-        masks: list[Path | None],
-        truth: list[Path | None],
-        parts: list[Path | None],
-        plates: list[Path | None],
-    ) -> None:
-        originals = [self.capture.folder / path for path in self.files.photos]
+    def _find_truth(self, kind: str) -> list[Path | None]:
+        """Per frame the file of one kind of truth, or None; true identities are not taken from downscaled copies."""
+        found = self._find_masks(kind, "auto")
+        return found if kind == "gt_objects" else [path and self._downscaled(path) for path in found]
+
+    def _given(self, kind: str) -> list[Path | None]:
+        """Per frame the file of one kind that transforms.json names, or None."""
+        return [None if path is None else self.capture.folder / path for path in self.files.masks[f"{kind}_path"]]
+
+    def _downscaled(self, path: Path) -> Path:
+        factor = int(self.downscale_factor or 1)
+        return path if factor == 1 else downscaled_copy(path, self.capture.folder, factor)
+
+    def _at_used_size(self, file: CoarseFile) -> CoarseFile:
+        """A coarse mask, or its downscaled copies; of identities the original, since copies are interpolated mostly."""
+        if isinstance(file, dict):
+            return {name: self._downscaled(path) for name, path in file.items()}
+        return file if self.object_names else self._downscaled(file)
+
+    def _name_objects(self, masks: Sequence[CoarseFile | None]) -> tuple[str, ...]:
+        """Names of the objects; see `capture.object_files.name_objects`.
+
+        Raises:
+            CaptureError: masks and names do not fit.
+        """
+        capture = self.capture
+        if not self.to_report:  # files may not exist
+            return capture.object_names if len(capture.object_names) > 1 else ()
+        return name_objects(masks, capture.object_names, capture.source)
+
+    def _check_masks(self, masks: Sequence[CoarseFile | None], truth: dict[str, list[Path | None]]) -> None:
+        capture, names = self.capture, self.object_names or ()
+        originals = [capture.folder / path for path in self.files.photos]
         accepted = list(zip(self._sizes(), self._sizes(self.downscale_factor or 1), strict=True))
-        for kind, paths in (("coarse mask", masks), ("true mask", truth), ("clean plate", plates)):
-            checks.check_mask_sizes(paths, originals, accepted, kind)
-        check_part_images(parts, originals, accepted)
-        there = [path for path in masks if path is not None]
+        by_object: list[list[Path | None]] = [
+            [file[name] if isinstance(file, dict) and name in file else None for file in masks]
+            for name in names or ("",)
+        ]
+        images = [file if isinstance(file, Path) else None for file in masks]
+        for paths in by_object if names else [*by_object, images]:
+            checks.check_mask_sizes(paths, originals, accepted, "coarse mask")
+        if names:
+            check_identity_images(images, originals, accepted, KIND)
+        for kind, words in (("gt_mask", "true mask"), ("clean_plate", "clean plate")):
+            checks.check_mask_sizes(truth[kind], originals, accepted, words)
+        check_identity_images(truth["gt_objects"], originals, accepted, f"true {KIND}")
+        check_identity_images(truth["gt_parts"], originals, accepted, PARTS)
+        if names and any(masks):
+            shown = check_shown(masks, names, bool(capture.object_names) or any(map(any, by_object)), capture.source)
+            _warn_if(few_photos_remark(shown))
+        check_true_identities(truth["gt_objects"], names)
+        there = [(file, sizes[-1]) for file, sizes in zip(masks, accepted, strict=True) if file is not None]
+        some = (there[index] for index in _spread_indices(len(there)))
         for warning in checks.object_mask_warnings(
-            [_small_mask(there[index]) for index in _spread_indices(len(there))]
+            [_small(read_coarse_mask(file, names, size)[0]) for file, size in some]
         ):
             warn(warning)
 
@@ -409,9 +502,8 @@ def _spread_indices(count: int) -> list[int]:
     )
 
 
-def _small_mask(path: Path) -> np.ndarray:
+def _small(mask: np.ndarray) -> np.ndarray:
     """A mask at 200 pixels or less: enough to judge its layout."""
-    mask = read_mask(path)
     factor = min(1.0, 200 / max(mask.shape))
     return resized(mask, max(1, round(mask.shape[1] * factor)), max(1, round(mask.shape[0] * factor)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,9 +15,13 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from torch import Tensor
 
 from surface_sos_ns.capture.checks import CaptureError, pixel_grid
+from surface_sos_ns.capture.identity_files import read_identities, resized_identities
 from surface_sos_ns.capture.mask_files import read_mask
+from surface_sos_ns.capture.object_files import KIND, known_identities, read_coarse_mask
+from surface_sos_ns.capture.object_names import MAX_OBJECTS
 from surface_sos_ns.capture.part_files import read_part_image
 from surface_sos_ns.plugin.cameras import has_good_ray, views_from_cameras
+from surface_sos_ns.utils.identity_images import filled_identities
 from surface_sos_ns.utils.image_io import read_image, resized
 
 if TYPE_CHECKING:
@@ -33,6 +37,7 @@ class SurfaceSOSDataset(InputDataset):
         coarse_mask: (H, W, 1) float32 0..1, zeros for a view without one while others have one.
         mask_weight: (H, W, 1) float32, 1 where the view has a coarse mask, else 0.
         gt_mask: (H, W, 1) float32 0..1, the true matte; evaluation datasets only.
+        gt_objects: (H, W, 1) int64, true identities of the objects, 0 the background; evaluation datasets only.
         gt_parts: (H, W, 1) int64, identities of the object's true parts, 0 the background; evaluation datasets only.
         clean_plate: (H, W, 3) float32 0..1, the view without the object; evaluation datasets only.
 
@@ -47,9 +52,25 @@ class SurfaceSOSDataset(InputDataset):
         """(H, W, 3) uint8, at the camera's size."""
         return self._photo(self.image_filenames[image_idx], image_idx)
 
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Names of the capture's objects, the first of identity 1; empty for one object."""
+        return self.metadata.get("object_names", ())
+
     def get_coarse_mask(self, image_idx: int) -> np.ndarray | None:
-        """(H, W) float32 0..1, or None for a view without a coarse mask."""
-        return self._read("coarse_mask_filenames", image_idx)
+        """(H, W) float32 0..1 of all objects together, or None for a view without a coarse mask."""
+        return self.read_coarse_mask(image_idx)[0]
+
+    def get_coarse_identities(self, image_idx: int) -> np.ndarray | None:
+        """(H, W) uint8: the object of each pixel of the coarse mask, 0 for none; None for one object, or no mask."""
+        return self.read_coarse_mask(image_idx)[1]
+
+    def read_coarse_mask(self, image_idx: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """What `get_coarse_mask` and `get_coarse_identities` give, read once."""
+        files = self.metadata.get("coarse_mask_filenames")
+        if files is None or files[image_idx] is None:
+            return None, None
+        return read_coarse_mask(files[image_idx], self.object_names, self.size(image_idx))
 
     def get_valid_mask(self, image_idx: int) -> np.ndarray | None:
         """(H, W) bool, nerfstudio's mask of valid pixels, from one half on; None where all are."""
@@ -128,6 +149,9 @@ class SurfaceSOSDataset(InputDataset):
         truth = self._read("gt_mask_filenames", index)
         if truth is not None:
             item["gt_mask"] = torch.from_numpy(truth)[..., None]
+        objects = self.get_true_identities(index)
+        if objects is not None:
+            item["gt_objects"] = torch.from_numpy(objects)[..., None]
         parts = self.get_part_identities(index)
         if parts is not None:
             item["gt_parts"] = torch.from_numpy(parts)[..., None]
@@ -136,6 +160,19 @@ class SurfaceSOSDataset(InputDataset):
             plate = self._photo(plates[index], index)
             item["clean_plate"] = torch.from_numpy(plate.astype(np.float32) / 255)
         return item
+
+    def get_true_identities(self, image_idx: int) -> np.ndarray | None:
+        """(H, W) int64 true identities of the capture's objects, 0 the background; None where they are not known.
+
+        Raises:
+            CaptureError: the file cannot be read, or does not hold identities.
+        """
+        files = self.metadata.get("gt_objects_filenames")
+        if files is None or files[image_idx] is None:
+            return None
+        names = self.object_names
+        known = known_identities(names) if names else f"at most {MAX_OBJECTS}"
+        return read_identities(files[image_idx], self.size(image_idx), f"true {KIND}", len(names) or MAX_OBJECTS, known)
 
     def get_part_identities(self, image_idx: int) -> np.ndarray | None:
         """(H, W) int64 identities of the object's true parts, 0 the background; None where they are not known.
@@ -172,7 +209,8 @@ def joined_positions(parts: Iterable[np.ndarray], pixels: int) -> Tensor:
 class PixelCache:
     """The pixels of N views one after the other (row by row, of any mix of sizes), to be gathered by position.
 
-    A view costs three bytes a pixel and one for its mask, instead of nerfstudio's sixteen.
+    A view costs three bytes a pixel, one for its mask, and one for the identities of several objects, instead of
+    nerfstudio's sixteen.
 
     Attributes:
         images: (T, 3) uint8.
@@ -181,6 +219,8 @@ class PixelCache:
         starts: (N + 1,) int64, position of each view's first pixel.
         widths, heights: (N,) int64.
         valid: (V,) positions that may be drawn, None for all; see `joined_positions`.
+        identities: (T,) uint8, the object that each pixel of the masks belongs to, or the nearest one to those of soft
+            outlines, 0 for none; None for one object.
     """
 
     images: Tensor
@@ -190,6 +230,7 @@ class PixelCache:
     widths: Tensor
     heights: Tensor
     valid: Tensor | None
+    identities: Tensor | None = None
 
     @staticmethod
     def load(dataset: SurfaceSOSDataset) -> PixelCache:
@@ -206,6 +247,7 @@ class PixelCache:
         starts = np.concatenate([[0], np.cumsum(sizes.prod(axis=1))])
         images = np.empty((starts[-1], 3), dtype=np.uint8)
         masks = np.zeros(starts[-1], dtype=np.uint8) if dataset.metadata.get("coarse_mask_filenames") else None
+        identities = np.zeros(starts[-1], dtype=np.uint8) if dataset.object_names else None
         weights = np.zeros(count, dtype=np.float32)
         valid: np.ndarray | None = None
         for index in range(count):
@@ -219,10 +261,12 @@ class PixelCache:
                 valid = np.ones(starts[-1], dtype=bool) if valid is None else valid
                 valid[here] = drawable.ravel()
             images[here] = image.reshape(-1, 3)
-            mask = dataset.get_coarse_mask(index)
+            mask, objects = dataset.read_coarse_mask(index)
             if mask is not None and masks is not None:
                 masks[here] = np.rint(mask * 255).astype(np.uint8).ravel()
                 weights[index] = 1
+            if objects is not None and identities is not None:
+                identities[here] = filled_identities(objects, np.asarray(mask) > 0).ravel()
 
         def chosen(mask: np.ndarray) -> Iterator[np.ndarray]:
             for first, end in itertools.pairwise(starts):
@@ -242,6 +286,7 @@ class PixelCache:
             widths=torch.from_numpy(sizes[:, 0].copy()),
             heights=torch.from_numpy(sizes[:, 1].copy()),
             valid=None if valid is None or valid.all() else joined_positions(chosen(valid), starts[-1]),
+            identities=None if identities is None else torch.from_numpy(identities),
         )
 
     def __len__(self) -> int:
@@ -267,33 +312,64 @@ class PixelCache:
             return None
         return self._view(self.masks, view).cpu().numpy().astype(np.float32) / 255
 
+    def identity(self, view: int) -> np.ndarray | None:
+        """(H, W) uint8, the object of each pixel of one view; None for one object, and where the view's weight is 0."""
+        if self.identities is None or float(self.mask_weights[view]) == 0:
+            return None
+        return self._view(self.identities, view).cpu().numpy()
+
     def set_weights(self, weights: np.ndarray) -> None:
         """Replace how far each mask is trusted: (N,) 0..1; a view without a mask keeps 0."""
         trusted = torch.from_numpy(np.array(weights, dtype=np.float32)).to(self.mask_weights.device)
         self.mask_weights = torch.where(self.mask_weights > 0, trusted, torch.zeros_like(trusted))
 
-    def set_masks(self, masks: list[np.ndarray | None], weights: np.ndarray) -> None:
+    def set_masks(
+        self,
+        masks: list[np.ndarray | None],
+        weights: np.ndarray,
+        identities: Sequence[np.ndarray | None] | None = None,
+    ) -> None:
         """Replace all masks and how far they are trusted.
 
         Args:
             masks: per view (H, W) float 0..1 of any size, resized to the view's, or None.
             weights: (N,) 0..1; a view without a mask gets 0 whatever its entry.
+            identities: per view (H, W) whole numbers of any size, the object of each pixel, or None where there is no
+                mask; None for one object.
         """
         self.masks = torch.zeros(self.pixel_count, dtype=torch.uint8, device=self.images.device)
+        self.identities = None if identities is None else torch.zeros_like(self.masks)
         for view, mask in enumerate(masks):
             if mask is not None:
-                self.set_mask(view, mask)
+                self.set_mask(view, mask, None if identities is None else identities[view])
         self.mask_weights = torch.tensor([float(mask is not None) for mask in masks], device=self.images.device)
         self.set_weights(weights)
 
-    def set_mask(self, view: int, mask: np.ndarray) -> None:
-        """Replace the mask of one view, trusted fully: (H, W) float 0..1 of any size, resized to the view's."""
+    def set_mask(self, view: int, mask: np.ndarray, identity: np.ndarray | None = None) -> None:
+        """Replace the mask of one view, trusted fully.
+
+        Args:
+            view: its number.
+            mask: (H, W) float 0..1 of any size, resized to the view's.
+            identity: (H, W) whole numbers of any size, the object of each pixel; None for one object.
+
+        Raises:
+            ValueError: the cache has identities and none are given.
+        """
         if self.masks is None:
             self.masks = torch.zeros(self.pixel_count, dtype=torch.uint8, device=self.images.device)
-        fitted = resized(np.array(mask, dtype=np.float32), int(self.widths[view]), int(self.heights[view]))
-        flat = np.rint(np.clip(fitted, 0, 1) * 255).astype(np.uint8).ravel()
-        self.masks[int(self.starts[view]) : int(self.starts[view + 1])] = torch.from_numpy(flat)
+        if identity is None and self.identities is not None:
+            raise ValueError(f"The mask of view {view} comes without identities; expected some, as other views have.")
+        size = int(self.widths[view]), int(self.heights[view])
+        here = slice(int(self.starts[view]), int(self.starts[view + 1]))
+        flat = np.rint(np.clip(resized(np.array(mask, dtype=np.float32), *size), 0, 1) * 255).astype(np.uint8).ravel()
+        self.masks[here] = torch.from_numpy(flat)
         self.mask_weights[view] = 1.0
+        if identity is not None:
+            if self.identities is None:
+                self.identities = torch.zeros_like(self.masks)
+            nearest = filled_identities(resized_identities(np.asarray(identity), *size), flat.reshape(size[::-1]) > 0)
+            self.identities[here] = torch.from_numpy(nearest.ravel())
 
     def indices(self, positions: Tensor) -> Tensor:
         """(R, 3) view, row and column of positions (R,)."""
@@ -308,19 +384,23 @@ class PixelCache:
 
         Returns:
             image (R, 3) float32, indices (R, 3) int64 view, row, column, coarse_mask (R, 1) float32 0..1 and
-            mask_weight (R, 1) float32; the last two are zero as long as no mask is known.
+            mask_weight (R, 1) float32; the last two are zero as long as no mask is known. With several objects, also
+            coarse_identity (R, 1) int64.
         """
         indices = self.indices(positions)
         if self.masks is None:
             mask = torch.zeros(len(positions), 1, device=positions.device)
         else:
             mask = self.masks[positions][:, None].float() / 255
-        return {
+        batch = {
             "image": self.images[positions].float() / 255,
             "indices": indices,
             "coarse_mask": mask,
             "mask_weight": self.mask_weights[indices[:, 0]][:, None],
         }
+        if self.identities is not None:
+            batch["coarse_identity"] = self.identities[positions][:, None].long()
+        return batch
 
     def _view(self, values: Tensor, view: int) -> Tensor:
         shape = (int(self.heights[view]), int(self.widths[view]), *values.shape[1:])

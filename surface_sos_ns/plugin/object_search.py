@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.identity_files import resized_identities
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.dataparser import ObjectHint
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
-from surface_sos_ns.utils.image_io import resized, resized_identities
+from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
     from surface_sos_ns.capture.object_prior import ObjectPrior

@@ -123,7 +123,8 @@ class SurfaceSOSPipeline(VanillaPipeline):
             return None
         parameters = sum(parameter.numel() for parameter in scene.parameters())
         rays = self.data.config.train_num_rays_per_batch
-        return why_training_does_not_fit(scene.config, parameters, rays, free_gpu_bytes(device))
+        objects = max(len(self.model.object_names), 1)
+        return why_training_does_not_fit(scene.config, parameters, rays, free_gpu_bytes(device), objects)
 
     def losses_of_a_step(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weighted losses and metrics of a new batch."""

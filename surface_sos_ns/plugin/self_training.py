@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from nerfstudio.cameras.cameras import Cameras
 
+from surface_sos_ns.capture.identity_files import resized_identities
 from surface_sos_ns.plugin.outputs import OBJECT_IDENTITIES
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import write_arrays
-from surface_sos_ns.utils.image_io import resized, resized_identities
+from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.overlap import intersection_over_union
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import signal
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from nerfstudio.utils.misc import step_check
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from surface_sos_ns.models.surface_sos.scene import stored_objects
 from surface_sos_ns.plugin.checkpoints import (
     CheckpointError,
     find_checkpoint,
@@ -42,7 +44,7 @@ from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.plugin.compat.viewer_address import why_no_viewer
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
-from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline, SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.pipeline import SCENE, SurfaceSOSPipeline, SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.prior_file import PRIOR_FILE
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
 from surface_sos_ns.plugin.self_training import MASK_FILES
@@ -381,6 +383,7 @@ class SurfaceSOSTrainer(Trainer):
             state = read_checkpoint(path)
         else:
             return
+        self._check_objects(path, stored_objects(state["pipeline"], SCENE))
         try:
             self.pipeline.load_pipeline(state["pipeline"], state["step"])
             self.optimizers.load_optimizers(state["optimizers"])
@@ -406,6 +409,20 @@ class SurfaceSOSTrainer(Trainer):
                 with atomic_file(self.base_dir / file.name) as copy:
                     shutil.copyfile(file, copy)
         say(f"Loaded {path}")
+
+    def _check_objects(self, path: Path, trained: Sequence[str]) -> None:
+        """Whether a checkpoint is of the objects that the capture has.
+
+        Raises:
+            CheckpointError: it is of others.
+        """
+        there = self.pipeline.model.object_names
+        if tuple(trained) != there:
+            words = [", ".join(names) or "one object without a name" for names in (trained, there)]
+            raise CheckpointError(
+                f"{path} was trained with these objects: {words[0]}; the capture now has: {words[1]}. Resume with the "
+                "masks and names that the run was started with."
+            )
 
     def _stop_training(self) -> None:
         self.stop_training = True

@@ -8,8 +8,8 @@ import torch
 from nerfstudio.utils import colormaps
 from torch import Tensor
 
-from surface_sos_ns.models.parts.labels import filled_identities
 from surface_sos_ns.plugin.outputs import OBJECT_IDENTITIES
+from surface_sos_ns.utils.identity_images import filled_identities
 from surface_sos_ns.utils.metrics import THRESHOLD, image_metrics, mask_metrics, object_metrics, region_psnr
 from surface_sos_ns.utils.part_metrics import part_metrics
 

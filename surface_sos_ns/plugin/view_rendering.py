@@ -119,7 +119,8 @@ class ViewRenderer:
         height, width = rays.origins.shape[:2]
         device = self.scene.frame.centre.device
         parts: dict[str, list[Tensor]] = defaultdict(list)
-        count, start = rays_at_once(self.scene.config, device, self.rays_at_once), 0
+        objects = max(len(self.scene.objects), 1)
+        count, start = rays_at_once(self.scene.config, device, self.rays_at_once, objects), 0
         if count != self.rays_at_once:
             _say_once(f"Rendering {count} rays at a time, as the GPU's memory allows.")
         while start < len(rays):

@@ -233,15 +233,6 @@ def resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def resized_identities(identities: np.ndarray, width: int, height: int) -> np.ndarray:
-    """``identities`` (H, W) uint8 at another size; each pixel takes the value at its centre, none is interpolated."""
-    if identities.shape == (height, width):
-        return identities
-    rows = (np.arange(height) * 2 + 1) * identities.shape[0] // (2 * height)
-    columns = (np.arange(width) * 2 + 1) * identities.shape[1] // (2 * width)
-    return identities[rows[:, None], columns]
-
-
 def encode_image(picture: np.ndarray, suffix: str = ".png", quality: int | None = None) -> bytes:
     """Encodes an image file.
 

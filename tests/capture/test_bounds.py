@@ -149,3 +149,19 @@ def test_masks_that_agree_on_nothing_and_too_few_views():
         find_object_sphere(views, masks)
     with pytest.raises(ValueError, match="at least two"):
         find_object_sphere(views.subset([0]))
+
+
+@pytest.mark.seconds(3)
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_the_sphere_of_several_objects_holds_all_of_them(share: float) -> None:
+    """A large ball, and small ones beside and above it, that touch nothing; some masks are wrong."""
+    balls = [((0.0, 0.0, 0.0), 0.5), ((0.9, 0.2, 0.0), 0.12), ((-0.3, -0.8, 0.3), 0.15)]
+    views = ring(24)
+    together = np.any([sphere_masks(views, centre, radius) for centre, radius in balls], axis=0)
+    masks = corrupt(list(together), share)
+    found = find_object_sphere(views, masks, several=True)
+    for centre, radius in balls:
+        assert np.linalg.norm(np.array(centre) - found.centre) + radius <= 1.02 * found.radius
+    assert found.radius < 1.7  # the two small ones alone need 0.93
+    one = find_object_sphere(views, masks)
+    assert np.linalg.norm(np.array(balls[1][0]) - one.centre) > one.radius

@@ -11,7 +11,8 @@ import trimesh
 from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.part_files import check_part_images, read_part_image, read_part_mesh
+from surface_sos_ns.capture.identity_files import check_identity_images
+from surface_sos_ns.capture.part_files import KIND, read_part_image, read_part_mesh
 
 IDENTITIES = np.random.default_rng(0).integers(0, 7, (12, 18))
 
@@ -79,33 +80,34 @@ def save(path: Path, mode: str, **options) -> Path:
 def test_what_cannot_hold_identities_is_refused_before_it_is_read(tmp_path: Path) -> None:
     photo = save(tmp_path / "photo.png", "RGB")
     files = [
-        (save(tmp_path / "a.png", "RGB"), "8 bits and colour type 2"),
-        (save(tmp_path / "b.png", "LA"), "8 bits and colour type 4"),
-        (save(tmp_path / "c.png", "1"), "1 bits and colour type 0"),
-        (save(tmp_path / "d.jpg", "L"), "no PNG"),
-        (save(tmp_path / "e.bmp", "L"), "no PNG"),
+        (save(tmp_path / "a.png", "RGB"), r"PNG \(RGB\)"),
+        (save(tmp_path / "b.png", "LA"), r"PNG \(LA\)"),
+        (save(tmp_path / "c.png", "1"), r"PNG \(black and white\)"),
+        (save(tmp_path / "d.jpg", "L"), r"JPEG \(L\)"),
     ]
     for path, words in files:
         for call in (
-            lambda path=path: check_part_images([None, path], [photo, photo], [[(18, 12)]] * 2),
+            lambda path=path: check_identity_images([None, path], [photo, photo], [[(18, 12)]] * 2, KIND),
             lambda path=path: read_part_image(path, (18, 12)),
         ):
             with pytest.raises(
-                CaptureError, match=rf"{path.name} is (a PNG of )?{words}; expected a PNG of one channel"
+                CaptureError, match=rf"{path.name} is {words}; expected a PNG \(or another lossless format\) of one"
             ):
                 call()
-    check_part_images([png(tmp_path / "f.png", IDENTITIES.astype(np.uint8))], [photo], [[(18, 12)]])
+    files = [png(tmp_path / "f.png", IDENTITIES.astype(np.uint8)), save(tmp_path / "g.bmp", "L")]
+    check_identity_images(files, [photo] * 2, [[(18, 12)]] * 2, KIND)
+    assert np.array_equal(read_part_image(files[1], (18, 12)), IDENTITIES)
 
 
 def test_missing_damaged_and_wrongly_sized_files_are_named(tmp_path: Path) -> None:
     photo = save(tmp_path / "photo.png", "RGB")
     with pytest.raises(CaptureError, match=r"nothing.png"):
-        check_part_images([tmp_path / "nothing.png"], [photo], [[(18, 12)]])
-    with pytest.raises(CaptureError, match=r"nothing.png cannot be read"):
+        check_identity_images([tmp_path / "nothing.png"], [photo], [[(18, 12)]], KIND)
+    with pytest.raises(CaptureError, match=r"nothing.png does not exist"):
         read_part_image(tmp_path / "nothing.png", (18, 12))
     path = png(tmp_path / "parts.png", IDENTITIES.astype(np.uint8))
     with pytest.raises(CaptureError, match=r"parts.png is 18 x 12 pixels, its photo .*photo.png is 19 x 12"):
-        check_part_images([path], [photo], [[(19, 12)]])
+        check_identity_images([path], [photo], [[(19, 12)]], KIND)
     with pytest.raises(CaptureError, match=r"parts.png is 18 x 12 pixels, its photo 19 x 12"):
         read_part_image(path, (19, 12))
     (tmp_path / "cut.png").write_bytes(path.read_bytes()[:60])

@@ -250,13 +250,13 @@ def sphere_scene() -> DemoScene:
     floor = facing(sheet((-2, -2, 0), (4, 0, 0), (0, 4, 0), 0.1, "grey"), np.array([0, 0, -1.0]), away=True)
     ball = blob((0.3, 0.3, 0.3), 60, "white").moved((0, 0, 0.6))
     lamp = Light(np.array([-0.5, 0.5, 2.0]), np.array([1.0, 0, 0]), np.array([0, -1.0, 0]), np.full(3, 5.0))
-    return DemoScene([floor], [ball], {"grey": grey, "white": white}, [lamp])
+    return DemoScene([floor], {"ball": [ball]}, {"grey": grey, "white": white}, [lamp])
 
 
 def test_direct_light_matches_the_closed_form_of_a_rectangle_above_a_plane() -> None:
     tracer = Tracer(sphere_scene(), rays=400)
     middle = int(np.argmin(np.linalg.norm(tracer.back.vertices, axis=1)))
-    with_ball, alone = (values[middle] for values in tracer.direct(("back", 0)))
+    with_ball, alone = (values[middle] for values in tracer.direct(tracer.vertex_chunks()[0]))
     # A quarter of the lamp, its corner above the point: sides X, Y over the height 2 (Howell's view factor B-3).
     x = y = 0.5 / 2.0
     quarter = x / np.hypot(1, x) * np.arctan(y / np.hypot(1, x)) + y / np.hypot(1, y) * np.arctan(x / np.hypot(1, y))

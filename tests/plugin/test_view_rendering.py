@@ -38,7 +38,7 @@ def picture(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], tuple[Tenso
         monkeypatch.setattr(view_rendering, "rays_at_once", lambda *_: start)
         monkeypatch.setattr(view_rendering, "_say_once", said.append)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-        scene: Any = SimpleNamespace(config=None, frame=SimpleNamespace(centre=torch.zeros(3)))
+        scene: Any = SimpleNamespace(config=None, objects=(), frame=SimpleNamespace(centre=torch.zeros(3)))
         origins = torch.arange(HEIGHT * WIDTH * 3.0).reshape(HEIGHT, WIDTH, 3)
         rays = RayBundle(origins=origins, directions=origins, pixel_area=origins[..., :1])
         found = ViewRenderer(scene, 4096).view(rays, Need.MATTE)["alpha"]

@@ -17,6 +17,8 @@ FLOAT_BYTES = 4
 SAMPLE_FLOATS, CANDIDATE_FLOATS = 100, 40
 """Floats at a sample besides the fields' (points, opacities, weights, what is kept for colours), and at a coarse
 interval."""
+OBJECT_FLOATS = 6
+"""Floats at a sample for each object beyond the first: logit, probability, share, and their gradients."""
 RAYS_SHARE = 0.5
 """Share of the free memory that rays may take. The rest is for fragmentation, and for a hash grid in torch, which takes
 more."""
@@ -26,21 +28,22 @@ MIN_RAYS_AT_ONCE, MAX_RAYS_AT_ONCE = 1 << 10, 1 << 17
 """Bounds of the rays rendered at once: fewer leave a GPU idle, more gain nothing."""
 
 
-def training_bytes_per_ray(config: SceneConfig) -> int:
-    """Bytes of GPU memory that a ray takes in a training step."""
+def training_bytes_per_ray(config: SceneConfig, objects: int = 1) -> int:
+    """Bytes of GPU memory that a ray takes in a training step of a number of objects."""
     wide, hidden = config.foreground_grid.width, config.hidden
     back = config.background_grid.width
     surface, density, colour = 10 * wide + 4 * hidden + 44, back + 3 * hidden + 12, 4 * hidden + 38
     if config.background == "sdf":
         density = 10 * back + 4 * hidden + 44
-    label = config.label_grid.width + 3 * LABEL_HIDDEN + 4
+    label = config.label_grid.width + 3 * LABEL_HIDDEN + 4 + OBJECT_FLOATS * (objects - 1)
     return _per_ray(config, config.samples, surface + density + label + 2 * colour)
 
 
-def rendering_bytes_per_ray(config: SceneConfig) -> int:
-    """Bytes of GPU memory that a ray takes in rendering."""
+def rendering_bytes_per_ray(config: SceneConfig, objects: int = 1) -> int:
+    """Bytes of GPU memory that a ray takes in rendering of a number of objects."""
     wide, hidden = max(config.foreground_grid.width, config.background_grid.width), config.hidden
-    return _per_ray(config, config.render_samples, max(4 * wide + 3 * hidden + 14, 3 * hidden + 51))
+    field = max(4 * wide + 3 * hidden + 14, 3 * hidden + 51)
+    return _per_ray(config, config.render_samples, field + OBJECT_FLOATS * (objects - 1))
 
 
 def _per_ray(config: SceneConfig, samples: int, floats: int) -> int:
@@ -53,14 +56,16 @@ def rays_that_fit(free_bytes: int, bytes_per_ray: int) -> int:
     return min(max(1 << (fitting.bit_length() - 1), MIN_RAYS_AT_ONCE), MAX_RAYS_AT_ONCE)
 
 
-def rays_at_once(config: SceneConfig, device: torch.device, configured: int) -> int:
+def rays_at_once(config: SceneConfig, device: torch.device, configured: int, objects: int = 1) -> int:
     """How many rays to render at once on a device: as many as fit on a GPU, elsewhere the number configured."""
     if device.type != "cuda":
         return configured
-    return rays_that_fit(free_gpu_bytes(device), rendering_bytes_per_ray(config))
+    return rays_that_fit(free_gpu_bytes(device), rendering_bytes_per_ray(config, objects))
 
 
-def why_training_does_not_fit(config: SceneConfig, parameters: int, rays: int, free_bytes: int) -> str | None:
+def why_training_does_not_fit(
+    config: SceneConfig, parameters: int, rays: int, free_bytes: int, objects: int = 1
+) -> str | None:
     """What to say before training where a step's rays may not fit on the GPU; None where they do.
 
     Args:
@@ -68,12 +73,14 @@ def why_training_does_not_fit(config: SceneConfig, parameters: int, rays: int, f
         parameters: their number; gradients and the optimisers' two moments are still to come.
         rays: in a step.
         free_bytes: of the GPU, the parameters being there already.
+        objects: their number.
     """
+    per_ray = training_bytes_per_ray(config, objects)
     left = RAYS_SHARE * (free_bytes - 3 * FLOAT_BYTES * parameters)
-    fitting = max(0, int(left / training_bytes_per_ray(config)))
+    fitting = max(0, int(left / per_ray))
     if rays <= fitting:
         return None
-    needed = (rays * training_bytes_per_ray(config) / RAYS_SHARE + 3 * FLOAT_BYTES * parameters) / 1e9
+    needed = (rays * per_ray / RAYS_SHARE + 3 * FLOAT_BYTES * parameters) / 1e9
     advice = "stop other programs on it, or train surface-sos-lite"
     if fitting >= MIN_TRAINING_RAYS:
         advice = f"if it runs out, set --pipeline.datamanager.train-num-rays-per-batch {fitting // 64 * 64}"

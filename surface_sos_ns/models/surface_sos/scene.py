@@ -308,7 +308,7 @@ class SurfaceSOS(nn.Module):
         training, centres = self.training, self.frame.points(cameras)
         self.eval()
         try:
-            at_once = rays_at_once(self.config, centres.device, MAP_RAYS)
+            at_once = rays_at_once(self.config, centres.device, MAP_RAYS, self.label.objects)
             return self.clean_plate.map_support(self.background_view, *self.object_grid.solid_cells(), centres, at_once)
         finally:
             self.train(training)
