@@ -37,12 +37,14 @@ from surface_sos_ns.plugin.config_file import ConfigFileError, method_of, read_c
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
 from surface_sos_ns.plugin.model import SurfaceSOSModel
+from surface_sos_ns.plugin.outputs import OBJECT_IDENTITIES, output_of
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.run_paths import find_capture
 from surface_sos_ns.plugin.trainer import SurfaceSOSTrainerConfig
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.identity_images import filled_identities
 from surface_sos_ns.utils.image_io import read_image, resized
+from surface_sos_ns.utils.mesh_points import SurfacePoints, points_on
 from surface_sos_ns.utils.metrics import THRESHOLD
 
 if TYPE_CHECKING:
@@ -250,20 +252,86 @@ class Run:
         images = self.model.images(self._one(camera), names)
         return {name: image.cpu().numpy() for name, image in images.items()}
 
-    def matte(self, camera: View | str | int | Cameras) -> np.ndarray:
-        """(H, W) float32: how much of each pixel is the object, 0 to 1."""
-        return self.render(camera, ["alpha"])["alpha"][..., 0]
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of several objects, in the order of their identities, which are 1 to K; empty for a run with one."""
+        return self.model.object_names
 
-    def mask(self, camera: View | str | int | Cameras) -> np.ndarray:
-        """(H, W) bool: the pixels that are more object than not."""
-        return self.render(camera, ["mask"])["mask"][..., 0] > 0.5
+    def check_objects(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The objects of these names, in the run's order.
+
+        Raises:
+            RunError: there is none of such a name, or the run has one object only.
+        """
+        asked = list(names)
+        unknown = [name for name in asked if name not in self.objects]
+        if unknown and not self.objects:
+            raise RunError(f"{self.config} has one object, without a name; leave '{unknown[0]}' out.")
+        if unknown:
+            wrong = ", ".join(f"'{name}'" for name in unknown)
+            raise RunError(f"{self.config} has no object {wrong}; its objects are {', '.join(self.objects)}.")
+        return tuple(name for name in self.objects if name in asked)
+
+    def matte(self, camera: View | str | int | Cameras, object: str | None = None) -> np.ndarray:
+        """(H, W) float32: how much of each pixel is the object, 0 to 1.
+
+        Args:
+            camera: any.
+            object: one of several by its name; None for all of them together.
+
+        Raises:
+            RunError: there is no such object.
+        """
+        name = self._output("alpha", object)
+        return self.render(camera, [name])[name][..., 0]
+
+    def mask(self, camera: View | str | int | Cameras, object: str | None = None) -> np.ndarray:
+        """(H, W) bool: the pixels that are more object than not; arguments as of `matte`.
+
+        A pixel of several objects is in the mask of the one that it shows most of alone.
+        """
+        name = self._output("mask", object)
+        return self.render(camera, [name])[name][..., 0] > 0.5
+
+    def identities(self, camera: View | str | int | Cameras) -> np.ndarray:
+        """(H, W) uint8: which object each pixel is of, 1 to K in the order of `Run.objects`; 0 for none."""
+        if not self.objects:
+            return self.mask(camera).astype(np.uint8)
+        return self.render(camera, [OBJECT_IDENTITIES])[OBJECT_IDENTITIES][..., 0].astype(np.uint8)
 
     def clean_plate(self, camera: View | str | int | Cameras) -> np.ndarray:
-        """(H, W, 3) float32: the view without the object, all of it rendered."""
+        """(H, W, 3) float32: the view without the object, or without any of several; all of it rendered."""
         return self.render(camera, ["background"])["background"]
 
-    def cutout(self, camera: View | str | int | Cameras) -> np.ndarray:
-        """(H, W, 4) float32: the object's own colours, not premultiplied, and its matte.
+    def without(self, camera: View | str | int | Cameras, objects: str | Iterable[str] = ()) -> np.ndarray:
+        """(H, W, 3) float32: the view without some of several objects, all of it rendered.
+
+        What remains of the others is in it, also where a removed one hid it, and the completed background behind.
+
+        Args:
+            camera: any.
+            objects: a name, or several; none for all of them.
+
+        Raises:
+            RunError: there is no such object.
+        """
+        return self.images_without(camera, objects)["background"]
+
+    def images_without(
+        self, camera: View | str | int | Cameras, objects: str | Iterable[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """The picture of `without`, and what is known about it; arguments as there.
+
+        Returns:
+            background (H, W, 3), the picture; background_confidence (H, W, 1), how sure it is; shadow (H, W, 1), share
+            of the light that the removed objects keep away.
+        """
+        removed = self.check_objects([objects] if isinstance(objects, str) else objects) or self.objects
+        images = self.model.images_without(self._one(camera), removed)
+        return {name: image.cpu().numpy() for name, image in images.items()}
+
+    def cutout(self, camera: View | str | int | Cameras, object: str | None = None) -> np.ndarray:
+        """(H, W, 4) float32: the object's own colours, not premultiplied, and its matte; arguments as of `matte`.
 
         Of a view, the photo's colours, without those of the background that shine through at the outline; of another
         camera, rendered ones.
@@ -271,28 +339,61 @@ class Run:
         from surface_sos_ns.utils.cutouts import cutout_of_photo, cutout_of_rendering
 
         if isinstance(camera, Cameras):
-            images = self.render(camera, ["alpha", "foreground"])
-            return cutout_of_rendering(images["foreground"], images["alpha"][..., 0])
-        return cutout_of_photo(self.photo(camera) / np.float32(255), self.matte(camera))
+            alpha, foreground = (self._output(output, object) for output in ("alpha", "foreground"))
+            images = self.render(camera, [alpha, foreground])
+            return cutout_of_rendering(images[foreground], images[alpha][..., 0])
+        return cutout_of_photo(self.photo(camera) / np.float32(255), self.matte(camera, object))
 
-    def mesh(self, resolution: int = 192, parts: bool | int = False) -> trimesh.Trimesh:
+    def mesh(
+        self, object: str | int | None = None, resolution: int = 192, parts: bool | int = False
+    ) -> trimesh.Trimesh:
         """The object's surface, closed, with its colours at the vertices, in the capture's frame and scale.
 
         Args:
-            resolution: cells per axis of the grid over the object sphere's cube.
+            object: one of several by its name. None: all of them in one mesh, whose vertices have identities
+                (`mesh.vertex_attributes["object"]`, 1 to K). A number in this place is the resolution.
+            resolution: cells per axis of the grid over the object sphere's cube; over the object's own of one of
+                several.
             parts: give each vertex the identity of its part (`mesh.vertex_attributes["part"]`, from 1) and the part's
-                colour instead of its own. True: of the latest result; a number: of that of so many parts.
+                colour instead of its own. True: of the latest result; a number: of that of so many parts. Parts are of
+                one object: without `object`, the mesh is that of the one that the result is of.
 
         Raises:
             MeshError: nothing is object in this run, or it has no surface.
-            RunError: parts that were not found.
+            RunError: parts that were not found, or an object that there is not.
         """
-        result = self.part_result(None if parts is True else int(parts)) if parts else None
-        mesh = object_mesh(self.model.scene, resolution, colours=result is None)
+        if isinstance(object, int):
+            return self.mesh(None, object, parts)
+        result = self.part_result(None if parts is True else int(parts), object) if parts else None
+        identity = self._identity(object if result is None else result.facts.object)
+        mesh = object_mesh(self.model.scene, resolution, result is None, identity)
         if result is not None:
             set_parts(mesh, part_labels(result.head, self.model.scene.frame, mesh.vertices), result.parts)
         mesh.apply_transform(np.linalg.inv(self.capture_to_world))
         return mesh
+
+    def points(self, object: str | None = None, count: int = 50_000, resolution: int = 192) -> SurfacePoints:
+        """Points drawn evenly on the mesh, with its colours, and of several objects their identities.
+
+        Args:
+            object, resolution: as of `mesh`.
+            count: of the points.
+
+        Raises:
+            MeshError, RunError: as `mesh`.
+        """
+        return points_on(self.mesh(object, resolution), count)
+
+    def _identity(self, object: str | None) -> int | None:
+        """The identity of one of several objects; None for all, or for the run's only one."""
+        if object is None:
+            return None
+        (name,) = self.check_objects([object])
+        return self.objects.index(name) + 1
+
+    def _output(self, output: str, object: str | None) -> str:
+        """Name of an output of one of several objects, or of all."""
+        return output if object is None else output_of(output, *self.check_objects([object]))
 
     # ------------------------------------------------------------------ parts
 
@@ -301,35 +402,47 @@ class Run:
         """Parts that `surface-sos parts` has found on this run, the latest result first."""
         return tuple(self.model.part_results)
 
-    def part_result(self, parts: int | None = None) -> PartResult:
+    def part_result(self, parts: int | None = None, object: str | None = None) -> PartResult:
         """The result of so many parts; None: the latest.
+
+        Args:
+            parts: their number.
+            object: of one of several objects; None: of any.
 
         Raises:
             RunError: there is none.
         """
-        for result in self.part_results:
+        names = (None, *self.objects) if object is None else self.check_objects([object])
+        results = [result for result in self.part_results if result.facts.object in names]
+        for result in results:
             if parts in (None, result.parts):
                 return result
-        there = ", ".join(str(result.parts) for result in self.part_results)
+        there = ", ".join(str(result.parts) for result in results)
         wanted = "no parts" if parts is None else f"no result of {parts} parts"
+        of, option = ("", "") if object is None else (f" of {object}", f" --object {object}")
         raise RunError(
-            f"{self.config} has {wanted}{f'; there are {there}' if there else ''}. Find them first: surface-sos parts "
-            f"--load-config {self.config}{'' if parts is None else f' --parts {parts}'}."
+            f"{self.config} has {wanted}{of}{f'; there are {there}' if there else ''}. Find them first: surface-sos "
+            f"parts --load-config {self.config}{option}{'' if parts is None else f' --parts {parts}'}."
         )
 
-    def parts(self, camera: View | str | int | Cameras, parts: int | None = None) -> np.ndarray:
-        """(H, W) uint8: the identity of the part at each pixel, from 1; 0 outside the mask.
+    def parts(
+        self, camera: View | str | int | Cameras, parts: int | None = None, object: str | None = None
+    ) -> np.ndarray:
+        """(H, W) uint8: the identity of the part at each pixel, from 1; 0 outside the mask of the object.
 
         Args:
             camera: any.
             parts: of the result of so many parts; None: of the latest.
+            object: of one of several objects; None: of that of the latest result.
 
         Raises:
             RunError: there is no such result.
         """
-        name = f"part_ids_{self.part_result(parts).parts}"
-        images = self.render(camera, ["alpha", name])
-        return filled_identities(images[name][..., 0], images["alpha"][..., 0] > THRESHOLD)
+        result = self.part_result(parts, object)
+        whose = result.facts.object
+        mask = "alpha" if whose is None else self._output("mask", whose)
+        images = self.render(camera, [mask, result.identities])
+        return filled_identities(images[result.identities][..., 0], images[mask][..., 0] > THRESHOLD)
 
     def _one(self, camera: View | str | int | Cameras) -> Cameras:
         """A single camera (1,)."""

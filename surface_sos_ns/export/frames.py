@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from surface_sos_ns.capture.names import distinct_stems, photo_paths
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from surface_sos_ns.api import Run, View
 
-__all__ = ["Frame", "chosen_frames", "file_names", "read_path"]
+__all__ = ["Frame", "chosen_frames", "file_names", "photo_of", "read_path"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,12 @@ def chosen_frames(run: Run, settings: ExportSettings) -> list[Frame]:
         which = "held out" if settings.views[0] == "test" else "trained on"
         raise ExportError(f"No photo was {which} in {run.config}; use --views all.")
     return frames
+
+
+def photo_of(run: Run, frame: Frame, settings: ExportSettings) -> np.ndarray:
+    """(H, W, 3) float32, 0 to 1: the photo of a frame that is of one, as its camera sees it."""
+    assert frame.view is not None
+    return run.photo(frame.view, settings.size, settings.lens) / np.float32(255)
 
 
 def file_names(photos: Sequence[str], folder: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""The object's mesh as files, in the capture's own frame and scale."""
+"""Meshes and points as files, in the capture's own frame and scale."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from surface_sos_ns.utils.files import write_bytes
+from surface_sos_ns.utils.mesh_points import points_on
 
 if TYPE_CHECKING:
     import trimesh
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["POINTS", "glb_file", "mesh_file", "write_mesh", "write_points"]
 
 COLOURS = ("red", "green", "blue")
+LABELS = ("object", "part")
+"""Properties of PLY files that are identities."""
 
 POINTS = 50_000
 """Points on the surface for trainers that start from some."""
@@ -36,11 +39,11 @@ def mesh_file(mesh: trimesh.Trimesh, kind: str) -> bytes:
 
     Args:
         mesh: any.
-        kind: ply, obj or glb. A PLY file also has the vertex attribute `part`, where there is one.
+        kind: ply, obj or glb. A PLY file also has the vertex attributes `object` and `part`, where there are any.
     """
     if kind == "ply":
-        parts = np.asarray(mesh.vertex_attributes["part"]) if "part" in mesh.vertex_attributes else None
-        return _ply(mesh.vertices, _colours(mesh), mesh.faces, parts)
+        labels = {name: np.asarray(mesh.vertex_attributes[name]) for name in LABELS if name in mesh.vertex_attributes}
+        return _ply(mesh.vertices, _colours(mesh), mesh.faces, labels)
     if kind == "glb":
         return glb_file({"object": mesh})
     content: Any = mesh.export(file_type=kind)
@@ -68,15 +71,13 @@ def glb_file(meshes: Mapping[str, trimesh.Trimesh]) -> bytes:
 
 
 def write_points(mesh: trimesh.Trimesh, path: Path, count: int = POINTS) -> None:
-    """Writes coloured points drawn evenly on a mesh's surface, as a .ply file; equal meshes give equal points."""
-    import trimesh
+    """Writes coloured points drawn evenly on a mesh's surface, as a .ply file; equal meshes give equal points.
 
-    weights = np.random.default_rng(0).dirichlet((1, 1, 1), count)
-    _, faces = trimesh.sample.sample_surface(mesh, count, seed=0)
-    corners = mesh.faces[faces]
-    points = np.einsum("pc,pcx->px", weights, mesh.vertices[corners])
-    shades = np.rint(np.einsum("pc,pcx->px", weights, _colours(mesh)[corners])).astype(np.uint8)
-    write_bytes(path, _ply(points, shades))
+    Of the mesh of several objects, each point has the property `object`.
+    """
+    found = points_on(mesh, count)
+    labels = {} if found.objects is None else {"object": found.objects}
+    write_bytes(path, _ply(found.points, found.colours, labels=labels))
 
 
 def _colours(mesh: trimesh.Trimesh) -> np.ndarray:
@@ -89,26 +90,28 @@ def _is_far(points: np.ndarray) -> bool:
 
 
 def _ply(
-    points: np.ndarray, colours: np.ndarray, faces: np.ndarray | None = None, parts: np.ndarray | None = None
+    points: np.ndarray,
+    colours: np.ndarray,
+    faces: np.ndarray | None = None,
+    labels: Mapping[str, np.ndarray] | None = None,
 ) -> bytes:
-    """A binary PLY file of points (P, 3) with colours (P, 3) uint8, and of faces (F, 3) and the property `part` of the
-    points (P,) uint8 where there are some.
+    """A binary PLY file of points (P, 3) with colours (P, 3) uint8, of faces (F, 3), and of identities of the points
+    (P,) under 256 by the name of their property.
 
     Coordinates are in double precision where they have to be.
     """
-    exact = _is_far(points)
-    layout = [(axis, "<f8" if exact else "<f4") for axis in "xyz"] + [(name, "u1") for name in COLOURS]
-    layout += [] if parts is None else [("part", "u1")]
+    exact, labels = _is_far(points), labels or {}
+    layout = [(axis, "<f8" if exact else "<f4") for axis in "xyz"] + [(name, "u1") for name in (*COLOURS, *labels)]
     rows = np.empty(len(points), dtype=layout)
     for index, axis in enumerate("xyz"):
         rows[axis] = points[:, index]
     for index, name in enumerate(COLOURS):
         rows[name] = colours[:, index]
-    if parts is not None:
-        rows["part"] = parts
+    for name, values in labels.items():
+        rows[name] = values
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
     header += [f"property {'double' if exact else 'float'} {axis}" for axis in "xyz"]
-    header += [f"property uchar {name}" for name in (*COLOURS, *([] if parts is None else ["part"]))]
+    header += [f"property uchar {name}" for name in (*COLOURS, *labels)]
     body = rows.tobytes()
     if faces is not None:
         triangles = np.empty(len(faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])

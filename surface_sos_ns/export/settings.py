@@ -28,10 +28,19 @@ class ExportSettings:
         "mattes",
         "cutouts",
     )
-    """masks: black and white PNG, and COCO RLE. mattes: 16-bit PNG. cutouts: the object with transparency, PNG.
+    """masks: black and white PNG, and COCO RLE; of several objects also identities/, PNG with a palette whose index is
+    the object's number, 0 for none. mattes: 16-bit PNG. cutouts: the object with transparency, PNG.
     clean-plates: the view without the object, and how sure that is. video: mask, side by side, and the object with
     transparency (writes the cut-outs too). mesh: the object's surface with colours. parts: what surface-sos parts has
     found, as PNG of part numbers, COCO RLE and meshes. all: everything; parts where some were found."""
+    objects: tuple[str, ...] = ()
+    """Of a run with several objects, the names of those that are exported; all by default. Each gets folders and files
+    of its name: masks/cup/, cutouts/cup/, video/cup/, mesh/cup.ply, points/cup.ply, transforms_object_cup.json. What is
+    of all of them together is called all: mesh/all.ply and points/all.ply have the property object, mesh/all.glb has a
+    node an object."""
+    remove: tuple[str, ...] = ()
+    """Of a run with several objects, the names of those that clean plates are without; all by default. The others stay
+    in the picture, also where a removed one hid them."""
     views: tuple[str, ...] = ("all",)
     """all photos, train (those trained on) or test (those held out); or path FILE: a camera path of the viewer."""
     size: Literal["original", "training"] = "original"
@@ -97,6 +106,10 @@ class ExportSettings:
             raise ExportError(f"{self.output_dir} is a file; expected a folder, or one that is to be made.")
         if self.parts is not None and "parts" not in self.kinds:
             raise ExportError(f"--parts {self.parts} chooses a result of parts; add parts to --what, or leave it out.")
+        if self.remove and "clean-plates" not in self.kinds:
+            raise ExportError(
+                f"--remove {' '.join(self.remove)} is about clean plates; add clean-plates to --what, or leave it out."
+            )
         for kind in ("masks", "parts"):
             if kind in self.kinds:
                 require_package("pycocotools", f"surface-sos export --what {kind}")

@@ -7,6 +7,9 @@
 | transforms_masked.json | the photos | `mask_path`: the object, for trainers that do not know alpha |
 | transforms_background.json | the clean plates | none: the scene without the object |
 
+Of a run with several objects, the second and third are there for each, as transforms_object_cup.json; the first names a
+mask for each object, and their names. With one chosen object that is the object of the first.
+
 nerfstudio's `mask_path` says which pixels count. In transforms_masked.json those of the object do, so whatever else a
 trainer puts into the scene costs it nothing; transforms_object.json is better where the trainer knows transparency.
 """
@@ -15,8 +18,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,31 +28,32 @@ import numpy as np
 
 from surface_sos_ns.capture.transforms import transforms_content
 from surface_sos_ns.export.frames import Frame
+from surface_sos_ns.export.meshes import point_file
+from surface_sos_ns.export.objects import Subject, subjects
 from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PLATES, Product
 from surface_sos_ns.export.settings import ExportSettings
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run
 
-__all__ = ["POINT_FILE", "capture_names", "captures"]
+__all__ = ["capture_names", "captures"]
 
-POINT_FILE = "mesh/object_points.ply"
-WHOLE, OBJECT, MASKED, BACKGROUND = (
-    *("transforms.json", "transforms_object.json", "transforms_masked.json", "transforms_background.json"),
-)
+WHOLE, BACKGROUND = "transforms.json", "transforms_background.json"
+OBJECT, MASKED = "transforms_object", "transforms_masked"
 
 
 def capture_names(products: Sequence[Product], settings: ExportSettings) -> list[str]:
     """The files that `captures` makes."""
     have = {product.folder for product in products}
     names = []
-    if settings.path is None and MASKS in have:
-        names += [WHOLE, MASKED]
-    if CUTOUTS in have:
-        names.append(OBJECT)
+    for subject in subjects(settings):
+        if settings.path is None and subject.folder(MASKS) in have:
+            names += [WHOLE, f"{subject.file(MASKED)}.json"]
+        if subject.folder(CUTOUTS) in have:
+            names.append(f"{subject.file(OBJECT)}.json")
     if PLATES in have:
         names.append(BACKGROUND)
-    return names
+    return list(dict.fromkeys(names))
 
 
 def captures(
@@ -76,8 +81,8 @@ def captures(
             return files(IMAGES)
         return [_relative(frame.view.path, output) for frame in frames if frame.view is not None]
 
-    def content(paths: list[str], masks: dict[str, list[str]] | None = None, points: str | None = None) -> Any:
-        rows = [{"file_path": path} for path in paths]
+    def content(paths: list[str], masks: dict[str, Any] | None = None, points: str | None = None) -> Any:
+        rows: list[dict[str, Any]] = [{"file_path": path} for path in paths]
         for key, names in (masks or {}).items():
             rows = [row | {key: name} for row, name in zip(rows, names, strict=True)]
         found = transforms_content(views, rows) | _split(frames, paths)
@@ -85,15 +90,33 @@ def captures(
         return found | ({"ply_file_path": points} if points else {})
 
     scene = _relative(run.capture / known["ply_file_path"], output) if "ply_file_path" in known else None
-    made = {
-        WHOLE: lambda: content(
-            photos(), {"coarse_mask_path": files(MASKS)} | _valid_pixels(run, frames, settings), scene
-        ),
-        MASKED: lambda: content(photos(), {"mask_path": files(MASKS)}, _points(output)),
-        OBJECT: lambda: content(files(CUTOUTS), None, _points(output)),
-        BACKGROUND: lambda: content(files(PLATES), None, scene),
+
+    def whole() -> Any:
+        masks = {"coarse_mask_path": _masks_by_name(settings, files)} | _valid_pixels(run, frames, settings)
+        names = {"object_names": list(settings.objects)} if len(settings.objects) > 1 else {}
+        return content(photos(), masks, scene) | names
+
+    def of_object(subject: Subject, kind: str) -> Any:
+        points = point_file(subject)
+        points_there = points if (output / points).is_file() else None
+        if kind == OBJECT:
+            return content(files(subject.folder(CUTOUTS)), None, points_there)
+        return content(photos(), {"mask_path": files(subject.folder(MASKS))}, points_there)
+
+    made = {WHOLE: whole, BACKGROUND: lambda: content(files(PLATES), None, scene)} | {
+        f"{subject.file(kind)}.json": partial(of_object, subject, kind)
+        for subject in subjects(settings)
+        for kind in (OBJECT, MASKED)
     }
     return {name: made[name]() for name in capture_names(products, settings)}
+
+
+def _masks_by_name(settings: ExportSettings, files: Callable[[str], list[str]]) -> Sequence[str | dict[str, str]]:
+    """Per frame its mask, or that of each of several objects by name."""
+    paths = [files(subject.folder(MASKS)) for subject in subjects(settings)]
+    if len(paths) == 1:
+        return paths[0]
+    return [dict(zip(settings.objects, of_frame, strict=True)) for of_frame in zip(*paths, strict=True)]
 
 
 def _split(frames: Sequence[Frame], paths: Sequence[str]) -> dict[str, list[str]]:
@@ -115,10 +138,6 @@ def _valid_pixels(run: Run, frames: Sequence[Frame], settings: ExportSettings) -
     if not found or None in found:
         return {}
     return {"mask_path": [_relative(run.capture / str(path), settings.output_dir) for path in found]}
-
-
-def _points(output: Path) -> str | None:
-    return POINT_FILE if (output / POINT_FILE).is_file() else None
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -5,31 +5,31 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from surface_sos_ns.export.error import ExportError
-from surface_sos_ns.export.frames import Frame, chosen_frames
+from surface_sos_ns.export.frames import Frame, chosen_frames, photo_of
 from surface_sos_ns.export.manifest import COMMON, Identity, Manifest
+from surface_sos_ns.export.meshes import mesh_files, write_meshes
+from surface_sos_ns.export.objects import subjects, with_objects
 from surface_sos_ns.export.parts import (
     PART_FACTS,
-    PART_MESHES,
     part_facts,
     part_identity,
+    part_meshes,
     part_names,
+    parts_of,
     with_parts,
     write_part_meshes,
 )
-from surface_sos_ns.export.products import CUTOUTS, IMAGES, MASKS, PARTS, PLATES, Pictures, Product, products
+from surface_sos_ns.export.products import MASKS, PARTS, Pictures, Product, products
 from surface_sos_ns.export.settings import ExportSettings
-from surface_sos_ns.export.trainers import POINT_FILE, capture_names, captures
+from surface_sos_ns.export.trainers import capture_names, captures
+from surface_sos_ns.export.videos import video_files, write_videos
 from surface_sos_ns.utils.files import remove_leftovers, resumable, write_bytes, write_json, writing
-from surface_sos_ns.utils.image_io import ImageError, read_picture
 from surface_sos_ns.utils.locks import locked_folder
-from surface_sos_ns.utils.metrics import THRESHOLD
-from surface_sos_ns.utils.pictures import size_within
 from surface_sos_ns.utils.progress import Stage
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["write_export"]
 
 COCO, PART_COCO = "masks_coco.json", "parts_coco.json"
-MAX_TILE = 960  # pixels along the longer side of a picture in the side-by-side video
 
 
 def write_export(run: Run, settings: ExportSettings) -> list[str]:
@@ -59,11 +58,11 @@ def write_export(run: Run, settings: ExportSettings) -> list[str]:
     output = settings.output_dir
     if output.resolve() == run.capture.resolve():
         raise ExportError(f"{output} is the capture itself; export into a folder of its own.")
-    settings = with_parts(run, settings)
+    settings = with_parts(run, with_objects(run, settings))
     frames = chosen_frames(run, settings)
     made = products(run, settings)
     _check_outputs(run, made)
-    videos = _videos(frames, settings)
+    videos = video_files(frames, settings)
     with resumable():
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
@@ -90,12 +89,12 @@ def _check_outputs(run: Run, made: Sequence[Product]) -> None:
 def _write(
     run: Run, settings: ExportSettings, frames: Sequence[Frame], made: Sequence[Product], videos: Sequence[Path]
 ) -> list[str]:
-    output, meshes, part_meshes = settings.output_dir, _meshes(settings), _part_meshes(settings)
+    output, meshes, of_parts = settings.output_dir, mesh_files(settings), _part_meshes(run, settings)
     others = [output / name for name in [*capture_names(made, settings), *_about(settings)]]
     targets: list[tuple[Path, str | None]]
     targets = [(product.file(output, frame), product.kind) for frame in frames for product in made]
     targets += [(path, "video") for path in videos] + [(path, "mesh") for path in meshes]
-    targets += [(path, "parts") for path in part_meshes]
+    targets += [(path, "parts") for path in of_parts]
     folders = {output, *(path.parent for path, _ in targets)}
     manifest = Manifest.of(
         output, _identity(run, settings), [*targets, *((path, None) for path in others)], settings.overwrite
@@ -103,8 +102,8 @@ def _write(
     for folder in folders:
         remove_leftovers(folder)
 
-    _write_mesh(run, settings, [path for path in meshes if manifest.lacks(path)])
-    _write_part_meshes(run, settings, [path for path in part_meshes if manifest.lacks(path)])
+    write_meshes(run, settings, [path for path in meshes if manifest.lacks(path)])  # first: there may be none
+    _write_part_meshes(run, settings, [path for path in of_parts if manifest.lacks(path)])
     with Stage(f"Exporting {len(frames)} views to {output}", len(frames)) as stage:
         for frame in frames:
             _write_view(run, settings, frame, [p for p in made if manifest.lacks(p.file(output, frame))])
@@ -113,9 +112,9 @@ def _write(
         write_json(output / name, content)
     for name, content in _contents(run, settings, frames, made).items():
         write_json(output / name, content)
-    _write_videos(run, frames, made, settings, videos, [path for path in videos if manifest.lacks(path)])
+    write_videos(run, frames, made, settings, [path for path in videos if manifest.lacks(path)])
     manifest.finish()
-    return _summary(settings, frames, made, [*videos, *meshes, *part_meshes, *others])
+    return _summary(settings, frames, made, [*videos, *meshes, *of_parts, *others])
 
 
 def _identity(run: Run, settings: ExportSettings) -> Identity:
@@ -124,14 +123,15 @@ def _identity(run: Run, settings: ExportSettings) -> Identity:
     common = {"run": str(run.config.resolve()), "checkpoint": run.checkpoint.name, "views": views}
     if settings.path is None:
         common |= {"size": settings.size, "lens": settings.lens}
+    if settings.objects:
+        common["objects"] = " ".join(settings.objects)
     of_kind: dict[str, dict[str, Any]] = {
-        "clean-plates": {"plates": settings.plates},
+        "clean-plates": {"plates": settings.plates} | ({"remove": " ".join(settings.remove)} if run.objects else {}),
         "video": {"fps": settings.fps},
         "mesh": {"mesh-resolution": settings.mesh_resolution},
     }
     if "parts" in settings.kinds:
-        result = part_identity(run.part_result(settings.parts))
-        of_kind["parts"] = result | {"mesh-resolution": settings.mesh_resolution}
+        of_kind["parts"] = part_identity(run, settings) | {"mesh-resolution": settings.mesh_resolution}
     return {COMMON: common} | {kind: of_kind.get(kind, {}) for kind in settings.kinds}
 
 
@@ -143,27 +143,17 @@ def _write_view(run: Run, settings: ExportSettings, frame: Frame, missing: Seque
     if not missing:
         return
     needed = sorted({name for product in missing for name in product.needs})
-    photo = None if frame.view is None else functools.cache(lambda: _photo(run, frame, settings))
-    pictures = Pictures(run.render(frame.camera, needed), photo)
+    photo = None if frame.view is None else functools.cache(lambda: photo_of(run, frame, settings))
+    rendered = run.render(frame.camera, needed)
+
+    @functools.cache
+    def plate() -> dict[str, np.ndarray]:
+        everything = settings.remove == run.objects
+        return rendered if everything else run.images_without(frame.camera, settings.remove)
+
+    pictures = Pictures(rendered, photo, plate)
     for product in missing:
         write_bytes(product.file(settings.output_dir, frame), product.encode(pictures))
-
-
-def _photo(run: Run, frame: Frame, settings: ExportSettings) -> np.ndarray:
-    """(H, W, 3) float32, 0 to 1."""
-    assert frame.view is not None
-    return run.photo(frame.view, settings.size, settings.lens) / np.float32(255)
-
-
-def _read(path: Path) -> np.ndarray:
-    """(H, W, 3) RGB or (H, W, 4) RGBA uint8 of an image of the export."""
-    try:
-        picture = read_picture(path)
-    except ImageError as error:
-        raise ExportError(f"{error} Or remove it, and run the same command again: it is made anew.") from error
-    if picture.alpha is not None:
-        return np.dstack([picture.values, picture.alpha])
-    return np.repeat(picture.values[..., None], 3, axis=2) if picture.values.ndim == 2 else picture.values
 
 
 def _about(settings: ExportSettings) -> list[str]:
@@ -179,124 +169,49 @@ def _contents(
     from surface_sos_ns.export.coco import coco
 
     of = {product.folder: product for product in made}
+    values = np.arange(256)
 
-    def pictures(folder: str) -> Iterator[tuple[str, np.ndarray]]:
-        for frame in frames:
-            name = frame.name if frame.view is None else frame.view.name
-            yield name, _read(of[folder].file(settings.output_dir, frame))[..., 0]
+    def annotated(layers: Sequence[tuple[str, np.ndarray]], names: Sequence[str]) -> dict[str, Any]:
+        """COCO's json of the pictures in folders whose values stand for categories, by a table (256,) each."""
+
+        def images() -> Iterator[tuple[str, np.ndarray]]:
+            for frame in frames:
+                found = [table[of[folder].read(settings.output_dir, frame)[..., 0]] for folder, table in layers]
+                yield frame.name if frame.view is None else frame.view.name, np.max(found, axis=0)
+
+        return coco(images(), names)
+
+    def masks() -> dict[str, Any]:
+        numbers = [run.objects.index(name) + 1 for name in settings.objects] or [1]
+        folders = [subject.folder(MASKS) for subject in subjects(settings)]
+        return annotated(list(zip(folders, np.outer(numbers, values > 127), strict=True)), run.objects or ["object"])
+
+    def parts() -> dict[str, Any]:
+        layers, names = [], list[str]()
+        for subject, result in parts_of(run, settings):
+            layers.append((subject.folder(PARTS), np.where(values > 0, values + len(names), 0)))
+            names += part_names(subject, result.parts)
+        return annotated(layers, names)
 
     content: dict[str, Callable[[], dict[str, Any]]] = {
-        COCO: lambda: coco(((name, mask > 127) for name, mask in pictures(MASKS)), ["object"]),
-        PART_COCO: lambda: coco(pictures(PARTS), part_names(cast("int", settings.parts))),
-        PART_FACTS: lambda: part_facts(run.part_result(settings.parts)),
+        COCO: masks,
+        PART_COCO: parts,
+        PART_FACTS: lambda: part_facts(run, settings),
     }
     return {name: content[name]() for name in _about(settings)}
 
 
-# ------------------------------------------------------------------ videos and mesh
-
-
-def _meshes(settings: ExportSettings) -> list[Path]:
-    if "mesh" not in settings.kinds:
-        return []
-    names = [f"mesh/object.{kind}" for kind in dict.fromkeys(settings.mesh_format)]
-    return [settings.output_dir / name for name in [*names, POINT_FILE]]
-
-
-def _write_mesh(run: Run, settings: ExportSettings, missing: Sequence[Path]) -> None:
-    """Takes the mesh, first of all: it may turn out that there is none."""
-    if not missing:
-        return
-    from surface_sos_ns.export.mesh import write_mesh, write_points
-    from surface_sos_ns.models.surface_sos.mesh import MeshError
-
-    points = settings.output_dir / POINT_FILE
-    with Stage("Taking the mesh", 1):
-        try:
-            mesh = run.mesh(settings.mesh_resolution)
-        except MeshError as error:
-            raise ExportError(f"No mesh: {error}. Leave mesh out of --what.") from error
-        if points in missing:
-            write_points(mesh, points)
-        write_mesh(mesh, [path for path in missing if path != points])
-
-
-def _part_meshes(settings: ExportSettings) -> list[Path]:
-    return [settings.output_dir / name for name in PART_MESHES] if "parts" in settings.kinds else []
+def _part_meshes(run: Run, settings: ExportSettings) -> list[Path]:
+    return [settings.output_dir / name for subject, _ in parts_of(run, settings) for name in part_meshes(subject)]
 
 
 def _write_part_meshes(run: Run, settings: ExportSettings, missing: Sequence[Path]) -> None:
-    if not missing:
-        return
-    parts = cast("int", settings.parts)
-    with Stage("Taking the mesh of the parts", 1):
-        write_part_meshes(run.mesh(settings.mesh_resolution, parts), part_names(parts), missing)
-
-
-def _videos(frames: Sequence[Frame], settings: ExportSettings) -> list[Path]:
-    if "video" not in settings.kinds:
-        return []
-    sizes = {frame.size for frame in frames}
-    if len(sizes) > 1:
-        raise ExportError(
-            f"The photos have different sizes ({', '.join(f'{w} x {h}' for w, h in sorted(sizes)[:4])}), and a video "
-            "has one. Leave video out of --what, or export a camera path: --views path FILE."
-        )
-    names = ("mask.mp4", "side_by_side.mp4", f"cutout.{settings.transparent_video}")
-    return [settings.output_dir / "video" / name for name in names]
-
-
-def _write_videos(
-    run: Run,
-    frames: Sequence[Frame],
-    made: Sequence[Product],
-    settings: ExportSettings,
-    videos: Sequence[Path],
-    missing: Sequence[Path],
-) -> None:
-    """Makes the videos that are missing, of all that were asked for, from the pictures that are there."""
-    if not missing:
-        return
-    from surface_sos_ns.export.video import MP4, PRORES, VP9, write_video
-
-    of = {product.folder: product for product in made}
-    output = settings.output_dir
-
-    def cutout(frame: Frame) -> np.ndarray:
-        return _read(of[CUTOUTS].file(output, frame))
-
-    def mask(frame: Frame) -> np.ndarray:
-        return np.repeat((cutout(frame)[..., 3:] > 255 * THRESHOLD).astype(np.uint8) * 255, 3, axis=2)
-
-    def side_by_side(frame: Frame) -> np.ndarray:
-        colours = cutout(frame).astype(np.float32)
-        alpha = colours[..., 3:] / 255
-        over_grey = np.rint(alpha * colours[..., :3] + (1 - alpha) * 128).astype(np.uint8)
-        seen = _read(of[IMAGES].file(output, frame)) if IMAGES in of else None
-        if seen is None:
-            seen = np.rint(_photo(run, frame, settings) * 255).astype(np.uint8)
-        tiles = [seen, mask(frame), over_grey]
-        if PLATES in of:
-            tiles.append(_read(of[PLATES].file(output, frame)))
-        return np.hstack([_small(tile) for tile in tiles])
-
-    transparent = VP9 if settings.transparent_video == "webm" else PRORES
-    how = dict(zip(videos, ((mask, MP4), (side_by_side, MP4), (cutout, transparent)), strict=True))
-    with Stage("Writing videos", len(missing) * len(frames)) as stage:
-
-        def pictures(path: Path) -> Iterator[np.ndarray]:
-            for frame in frames:
-                yield how[path][0](frame)
-                stage.advance(1)
-
-        for path in missing:
-            write_video(path, pictures(path), settings.fps, how[path][1])
-
-
-def _small(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    size = size_within(width, height, MAX_TILE)
-    return image if size == (width, height) else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    for subject, result in parts_of(run, settings):
+        files = [file for name in part_meshes(subject) if (file := settings.output_dir / name) in missing]
+        if files:
+            with Stage("Taking the mesh of the parts", 1):
+                mesh = run.mesh(subject.name, settings.mesh_resolution, result.parts)
+                write_part_meshes(mesh, part_names(subject, result.parts), files)
 
 
 def _summary(

@@ -112,7 +112,7 @@ class SurfaceSOSModel(SceneModel):
 
     def attach_parts(self, run: Path, checkpoint: str) -> None:
         """See `SceneModel.attach_parts`."""
-        self.part_results = usable_parts(run, checkpoint, self.scene.ops)
+        self.part_results = usable_parts(run, checkpoint, self.scene.ops, self.scene.objects)
         self.scene.attach(heads_of(self.part_results))
 
     # ------------------------------------------------------------------ training

@@ -1,4 +1,5 @@
-"""Parts that were found on a finished run, kept beside it: RUN/parts/parts_K.npz, one file for each number of parts.
+"""Parts that were found on a finished run, kept beside it: RUN/parts/parts_K.npz, one file for each number of parts; of
+one of several objects parts_NAME_K.npz.
 
 A file holds the head's weights and facts about them, as arrays and JSON: reading it runs nothing. The run itself, its
 checkpoints and config.yml, stays as it is.
@@ -7,7 +8,7 @@ checkpoints and config.yml, stays as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class PartFacts:
     """Connected pieces of each part, without specks."""
     order: int
     """Results of a run are numbered in the order in which they were made."""
+    object: str | None = None
+    """Name of one of several objects; None of a run with one."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,16 @@ class PartResult:
         """Their number K."""
         return self.head.parts
 
+    @property
+    def identities(self) -> str:
+        """Name of the output of the parts' identities."""
+        return self.head.identities_name
 
-def parts_file(run: Path, parts: int) -> Path:
-    """The file of K parts of the run in a folder."""
-    return run / PARTS_FOLDER / f"parts_{parts}.npz"
+
+def parts_file(run: Path, parts: int, object: str | None = None) -> Path:
+    """The file of K parts of the run in a folder; of one of several objects by its name."""
+    of = "" if object is None else f"{object}_"
+    return run / PARTS_FOLDER / f"parts_{of}{parts}.npz"
 
 
 def save_parts(run: Path, head: PartHead, facts: PartFacts) -> Path:
@@ -87,22 +96,25 @@ def save_parts(run: Path, head: PartHead, facts: PartFacts) -> Path:
         WriteError: it cannot be written; one that was there is unchanged.
     """
     about = {"version": VERSION, "parts": head.parts, **asdict(facts)}
+    if facts.object is None:
+        del about["object"]
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in head.state_dict().items()}
-    file = parts_file(run, head.parts)
+    file = parts_file(run, head.parts, facts.object)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(file, about=np.array(json.dumps(about)), **weights)
     return file
 
 
-def read_parts(file: Path, ops: TorchOps) -> PartResult:
+def read_parts(file: Path, ops: TorchOps, objects: Sequence[str] = ()) -> PartResult:
     """A result.
 
     Args:
         file: of `save_parts`.
         ops: back-end of the numeric operations.
+        objects: names of the run's objects, where those are several.
 
     Raises:
-        PartResultError: it is damaged, of another version, or something else.
+        PartResultError: it is damaged, of another version, of an object that there is not, or something else.
     """
     advice = "Make it again: surface-sos parts --overwrite, or remove the file."
     try:
@@ -114,7 +126,11 @@ def read_parts(file: Path, ops: TorchOps) -> PartResult:
         parts = about["parts"]
         if not isinstance(parts, int) or not 2 <= parts <= MAX_PARTS:
             raise ValueError(f"{parts} parts")
-        head = PartHead(parts, ops)
+        name = about.get("object")
+        if name not in (objects or (None,)):
+            whose = "the only object of a run" if name is None else f"the object {name!r}"
+            raise PartResultError(f"{file} is of {whose}, which this run does not have. Remove the file.")
+        head = PartHead(parts, ops, None if name is None else (name, objects.index(name) + 1))
         head.load_state_dict(weights)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
             raise ValueError("weights that are not finite")
@@ -125,6 +141,7 @@ def read_parts(file: Path, ops: TorchOps) -> PartResult:
             areas=tuple(float(value) for value in about["areas"]),
             pieces=tuple(int(value) for value in about["pieces"]),
             order=int(about["order"]),
+            object=name,
         )
     except PartResultError:
         raise
@@ -134,18 +151,19 @@ def read_parts(file: Path, ops: TorchOps) -> PartResult:
     return PartResult(file, head.requires_grad_(False), facts)
 
 
-def usable_parts(run: Path, checkpoint: str, ops: TorchOps) -> list[PartResult]:
+def usable_parts(run: Path, checkpoint: str, ops: TorchOps, objects: Sequence[str] = ()) -> list[PartResult]:
     """The results beside a run, the latest first. Those that cannot be used are left out, with a line that says why.
 
     Args:
         run: its folder, with config.yml.
         checkpoint: name of the checkpoint that is loaded: parts of another one's surface do not fit.
         ops: back-end of the numeric operations.
+        objects: names of the run's objects, where those are several.
     """
     found = []
     for file in sorted((run / PARTS_FOLDER).glob("parts_*.npz")):
         try:
-            result = read_parts(file, ops)
+            result = read_parts(file, ops, objects)
         except PartResultError as error:
             warn(f"Left out: {error}")
             continue
@@ -160,8 +178,17 @@ def usable_parts(run: Path, checkpoint: str, ops: TorchOps) -> list[PartResult]:
 
 
 def heads_of(results: Iterable[PartResult]) -> list[PartHead]:
-    """The heads of results, the latest first; that one is marked as such."""
+    """The heads of results, the latest first; that one is marked as such, and so is the latest of each object.
+
+    Not where another result has the name that this would give it: `parts_cup_2` of the object `cup_2`, where `cup` has
+    2 parts.
+    """
     heads = [result.head for result in results]
+    names, objects = {head.name for head in heads}, set[str]()
     for index, head in enumerate(heads):
         head.latest = index == 0
+        if head.object is not None:
+            name = head.object[0]
+            head.latest_of_object = name not in objects and f"parts_{name}" not in names
+            objects.add(name)
     return heads

@@ -118,9 +118,15 @@ class SceneModel(Model):
         """Centre (3,) and radius () of the object sphere, world frame."""
         return self.scene.frame.centre, self.scene.frame.radius
 
-    def object_box(self) -> Tensor:
-        """(2, 3) lowest and highest corner of a box about the object, world frame, for nerfstudio's exporters."""
-        return self.scene.frame.to_world(self.scene.object_grid.bounds())
+    def object_box(self, name: str | None = None) -> Tensor:
+        """(2, 3) lowest and highest corner of a box about the object, world frame.
+
+        Args:
+            name: of one of several objects; None for all of them.
+        """
+        grid = self.scene.object_grid
+        box = grid.bounds() if name is None else grid.bounds(self.object_names.index(name) + 1)
+        return self.scene.frame.to_world(box)
 
     def inside_object(self, points: Tensor, times: Tensor | None = None) -> Tensor:
         """(P,) bool: which points (P, 3) of the world frame lie inside the object, on the model's device.
@@ -129,10 +135,26 @@ class SceneModel(Model):
             points: on any device.
             times: (P,) in [0, 1], for an object that may deform; None takes it as it is in the middle of the clip.
         """
+        return self.scene.object_grid.inside(*self._in_object_frame(points, times))
+
+    def object_at(self, points: Tensor, times: Tensor | None = None) -> Tensor:
+        """(P,) int64: in which object points (P, 3) of the world frame lie, 1 to K, or 0 for none; see `inside_object`.
+
+        One object has the identity 1.
+        """
+        points, times = self._in_object_frame(points, times)
+        found = self.scene.object_grid.inside(points, times).long()
+        if self.object_names:
+            inside = found > 0
+            found[inside] = self.scene.object_grid.owner(points[inside], None if times is None else times[inside])
+        return found
+
+    def _in_object_frame(self, points: Tensor, times: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Points of the world frame -> object frame, with their times, the middle of the clip where they have none."""
         points = self.scene.frame.points(points)
         if times is None and self.scene.deformation is not None:
             times = torch.full_like(points[:, 0], 0.5)
-        return self.scene.object_grid.inside(points, times)
+        return points, times
 
     # ------------------------------------------------------------------ rays
 
@@ -206,9 +228,13 @@ class SceneModel(Model):
         found = self.render_view(rays, need, smooth_edges, before_chunk)
         return {name: found[name] for name in names}
 
-    @torch.no_grad()
     def without(self, camera: Cameras, names: Collection[str], smooth_edges: bool = True) -> Tensor:
-        """The picture (H, W, 3), 0 to 1, without the object, or without some of several.
+        """The picture (H, W, 3) of `images_without`."""
+        return self.images_without(camera, names, smooth_edges)["background"]
+
+    @torch.no_grad()
+    def images_without(self, camera: Cameras, names: Collection[str], smooth_edges: bool = True) -> dict[str, Tensor]:
+        """The picture without the object, or without some of several, and what is known about it.
 
         What the removed ones hide is there: of the other objects, and of the background, completed. Their shadow is
         gone from what they stand on; that of the others stays.
@@ -218,20 +244,28 @@ class SceneModel(Model):
             names: of the objects to remove; of a run with one object whatever.
             smooth_edges: render more than one ray through the pixels of the outlines of the objects that stay.
 
+        Returns:
+            By the names of the outputs that say the same of all objects: `background` (H, W, 3), the picture, 0 to 1;
+            `background_confidence` (H, W, 1), how sure it is, where an object that stays is seen, 1; and `shadow`
+            (H, W, 1), share of the light that the removed ones keep away.
+
         Raises:
             UserError: there is no object of such a name.
         """
+        outputs = ("background", "background_confidence", "shadow")
         unknown = [name for name in names if name not in self.object_names]
         if unknown and self.object_names:
             raise UserError(f"There is no object {unknown[0]!r} in this run; it has {', '.join(self.object_names)}.")
         stay = [identity for identity, name in enumerate(self.object_names, start=1) if name not in names]
         if not stay:
-            return self.images(camera, ["background"], smooth_edges)["background"]
+            return self.images(camera, outputs, smooth_edges)
         rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
         with self._evaluating():
             renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk, self.scene.showing(stay))
             found = renderer.view(rays, Need.PLATE, self.config.edge_samples if smooth_edges else 1)
-        return (found["foreground"] + (1 - found["alpha"]) * found["background"]).clamp(0, 1)
+        alpha, confidence = found["alpha"], found["background_confidence"]
+        picture = (found["foreground"] + (1 - alpha) * found["background"]).clamp(0, 1)
+        return dict(zip(outputs, (picture, alpha + (1 - alpha) * confidence, found["shadow"]), strict=True))
 
     def get_outputs_for_camera(  # type: ignore[override]
         self, camera: Cameras, obb_box: OrientedBox | None = None
@@ -263,9 +297,10 @@ class SceneModel(Model):
 
         return ViewImages(render, needs=self.output_needs())
 
-    def part_numbers(self) -> list[int]:
-        """How many parts each of the results has that are rendered, the latest first."""
-        return [result.parts for result in self.part_results]
+    def part_numbers(self) -> list[str]:
+        """What tells the results of parts apart that are rendered, the latest first: their number of parts; of several
+        objects NAME_K."""
+        return [result.head.suffix for result in self.part_results]
 
     def display_settings(self) -> DisplaySettings:
         """What the viewer's panel is set to."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from surface_sos_ns.utils.identity_colours import identity_bytes
 from surface_sos_ns.utils.image_io import write_image
 from surface_sos_ns.utils.metrics import THRESHOLD
 
@@ -15,6 +18,7 @@ __all__ = [
     "colour_picture",
     "cutout_picture",
     "data_uri",
+    "identity_file",
     "mask_picture",
     "matte_picture",
     "write_new",
@@ -39,6 +43,20 @@ def colour_picture(colours: np.ndarray) -> np.ndarray:
 def cutout_picture(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8, not premultiplied: colours (H, W, 3) and alpha (H, W), both in [0, 1]."""
     return colour_picture(np.concatenate([colours, alpha[..., None]], axis=-1))
+
+
+def identity_file(identities: np.ndarray, count: int) -> bytes:
+    """The content of a PNG file with a palette: the index is the identity, shown in its colour; 0 is black.
+
+    Args:
+        identities: (H, W) in 0 to `count`.
+        count: number of identities.
+    """
+    image = Image.fromarray(identities.astype(np.uint8))
+    image.putpalette([0, 0, 0, *identity_bytes(count).ravel().tolist()])
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
 
 
 def data_uri(kind: str, content: bytes) -> str:

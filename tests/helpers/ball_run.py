@@ -80,7 +80,9 @@ class BallRun(Run):
         } | {f"part_ids_{result.parts}": true_parts(one, result.parts)[..., None] for result in self.part_results}
         return {name: images[name].astype(np.float32) for name in names}
 
-    def mesh(self, resolution: int = 192, parts: bool | int = False) -> trimesh.Trimesh:
+    def mesh(
+        self, object: str | int | None = None, resolution: int = 192, parts: bool | int = False
+    ) -> trimesh.Trimesh:
         ball = trimesh.creation.icosphere(subdivisions=2, radius=RADIUS)
         ball.apply_translation(CENTRE)
         ball.visual.vertex_colors = np.rint(np.append(COLOUR, 1) * 255).astype(np.uint8)
@@ -193,7 +195,7 @@ def open_ball(folder: Path) -> BallRun:
         View(index, name, folder / name, name == HELD_OUT, camera)
         for index, (name, camera) in enumerate(zip(NAMES, cameras, strict=True))
     )
-    model: Any = SimpleNamespace(as_trained=lambda camera: camera, device="cpu", part_results=[])
+    model: Any = SimpleNamespace(as_trained=lambda camera: camera, device="cpu", part_results=[], object_names=())
     files = (folder / "config.yml", folder / "step-1.ckpt")
     data: Any = SimpleNamespace()
     run = BallRun(*files, model, data, folder / "transforms.json", views, 1, TO_WORLD)

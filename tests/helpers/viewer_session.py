@@ -23,6 +23,7 @@ from nerfstudio.viewer.viewer import Viewer
 from viser._icons import svg_from_icon
 
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.models.surface_sos.rendering import Mattes
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
@@ -132,17 +133,17 @@ class Spy:
 
     def __init__(self, scene: SurfaceSOS, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: set[Need] = set()
-        matte, render = scene.matte, scene.render
+        mattes, render = scene.mattes, scene.render
 
-        def spy_matte(*rays: torch.Tensor, **options: Any) -> torch.Tensor:
+        def spy_mattes(*rays: torch.Tensor, **options: Any) -> Mattes:
             self.asked.add(Need.MATTE)
-            return matte(*rays, **options)
+            return mattes(*rays, **options)
 
         def spy_render(*rays: torch.Tensor, plate: bool, **options: Any) -> Rendering:
             self.asked.add(Need.PLATE if plate else Need.LAYERS)
             return render(*rays, plate=plate, **options)
 
-        monkeypatch.setattr(scene, "matte", spy_matte)
+        monkeypatch.setattr(scene, "mattes", spy_mattes)
         monkeypatch.setattr(scene, "render", spy_render)
 
     def so_far(self) -> set[Need]:

@@ -24,14 +24,21 @@ class ViewedModel(Protocol):
     def display_settings(self) -> DisplaySettings:
         """What the viewer's panel is set to."""
 
-    def part_numbers(self) -> list[int]:
+    def part_numbers(self) -> list[str]:
         """How many parts each of the results has that are rendered, the latest first."""
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Names of several objects, in the order of their identities, which are 1 to K; empty for one object."""
 
     def object_sphere(self) -> tuple[Tensor, Tensor]:
         """Centre (3,) and radius () of the object sphere."""
 
-    def inside_object(self, points: Tensor, times: Tensor | None = None) -> Tensor:
-        """(P,) bool: which points (P, 3) lie inside the object, at times (P,) if it may deform."""
+    def object_box(self, name: str | None = None) -> Tensor:
+        """(2, 3) lowest and highest corner of a box about the object, or about one of several."""
+
+    def object_at(self, points: Tensor, times: Tensor | None = None) -> Tensor:
+        """(P,) int64: in which object points (P, 3) lie, 1 to K, or 0 for none, at times (P,) if it may deform."""
 
     def render_view(
         self, rays: RayBundle, need: Need, smooth_edges: bool = False, before_chunk: BeforeChunk | None = None
