@@ -36,8 +36,9 @@ METHODS: dict[str, Method] = {
     "prior": Method("prior", "Prior"),
     "selfment": Method("selfment", "Selfment", ("features", "model", "features_onnx", "variant")),
     "cosegment": Method("cosegment", "Cosegment", ("features", "model", "features_onnx")),
-    "maskrcnn": Method("maskrcnn", "MaskRcnn", ("category", "device")),
+    "maskrcnn": Method("maskrcnn", "MaskRcnn", ("category", "device", "objects")),
     "sam2": Method("sam2", "Sam2", ("device",)),
+    "text": Method("text", "Text", ("prompt", "model", "device")),
     "rembg": Method("rembg", "Rembg", ("program",)),
     "folder": Method("folder", "Folder", ("source", "instance", "invert", "by_order", "objects", "names")),
     "click": Method("click", "Click", ("host", "port", "objects", "names")),
@@ -47,7 +48,7 @@ METHODS: dict[str, Method] = {
 WITHOUT_POSES: dict[str, Method] = {
     "auto": Method("single_images", "SelfmentWithoutPoses", ("features", "model", "features_onnx")),
     "selfment": Method("single_images", "SelfmentWithoutPoses", ("features", "model", "features_onnx")),
-    "maskrcnn": METHODS["maskrcnn"],
+    "maskrcnn": Method("maskrcnn", "MaskRcnn", ("category", "device")),
     "rembg": METHODS["rembg"],
 }
 """Those that make masks of photos without cameras. `auto` is selfment there, the only one without labels."""
