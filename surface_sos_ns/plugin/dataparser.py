@@ -420,8 +420,8 @@ class SurfaceSOSDataParser(DataParser):
         if any(masks):
             if wanted is not None:
                 raise CaptureError(
-                    f"--objects {wanted} is for captures without coarse masks, and {capture.source} has some, which say "
-                    "how many objects there are. Leave it out, or add --coarse-masks none."
+                    f"--objects {wanted} is for captures without coarse masks, and {capture.source} has some, which "
+                    "say how many objects there are. Leave it out, or add --coarse-masks none."
                 )
             return name_objects(masks, capture.object_names, capture.source)
         if wanted is None or wanted == 1:
