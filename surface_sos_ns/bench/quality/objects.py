@@ -48,7 +48,7 @@ def object_rows(views: Iterable[Mapping[str, Any]], meshes: Mapping[str, Mapping
     for view in views:
         for name, counts in view.get("objects", {}).items():
             shown.setdefault(name, []).append(counts)
-    return {name: (len(counts), _of_object(counts) | meshes.get(name, {})) for name, counts in shown.items()}
+    return {name: (len(counts), {**_of_object(counts), **meshes.get(name, {})}) for name, counts in shown.items()}
 
 
 def _of_object(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:

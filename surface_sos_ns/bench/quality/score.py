@@ -191,8 +191,9 @@ def score_run(config: str, capture: str, folder: str) -> None:
             rows[-1] |= _scored_objects(model, views, index, outputs, item["gt_objects"][..., 0], plates)
         if index in shown:
             of_objects = ["object_ids"] if model.object_names else []
+            coarse = views.dataset.get_coarse_identities(index)
             images = {name: outputs[name].cpu().numpy() for name in ("alpha", "foreground", "background", *of_objects)}
-            pictures.append(_pictures(rows[-1]["name"], item, images))
+            pictures.append(_pictures(rows[-1]["name"], item, images, coarse))
     figures: dict[str, Any] = {"views": rows}
     write_image(Path(folder) / SHEET, contact_sheet(pictures), quality=92)
     try:
@@ -270,8 +271,17 @@ def _chosen(views: ScoringViews) -> list[int]:
     return [candidates[int(place)] for place in places.round()]
 
 
-def _pictures(name: str, item: dict[str, Any], images: dict[str, np.ndarray]) -> ViewPictures:
-    """A row of the contact sheet."""
+def _pictures(
+    name: str, item: dict[str, Any], images: dict[str, np.ndarray], coarse: np.ndarray | None
+) -> ViewPictures:
+    """A row of the contact sheet; several objects are in their colours.
+
+    Args:
+        name: of the view.
+        item: its data.
+        images: of it by name.
+        coarse: (H, W) identities of its coarse mask, where it has some.
+    """
     alpha = images["alpha"][..., 0]
     tiles = {
         "photo": eight_bit(item["image"]),
@@ -282,9 +292,11 @@ def _pictures(name: str, item: dict[str, Any], images: dict[str, np.ndarray]) ->
     given = {"coarse": "coarse_mask", "truth": "gt_mask", "true_plate": "clean_plate"}
     tiles |= {tile: eight_bit(item[key]) for tile, key in given.items() if key in item}
     if "object_ids" in images:
-        tiles["mask"] = _coloured(images["object_ids"])
+        tiles["mask"] = _coloured(images["object_ids"][..., 0])
+        if coarse is not None:
+            tiles["coarse"] = _coloured(coarse)
         if "gt_objects" in item:
-            tiles["truth"] = _coloured(item["gt_objects"].numpy())
+            tiles["truth"] = _coloured(item["gt_objects"][..., 0].numpy())
     if "gt_mask" in item:
         tiles["error"] = error_map(alpha > THRESHOLD, item["gt_mask"][..., 0].numpy() > THRESHOLD)
     height, width = alpha.shape
@@ -294,8 +306,8 @@ def _pictures(name: str, item: dict[str, Any], images: dict[str, np.ndarray]) ->
 
 
 def _coloured(identities: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 colours of identities (H, W, 1), black for none."""
-    found = identities[..., 0].astype(np.int64)
+    """(H, W, 3) uint8 colours of identities (H, W), black for none."""
+    found = identities.astype(np.int64)
     return np.vstack([np.zeros((1, 3), np.uint8), identity_bytes(int(found.max(initial=0)))])[found]
 
 
