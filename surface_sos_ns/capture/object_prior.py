@@ -249,7 +249,8 @@ def build_object_prior(
         raise CaptureError(f"The object radius is {object_radius}; expected a positive number.")
     if progress:
         progress(f"finding the object from the {source}")
-    sphere = _given_sphere(point, object_radius) or find_object_sphere(views, masks, points, point)
+    several = bool(objects)
+    sphere = _given_sphere(point, object_radius) or find_object_sphere(views, masks, points, point, several=several)
     if object_radius is not None:
         sphere = ObjectSphere(sphere.centre, object_radius, f"{sphere.source}, radius given")
     hull = vote_hull(views, masks, sphere, resolution, progress=progress)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from surface_sos_ns.utils.text import printable
 
 if TYPE_CHECKING:  # torch and more, which `surface-sos --help` does not need
+    from surface_sos_ns.masks.object_votes import ObjectVotes
     from surface_sos_ns.masks.provider import CoarseMasks, MaskProvider
     from surface_sos_ns.masks.vote import Vote
     from surface_sos_ns.plugin.photos_for_masks import Scene
@@ -29,6 +30,8 @@ OPTIONS = (
     "instance",
     "invert",
     "by_order",
+    "objects",
+    "names",
     "host",
     "port",
 )
@@ -89,6 +92,12 @@ class Masks:
     """Folder: the object is black."""
     by_order: bool = False
     """Folder: match masks and photos by their sorted names, where the names say nothing."""
+    objects: tuple[int, ...] | None = None
+    """Several objects, and how many. Folder: the masks hold a number or a colour for each object, or lie in a folder
+    for each; how many there are need not be said. Click: how many are clicked."""
+    names: tuple[str, ...] = ()
+    """Names of several objects: letters, digits and _. Folder: in the order of their numbers. Click: what is
+    clicked."""
     host: str | None = None
     """Click: the address to listen at."""
     port: int | None = None
@@ -154,26 +163,30 @@ class Masks:
 
     def _make(self, provider: MaskProvider, data: Path, source: Path) -> None:
         """Has the provider make masks, says how far they agree, and writes them."""
+        from surface_sos_ns.masks.object_votes import in_order_of, vote_found
         from surface_sos_ns.masks.provider import MaskError
         from surface_sos_ns.masks.summary import agreement_lines
-        from surface_sos_ns.masks.vote import vote
+        from surface_sos_ns.masks.write import named_objects
         from surface_sos_ns.plugin.photos_for_masks import read_scene
 
         scene = read_scene(data, self.object_point, self.object_radius)
         _say(f"{len(scene.photos)} photos of {source.parent.resolve().name}: masks by {provider.name}")
-        found = provider.masks(scene.photos, _say)
+        found = in_order_of(named_objects(source), provider.masks(scene.photos, _say))
         if all(mask is None for mask in found.masks):
             raise MaskError(f"{provider.name} found the object in no photo. Try another --method, or --object-point.")
         for remark in found.remarks:
             _say(remark)
-        voted = vote(scene.photos, found.masks)
+        voted = vote_found(scene.photos, found)
         for line in agreement_lines(scene.file_paths, found, voted):
             _say(line)
         self._write(scene, provider, found, voted)
 
-    def _write(self, scene: Scene, provider: MaskProvider, found: CoarseMasks, voted: Vote | None) -> None:
+    def _write(
+        self, scene: Scene, provider: MaskProvider, found: CoarseMasks, voted: Vote | ObjectVotes | None
+    ) -> None:
         """Writes masks and contact sheet, and says what to do next."""
         from surface_sos_ns.masks.contact_sheet import contact_sheet
+        from surface_sos_ns.masks.object_votes import ObjectVotes, voted_identities
         from surface_sos_ns.masks.provider import MaskError
         from surface_sos_ns.masks.summary import about
         from surface_sos_ns.masks.vote import voted_masks
@@ -181,15 +194,22 @@ class Masks:
         from surface_sos_ns.utils.progress import Stage
 
         photos = scene.photos
-        silhouettes = None
+        silhouettes = projected = None
         if voted is not None:
             with Stage("projecting the voted hull", len(photos)) as stage:
-                silhouettes = voted.silhouettes(photos, lambda: stage.advance(1))
+                if isinstance(voted, ObjectVotes):
+                    silhouettes, projected = voted.projected(photos, lambda: stage.advance(1))
+                else:
+                    silhouettes = voted.silhouettes(photos, lambda: stage.advance(1))
         masks = found
         if self.vote:
             if voted is None or silhouettes is None:
                 raise MaskError("--vote needs masks with object pixels in two photos at least. Leave it out.")
-            masks = voted_masks(photos, found, voted, silhouettes)
+            if isinstance(voted, ObjectVotes):
+                assert projected is not None
+                masks = voted_identities(found, voted, silhouettes, projected)
+            else:
+                masks = voted_masks(photos, found, voted, silhouettes)
         options = self._given((*OPTIONS, "object_point", "object_radius"))
         written = write_masks(
             scene.source,
@@ -198,9 +218,18 @@ class Masks:
             photos.sizes,
             about(scene.file_paths, provider, options, masks, voted, self.vote),
             contact_sheet(
-                photos, masks.masks, voted, silhouettes, () if voted is None else voted.disagreeing, self.vote
+                photos,
+                masks.masks,
+                voted,
+                silhouettes,
+                () if voted is None else voted.disagreeing,
+                self.vote,
+                masks.identities,
+                masks.names,
             ),
             self.overwrite,
+            masks.identities,
+            masks.names,
         )
         if written.kept is not None:
             _say(f"what was there is kept in {written.kept}, with the {scene.source.name} that named it")
@@ -208,8 +237,17 @@ class Masks:
         _say(f"Next: ns-train surface-sos-lite --data {self.data}")
 
     def _given(self, names: Sequence[str]) -> dict[str, Any]:
-        """Values of the options by name."""
-        return {name: getattr(self, name) for name in names}
+        """Values of the options by name; `objects` as one number, 0 for as many as there are."""
+        from surface_sos_ns.masks.provider import MaskError
+
+        given = {name: getattr(self, name) for name in names}
+        if self.objects is not None:
+            if len(self.objects) > 1 or any(count < 1 for count in self.objects):
+                raise MaskError(
+                    f"--objects {' '.join(map(str, self.objects))}: expected how many objects there are, one number."
+                )
+            given["objects"] = self.objects[0] if self.objects else 0
+        return given
 
 
 def _say(words: str) -> None:

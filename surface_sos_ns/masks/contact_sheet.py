@@ -1,4 +1,7 @@
-"""The contact sheet of masks: each photo beside itself with the mask on it and the outline of the voted hull."""
+"""The contact sheet of masks: each photo beside itself with the mask on it and the outline of the voted hull.
+
+Several objects have the colours of their identities, and their names stand at the top.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from collections.abc import Collection, Sequence
 import cv2
 import numpy as np
 
+from surface_sos_ns.masks.object_votes import ObjectVotes
 from surface_sos_ns.masks.provider import Photos, PlainPhotos
 from surface_sos_ns.masks.vote import Vote
+from surface_sos_ns.utils.identity_colours import identity_bytes
 from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.text import ascii_only
 
@@ -23,12 +28,23 @@ TINT, OUTLINE, WRONG = (40, 200, 90), (255, 210, 0), (220, 60, 50)
 INK, PAPER = (40, 40, 40), 250
 
 
-def _with_mask(photo: np.ndarray, mask: np.ndarray | None, silhouette: np.ndarray | None = None) -> np.ndarray:
-    """A photo (H, W, 3) uint8 with a mask (H, W) in [0, 1] as a tint, the rest darker, and a silhouette's outline."""
+def _with_mask(
+    photo: np.ndarray,
+    mask: np.ndarray | None,
+    silhouette: np.ndarray | None = None,
+    identities: np.ndarray | None = None,
+) -> np.ndarray:
+    """A photo (H, W, 3) uint8 with a mask (H, W) in [0, 1] as a tint, the rest darker, and a silhouette's outline.
+
+    The tint is the colour of each pixel's identity where there are several objects.
+    """
     picture = photo.astype(np.float32)
     if mask is not None:
+        tint = np.array(TINT, np.float32)
+        if identities is not None:
+            tint = np.vstack([tint, identity_bytes(int(identities.max()))]).astype(np.float32)[identities]
         opacity = mask[..., None]
-        picture = picture * (0.55 + 0.1 * opacity) + 0.35 * opacity * np.array(TINT, np.float32)
+        picture = picture * (0.55 + 0.1 * opacity) + 0.35 * opacity * tint
     picture = np.clip(picture, 0, 255).astype(np.uint8)
     if silhouette is not None:
         inside = (silhouette >= 0.5).astype(np.uint8)
@@ -40,10 +56,12 @@ def _with_mask(photo: np.ndarray, mask: np.ndarray | None, silhouette: np.ndarra
 def contact_sheet(
     photos: Photos | PlainPhotos,
     masks: Sequence[np.ndarray | None],
-    voted: Vote | None = None,
+    voted: Vote | ObjectVotes | None = None,
     silhouettes: Sequence[np.ndarray] | None = None,
     also: Collection[int] = (),
     replaced: bool = False,
+    identities: Sequence[np.ndarray | None] = (),
+    object_names: Sequence[str] = (),
 ) -> np.ndarray:
     """Up to 24 views: evenly spaced ones, and those of `also` as far as there is room.
 
@@ -54,6 +72,7 @@ def contact_sheet(
         silhouettes: N projections of the voted hull, of the photos' size, whose outlines are drawn; or None.
         also: views to show in any case, half of the sheet at most.
         replaced: whether `masks` are no longer those that were voted, but what the vote made of them.
+        identities, object_names: of several objects, see `provider.CoarseMasks`.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -75,12 +94,14 @@ def contact_sheet(
             mask = resized(np.asarray(mask, np.float32), shape[1], shape[0])
         fit = min(width / shape[1], height / shape[0])
         size = (max(1, round(shape[1] * fit)), max(1, round(shape[0] * fit)))
-        shrunk = [
+        small, shown, outlined = (
             None if picture is None else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
             for picture in (photo, mask, None if silhouettes is None else silhouettes[view])
-        ]
-        assert shrunk[0] is not None
-        for offset, tile in ((0, shrunk[0]), (size[0] + 2, _with_mask(*shrunk))):  # type: ignore[arg-type]
+        )
+        assert small is not None
+        ids = identities[view] if object_names else None
+        ids = None if ids is None else cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST)
+        for offset, tile in ((0, small), (size[0] + 2, _with_mask(small, shown, outlined, ids))):
             sheet[y : y + size[1], x + offset : x + offset + size[0]] = tile
         words, colour = photos.files[view].name, INK
         if mask is None:
@@ -91,7 +112,24 @@ def contact_sheet(
                 words, colour = (f"{words}, replaced", INK) if replaced else (f"{words} disagrees", WRONG)
         place, font = (x, y + size[1] + CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX
         cv2.putText(sheet, ascii_only(words), place, font, 0.4, colour, 1, cv2.LINE_AA)
-    return sheet
+    return np.vstack([_legend(object_names, sheet.shape[1]), sheet]) if object_names else sheet
+
+
+def _legend(names: Sequence[str], width: int) -> np.ndarray:
+    """(H, width, 3) uint8: names of objects beside squares of their colours, in as many lines as they need."""
+    font, x, lines = cv2.FONT_HERSHEY_SIMPLEX, GAP, 1
+    places = []
+    for name in names:
+        needed = CAPTION + cv2.getTextSize(name, font, 0.4, 1)[0][0] + 2 * GAP
+        if x > GAP and x + needed > width:
+            x, lines = GAP, lines + 1
+        places.append((x, lines * CAPTION))
+        x += needed
+    legend = np.full((GAP + lines * CAPTION, width, 3), PAPER, np.uint8)
+    for name, (x, y), colour in zip(names, places, identity_bytes(len(names)).tolist(), strict=True):
+        cv2.rectangle(legend, (x, y - 10), (x + 10, y), colour, -1)
+        cv2.putText(legend, name, (x + CAPTION - 2, y), font, 0.4, INK, 1, cv2.LINE_AA)
+    return legend
 
 
 def _chosen(count: int, also: Collection[int]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +14,16 @@ from surface_sos_ns.capture.checks import border_and_centre
 from surface_sos_ns.capture.lookup import image_files
 from surface_sos_ns.capture.mask_files import MAX_LABELS, MaskLayer, label_indices, label_shares, read_layer
 from surface_sos_ns.capture.names import IMAGE_SUFFIXES, listed, natural_order
+from surface_sos_ns.masks.folder_objects import (
+    AnyObject,
+    ObjectLabels,
+    folders_of_objects,
+    number_objects,
+    read_object_labels,
+)
+from surface_sos_ns.masks.identity_images import merge_objects
 from surface_sos_ns.masks.names import Matches, by_name, by_order
+from surface_sos_ns.masks.object_choice import check_agree
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 
 __all__ = ["Folder"]
@@ -50,9 +59,13 @@ class Folder(MaskProvider):
         instance: ids of the object where files hold ids of several; a colour's id is 65536 R + 256 G + B.
         invert: the object is black.
         by_order: match files and photos by their sorted names.
+        objects: how many objects the masks show, 0 for as many as there are; None for one object, unless there are
+            names. See `folder_objects`.
+        names: of several objects, in the order of their numbers; or those of folders that hold an object each.
 
     Raises:
-        MaskError: no source is named.
+        MaskError: no source is named, or options do not go together.
+        CaptureError: a name cannot be an object's.
     """
 
     name: ClassVar[str] = "folder"
@@ -64,9 +77,16 @@ class Folder(MaskProvider):
         instance: Sequence[int] = (),
         invert: bool = False,
         by_order: bool = False,
+        objects: int | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         if source is None:
             raise MaskError("--method folder needs --source, a folder of masks or a video.")
+        self.several = objects is not None or len(names) > 0
+        if self.several and instance:
+            raise MaskError("--instance makes one object out of ids, --objects takes each as its own; leave one out.")
+        self.objects = objects or 0
+        self.names = check_agree(objects, names)
         self.source = source
         self.instance = tuple(instance)
         self.invert = invert
@@ -81,6 +101,8 @@ class Folder(MaskProvider):
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         """See :meth:`MaskProvider.masks`."""
+        if self.several:
+            return self._objects(photos, progress)
         if self.source.is_dir():
             files = image_files(self.source)
             matches = self._matches(photos, files)
@@ -98,6 +120,45 @@ class Folder(MaskProvider):
         masks = _Decoded([None if index is None else layers[index] for index in matches.files], decode)
         confidence = np.array([0.0 if mask is None else 1.0 for mask in masks])
         return CoarseMasks(masks, confidence, self._remarks(photos, masks, matches, unused))
+
+    def _objects(self, photos: Photos, progress: Progress) -> CoarseMasks:
+        """Masks of several objects."""
+        if not self.source.is_dir():
+            raise MaskError(f"{self.source} is a video, which has no numbers for objects; --objects needs a folder.")
+        files = image_files(self.source)
+        folders = folders_of_objects(files, photos.files, self.names)
+        if folders:
+            return self._folder_for_each(photos, folders, progress)
+        if self.invert:
+            raise MaskError("--invert is for masks of one object; the masks of --objects are black where none is.")
+        matches = self._matches(photos, files)
+        wanted = sorted(index for index in matches.files if index is not None)
+        progress(f"reading {len(wanted)} masks of several objects from {self.source}")
+        labels = {index: read_object_labels(self.source / files[index], files[index]) for index in wanted}
+        _check_proportions(photos, matches, labels)
+        by_file, names, line = number_objects(labels, self.names, self.objects, self.source)
+        identities = [None if index is None else by_file[index] for index in matches.files]
+        masks = AnyObject(identities)
+        confidence = np.array([0.0 if one is None else 1.0 for one in identities])
+        unused = [path for index, path in enumerate(files) if index not in labels]
+        return CoarseMasks(masks, confidence, [*self._remarks(photos, masks, matches, unused), line], identities, names)
+
+    def _folder_for_each(self, photos: Photos, folders: Sequence[str], progress: Progress) -> CoarseMasks:
+        """Masks of several objects, each in a folder that has its name."""
+        if self.objects and self.objects != len(folders):
+            raise MaskError(f"--objects says {self.objects}, and {self.source} has {len(folders)} folders.")
+        each, lines = [], []
+        for name in folders:
+            one = Folder(self.source / name, invert=self.invert, by_order=self.by_order).masks(photos, progress)
+            each.append(one.masks)
+            lines += [f"{name}: {remark}" for remark in one.remarks]
+        identities: list[np.ndarray | None] = []
+        for of_photo in zip(*each, strict=True):
+            mask, owner = merge_objects(of_photo)
+            hard = None if mask is None or owner is None else np.where(mask >= 0.5, owner, 0).astype(np.uint8)
+            identities.append(hard)
+        confidence = np.array([0.0 if one is None else 1.0 for one in identities])
+        return CoarseMasks(AnyObject(identities), confidence, lines, identities, tuple(self.names or folders))
 
     def _matches(self, photos: Photos, files: Sequence[str]) -> Matches:
         if self.by_order:
@@ -215,7 +276,9 @@ def _several_objects(layers: Collection[MaskLayer], shares: Counter[int]) -> boo
     )
 
 
-def _check_proportions(photos: Photos, matches: Matches, layers: dict[int, MaskLayer]) -> None:
+def _check_proportions(
+    photos: Photos, matches: Matches, layers: Mapping[int, MaskLayer] | Mapping[int, ObjectLabels]
+) -> None:
     wrong = []
     for (width, height), index in zip(photos.sizes, matches.files, strict=True):
         if index is None:

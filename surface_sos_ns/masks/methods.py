@@ -39,8 +39,8 @@ METHODS: dict[str, Method] = {
     "maskrcnn": Method("maskrcnn", "MaskRcnn", ("category", "device")),
     "sam2": Method("sam2", "Sam2", ("device",)),
     "rembg": Method("rembg", "Rembg", ("program",)),
-    "folder": Method("folder", "Folder", ("source", "instance", "invert", "by_order")),
-    "click": Method("click", "Click", ("host", "port")),
+    "folder": Method("folder", "Folder", ("source", "instance", "invert", "by_order", "objects", "names")),
+    "click": Method("click", "Click", ("host", "port", "objects", "names")),
 }
 
 

@@ -69,13 +69,16 @@ def fitted(photos: Photos, masks: Sequence[np.ndarray | None]) -> list[np.ndarra
     ]
 
 
-def vote(photos: Photos, masks: Sequence[np.ndarray | None], progress: Progress | None = None) -> Vote | None:
+def vote(
+    photos: Photos, masks: Sequence[np.ndarray | None], progress: Progress | None = None, resolution: int = 128
+) -> Vote | None:
     """Votes the masks as training does.
 
     Args:
         photos: of the whole capture.
         masks: N masks (h, w) float in [0, 1], None where there is none.
         progress: called with one line per stage.
+        resolution: voxels along an edge of the hull's grid.
 
     Returns:
         The vote; None where fewer than two masks have object pixels, and nothing can be compared.
@@ -93,6 +96,7 @@ def vote(photos: Photos, masks: Sequence[np.ndarray | None], progress: Progress 
             photos.points,
             object_point=photos.near,
             object_radius=photos.radius,
+            resolution=resolution,
             progress=progress,
         )
     except CaptureError as error:

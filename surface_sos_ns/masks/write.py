@@ -1,4 +1,7 @@
-"""Puts masks into a capture: `coarse_masks/`, and `coarse_mask_path` in its json file. All of it or nothing."""
+"""Puts masks into a capture: `coarse_masks/`, and `coarse_mask_path` in its json file. All of it or nothing.
+
+Masks of several objects are identity images, and the json file names the objects.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,30 @@ import numpy as np
 
 from surface_sos_ns.capture.names import mask_names
 from surface_sos_ns.capture.schema import parse_transforms
+from surface_sos_ns.masks.identity_images import encode_identities, sized_identities
 from surface_sos_ns.masks.provider import MaskError
-from surface_sos_ns.utils.files import leftovers, remove_leftovers, temporary_folder, write_json, write_text, writing
+from surface_sos_ns.utils.files import (
+    leftovers,
+    remove_leftovers,
+    temporary_folder,
+    write_bytes,
+    write_json,
+    write_text,
+    writing,
+)
 from surface_sos_ns.utils.image_io import resized, write_image
 
-__all__ = ["ABOUT", "FOLDER", "SHEET", "Written", "check_free", "finish_interrupted", "write_mask_files", "write_masks"]
+__all__ = [
+    "ABOUT",
+    "FOLDER",
+    "SHEET",
+    "Written",
+    "check_free",
+    "finish_interrupted",
+    "named_objects",
+    "write_mask_files",
+    "write_masks",
+]
 
 FOLDER = "coarse_masks"
 """Folder of the masks, in the capture's folder."""
@@ -28,6 +50,7 @@ SHEET = "coarse_masks.jpg"
 ABOUT = "about.json"
 """What is known about the masks, in their folder; the data parser looks at image files only."""
 KEY = "coarse_mask_path"
+NAMES_KEY = "object_names"
 STEPS = "steps.json"
 """In the folder of unfinished masks: the renames that are left when all masks are written."""
 
@@ -81,6 +104,8 @@ def write_masks(
     about: dict[str, Any],
     sheet: np.ndarray | None = None,
     overwrite: bool = False,
+    identities: Sequence[np.ndarray | None] = (),
+    object_names: Sequence[str] = (),
 ) -> Written:
     """Writes the masks of a whole capture.
 
@@ -96,6 +121,8 @@ def write_masks(
         about: what is known about the masks.
         sheet: (H, W, 3) uint8 RGB contact sheet, if there is one.
         overwrite: whether masks that are there may be moved away.
+        identities, object_names: of several objects, see `provider.CoarseMasks`; the json file gets `object_names`.
+            Without them, names that it had go with the masks that they belonged to.
 
     Raises:
         MaskError: there are masks already, or the json file no longer lists these photos.
@@ -110,11 +137,14 @@ def write_masks(
     replaces = bool(_there(folder)) or any(KEY in frame for frame in meta["frames"])
     kept = None
     with temporary_folder(folder) as part, writing(folder):
-        names = write_mask_files(part / FOLDER, file_paths, masks, sizes, folder)
+        names = write_mask_files(part / FOLDER, file_paths, masks, sizes, folder, identities, len(object_names))
         for frame, name in zip(meta["frames"], names, strict=True):
             frame.pop(KEY, None)
             if name is not None:
                 frame[KEY] = f"{FOLDER}/{name}"
+        meta.pop(NAMES_KEY, None)
+        if object_names:
+            meta = {NAMES_KEY: list(object_names), **meta}
         write_text(part / FOLDER / ABOUT, json.dumps(about, indent=1) + "\n")
         if sheet is not None:
             write_image(part / SHEET, sheet)
@@ -140,29 +170,44 @@ def write_masks(
     return Written(folder / FOLDER, sum(mask is not None for mask in masks), kept)
 
 
+def named_objects(source: Path) -> tuple[str, ...]:
+    """The names of objects that a capture's json file has; empty without."""
+    names = json.loads(_text(source)).get(NAMES_KEY)
+    return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
 def write_mask_files(
     folder: Path,
     file_paths: Sequence[str],
     masks: Sequence[np.ndarray | None],
     sizes: Sequence[tuple[int, int]],
     capture: Path,
+    identities: Sequence[np.ndarray | None] = (),
+    count: int = 0,
 ) -> list[str | None]:
     """Writes masks into a folder, under names by which the data parser finds them.
 
     Args:
         folder: of the masks; created if it is not there.
-        file_paths, masks, sizes: see `write_masks`.
+        file_paths, masks, sizes, identities: see `write_masks`.
         capture: the capture's folder.
+        count: number of objects; 0 for one object without identities.
 
     Returns:
         N names, relative to the folder; None where there is no mask.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names: list[str | None] = []
-    for name, mask, (width, height) in zip(mask_names(file_paths, str(capture)), masks, sizes, strict=True):
+    files = mask_names(file_paths, str(capture))
+    for view, (name, mask, (width, height)) in enumerate(zip(files, masks, sizes, strict=True)):
         names.append(None if mask is None else name)
-        if mask is not None:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if mask is None:
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        objects = identities[view] if count else None
+        if objects is not None:
+            write_bytes(folder / name, encode_identities(sized_identities(mask, objects, (width, height)), count))
+        else:
             grey = np.clip(resized(np.asarray(mask, np.float32), width, height), 0, 1) * 255
             write_image(folder / name, np.rint(grey).astype(np.uint8))
     return names

@@ -34,6 +34,7 @@ from surface_sos_ns.capture.names import listed, photo_paths
 from surface_sos_ns.capture.object_files import (
     KIND,
     CoarseFile,
+    check_different,
     check_shown,
     check_true_identities,
     few_photos_remark,
@@ -431,6 +432,7 @@ class SurfaceSOSDataParser(DataParser):
         if names and any(masks):
             shown = check_shown(masks, names, bool(capture.object_names) or any(map(any, by_object)), capture.source)
             _warn_if(few_photos_remark(shown))
+            check_different(masks, capture.source)
         check_true_identities(truth["gt_objects"], names)
         there = [(file, sizes[-1]) for file, sizes in zip(masks, accepted, strict=True) if file is not None]
         some = (there[index] for index in _spread_indices(len(there)))

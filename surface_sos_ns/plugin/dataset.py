@@ -371,6 +371,25 @@ class PixelCache:
             nearest = filled_identities(resized_identities(np.asarray(identity), *size), flat.reshape(size[::-1]) > 0)
             self.identities[here] = torch.from_numpy(nearest.ravel())
 
+    def renumber(self, view: int, identity: np.ndarray) -> None:
+        """Give each number of a view's identities the one that another image of the view mostly has there.
+
+        Args:
+            view: its number.
+            identity: (H, W) whole numbers of any size; what mostly is 0 there is taken out of the mask.
+        """
+        own = self.identity(view)
+        if own is None or self.identities is None or self.masks is None:
+            return
+        other = resized_identities(identity, own.shape[1], own.shape[0])
+        numbers = np.zeros(256, np.uint8)
+        for number in np.unique(own[own > 0]):
+            numbers[number] = np.bincount(other[own == number]).argmax()
+        here = slice(int(self.starts[view]), int(self.starts[view + 1]))
+        new = torch.from_numpy(numbers[own].ravel()).to(self.identities.device)
+        self.identities[here] = new
+        self.masks[here] *= new > 0
+
     def indices(self, positions: Tensor) -> Tensor:
         """(R, 3) view, row and column of positions (R,)."""
         view = torch.searchsorted(self.starts, positions, right=True) - 1

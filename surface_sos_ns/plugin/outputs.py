@@ -83,9 +83,9 @@ def mask_image(alpha: Tensor, threshold: float = THRESHOLD) -> Tensor:
     return (alpha > threshold).to(alpha.dtype).expand(*alpha.shape[:-1], 3)
 
 
-def overlay_image(rgb: Tensor, alpha: Tensor) -> Tensor:
-    """(..., 3) the view with the object tinted, half at most, by alpha (..., 1)."""
-    tint = 0.5 * alpha * tensor(OVERLAY_COLOUR, device=rgb.device)
+def overlay_image(rgb: Tensor, alpha: Tensor, colours: Tensor | None = None) -> Tensor:
+    """(..., 3) the view with the object tinted, half at most, by alpha (..., 1), in colours (..., 3) or in one."""
+    tint = 0.5 * alpha * (tensor(OVERLAY_COLOUR, device=rgb.device) if colours is None else colours)
     return (1 - 0.5 * alpha) * rgb + tint
 
 
@@ -95,7 +95,7 @@ def matte_images(alpha: Tensor) -> dict[str, Tensor]:
     return {"mask": mask_image(alpha), "alpha": alpha}
 
 
-def object_images(alpha: Tensor, each: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+def object_images(alpha: Tensor, each: Tensor, names: Sequence[str], threshold: float = THRESHOLD) -> dict[str, Tensor]:
     """The outputs that the mattes of several objects are enough for.
 
     Of a pixel that is an object's, the mask is that of the object with the largest share alone.
@@ -104,6 +104,7 @@ def object_images(alpha: Tensor, each: Tensor, names: Sequence[str]) -> dict[str
         alpha: (..., 1) of all objects together.
         each: (..., K) of each, whose sum is `alpha`.
         names: of the K objects.
+        threshold: of `alpha`, over which a pixel is an object's.
 
     Returns:
         `OBJECTS` (..., 3) over black, `OBJECT_IDENTITIES` (..., 1), which are 0 for none and 1 to K; and of each object
@@ -111,7 +112,7 @@ def object_images(alpha: Tensor, each: Tensor, names: Sequence[str]) -> dict[str
     """
     each = each.clamp(0, 1)
     colours = torch.as_tensor(identity_colours(len(names)), device=each.device, dtype=each.dtype)
-    found = (each.argmax(-1, keepdim=True) + 1) * (alpha > THRESHOLD)
+    found = (each.argmax(-1, keepdim=True) + 1) * (alpha > threshold)
     images = {OBJECTS: (each @ colours).clamp(0, 1), OBJECT_IDENTITIES: found.to(each.dtype)}
     for index, name in enumerate(names):
         images[output_of("mask", name)] = (found == index + 1).to(each.dtype).expand(*found.shape[:-1], 3)

@@ -118,9 +118,15 @@ class SceneModel(Model):
         """Centre (3,) and radius () of the object sphere, world frame."""
         return self.scene.frame.centre, self.scene.frame.radius
 
-    def object_box(self) -> Tensor:
-        """(2, 3) lowest and highest corner of a box about the object, world frame, for nerfstudio's exporters."""
-        return self.scene.frame.to_world(self.scene.object_grid.bounds())
+    def object_box(self, name: str | None = None) -> Tensor:
+        """(2, 3) lowest and highest corner of a box about the object, world frame.
+
+        Args:
+            name: of one of several objects; None for all of them.
+        """
+        grid = self.scene.object_grid
+        box = grid.bounds() if name is None else grid.bounds(self.object_names.index(name) + 1)
+        return self.scene.frame.to_world(box)
 
     def inside_object(self, points: Tensor, times: Tensor | None = None) -> Tensor:
         """(P,) bool: which points (P, 3) of the world frame lie inside the object, on the model's device.
@@ -129,10 +135,26 @@ class SceneModel(Model):
             points: on any device.
             times: (P,) in [0, 1], for an object that may deform; None takes it as it is in the middle of the clip.
         """
+        return self.scene.object_grid.inside(*self._in_object_frame(points, times))
+
+    def object_at(self, points: Tensor, times: Tensor | None = None) -> Tensor:
+        """(P,) int64: in which object points (P, 3) of the world frame lie, 1 to K, or 0 for none; see `inside_object`.
+
+        One object has the identity 1.
+        """
+        points, times = self._in_object_frame(points, times)
+        found = self.scene.object_grid.inside(points, times).long()
+        if self.object_names:
+            inside = found > 0
+            found[inside] = self.scene.object_grid.owner(points[inside], None if times is None else times[inside])
+        return found
+
+    def _in_object_frame(self, points: Tensor, times: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Points of the world frame -> object frame, with their times, the middle of the clip where they have none."""
         points = self.scene.frame.points(points)
         if times is None and self.scene.deformation is not None:
             times = torch.full_like(points[:, 0], 0.5)
-        return self.scene.object_grid.inside(points, times)
+        return points, times
 
     # ------------------------------------------------------------------ rays
 
@@ -230,17 +252,28 @@ class SceneModel(Model):
         Raises:
             UserError: there is no object of such a name.
         """
+        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+        return self.render_without(rays, names, smooth_edges)
+
+    def render_without(
+        self,
+        rays: RayBundle,
+        names: Collection[str],
+        smooth_edges: bool = False,
+        before_chunk: BeforeChunk | None = None,
+    ) -> dict[str, Tensor]:
+        """`images_without` of a view's rays (H, W), world frame; see `BeforeChunk`."""
         outputs = ("background", "background_confidence", "shadow")
         unknown = [name for name in names if name not in self.object_names]
         if unknown and self.object_names:
             raise UserError(f"There is no object {unknown[0]!r} in this run; it has {', '.join(self.object_names)}.")
         stay = [identity for identity, name in enumerate(self.object_names, start=1) if name not in names]
         if not stay:
-            return self.images(camera, outputs, smooth_edges)
-        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+            found = self.render_view(rays, Need.PLATE, smooth_edges, before_chunk)
+            return {name: found[name] for name in outputs}
         with self._evaluating():
             renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk, self.scene.showing(stay))
-            found = renderer.view(rays, Need.PLATE, self.config.edge_samples if smooth_edges else 1)
+            found = renderer.view(rays, Need.PLATE, self.config.edge_samples if smooth_edges else 1, before_chunk)
         alpha, confidence = found["alpha"], found["background_confidence"]
         picture = (found["foreground"] + (1 - alpha) * found["background"]).clamp(0, 1)
         return dict(zip(outputs, (picture, alpha + (1 - alpha) * confidence, found["shadow"]), strict=True))

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import trimesh
 
+from surface_sos_ns import cli
 from surface_sos_ns.capture.object_names import check_object_names
+from surface_sos_ns.demo import capture as capture_module
 from surface_sos_ns.demo.capture import SIZE_OF_SEVERAL, write_demo_capture
 from surface_sos_ns.demo.coarse_masks import choose_faults, coarse_identities
 from surface_sos_ns.demo.path_tracer import Camera, Lighting, Rendered, Tracer
@@ -249,3 +251,15 @@ def test_equal_seeds_give_equal_files_with_several_objects(tmp_path: Path) -> No
     assert one == two and "plates_without/mug/frame_00005.jpg" in one
     with pytest.raises(UserError, match="no object 'cup'.*can, mug"):
         write_demo_capture(tmp_path / "three", removed=["cup"], **options)
+
+
+def test_the_command_renders_larger_photos_of_several_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict] = []
+    monkeypatch.setattr(capture_module, "_write", lambda folder, settings, *rest: asked.append(settings))
+    for options in ([], ["--objects"], ["--objects", "--width", "64"]):
+        assert cli.main(["capture", "--output", str(tmp_path / str(len(asked))), *options]) == 0
+    assert [(s["width"], s["height"], s["removed"]) for s in asked] == [
+        (200, 150, None),
+        (320, 240, NAMES),
+        (64, 240, NAMES),
+    ]

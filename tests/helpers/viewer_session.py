@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -23,10 +23,12 @@ from nerfstudio.viewer.viewer import Viewer
 from viser._icons import svg_from_icon
 
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
+from surface_sos_ns.models.surface_sos.renderer import Mattes
 from surface_sos_ns.models.surface_sos.scene import Rendering, SceneConfig, SurfaceSOS
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.plugin.outputs import Need
+from tests.helpers.small_scene import slice_of
 
 WAIT = 30.0  # seconds; a render takes a fraction of one, but kernels may have to be compiled first
 
@@ -107,8 +109,8 @@ def viewer_session(model: Any, folder: Path) -> Iterator[Session]:
         viewer.viser_server.stop()
 
 
-def small_model() -> SurfaceSOSModel:
-    """A small model started at a ball of half the sphere's radius."""
+def small_model(objects: Sequence[str] = ()) -> SurfaceSOSModel:
+    """A small model started at a ball of half the sphere's radius; several objects are equal slices of it along x."""
     torch.manual_seed(0)
     grid = GridLayout(levels=4, features=2, log2_entries=10, base_resolution=4, max_resolution=32)
     scene = SceneConfig(
@@ -121,9 +123,14 @@ def small_model() -> SurfaceSOSModel:
     )
     config = SurfaceSOSModelConfig(scene=scene, eval_num_rays_per_chunk=512)
     model: SurfaceSOSModel = config.setup(scene_box=SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2)
+    model.take_objects(objects)
     axis = torch.linspace(-1, 1, 24)
-    distance = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0) - 0.5
-    model.scene.initialise(ObjectFrame(), 4.0, (distance < 0).float(), distance, steps=60)
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    distance = points.norm(dim=-1) - 0.5
+    identity = slice_of(points.reshape(-1, 3), len(objects)).reshape(distance.shape).byte() if objects else None
+    model.scene.initialise(
+        ObjectFrame(), 4.0, (distance < 0).float(), distance, steps=200 if objects else 60, identity=identity
+    )
     return model
 
 
@@ -132,17 +139,17 @@ class Spy:
 
     def __init__(self, scene: SurfaceSOS, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: set[Need] = set()
-        matte, render = scene.matte, scene.render
+        mattes, render = scene.mattes, scene.render
 
-        def spy_matte(*rays: torch.Tensor, **options: Any) -> torch.Tensor:
+        def spy_mattes(*rays: torch.Tensor, **options: Any) -> Mattes:
             self.asked.add(Need.MATTE)
-            return matte(*rays, **options)
+            return mattes(*rays, **options)
 
         def spy_render(*rays: torch.Tensor, plate: bool, **options: Any) -> Rendering:
             self.asked.add(Need.PLATE if plate else Need.LAYERS)
             return render(*rays, plate=plate, **options)
 
-        monkeypatch.setattr(scene, "matte", spy_matte)
+        monkeypatch.setattr(scene, "mattes", spy_mattes)
         monkeypatch.setattr(scene, "render", spy_render)
 
     def so_far(self) -> set[Need]:

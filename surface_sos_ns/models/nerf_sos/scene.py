@@ -22,7 +22,7 @@ from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.exposure import Exposure
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import SightLines
-from surface_sos_ns.models.surface_sos.rendering import RegulariserPoints, Rendering
+from surface_sos_ns.models.surface_sos.rendering import Mattes, RegulariserPoints, Rendering
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
 from surface_sos_ns.rendering.composite import PackedValues
@@ -55,6 +55,8 @@ class NerfSOS(nn.Module):
     ready: Tensor
     deformation = None
     """The scene does not move."""
+    objects = ()
+    """It has one object."""
 
     field: RadianceField | LoadedSurfaces
 
@@ -129,6 +131,10 @@ class NerfSOS(nn.Module):
         found = self.field.render(origins, directions, colours=False)
         codes, _ = self._codes(found)
         return self._alpha(codes, found)
+
+    def mattes(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Mattes:
+        """`matte`, in the form that scenes of several objects have it."""
+        return Mattes(self.matte(origins, directions, time), None)
 
     def render(self, origins: Tensor, directions: Tensor, plate: bool = True, time: Tensor | None = None) -> Rendering:
         """Render rays (R, 3) with their segmentation, in evaluation; `plate` and `time` change nothing.

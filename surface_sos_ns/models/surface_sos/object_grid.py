@@ -181,11 +181,12 @@ class ObjectGrid(nn.Module):
             times = None if time is None else time[index]
             found[index] = self.membership(points[index], times).inside
             if identity is not None:
-                found[index] &= self._owner(points[index], times) == identity
+                found[index] &= self.owner(points[index], times) == identity
         return found
 
-    def _owner(self, points: Tensor, time: Tensor | None) -> Tensor:
-        """(P,) int64 in 1 to K: the object that owns points (P, 3), at times (P,) where they deform."""
+    @torch.no_grad()
+    def owner(self, points: Tensor, time: Tensor | None) -> Tensor:
+        """(P,) int64 in 1 to K: the object that owns points (P, 3), if any does, at times (P,) where they deform."""
         if self.deformation is not None and time is not None:
             points = self.deformation(points, time).points
         return self._parts[1].identities(points)

@@ -24,7 +24,7 @@ from surface_sos_ns.models.surface_sos.exposure import Exposure
 from surface_sos_ns.models.surface_sos.foreground import Foreground, ForegroundSamples
 from surface_sos_ns.models.surface_sos.heads import Head, LabelHead
 from surface_sos_ns.models.surface_sos.object_grid import MIN_HULL_PROBABILITY, ObjectGrid
-from surface_sos_ns.models.surface_sos.rendering import RegulariserPoints, Rendering
+from surface_sos_ns.models.surface_sos.rendering import Mattes, RegulariserPoints, Rendering
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights, no_values
@@ -70,13 +70,6 @@ class Split(NamedTuple):
     shares: PackedValues | None  # (I, K) of several objects there, of sum 1; None with one object
     label_logits: Tensor  # (Q, K) at the further points
     predicted_rgb: Tensor | None  # (N, 3) of all foreground samples, which come with a predicted alpha; else None
-
-
-class Mattes(NamedTuple):
-    """Alpha of R rays."""
-
-    alpha: Tensor  # (R,) of the object, or of all of them
-    objects: Tensor | None  # (R, K) of each of several, whose sum is alpha, no gradient; None with one object
 
 
 class RayLayers(NamedTuple):

@@ -16,6 +16,13 @@ class RegulariserPoints(NamedTuple):
     label: Tensor  # (Q, K) logits of the objects; (0, 1) where no label is learned
 
 
+class Mattes(NamedTuple):
+    """Alpha of R rays."""
+
+    alpha: Tensor  # (R,) of the object, or of all of them
+    objects: Tensor | None  # (R, K) of each of several, whose sum is alpha, no gradient; None with one object
+
+
 class Rendering(NamedTuple):
     """R rendered rays, and the values at samples that losses need. Lengths in object radii."""
 

@@ -24,8 +24,8 @@ from surface_sos_ns.models.surface_sos.gpu_memory import rays_at_once
 from surface_sos_ns.models.surface_sos.heads import Head, LabelHead, make_heads
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_hull
 from surface_sos_ns.models.surface_sos.object_grid import ObjectGrid
-from surface_sos_ns.models.surface_sos.renderer import Mattes, RayLayers, Renderer, RenderState, Shown
-from surface_sos_ns.models.surface_sos.rendering import Rendering
+from surface_sos_ns.models.surface_sos.renderer import RayLayers, Renderer, RenderState, Shown
+from surface_sos_ns.models.surface_sos.rendering import Mattes, Rendering
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
 from surface_sos_ns.sampling.field_cache import FieldCache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,9 +22,11 @@ from nerfstudio.viewer.viewer_elements import (
 
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
-from surface_sos_ns.plugin.viewer.display_settings import DisplaySettings, Facing, Show, Slice
+from surface_sos_ns.plugin.viewer.display_settings import DisplaySettings, Facing, Show, Slice, of_each_object
 from surface_sos_ns.plugin.viewer.nearest_photo import coarse_mask, mask_over_photo, nearest_view
+from surface_sos_ns.plugin.viewer.object_boxes import draw_boxes
 from surface_sos_ns.utils.encoding import colour_picture, cutout_picture, mask_picture, matte_picture, write_new
+from surface_sos_ns.utils.identity_colours import identity_bytes
 from surface_sos_ns.utils.image_io import ImageError
 from surface_sos_ns.utils.metrics import THRESHOLD
 from surface_sos_ns.utils.pictures import embedded
@@ -32,7 +35,7 @@ from surface_sos_ns.utils.text import as_code
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.viewer.viewer import Viewer
-    from viser import CameraHandle, ClientHandle, GuiEvent, GuiMarkdownHandle, TransformControlsHandle
+    from viser import CameraHandle, ClientHandle, GuiEvent, GuiMarkdownHandle, SceneNodeHandle, TransformControlsHandle
 
     from surface_sos_ns.capture.object_prior import ObjectPrior
     from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
@@ -43,6 +46,8 @@ MAX_SIDE = 4096  # pixels, longer side of an exported picture
 MIN_SIDE = 16  # the same
 SPHERE = "/object_sphere"
 SPHERE_COLOUR = (255, 190, 60)
+ALL = "all"
+"""Of several objects; no object is named so."""
 
 
 def sphere_options(centre: np.ndarray, radius: float, capture_to_world: np.ndarray) -> str:
@@ -58,6 +63,18 @@ def sphere_options(centre: np.ndarray, radius: float, capture_to_world: np.ndarr
     step = 10.0 ** (np.floor(np.log10(length)) - 4)  # as exact as the radius is, however far away the origin is
     coordinates = " ".join(f"{round(value / step) * step:.14g}" for value in point)
     return f"{parser}.object-point {coordinates} {parser}.object-radius {length:.5g}"
+
+
+def colour_legend(names: Sequence[str]) -> str:
+    """The names of several objects, each behind a dot in its colour, in viser's Markdown, which takes JSX."""
+    colours = ["#" + bytes(colour).hex() for colour in identity_bytes(len(names))]
+    dots = [f'<span style={{{{ color: "{colour}" }}}}>●</span>' for colour in colours]
+    one = '<span style={{{{ whiteSpace: "nowrap" }}}}>{dot} {{"{name}"}}</span>'
+    return (
+        "<small>"
+        + "&ensp; ".join(one.format(dot=dot, name=name) for dot, name in zip(dots, names, strict=True))
+        + "</small>"
+    )
 
 
 def picture_size(height: float, aspect: float) -> tuple[int, int]:
@@ -91,6 +108,7 @@ class ViewerControls(ViewerControl):
             colour=(red, green, blue),
             slice=None if facing is None else Slice(facing, float(self.offset.value)),
             parts=None if self.parts is None else int(self.parts.value),
+            object=None if self.object is None or self.object.value == ALL else self.object.value,
         )
 
     def _setup(self, viewer: Viewer) -> None:
@@ -98,6 +116,7 @@ class ViewerControls(ViewerControl):
         super()._setup(viewer)
         self._exporting, self._looking = threading.Lock(), threading.Lock()
         self._gizmo: TransformControlsHandle | None = None
+        self._boxes: list[SceneNodeHandle] = []
         self._position: np.ndarray | None = None
         self._shown_view: int | None = None
         self._thumbnails: dict[int, str] = {}
@@ -128,12 +147,14 @@ class ViewerControls(ViewerControl):
     # ------------------------------------------------------------------ what is shown
 
     def _add_display(self) -> None:
+        self.object = self._add_object()
         self.show = ViewerDropdown(
             "Show",
             "both",
             ["both", "object", "background"],
             cb_hook=self._rerender,
-            hint="What the output rgb shows: the whole view, the object over the cut-out colour, or the clean plate",
+            hint="What the output rgb shows: the whole view, the object over the cut-out colour, or the clean plate "
+            "(of one of several objects, the view without it)",
         )
         self.threshold = ViewerSlider(
             "Mask threshold",
@@ -143,7 +164,7 @@ class ViewerControls(ViewerControl):
             0.01,
             cb_hook=self._rerender,
             hint=f"Alpha from which on a pixel is in mask, and half tinted in overlay. In this viewer and in what it "
-            f"exports; commands keep {THRESHOLD}",
+            f"exports; commands keep {THRESHOLD}. Of several objects alpha of all counts for mask, and which has most",
         )
         self.colour = ViewerRGB(
             "Cut-out colour", (0, 0, 0), cb_hook=self._rerender, hint="Behind the object, in foreground and Show object"
@@ -168,6 +189,23 @@ class ViewerControls(ViewerControl):
         for element in (self.show, self.threshold, self.colour, self.slice, self.offset):
             self._install(element)
         self.parts = self._add_parts()
+
+    def _add_object(self) -> ViewerDropdown | None:
+        """The choice of one of several objects, and their colours."""
+        names = self._model().object_names
+        if not names:
+            return None
+        chosen = ViewerDropdown(
+            "Object",
+            ALL,
+            [ALL, *names],
+            cb_hook=self._rerender,
+            hint="The object of the outputs mask, alpha, foreground and overlay, of Show, and of the pictures that are "
+            "exported. The output objects shows all of them in their colours",
+        )
+        self._install(chosen)
+        self.viser_server.gui.add_markdown(colour_legend(names))
+        return chosen
 
     def _add_parts(self) -> ViewerDropdown | None:
         """The choice of the result of parts, where there are several."""
@@ -205,6 +243,14 @@ class ViewerControls(ViewerControl):
         )
         self._install(self.sphere)
         self._install(self.sphere_size)
+        if self._model().object_names:
+            self.boxes = ViewerCheckbox(
+                "Draw boxes",
+                False,
+                cb_hook=lambda _: self._draw_boxes(),
+                hint="A box about each object, as it is when this is switched on",
+            )
+            self._install(self.boxes)
         self.sphere_text = gui.add_text(
             "Options", "", hint="Of ns-train, in the frame of transforms.json: with them the next run uses this sphere"
         )
@@ -246,6 +292,16 @@ class ViewerControls(ViewerControl):
         )
         self._gizmo.visible = self.sphere.value
         self._say_sphere()
+
+    def _draw_boxes(self) -> None:
+        """Show the box of each object anew, or hide them."""
+        model = self._model()
+        with self.viewer.train_lock or nullcontext():
+            boxes = {name: model.object_box(name) for name in model.object_names} if self.boxes.value else {}
+        corners = {name: box.cpu().double().numpy() * self._scale() for name, box in boxes.items()}
+        for drawn in self._boxes:
+            drawn.remove()
+        self._boxes = draw_boxes(self.viser_server.scene, corners)
 
     def _reset_sphere(self) -> None:
         self.sphere_size.value = 1.0
@@ -309,8 +365,8 @@ class ViewerControls(ViewerControl):
         dataset = self._dataset()
         name = as_code(dataset.image_filenames[index].name)
         try:
-            mask = coarse_mask(dataset, self._start(), index)
-            picture = mask_over_photo(dataset.get_numpy_image(index), mask)
+            mask, identities = coarse_mask(dataset, self._start(), index)
+            picture = mask_over_photo(dataset.get_numpy_image(index), mask, identities)
         except ImageError as error:
             return as_code(str(error))
         words = name if mask is not None else f"{name}: no coarse mask"
@@ -388,7 +444,9 @@ class ViewerControls(ViewerControl):
         Raises:
             OSError: they cannot be written.
         """
-        model, threshold = self._model(), self.settings().threshold
+        model, settings = self._model(), self.settings()
+        objects = model.object_names
+        of_objects = sorted(of_each_object(objects))
         width, height = int(camera.width[0]), int(camera.height[0])
         done = 0
 
@@ -398,19 +456,21 @@ class ViewerControls(ViewerControl):
             done += rays
 
         with self.viewer.train_lock or nullcontext():
-            images = model.images(camera, ["background", "foreground", "alpha"], before_chunk=show_progress)
+            names = ["background", "foreground", "alpha", "mask", *of_objects]
+            images = settings.of_object(model.images(camera, names, before_chunk=show_progress), objects)
             cutout = model.get_rgba_image(images)
+            plate = images["background"] if settings.object is None else model.without(camera, [settings.object])
         alpha = images["alpha"][..., 0].cpu().numpy()
         colours = cutout[..., :3].cpu().numpy()
         files = write_new(
             self._run_folder() / "exports",
-            "view",
+            "view" if settings.object is None else f"view_{settings.object}",
             {
-                "mask": mask_picture(alpha, threshold),
+                "mask": mask_picture(images["mask"][..., 0].cpu().numpy()),
                 "matte": matte_picture(alpha),
                 "cutout": cutout_picture(colours, alpha),
-                "clean_plate": colour_picture(images["background"].cpu().numpy()),
+                "clean_plate": colour_picture(plate.cpu().numpy()),
             },
         )
-        names = ", ".join(path.name for path in files)
-        return f"{width} x {height}, mask: alpha over {threshold:.2f}. Written to {files[0].parent}: {names}"
+        written = ", ".join(path.name for path in files)
+        return f"{width} x {height}, mask: alpha over {settings.threshold:.2f}. Written to {files[0].parent}: {written}"

@@ -5,6 +5,7 @@ Pure functions on rendered images. Commands use the default settings.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,7 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surface_sos_ns.plugin.outputs import NEEDS, PART_IDENTITIES, PARTS, Need, mask_image, overlay_image
+from surface_sos_ns.plugin.outputs import (
+    NEEDS,
+    OBJECT_IDENTITIES,
+    OBJECTS,
+    OF_EACH_OBJECT,
+    PART_IDENTITIES,
+    PARTS,
+    Need,
+    mask_image,
+    object_images,
+    object_layers,
+    output_of,
+    overlay_image,
+)
 from surface_sos_ns.utils.metrics import THRESHOLD
 
 CUT_COLOUR = (0.98, 0.86, 0.55)
@@ -65,19 +79,25 @@ class Slice:
         return Cut(torch.where(ahead > 0, reached, 0.0)[..., None], normal)
 
 
-def cut_open(images: dict[str, Tensor], cut: Cut, inside: Tensor) -> dict[str, Tensor]:
+def of_each_object(objects: Sequence[str]) -> set[str]:
+    """Names of the outputs that several objects have one each of."""
+    return {output_of(output, name) for output in OF_EACH_OBJECT for name in objects}
+
+
+def cut_open(images: dict[str, Tensor], cut: Cut, begun_in: Tensor, objects: Sequence[str] = ()) -> dict[str, Tensor]:
     """Images of rays that start on a plane, with a face in one colour where they start inside the object.
 
     Args:
-        images: (..., C) by name, see `NEEDS`; those there are. Others are what heads paint on surfaces: a face is none,
-            so it has the face's colour in their colours, and 0 in their numbers.
+        images: (..., C) by name, see `NEEDS` and `OF_EACH_OBJECT`; those there are. Others are what heads paint on
+            surfaces: a face is none, so it has the face's colour in their colours, and 0 in their numbers.
         cut: of the same rays, from the camera on.
-        inside: (..., 1) bool, which rays start inside the object.
+        begun_in: (..., 1) the object that each ray starts in, 1 to K, or 0 for none.
+        objects: names of several objects; empty for one.
 
     Returns:
         The same images, depth from the camera on; rays that never reach the plane see nothing.
     """
-    seen = torch.isfinite(cut.distance)
+    seen, inside = torch.isfinite(cut.distance), begun_in > 0
     colour, one = torch.tensor(CUT_COLOUR), torch.ones(1)
     face = {
         "alpha": one,
@@ -87,7 +107,7 @@ def cut_open(images: dict[str, Tensor], cut: Cut, inside: Tensor) -> dict[str, T
         "depth": 0 * one,
         "normals": 0.5 - 0.5 * cut.normal,
     }
-    painted = images.keys() - NEEDS.keys()
+    painted = images.keys() - NEEDS.keys() - of_each_object(objects) - {OBJECTS, OBJECT_IDENTITIES}
     face |= {name: colour if images[name].shape[-1] == 3 else 0 * one for name in painted}
     opened = dict(images)
     for name in images.keys() & face.keys():
@@ -103,7 +123,17 @@ def cut_open(images: dict[str, Tensor], cut: Cut, inside: Tensor) -> dict[str, T
     opened["mask"] = mask_image(opened["alpha"])
     if "overlay" in images:
         opened["overlay"] = overlay_image(opened["rgb"], opened["alpha"])
+    if objects:
+        own = (begun_in == torch.arange(1, len(objects) + 1, device=begun_in.device)).to(opened["alpha"])
+        each = torch.where(inside, own, _alpha_of_each(images, objects)) * seen
+        opened |= object_images(opened["alpha"], each, objects)
+        opened |= object_layers(opened, objects) if "rgb" in images else {}
     return opened
+
+
+def _alpha_of_each(images: Mapping[str, Tensor], objects: Sequence[str]) -> Tensor:
+    """(..., K) alpha of each of several objects."""
+    return torch.cat([images[output_of("alpha", name)] for name in objects], -1)
 
 
 @dataclass(frozen=True)
@@ -121,28 +151,62 @@ class DisplaySettings:
     parts: int | None = None
     """Which result `parts` shows, by its number of parts; None for the latest."""
 
-    def needs(self, outputs: dict[str, Need]) -> dict[str, Need]:
+    object: str | None = None
+    """Which of several objects `OF_EACH_OBJECT` show; None for all of them."""
+
+    @property
+    def without(self) -> str | None:
+        """The object that `rgb` shows the whole view without, the others in it; None where it shows something else."""
+        return self.object if self.show == "background" else None
+
+    def needs(self, outputs: dict[str, Need], objects: Sequence[str] = ()) -> dict[str, Need]:
         """What each output takes under these settings, of what it takes in commands.
 
-        The numbers of parts are left out: nerfstudio's false colours end at 1, so all parts would look alike.
+        The numbers of parts and objects are left out: nerfstudio's false colours end at 1, so all would look alike. So
+        are the outputs of each of several objects: the panel chooses which one the outputs of all of them show.
+
+        Args:
+            outputs: of commands.
+            objects: names of several objects; empty for one.
         """
-        shown = {name: need for name, need in outputs.items() if not name.startswith(PART_IDENTITIES)}
+        hidden = of_each_object(objects) | {OBJECT_IDENTITIES}
+        shown = {name: n for name, n in outputs.items() if name not in hidden and not name.startswith(PART_IDENTITIES)}
         return {**shown, "rgb": Need.PLATE} if self.show == "background" else shown
 
-    def applied(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Images (..., C) under these settings; `rgb` is left out where it shows what is not rendered."""
-        if self == DisplaySettings():
-            return images
+    def of_object(self, images: dict[str, Tensor], objects: Sequence[str]) -> dict[str, Tensor]:
+        """Images (..., C) where those of the chosen object stand for those of all; `mask` ends at the threshold.
+
+        A pixel is in the mask of one of several objects where alpha of all together is over the threshold and it has
+        the largest share of it.
+        """
         shown, alpha = dict(images), images["alpha"]
-        if self.parts is not None and PARTS in images:
-            shown[PARTS] = images[f"{PARTS}_{self.parts}"]
         if self.threshold != THRESHOLD:
             shown["mask"] = mask_image(alpha, self.threshold)
-            if "overlay" in images:
-                shown["overlay"] = overlay_image(images["rgb"], threshold_at_half(alpha, self.threshold))
+            if objects:
+                shown |= object_images(alpha, _alpha_of_each(images, objects), objects, self.threshold)
+        if self.object is not None:
+            own = {output: output_of(output, self.object) for output in OF_EACH_OBJECT}
+            shown |= {output: shown[name] for output, name in own.items() if name in shown}
+        return shown
+
+    def applied(self, images: dict[str, Tensor], objects: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Images (..., C) under these settings; `rgb` is left out where it shows what is not rendered.
+
+        Args:
+            images: by name.
+            objects: names of several objects; empty for one.
+        """
+        if self == DisplaySettings():
+            return images
+        shown = self.of_object(images, objects)
+        alpha = shown["alpha"]
+        if self.parts is not None and PARTS in images:
+            shown[PARTS] = images[f"{PARTS}_{self.parts}"]
+        if self.threshold != THRESHOLD and "overlay" in images:
+            shown["overlay"] = overlay_image(images["rgb"], threshold_at_half(alpha, self.threshold))
         if "foreground" in images:
             behind = (1 - alpha) * torch.tensor(self.colour).to(alpha)
-            shown["foreground"] = (images["foreground"] + behind).clamp(0, 1)
+            shown["foreground"] = (shown["foreground"] + behind).clamp(0, 1)
             if self.show == "object":
                 shown["rgb"] = shown["foreground"]
         if self.show == "background":

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from surface_sos_ns.plugin.outputs import Need, ViewImages
 from surface_sos_ns.plugin.view_rendering import BeforeChunk
-from surface_sos_ns.plugin.viewer.display_settings import Cut, DisplaySettings, cut_open
+from surface_sos_ns.plugin.viewer.display_settings import Cut, DisplaySettings, Slice, cut_open
 from surface_sos_ns.plugin.viewer.viewed_model import ViewedModel
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def displayed_view(thread: RenderStateMachine, model: ViewedModel, rays: RayBund
 
     with _untraced():
         settings = model.display_settings()
-        needs = settings.needs(model.output_needs())
+        needs = settings.needs(model.output_needs(), model.object_names)
         need = need_of_panel(viewer.control_panel, needs)
         images = render_displayed(model, rays, need, settings, break_off_if_moved)
 
@@ -95,22 +95,32 @@ def render_displayed(
     before_chunk: BeforeChunk | None = None,
 ) -> dict[str, Tensor]:
     """Images (H, W, C) of rays (H, W), world frame, under a panel's settings."""
-    if settings.slice is None:
-        return settings.applied(model.render_view(rays, need, before_chunk=before_chunk))
-    cut = settings.slice.cut(rays.origins, rays.directions, *model.object_sphere())
-    reached = torch.where(torch.isfinite(cut.distance), cut.distance, 0.0)
-    rays = replace(rays, origins=rays.origins + reached * rays.directions)
+    objects, cut = model.object_names, None
+    if settings.slice is not None:
+        rays, cut = _cut_rays(model, rays, settings.slice)
     images = model.render_view(rays, need, before_chunk=before_chunk)
-    return settings.applied(cut_open(images, cut, _start_inside(model, rays, cut)))
+    if cut is not None:
+        images = cut_open(images, cut, _begun_in(model, rays, cut), objects)
+    shown = settings.applied(images, objects)
+    if settings.without is not None and need is Need.PLATE:
+        shown["rgb"] = model.render_without(rays, [settings.without], before_chunk=before_chunk)["background"]
+    return shown
 
 
-def _start_inside(model: ViewedModel, rays: RayBundle, cut: Cut) -> Tensor:
-    """(H, W, 1) bool: which rays that begin at a cut begin inside the object."""
+def _cut_rays(model: ViewedModel, rays: RayBundle, plane: Slice) -> tuple[RayBundle, Cut]:
+    """Rays (H, W) from a plane on, and what it cuts away."""
+    cut = plane.cut(rays.origins, rays.directions, *model.object_sphere())
+    reached = torch.where(torch.isfinite(cut.distance), cut.distance, 0.0)
+    return replace(rays, origins=rays.origins + reached * rays.directions), cut
+
+
+def _begun_in(model: ViewedModel, rays: RayBundle, cut: Cut) -> Tensor:
+    """(H, W, 1) int64: the object in which rays that begin at a cut begin, 1 to K, or 0 for none."""
     begun = (torch.isfinite(cut.distance) & (cut.distance > 0))[..., 0]
     times = None if rays.times is None else rays.times[begun][..., 0]
-    inside = torch.zeros_like(begun)
-    inside[begun] = model.inside_object(rays.origins[begun], times)
-    return inside[..., None]
+    found = torch.zeros_like(begun, dtype=torch.int64)
+    found[begun] = model.object_at(rays.origins[begun], times).to(found.device)
+    return found[..., None]
 
 
 @contextmanager

@@ -270,16 +270,16 @@ def test_a_coarse_mask_is_tinted_over_its_photo():
     photo = np.full((60, 80, 3), 100, np.uint8)
     mask = np.zeros((60, 80), np.float32)
     mask[:, :40] = 1
-    shown = mask_over_photo(photo, mask, 40)
+    shown = mask_over_photo(photo, mask, width=40)
     assert shown.shape == (30, 40, 3) and (shown[:, 25:] == 100).all()
     assert np.allclose(shown[15, 10], 50 + 127.5 * np.array(OVERLAY_COLOUR), atol=1)
-    assert (mask_over_photo(photo, None, 40) == 100).all()
+    assert (mask_over_photo(photo, None, width=40) == 100).all()
 
 
 def test_the_picture_in_the_panel_follows_the_camera(session, monkeypatch):
     poses = torch.eye(4)[None, :3].repeat(2, 1, 1)
     poses[:, :, 3] = torch.tensor([[0.0, 0.0, 2.0], [2.0, 0.0, 0.0]])
-    masks = [np.ones((6, 8), np.float32), None]
+    masks = [(np.ones((6, 8), np.float32), None), (None, None)]
     reads: list[int] = []
 
     def read(index: int) -> np.ndarray:
@@ -293,7 +293,7 @@ def test_the_picture_in_the_panel_follows_the_camera(session, monkeypatch):
     dataset: Any = Photos(
         cameras=SimpleNamespace(camera_to_worlds=poses),
         image_filenames=[Path("a.jpg"), Path("b`.jpg")],
-        get_coarse_mask=masks.__getitem__,
+        read_coarse_mask=masks.__getitem__,
         get_numpy_image=read,
     )
     monkeypatch.setattr(session.viewer.pipeline.datamanager, "train_dataset", dataset, raising=False)
@@ -318,8 +318,8 @@ def test_the_picture_in_the_panel_follows_the_camera(session, monkeypatch):
     move(0, 1, 21)
     wait_for("`a.jpg`")
     assert reads == [0, 1], "each photo is read once"
-    found: Any = SimpleNamespace(masks=[None, masks[0]])
-    assert coarse_mask(dataset, found, 1) is masks[0] and coarse_mask(dataset, None, 1) is None
+    found: Any = SimpleNamespace(masks=[None, masks[0][0]], objects=())
+    assert coarse_mask(dataset, found, 1) == masks[0] and coarse_mask(dataset, None, 1) == (None, None)
     controls.nearest.value = False
     wait_until(lambda: controls.nearest_picture.content == "")
 

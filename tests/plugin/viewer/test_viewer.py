@@ -90,7 +90,7 @@ def test_a_break_where_the_kernels_threads_are_locked_does_not_happen(session, m
         session.model.zero_grad(set_to_none=True)
 
 
-@pytest.mark.parametrize("output, method", [("rgb", "render"), ("mask", "matte")])
+@pytest.mark.parametrize("output, method", [("rgb", "render"), ("mask", "mattes")])
 def test_an_interrupted_render_stops_at_the_next_chunk(session, monkeypatch, output, method):
     session.image(output)
     chunks: list[int] = []
