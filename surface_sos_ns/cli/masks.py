@@ -55,10 +55,13 @@ class Masks:
     without."""
     output: Path | None = None
     """With images: the folder for the masks, which must not exist or be empty."""
-    method: Literal["auto", "prior", "selfment", "cosegment", "maskrcnn", "sam2", "text", "rembg", "folder", "click"] = "auto"
+    method: Literal[
+        "auto", "prior", "selfment", "cosegment", "maskrcnn", "sam2", "text", "rembg", "folder", "click"
+    ] = "auto"
     """Where the masks come from. Auto: the better of prior and selfment, judged by sparse points; without poses
     selfment. Prior: geometry and colour. Selfment, cosegment: self-supervised features. Maskrcnn, sam2, rembg:
-    detectors trained with labels. Text: a detector of what words name. Folder: masks that exist already. Click: a few clicks in the browser."""
+    detectors trained with labels. Text: a detector of what words name. Folder: masks that exist already. Click: a few
+    clicks in the browser."""
     vote: bool = False
     """Vote the masks in space, and write what the vote says instead of them."""
     overwrite: bool = False
@@ -98,11 +101,12 @@ class Masks:
     by_order: bool = False
     """Folder: match masks and photos by their sorted names, where the names say nothing."""
     objects: tuple[int, ...] | None = None
-    """Several objects, and how many. Folder: the masks hold a number or a colour for each object, or lie in a folder
-    for each; how many there are need not be said. Click: how many are clicked."""
+    """Several objects, and how many. Auto, prior, cosegment, sam2: the most salient things on the plane that carries
+    them. Maskrcnn: those that are found most surely. Click: as many are clicked. Folder: the masks hold a number or a
+    colour for each object, or lie in a folder for each; how many there are need not be said."""
     names: tuple[str, ...] = ()
-    """Names of several objects: letters, digits and _. Folder: in the order of their numbers. Click: what is
-    clicked."""
+    """Names of several objects: letters, digits and _. Folder: in the order of their numbers. Auto, prior, cosegment,
+    sam2: the most salient first. Click: what is clicked."""
     host: str | None = None
     """Click: the address to listen at."""
     port: int | None = None

@@ -67,9 +67,7 @@ def choose_boxes(found: Sequence[Boxes], views: Views, seed: int = 0) -> list[in
     merits = [_merits(one, *views.project_one(view, places)) for view, one in enumerate(found)]  # N of (B, P)
     total = sum((merit.max(axis=0) for merit in merits if len(merit)), start=np.zeros(len(places)))
     best = int(np.argmax(total))
-    return [
-        int(np.argmax(merit[:, best])) if len(merit) and merit[:, best].max() > 0 else None for merit in merits
-    ]
+    return [int(np.argmax(merit[:, best])) if len(merit) and merit[:, best].max() > 0 else None for merit in merits]
 
 
 def mask_in_box(photo: np.ndarray, corners: np.ndarray) -> np.ndarray:

@@ -32,12 +32,12 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "auto": Method("auto", "Auto", ("allow_labels", "features", "model", "features_onnx")),
-    "prior": Method("prior", "Prior"),
+    "auto": Method("auto", "Auto", ("allow_labels", "features", "model", "features_onnx", "objects", "names")),
+    "prior": Method("prior", "Prior", ("objects", "names")),
     "selfment": Method("selfment", "Selfment", ("features", "model", "features_onnx", "variant")),
-    "cosegment": Method("cosegment", "Cosegment", ("features", "model", "features_onnx")),
+    "cosegment": Method("cosegment", "Cosegment", ("features", "model", "features_onnx", "objects", "names")),
     "maskrcnn": Method("maskrcnn", "MaskRcnn", ("category", "device", "objects")),
-    "sam2": Method("sam2", "Sam2", ("device",)),
+    "sam2": Method("sam2", "Sam2", ("device", "objects", "names")),
     "text": Method("text", "Text", ("prompt", "model", "device")),
     "rembg": Method("rembg", "Rembg", ("program",)),
     "folder": Method("folder", "Folder", ("source", "instance", "invert", "by_order", "objects", "names")),

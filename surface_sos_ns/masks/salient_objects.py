@@ -7,20 +7,22 @@ Every group of points that hang together is a thing. What is on it by its place 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.hull_voting import mask_agreement
 from surface_sos_ns.capture.object_names import default_object_names
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.support_plane import SupportPlane, find_support_plane
 from surface_sos_ns.masks.geometry import masks_from_geometry
-from surface_sos_ns.masks.place import possible_spheres, with_points
+from surface_sos_ns.masks.place import place_at, possible_spheres, with_points
+from surface_sos_ns.masks.points_to_masks import ClickedMasks
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
 
-__all__ = ["Thing", "find_things", "salient_objects"]
+__all__ = ["Thing", "find_things", "salient_objects", "wanted_things"]
 
 FEWEST_POINTS = 8
 """Points of a thing, at least."""
@@ -30,6 +32,12 @@ REACH = 3.0
 """How far from the place the cameras look at things are looked for, in radii of its sphere."""
 LEAST_PART = 0.1
 """Share of a group's points that a part of it has, at least."""
+RESOLUTION = 96
+"""Voxels along an edge of a thing's grid."""
+AROUND = 1.6
+"""Half of the side of the part of a photo that is looked at for a thing, in radii of its sphere."""
+SMALLEST = 16
+"""Pixels along each side of such a part, at least."""
 MARGIN = 1.35
 """Radius of a thing's sphere over the extent of its points."""
 
@@ -90,6 +98,21 @@ def find_things(photos: Photos, wanted: int = 0) -> list[Thing]:
     return sorted(things, key=lambda thing: -thing.salience)
 
 
+def wanted_things(photos: Photos, count: int) -> list[Thing]:
+    """The most salient things, as many as are asked for; see :func:`find_things`.
+
+    Raises:
+        MaskError: there are fewer.
+    """
+    things = find_things(photos, count)
+    if len(things) < count:
+        raise MaskError(
+            f"{len(things)} things stand out by their points, and {count} objects are asked for. Ask for fewer, or "
+            "bring masks (--method click, --method folder)."
+        )
+    return things[:count]
+
+
 def salient_objects(
     photos: Photos, count: int, names: Sequence[str] = (), progress: Progress = lambda line: None
 ) -> CoarseMasks:
@@ -108,34 +131,73 @@ def salient_objects(
         MaskError: there are fewer things, or masks of one cannot be made.
     """
     from surface_sos_ns.masks.click_objects import merge_clicked
-    from surface_sos_ns.masks.points_to_masks import ClickedMasks
 
     photos = with_points(photos, progress)
-    things = find_things(photos, count)
-    if len(things) < count:
-        raise MaskError(
-            f"{len(things)} things stand out by their points, and {count} objects are asked for. Ask for fewer, or "
-            "bring masks (--method click, --method folder)."
-        )
-    progress(f"objects: {len(things)} things stand out by their points; the {count} most salient are taken")
     each = []
-    for thing in things[:count]:
-        try:
-            found = masks_from_geometry(
-                photos.images,
-                photos.views,
-                photos.points,
-                near=thing.sphere.centre,
-                radius=thing.sphere.radius,
-                resolution=96,
-            )
-        except CaptureError as error:
-            raise MaskError(str(error)) from error
-        each.append(ClickedMasks(found.masks, np.ones(len(photos)), found.sphere, found.hull))
+    for number, thing in enumerate(wanted_things(photos, count), start=1):
+        progress(f"objects: number {number} of {count}, by {len(thing.xyz)} points that stand out")
+        each.append(_masks_of(photos, thing))
     merged = merge_clicked(photos, each)
     return CoarseMasks(
         merged.masks, merged.agreement, (), merged.identities, tuple(names) or default_object_names(count)
     )
+
+
+def _masks_of(photos: Photos, thing: Thing) -> ClickedMasks:
+    """Masks (H, W) float32 0/1 of a thing, made in the parts of the photos that show its surroundings.
+
+    Photos that do not show them have no mask. Small things are seen larger so, and are found sooner.
+    """
+    boxes = _surroundings(photos, thing.sphere)
+    shown = [view for view, box in enumerate(boxes) if box is not None]
+    cut_out, lefts, tops = [], [], []
+    for view in shown:
+        left, top, right, bottom = boxes[view]  # type: ignore[misc]
+        cut_out.append(photos.images[view][top:bottom, left:right])
+        lefts.append(left)
+        tops.append(top)
+    some = photos.views.subset(shown)
+    views = replace(
+        some,
+        cx=some.cx - np.array(lefts),
+        cy=some.cy - np.array(tops),
+        width=np.array([image.shape[1] for image in cut_out]),
+        height=np.array([image.shape[0] for image in cut_out]),
+    )
+    points = photos.points
+    if points is not None and points.visibility is not None:
+        points = replace(points, visibility=points.visibility[:, shown])
+    try:
+        found = masks_from_geometry(
+            cut_out, views, points, near=thing.sphere.centre, radius=thing.sphere.radius, resolution=RESOLUTION
+        )
+    except CaptureError as error:
+        raise MaskError(str(error)) from error
+    small = mask_agreement(views, found.masks, found.hull, found.sphere)
+    masks: list[np.ndarray | None] = [None] * len(photos)
+    agreement = np.zeros(len(photos))
+    for view, left, top, mask, iou in zip(shown, lefts, tops, found.masks, small, strict=True):
+        if mask is not None and mask.any():
+            whole = np.zeros(photos.images[view].shape[:2], np.float32)
+            whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+            masks[view], agreement[view] = whole, iou
+    return ClickedMasks(masks, agreement, found.sphere, found.hull)
+
+
+def _surroundings(photos: Photos, sphere: ObjectSphere) -> list[tuple[int, int, int, int] | None]:
+    """Left, top, right and bottom of the part of each photo that shows a sphere and what is about it, in pixels."""
+    place = place_at(photos.views, sphere, np.zeros((0, 3)), np.zeros((0, len(photos)), bool))
+    boxes: list[tuple[int, int, int, int] | None] = []
+    for image, pixel, radius in zip(photos.images, place.pixel, place.radius, strict=True):
+        size = np.array(image.shape[1::-1])
+        if not (np.isfinite(pixel).all() and np.isfinite(radius)):
+            boxes.append(None)
+            continue
+        low = np.clip(np.floor(pixel - AROUND * radius), 0, size).astype(int)
+        high = np.clip(np.ceil(pixel + AROUND * radius), 0, size).astype(int)
+        inside = (high - low >= SMALLEST).all()
+        boxes.append((int(low[0]), int(low[1]), int(high[0]), int(high[1])) if inside else None)
+    return boxes
 
 
 def _split_further(xyz: np.ndarray, groups: list[np.ndarray], wanted: int) -> None:

@@ -85,7 +85,9 @@ class Text(MaskProvider):
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         self.check()
-        within = "SAM 2" if self._segmenter is not None else "colours (GrabCut), since the weights of SAM 2 are not here"
+        within = (
+            "SAM 2" if self._segmenter is not None else "colours (GrabCut), since the weights of SAM 2 are not here"
+        )
         progress(f"text: masks within the boxes by {within}")
         found: list[list[Boxes]] = []
         for index, image in enumerate(photos.images):
@@ -104,9 +106,9 @@ class Text(MaskProvider):
                     "try another method (click)."
                 )
             masks: list[np.ndarray | None] = []
-            for view, index in enumerate(chosen):
-                masks.append(None if index is None else self._mask(photos.images[view], boxes[view].corners[index]))
-                scores[number, view] = 0 if index is None else boxes[view].scores[index]
+            for view, box in enumerate(chosen):
+                masks.append(None if box is None else self._mask(photos.images[view], boxes[view].corners[box]))
+                scores[number, view] = 0 if box is None else boxes[view].scores[box]
             each.append(masks)
         remarks = [
             f"{words}: found in {np.count_nonzero(of_prompt)} of {len(photos)} photos, mean score "
