@@ -125,6 +125,12 @@ class ObjectSearch:
                 f"photo to photo; matched by their hulls they show {found.count} objects. Number them alike first: "
                 "surface-sos masks --method folder --objects --overwrite --source FOLDER, with a copy of these masks."
             )
+        lost = [] if found.renumbered else [name for name, views in zip(names, found.shown, strict=True) if views < 2]
+        if lost:
+            raise CaptureError(
+                f"{self.capture.source}: no two training photos have a coarse mask of {', '.join(lost)} where the other "
+                "photos' masks say that it is. Mark it in more photos, or leave it out of the masks."
+            )
         if found.same:
             one, two = (names[identity - 1] for identity in found.same[0])
             raise CaptureError(
