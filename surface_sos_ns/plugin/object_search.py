@@ -125,7 +125,8 @@ class ObjectSearch:
                 f"photo to photo; matched by their hulls they show {found.count} objects. Number them alike first: "
                 "surface-sos masks --method folder --objects --overwrite --source FOLDER, with a copy of these masks."
             )
-        lost = [] if found.renumbered else [name for name, views in zip(names, found.shown, strict=True) if views < 2]
+        shown = dict(zip(names, found.shown, strict=True)) if not found.renumbered else {}
+        lost = [name for name, views in shown.items() if views < 2]
         if lost:
             raise CaptureError(
                 f"{self.capture.source}: no two training photos have a coarse mask of {', '.join(lost)} where the other "
