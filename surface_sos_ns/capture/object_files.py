@@ -5,6 +5,7 @@ A photo's coarse mask is one file (the mask of one object, or an identity image)
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,10 +19,12 @@ from surface_sos_ns.capture.mask_files import read_mask
 from surface_sos_ns.capture.names import folded, listed, match_files, natural_order
 from surface_sos_ns.capture.object_names import MAX_OBJECTS, check_object_names, default_object_names
 from surface_sos_ns.utils.image_io import Size, resized
+from surface_sos_ns.utils.overlap import intersection_over_union
 
 __all__ = [
     "KIND",
     "CoarseFile",
+    "check_different",
     "check_shown",
     "check_true_identities",
     "count_identities",
@@ -39,7 +42,9 @@ KIND = "objects"
 FEWEST_PHOTOS = 5
 """Photos from which on an object's shape can be told a little."""
 LOOKED_AT = 16
-"""Files that are looked at first to tell whether there are identities in them."""
+"""Files that are looked at first to tell whether there are identities in them, and to compare masks by name."""
+SAME_THING = 0.8
+"""IoU of the masks of two names above which they are of one thing."""
 
 CoarseFile = Path | dict[str, Path]
 """A photo's coarse mask: one file, or one for each object that the photo shows, by name."""
@@ -143,8 +148,7 @@ def largest_identity(paths: Sequence[Path]) -> int:
     Raises:
         ImageError: a file cannot be read as an image.
     """
-    spread = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), LOOKED_AT)).round().astype(int))
-    counts = {int(index): identity_counts(paths[index], MAX_OBJECTS) for index in spread}
+    counts = {index: identity_counts(paths[index], MAX_OBJECTS) for index in _spread(len(paths))}
     if None in counts.values() and not any(found and max(found) > 1 for found in counts.values()):
         return 0
     counts |= {index: identity_counts(path, MAX_OBJECTS) for index, path in enumerate(paths) if index not in counts}
@@ -152,6 +156,11 @@ def largest_identity(paths: Sequence[Path]) -> int:
     coded = sum(bool(found) and max(found) > 1 for found in counts.values())  # type: ignore[arg-type]
     plain = sum(found is None for found in counts.values())
     return max(numbers) if len(numbers) > 1 and coded > plain else 0
+
+
+def _spread(count: int) -> list[int]:
+    """A few indices spread over ``range(count)``."""
+    return np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).round().astype(int)).tolist()
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -270,6 +279,29 @@ def check_shown(files: Sequence[CoarseFile | None], names: Sequence[str], named:
             "Number the objects without gaps, or name them under object_names."
         )
     return shown
+
+
+def check_different(files: Sequence[CoarseFile | None], source: Path) -> None:
+    """Checks that masks given by name are of different things, in some of the photos.
+
+    Raises:
+        CaptureError: the masks of two names cover the same pixels in most photos.
+        ImageError: a file cannot be read as a mask.
+    """
+    named = [file for file in files if isinstance(file, dict) and len(file) > 1]
+    overlaps: dict[tuple[str, str], list[float]] = {}
+    for index in _spread(len(named)):
+        masks = {name: read_mask(path) >= 0.5 for name, path in named[index].items()}
+        for first, second in itertools.combinations(masks, 2):
+            if masks[first].shape == masks[second].shape and masks[first].any() and masks[second].any():
+                overlap = intersection_over_union(masks[first], masks[second])
+                overlaps.setdefault((first, second), []).append(overlap)
+    for (first, second), found in overlaps.items():
+        if len(found) > 1 and np.median(found) > SAME_THING:
+            raise CaptureError(
+                f"{source}: the coarse masks of {first} and {second} are of one thing: they cover the same pixels "
+                f"(IoU {np.median(found):.2f}). Take one of the two away."
+            )
 
 
 def check_true_identities(files: Sequence[Path | None], names: Sequence[str]) -> None:

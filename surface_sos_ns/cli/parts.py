@@ -13,7 +13,7 @@ __all__ = ["Parts"]
 
 @dataclass
 class Parts(PartsSettings):
-    """Find the parts of a run's object, without labels: handle, spout and body, the same in every view."""
+    """Find the parts of an object of a run, without labels: handle, spout and body, the same in every view."""
 
     def main(self) -> None:
         """Runs the command."""
@@ -24,7 +24,8 @@ class Parts(PartsSettings):
         find_parts(load_run(self.load_config, self.data), self, _say)
         moved = () if self.data is None else ("--data", str(self.data))
         export = ("surface-sos", "export", "--load-config", str(self.load_config), *moved)
-        _say(f"Next: {shlex.join((*export, '--output-dir', 'RESULTS', '--what', 'parts'))}")
+        chosen = () if self.object is None else ("--objects", self.object)
+        _say(f"Next: {shlex.join((*export, '--output-dir', 'RESULTS', '--what', 'parts', *chosen))}")
 
 
 def _say(words: str) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import cv2
 import numpy as np
 
+from surface_sos_ns.masks.object_choice import chosen_names
 from surface_sos_ns.masks.points_to_masks import ClickedMasks, ClickedPoint, mask_of_clicks, masks_from_clicks
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 from surface_sos_ns.utils.text import as_code
 from surface_sos_ns.web.listening import LOOPBACK, listen_problem, reachability_notes
 
 if TYPE_CHECKING:
+    from surface_sos_ns.masks.click_objects import ClickedObjects
     from surface_sos_ns.masks.click_page import ClickPage
 
 __all__ = ["Click", "ClickSession"]
@@ -30,15 +32,22 @@ class Click(MaskProvider):
     Args:
         port: of the page; if it is taken, the next free one.
         host: address to listen at; 0.0.0.0 lets other machines in.
+        objects, names: of several objects, see `object_choice.chosen_names`.
+
+    Raises:
+        MaskError: the port cannot be one, or the options about objects do not go together.
     """
 
     name: ClassVar[str] = "click"
     labels: ClassVar[str] = "a few clicks"
 
-    def __init__(self, port: int = 7008, host: str = LOOPBACK) -> None:
+    def __init__(
+        self, port: int = 7008, host: str = LOOPBACK, objects: int | None = None, names: Sequence[str] = ()
+    ) -> None:
         if not 1 <= port <= 65535:
             raise MaskError(f"The port of the page is {port}; expected a number from 1 to 65535.")
         self.port, self.host = port, host
+        self.names = chosen_names(objects, names)
 
     def check(self) -> None:
         why_not = listen_problem(self.host)
@@ -50,23 +59,27 @@ class Click(MaskProvider):
 
         if len(photos) < MIN_PHOTOS:
             raise MaskError(f"The capture has {len(photos)} photo(s); clicking needs {MIN_PHOTOS} at least.")
-        session = ClickSession(photos)
-        page = ClickPage([image.shape[:2] for image in photos.images], self.host, self.port, progress)
+        session = self._session(photos)
+        page = ClickPage([image.shape[:2] for image in photos.images], self.host, self.port, progress, self.names)
+        what = "every object" if self.names else "the object"
         try:
-            progress(f"open {page.address} in a browser, click the object in a few photos, then press Done there")
+            progress(f"open {page.address} in a browser, click {what} in a few photos, then press Done there")
             for line in reachability_notes(self.host, page.port):
                 progress(line)
-            found = _serve(page, session, progress)
+            _serve(page, session, progress)
         finally:
             page.close()
-        missing = [photos.files[index].name for index, mask in enumerate(found.masks) if mask is None]
-        remarks = [f"the object was clicked in {len(session.clicked)} photos ({len(session.points)} clicks)"]
-        if missing:
-            remarks.append(f"the object is out of sight in {len(missing)} photos: {', '.join(missing[:5])}")
-        return CoarseMasks(found.masks, found.agreement, remarks)
+        return session.coarse_masks()
+
+    def _session(self, photos: Photos) -> ClickSession:
+        if not self.names:
+            return ClickSession(photos)
+        from surface_sos_ns.masks.click_objects import ObjectClickSession
+
+        return ObjectClickSession(photos, self.names)
 
 
-def _serve(page: ClickPage, session: ClickSession, progress: Progress) -> ClickedMasks:
+def _serve(page: ClickPage, session: ClickSession, progress: Progress) -> None:
     """Answers what happens on the page, one event at a time, until the user is done."""
 
     def working(line: str) -> None:
@@ -85,16 +98,18 @@ def _serve(page: ClickPage, session: ClickSession, progress: Progress) -> Clicke
             session.show(*values)
         elif event == "step":
             session.show(session.shown + values[0])
+        elif event == "choose":
+            session.choose(*values)
         elif event in ("propagate", "done"):
             page.say("Working ...")
             try:
-                found = session.propagate(working)
+                session.propagate(working)
             except ValueError as error:
                 message = str(error)
             else:
                 if event == "done":
                     page.say("Done; the masks are with the program that opened this page. You can close it.")
-                    return found
+                    return
         if page.events.empty():  # of several quick clicks only the last is drawn
             page.show(session.shown, session.picture(), session.status(message))
 
@@ -138,7 +153,10 @@ class ClickSession:
         """Shows a photo; after the last comes the first."""
         self.shown = view % len(self.photos)
 
-    def propagate(self, progress: Callable[[str], None]) -> ClickedMasks:
+    def choose(self, identity: int) -> None:
+        """Which of several objects the next clicks are for; here there is one."""
+
+    def propagate(self, progress: Callable[[str], None]) -> ClickedMasks | ClickedObjects:
         """Masks of all photos.
 
         Raises:
@@ -160,6 +178,18 @@ class ClickSession:
             self._stale = False
             self._previews.clear()
         return self.found
+
+    def coarse_masks(self) -> CoarseMasks:
+        """What :meth:`propagate` found, with remarks."""
+        assert self.found is not None
+        return CoarseMasks(self.found.masks, self.found.agreement, self._remarks("the object", self.found.masks))
+
+    def _remarks(self, what: str, masks: Sequence[np.ndarray | None]) -> list[str]:
+        remarks = [f"{what} was clicked in {len(self.clicked)} photos ({len(self.points)} clicks)"]
+        missing = [self.photos.files[index].name for index, mask in enumerate(masks) if mask is None]
+        if missing:
+            remarks.append(f"{what} is out of sight in {len(missing)} photos: {', '.join(missing[:5])}")
+        return remarks
 
     def mask(self, view: int) -> np.ndarray | None:
         """(H, W) bool: what a photo's mask is at the moment; None where nothing is known yet."""

@@ -6,6 +6,7 @@ that is, so the pixel is where the ray meets the plane: it holds for any zoom, w
 
 from __future__ import annotations
 
+import functools
 import queue
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,29 @@ Scroll to zoom, drag with the right button to move."""
 
 UPRIGHT = (np.sqrt(0.5), -np.sqrt(0.5), 0.0, 0.0)
 """Quaternion (w, x, y, z) that stands a picture (x right, y down) up in the plane y = 0, to be seen from -y."""
+
+HELP_OBJECTS = """Choose an object (or press its number on the keyboard), then click it in **two or three photos from
+different sides**, a few times in each: once on every part that looks different. What belongs to an object has its
+colour. Where too much has, tick *not the object* and click that.
+
+Scroll to zoom, drag with the right button to move."""
+
+BUTTON_COLOURS = ("orange", "blue", "green", "red", "violet", "yellow", "cyan", "pink", "dark", "lime")
+"""Of viser's colours for buttons those that are next to `identity_colours.FIRST`; further buttons are grey."""
+
+KEYS = """
+if (!window.chooseByKey) {
+  window.chooseByKey = (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest?.("input, textarea")) return;
+    if (!/^[1-9]$/.test(event.key)) return;
+    const named = [...document.querySelectorAll("button")].filter(
+      (button) => button.textContent.trim().startsWith(event.key + " "));
+    if (named.length) named[0].click();
+  };
+  document.addEventListener("keydown", window.chooseByKey);
+}
+"""
+"""Presses the button whose text begins with the number of the key."""
 
 FIELD = np.radians(40.0)
 """Vertical field of view, so narrow that a tilted photo is hardly distorted."""
@@ -50,15 +74,23 @@ class ClickPage:
     """Serves the page. What the user does is put into ``events``, for one thread to answer in its order.
 
     Events are tuples: ("click", view, x, y, positive) in pixels, ("undo",), ("show", view), ("step", by),
-    ("propagate",), ("done",). Any number of browsers may be open; they show the same.
+    ("choose", identity), ("propagate",), ("done",). Any number of browsers may be open; they show the same.
 
     Args:
         sizes: (height, width) of each photo, pixels.
         host, port: where to listen; if the port is taken, at the next free one.
         progress: told when the last browser has gone.
+        names: of several objects, which get a button each; empty for one object.
     """
 
-    def __init__(self, sizes: Sequence[tuple[int, ...]], host: str, port: int, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, ...]],
+        host: str,
+        port: int,
+        progress: Callable[[str], None],
+        names: Sequence[str] = (),
+    ) -> None:
         import viser
 
         from surface_sos_ns.web.guard import guard_viser, port_of
@@ -70,13 +102,15 @@ class ClickPage:
         self._view = 0
         self._image: Any = None
         self._watching: set[int] = set()
-        self._server = viser.ViserServer(host=host, port=port, label="Click the object", verbose=False)
+        self._server = viser.ViserServer(
+            host=host, port=port, label="Click the objects" if names else "Click the object", verbose=False
+        )
         self.port = port_of(self._server)
         self.address = address(host, self.port)
         # A panel beside the photo rather than over it.
         self._server.gui.configure_theme(control_layout="fixed", show_share_button=False, show_logo=False)
         self._server.scene.world_axes.visible = False
-        self._add_controls(len(sizes))
+        self._add_controls(len(sizes), names)
         self._server.on_client_connect(self._welcome)
         self._server.on_client_disconnect(self._farewell)
 
@@ -123,17 +157,23 @@ class ClickPage:
         time.sleep(LOADING)  # the last words still have to get there
         self._server.stop()
 
-    def _add_controls(self, count: int) -> None:
+    def _add_controls(self, count: int, names: Sequence[str]) -> None:
         gui = self._server.gui
-        gui.add_markdown(HELP)
+        gui.add_markdown(HELP_OBJECTS if names else HELP)
+        if names:
+            self._add_objects(names)
+            self._status = gui.add_markdown("")  # above the buttons for photos: it says what the next click is for
         self._photo = gui.add_slider("Photo", min=1, max=count, step=1, initial_value=1)
-        back, on = gui.add_button("Previous photo"), gui.add_button("Next photo")  # a button group drops equal clicks
+        plain: Any = "gray" if names else None  # colours are the objects'
+        # Two buttons, because a button group drops equal clicks.
+        back, on = gui.add_button("Previous photo", color=plain), gui.add_button("Next photo", color=plain)
         self._negative = gui.add_checkbox("not the object", False, hint="What the next clicks mark")
-        undo = gui.add_button("Undo the last click")
-        propagate = gui.add_button("Propagate", hint="Find the object in all other photos")
+        undo = gui.add_button("Undo the last click", color=plain)
+        propagate = gui.add_button("Propagate", hint="Find the object in all other photos", color=plain)
         done = gui.add_button("Done", color="green", hint="Hand the masks back and end")
-        fit = gui.add_button("Fit the photo to the window")
-        self._status = gui.add_markdown("")
+        fit = gui.add_button("Fit the photo to the window", color=plain)
+        if not names:
+            self._status = gui.add_markdown("")
         self._photo.on_update(lambda _: self._slide())
         back.on_click(lambda _: self.events.put(("step", -1)))
         on.on_click(lambda _: self.events.put(("step", 1)))
@@ -141,6 +181,19 @@ class ClickPage:
         propagate.on_click(lambda _: self.events.put(("propagate",)))
         done.on_click(lambda _: self.events.put(("done",)))
         fit.on_click(lambda _: self._fit_all())
+
+    def _add_objects(self, names: Sequence[str]) -> None:
+        """A button for each object, in its colour, and the keys that press them."""
+        for identity, name in enumerate(names, start=1):
+            colour: Any = BUTTON_COLOURS[identity - 1] if identity <= len(BUTTON_COLOURS) else "gray"
+            button = self._server.gui.add_button(f"{identity} {name.replace('_', ' ')}", color=colour)
+            button.on_click(functools.partial(self._choose, identity))
+        from viser import _messages
+
+        self._server._websock_server.queue_message(_messages.RunJavascriptMessage(source=KEYS))
+
+    def _choose(self, identity: int, _event: Any) -> None:
+        self.events.put(("choose", identity))
 
     def _slide(self) -> None:
         if self._photo.value != self._view + 1:  # else it was set to what is shown

@@ -14,7 +14,6 @@ from surface_sos_ns.capture.checks import border_and_centre
 from surface_sos_ns.capture.lookup import image_files
 from surface_sos_ns.capture.mask_files import MAX_LABELS, MaskLayer, label_indices, label_shares, read_layer
 from surface_sos_ns.capture.names import IMAGE_SUFFIXES, listed, natural_order
-from surface_sos_ns.capture.object_names import check_object_names
 from surface_sos_ns.masks.folder_objects import (
     AnyObject,
     ObjectLabels,
@@ -24,6 +23,7 @@ from surface_sos_ns.masks.folder_objects import (
 )
 from surface_sos_ns.masks.identity_images import merge_objects
 from surface_sos_ns.masks.names import Matches, by_name, by_order
+from surface_sos_ns.masks.object_choice import check_agree
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 
 __all__ = ["Folder"]
@@ -85,12 +85,8 @@ class Folder(MaskProvider):
         self.several = objects is not None or len(names) > 0
         if self.several and instance:
             raise MaskError("--instance makes one object out of ids, --objects takes each as its own; leave one out.")
-        if len(names) == 1 or objects == 1:
-            raise MaskError("--objects and --names are for several objects; leave them out for one.")
-        if names and objects and objects != len(names):
-            raise MaskError(f"--objects says {objects}, and --names has {len(names)} names; leave one of the two out.")
         self.objects = objects or 0
-        self.names = check_object_names(names, "--names") if names else ()
+        self.names = check_agree(objects, names)
         self.source = source
         self.instance = tuple(instance)
         self.invert = invert
@@ -158,9 +154,7 @@ class Folder(MaskProvider):
             lines += [f"{name}: {remark}" for remark in one.remarks]
         identities: list[np.ndarray | None] = []
         for of_photo in zip(*each, strict=True):
-            mask, owner = merge_objects(of_photo)
-            hard = None if mask is None or owner is None else np.where(mask >= 0.5, owner, 0).astype(np.uint8)
-            identities.append(hard)
+            identities.append(merge_objects(of_photo)[1])
         confidence = np.array([0.0 if one is None else 1.0 for one in identities])
         return CoarseMasks(AnyObject(identities), confidence, lines, identities, tuple(self.names or folders))
 

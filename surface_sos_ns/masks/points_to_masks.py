@@ -54,12 +54,14 @@ class ClickedPoint:
         view: index of the photo.
         x, y: place in the photo, pixels (x right, y down, pixel centres at +0.5).
         positive: on the object; else on something that is not the object.
+        identity: of the object, where there are several.
     """
 
     view: int
     x: float
     y: float
     positive: bool
+    identity: int = 1
 
 
 @dataclass(frozen=True)

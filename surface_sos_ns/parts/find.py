@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from surface_sos_ns.api import RunError
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.models.parts.fit import PartFeatures, describe_surface, fit_parts, part_areas
 from surface_sos_ns.models.parts.labels import part_labels
@@ -47,8 +48,8 @@ def find_parts(run: Run, settings: PartsSettings, say: Callable[[str], None]) ->
     from surface_sos_ns.masks.features import FeatureChoice
     from surface_sos_ns.utils.locks import locked_folder
 
-    check_run(run)
-    file = parts_file(run.config.parent, settings.parts)
+    check_run(run, settings.object)
+    file = parts_file(run.config.parent, settings.parts, settings.object)
     if file.exists() and not settings.overwrite:
         raise PartsError(
             f"{file} exists: {settings.parts} parts were found already. Give --overwrite to find them again, or "
@@ -57,11 +58,17 @@ def find_parts(run: Run, settings: PartsSettings, say: Callable[[str], None]) ->
     (run.config.parent / PARTS_FOLDER).mkdir(exist_ok=True)
     with locked_folder(run.config.parent / PARTS_FOLDER, "Wait until it is done."):
         features = FeatureChoice(settings.features, settings.model, settings.features_onnx)
-        data = describe_run(run, features, say)
-        earlier = run.part_results[0].head if run.part_results else None
+        data = describe_run(run, features, say, settings.object)
+        earlier = [result.head for result in run.part_results if result.facts.object == settings.object]
         with Stage(f"Finding {settings.parts} parts", 1.0) as stage:
             head = fit_parts(
-                run.model.scene, data, settings.parts, PartObjective(), settings.seed, earlier, stage.reach
+                run.model.scene,
+                data,
+                settings.parts,
+                PartObjective(),
+                settings.seed,
+                next(iter(earlier), None),
+                stage.reach,
             )
         pieces = pieces_of(run.model.scene, head, data)
         facts = PartFacts(
@@ -71,6 +78,7 @@ def find_parts(run: Run, settings: PartsSettings, say: Callable[[str], None]) ->
             areas=tuple(part_areas(head, data).tolist()),
             pieces=tuple(pieces.get(part, 0) for part in range(1, head.parts + 1)),
             order=1 + max((result.facts.order for result in run.part_results), default=0),
+            object=settings.object,
         )
         for line in about_parts(facts):
             say(line)
@@ -79,10 +87,10 @@ def find_parts(run: Run, settings: PartsSettings, say: Callable[[str], None]) ->
     return head
 
 
-def check_run(run: Run) -> None:
+def check_run(run: Run, object: str | None = None) -> None:
     """
     Raises:
-        PartsError: the run's object has no surface that stays in place.
+        PartsError: the run's object has no surface that stays in place, or `object` does not name one of several.
     """
     if not isinstance(run.model.scene, SurfaceSOS):
         raise PartsError(f"{run.config} is of a method without an object's surface; expected a run of surface-sos.")
@@ -90,6 +98,15 @@ def check_run(run: Run) -> None:
         raise PartsError(
             f"The object of {run.config} may deform (scene.deformation); parts are found on objects that do not."
         )
+    if run.objects and object is None:
+        raise PartsError(
+            f"{run.config} has {len(run.objects)} objects: {', '.join(run.objects)}. Name the one whose parts are to "
+            f"be found: --object {run.objects[0]}."
+        )
+    try:
+        run.check_objects([] if object is None else [object])
+    except RunError as error:
+        raise PartsError(f"--object: {error}") from error
 
 
 def about_parts(facts: PartFacts) -> Iterator[str]:
@@ -103,13 +120,16 @@ def about_parts(facts: PartFacts) -> Iterator[str]:
         yield f"{empty} of {len(facts.areas)} parts are empty: the surface shows no more that can be told apart"
 
 
-def describe_run(run: Run, features: FeatureChoice, say: Callable[[str], None]) -> PartFeatures:
+def describe_run(
+    run: Run, features: FeatureChoice, say: Callable[[str], None], object: str | None = None
+) -> PartFeatures:
     """The surface of a run's object and what its training photos show of it.
 
     Args:
         run: of surface-sos.
         features: what describes the photos; kept beside the run, in its folder `parts`.
         say: told what is done.
+        object: name of one of several objects; None with one.
 
     Raises:
         PartsError: there is no surface.
@@ -124,9 +144,11 @@ def describe_run(run: Run, features: FeatureChoice, say: Callable[[str], None]) 
     folder = run.config.parent / PARTS_FOLDER / f"features_{kind}"
     described = cached_features(provider, _Photos(run, shown), folder, say)
     try:
-        return describe_surface(run.model.scene, _views(run, shown), [photo.patches for photo in described])
+        grids = [photo.patches for photo in described]
+        return describe_surface(run.model.scene, _views(run, shown), grids, object=object)
     except MeshError as error:
-        raise PartsError(f"{run.config}: {error}; parts are found on a surface.") from error
+        of = "" if object is None else f" {object}:"
+        raise PartsError(f"{run.config}:{of} {error}; parts are found on a surface.") from error
 
 
 def pieces_of(scene: SurfaceSOS, head: PartHead, data: PartFeatures) -> dict[int, int]:

@@ -25,6 +25,8 @@ class PartsSettings:
 
     load_config: Path
     """The run's config.yml."""
+    object: str | None = None
+    """Of a run with several objects, the name of the one whose parts are found."""
     parts: int = 6
     """How many parts."""
     features: Literal["auto", "network", "descriptor"] = "auto"

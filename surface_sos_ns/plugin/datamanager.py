@@ -91,6 +91,9 @@ class SurfaceSOSDataManager(CaptureDataManager):
                 prior = save_prior(prior, path, fingerprint)
         if prior.masks_given:
             self.train_cache.set_weights(prior.hull.view_weights)  # the masks at hand are the finer ones
+            for view, identity in enumerate(prior.identities):
+                if identity is not None:
+                    self.train_cache.renumber(view, identity)
         else:
             self.train_cache.set_masks(list(prior.masks), prior.hull.view_weights, list(prior.identities) or None)
         if isinstance(self.train_pixel_sampler, OutlineSampler):

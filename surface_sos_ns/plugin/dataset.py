@@ -170,7 +170,7 @@ class SurfaceSOSDataset(InputDataset):
         files = self.metadata.get("gt_objects_filenames")
         if files is None or files[image_idx] is None:
             return None
-        names = self.object_names
+        names = self.metadata.get("true_object_names") or self.object_names
         known = known_identities(names) if names else f"at most {MAX_OBJECTS}"
         return read_identities(files[image_idx], self.size(image_idx), f"true {KIND}", len(names) or MAX_OBJECTS, known)
 
@@ -370,6 +370,25 @@ class PixelCache:
                 self.identities = torch.zeros_like(self.masks)
             nearest = filled_identities(resized_identities(np.asarray(identity), *size), flat.reshape(size[::-1]) > 0)
             self.identities[here] = torch.from_numpy(nearest.ravel())
+
+    def renumber(self, view: int, identity: np.ndarray) -> None:
+        """Give each number of a view's identities the one that another image of the view mostly has there.
+
+        Args:
+            view: its number.
+            identity: (H, W) whole numbers of any size; what mostly is 0 there is taken out of the mask.
+        """
+        own = self.identity(view)
+        if own is None or self.identities is None or self.masks is None:
+            return
+        other = resized_identities(identity, own.shape[1], own.shape[0])
+        numbers = np.zeros(256, np.uint8)
+        for number in np.unique(own[own > 0]):
+            numbers[number] = np.bincount(other[own == number]).argmax()
+        here = slice(int(self.starts[view]), int(self.starts[view + 1]))
+        new = torch.from_numpy(numbers[own].ravel()).to(self.identities.device)
+        self.identities[here] = new
+        self.masks[here] *= new > 0
 
     def indices(self, positions: Tensor) -> Tensor:
         """(R, 3) view, row and column of positions (R,)."""

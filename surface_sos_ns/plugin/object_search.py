@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.identity_files import resized_identities
+from surface_sos_ns.capture.object_names import default_object_names
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.dataparser import ObjectHint
 from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
@@ -65,10 +67,16 @@ class ObjectSearch:
         point, radius = self._hint()
         has_masks = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
         origin = GIVEN
+        names = self.dataset.object_names
+        identities: list[np.ndarray | None] = []
         if not has_masks:
-            masks, origin = self._find_masks(images, small, points, point, radius)
-        names = self.dataset.metadata.get("object_names", ())
-        identities = self._identities(small) if len(names) > 1 else []
+            masks, identities, origin = self._find_masks(images, small, points, point, radius)
+        elif names:
+            identities = self._matched(self._identities(small), small, names)
+            masks = [
+                mask if mask is None or identity is None else mask * (identity > 0)
+                for mask, identity in zip(masks, identities, strict=True)
+            ]
         prior = build_object_prior(
             small,
             masks,
@@ -96,6 +104,34 @@ class ObjectSearch:
             None if image is None else resized_identities(image, *size)
             for image, size in zip(given, views.sizes(), strict=True)
         ]
+
+    def _matched(
+        self, identities: list[np.ndarray | None], views: Views, names: Sequence[str]
+    ) -> list[np.ndarray | None]:
+        """Identities that mean the same object in every photo.
+
+        Raises:
+            CaptureError: they show another number of objects than there are numbers, or two names are one thing.
+        """
+        from surface_sos_ns.capture.object_matching import match_objects
+
+        given = tuple(names) != default_object_names(len(names))
+        found = match_objects(identities, views, keep_names=given, progress=say)
+        for remark in found.remarks(self.dataset.metadata["file_paths"]):
+            warn(remark)
+        if found.renumbered and found.count != len(names):
+            raise CaptureError(
+                f"{self.capture.source}: the coarse masks have {len(names)} numbers, which mean different objects from "
+                f"photo to photo; matched by their hulls they show {found.count} objects. Number them alike first: "
+                "surface-sos masks --method folder --objects --overwrite --source FOLDER, with a copy of these masks."
+            )
+        if found.same:
+            one, two = (names[identity - 1] for identity in found.same[0])
+            raise CaptureError(
+                f"{self.capture.source}: the coarse masks of {one} and {two} are of one thing: their hulls overlap by "
+                "more than 0.8. Leave one of them out."
+            )
+        return found.identities
 
     def surroundings(self, views: Views, folder: Path | None) -> tuple[ObjectSphere, SparsePoints | None]:
         """The sphere that the cameras look at, and sparse points, world frame; masks are not looked at.
@@ -202,12 +238,20 @@ class ObjectSearch:
         points: SparsePoints | None,
         near: np.ndarray | None,
         radius: float | None,
-    ) -> tuple[list[np.ndarray | None], str]:
-        """Masks of a capture that brings none, and what made them."""
+    ) -> tuple[list[np.ndarray | None], list[np.ndarray | None], str]:
+        """Masks of a capture that brings none, identities where several objects are looked for, and what made them."""
         from surface_sos_ns.masks.auto import Auto
         from surface_sos_ns.masks.provider import Photos
+        from surface_sos_ns.masks.salient_objects import salient_objects
 
         photos = Photos(self.dataset.image_filenames, images, views, views.sizes(), points, near, radius)
+        names = self.dataset.object_names
+        if names:
+            say(f"no masks: looking for the {len(names)} things that stand out most")
+            several = salient_objects(photos, len(names), names, say)
+            for remark in several.remarks:
+                say(f"no masks: {remark}")
+            return list(several.masks), list(several.identities), "masks of the things that stand out most"
         say("no masks: looking for the object (surface-sos masks --features descriptor)")
         # The descriptor: the start of a training must not depend on what can be downloaded.
         provider = Auto(features="descriptor")
@@ -215,4 +259,4 @@ class ObjectSearch:
         found = provider.masks(photos, say)
         for remark in found.remarks:
             say(f"no masks: {remark}")
-        return list(found.masks), f"masks by {provider.chosen.name}"
+        return list(found.masks), [], f"masks by {provider.chosen.name}"

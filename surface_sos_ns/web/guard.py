@@ -5,7 +5,9 @@ viser 0.2.7 (the version that nerfstudio 1.1.5 requires)
 * joins request paths to its web root unchecked, so that `..` reads any file of the machine (path traversal);
 * accepts websockets from pages of any origin;
 * sets any attribute of a control that a message names, stores uploaded files without being asked, and publishes the
-  page on the internet if a message requests it.
+  page on the internet if a message requests it;
+* fails in windows under 576 pixels (a React error), so that a phone shows an empty page: phones are told to draw the
+  page as for a larger window.
 
 It has no hooks for these, so functions of its modules are replaced, for all servers that this process starts
 afterwards. `tests/web/test_canaries.py` fails when viser no longer needs one of them.
@@ -36,8 +38,11 @@ from surface_sos_ns.web.messages import MAX_MESSAGE_BYTES, ViewerCameraMessage, 
 __all__ = ["allow_host", "guard_viser", "port_of"]
 
 WEB_ROOT = Path(viser.__file__).parent / "client" / "build"
+PAGE = "index.html"
 MAX_BROWSERS = 32
 """Largest number of connected browsers; each has a render thread."""
+VIEWPORT, WIDER_VIEWPORT = b"width=device-width, initial-scale=1", b"width=720"
+"""What the page says about its width on phones, in viser and here."""
 MESSAGE_INTERVAL = 0.002
 """Least time between two messages of a browser, seconds; messages that wait are kept in memory."""
 
@@ -109,11 +114,14 @@ class GuardedConnection(WebSocketServerProtocol):
         if file is None:
             return _text(http.HTTPStatus.NOT_FOUND, "There is no such file.")
         # viser caches files by path, so each file gets one path.
-        encodings = Headers({"Accept-Encoding": ",".join(request_headers.get_all("Accept-Encoding"))})
+        accepted = "" if file == PAGE else ",".join(request_headers.get_all("Accept-Encoding"))
+        encodings = Headers({"Accept-Encoding": accepted})
         response = cast("Response | None", await super().process_request(f"/{file}", encodings))
         if response is None:
             return _text(http.HTTPStatus.NOT_FOUND, "This server has no page.")
         status, headers, body = response
+        if file == PAGE:
+            body = body.replace(VIEWPORT, WIDER_VIEWPORT)
         return status, {**headers, "Content-Security-Policy": content_security_policy(hosts[0], names)}, body
 
     def _websocket_problem(self, headers: Headers) -> Response | None:

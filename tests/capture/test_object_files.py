@@ -184,6 +184,17 @@ def test_masks_of_a_wrong_size_by_name(tmp_path: Path) -> None:
         parse(capture)
 
 
+def test_two_names_for_one_thing(tmp_path: Path) -> None:
+    capture = object_capture(tmp_path)
+    add_masks_by_name(capture)
+    for index in range(capture.count):
+        mask = true_identities(index) == 2
+        mask[mask.any(axis=1).argmax()] = False  # a row less, of ten
+        save(tmp_path / "coarse_masks" / "citrus" / f"{capture.stem(index)}.png", mask * np.uint8(255))
+    with pytest.raises(CaptureError, match=r"masks of citrus and lemon are of one thing: .* \(IoU 0.90\)"):
+        parse(capture)
+
+
 def test_one_name_for_the_identities_of_several(tmp_path: Path) -> None:
     capture = numbered(tmp_path, ("cup",))
     with pytest.raises(CaptureError, match=r"names one object \(cup\) .* hold identities up to 3"):

@@ -37,6 +37,9 @@ connection = http.client.HTTPConnection("127.0.0.1", port)
 connection.request("GET", "/")
 assert connection.getresponse().getheader("Content-Security-Policy") is None
 """,
+    "its page asks phones for the width of their screen, in which it fails": """
+assert b'content="width=device-width, initial-scale=1"' in request(port, b"/")[1]
+""",
     "odd requests end in a traceback": """
 assert request(port, b"//etc/passwd")[0] == 500 and request(port, b"/assets")[0] == 500
 """,

@@ -1,4 +1,8 @@
-"""Learns a part head on the surface of a finished scene, which stays as it is."""
+"""Learns a part head on the surface of a finished scene, which stays as it is.
+
+Parts of one of several objects are learned in a frame of its own, in which the cube about it is [-1, 1]^3: lengths are
+those of the object then, however small it is in the object sphere.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ import torch.nn.functional as F
 
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.models.parts.identities import areas, order_by_area, order_by_overlap
-from surface_sos_ns.models.parts.lifting import lift, without_signs
+from surface_sos_ns.models.parts.lifting import Obstacles, lift, without_signs
 from surface_sos_ns.models.parts.shape import thickness_at, thickness_features
 from surface_sos_ns.models.parts.starts import best_start, with_no_part_empty
 from surface_sos_ns.models.parts.surface import Surface, draw_points, surface_of
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.heads.parts import PartHead
-from surface_sos_ns.models.surface_sos.mesh import object_field, surface_mesh
+from surface_sos_ns.models.surface_sos.mesh import Cube, object_cube, object_field, surface_mesh
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.parts import PartObjective, part_centres, part_losses
 
 if TYPE_CHECKING:
@@ -42,14 +48,20 @@ NEVER = -1e4
 """Logit of a part that is nowhere."""
 
 
+WHOLE = Cube(torch.zeros(3), 1.0)
+"""The object cube."""
+
+
 class PartFeatures(NamedTuple):
     """The surface of a scene and what is known of it: equal for all numbers of parts."""
 
     mesh: trimesh.Trimesh  # that the points are drawn on, world frame
-    solid: torch.Tensor  # (N, N, N) bool, cells of the object cube inside the object
-    surface: Surface
+    solid: torch.Tensor  # (N, N, N) bool, cells of the cube inside the object
+    surface: Surface  # in the frame of the cube: the object frame, but of one of several objects its own
     shape: np.ndarray  # (P, B) of thickness
     appearance: np.ndarray  # (P, D) of the photos' features
+    cube: Cube = WHOLE  # the object cube, or that about one of several objects
+    object: tuple[str, int] | None = None  # name and identity of one of several
 
     @property
     def features(self) -> np.ndarray:
@@ -58,7 +70,12 @@ class PartFeatures(NamedTuple):
 
 
 def describe_surface(
-    scene: SurfaceSOS, views: Views, grids: Sequence[np.ndarray], points: int = POINTS, seed: int = 0
+    scene: SurfaceSOS,
+    views: Views,
+    grids: Sequence[np.ndarray],
+    points: int = POINTS,
+    seed: int = 0,
+    object: str | None = None,
 ) -> PartFeatures:
     """Points on the object's surface and their features.
 
@@ -68,18 +85,25 @@ def describe_surface(
         grids: V grids (h, w, D) of features that tile the photos.
         points: P.
         seed: of the drawing.
+        object: name of one of several; None with one.
 
     Raises:
         MeshError: the scene has no surface.
     """
-    field = object_field(scene, RESOLUTION)
-    mesh = surface_mesh(field, scene.frame)
+    identity = None if object is None else scene.objects.index(object) + 1
+    cube, frame, obstacles = WHOLE, scene.frame, None
+    if identity is not None:
+        cube = object_cube(scene, identity)
+        frame = ObjectFrame(scene.frame.to_world(cube.centre), float(scene.frame.radius) * cube.half)
+        obstacles = _others(scene, identity)
+    field = object_field(scene, RESOLUTION, identity, cube)
+    mesh = surface_mesh(field, scene.frame, None if identity is None else cube)
     places, normals = draw_points(mesh, points, seed)
-    places = scene.frame.points(torch.as_tensor(places, dtype=torch.float32)).cpu().numpy()
+    places = frame.points(torch.as_tensor(places, dtype=torch.float32)).cpu().numpy()
     surface = surface_of(places, normals)
     solid = field < 0
     shape = thickness_features(thickness_at(solid, surface.points, surface.normals))
-    lifted = lift(surface.points, surface.normals, solid, scene.frame, views, grids)
+    lifted = lift(surface.points, surface.normals, solid, frame, views, grids, obstacles)
     seen = lifted.seen > 0
     look = surface.spread(lifted.features, seen, APPEARANCE_DISTANCE)
     reached = surface.spread(np.ones((len(seen), 1)), seen, APPEARANCE_DISTANCE)[:, 0] > 0.5  # anything seen is near
@@ -89,7 +113,17 @@ def describe_surface(
         surface,
         surface.spread(shape, np.ones(len(shape)), SHAPE_DISTANCE).astype(np.float32),
         without_signs(look, reached),
+        cube,
+        None if identity is None else (scene.objects[identity - 1], identity),
     )
+
+
+def _others(scene: SurfaceSOS, identity: int) -> Obstacles:
+    """The cells of all objects but one."""
+    solid, _ = scene.object_grid.solid_cells()
+    n = len(solid)
+    owners = scene.label.identities(grid_centres(n, 1.0, solid.device)).reshape(n, n, n)
+    return Obstacles((solid & (owners != identity)).cpu(), scene.frame)
 
 
 def fit_parts(
@@ -138,14 +172,16 @@ def _learn(
     generator = torch.Generator(device=device).manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = PartHead(parts, scene.ops).to(device)
+        head = PartHead(parts, scene.ops, data.object).to(device)
+        if data.object is not None:
+            head.place.copy_(torch.tensor([*data.cube.centre.tolist(), data.cube.half]))
     basis = torch.nn.Parameter(part_centres(F.one_hot(labels, parts).float(), features))
     optimizer = torch.optim.Adam([*head.parameters(), basis], lr=RATE)
     with torch.enable_grad():
         for step in range(START_STEPS + STEPS):
             # A little off the surface as well: rays have their samples there.
             offset = torch.rand(len(points), 1, generator=generator, device=device) * 2 - 1
-            logits = head.field(points + scene.cache.cell * offset * normals)
+            logits = head.field(points + scene.cache.cell / data.cube.half * offset * normals)
             if step < START_STEPS:
                 loss = F.cross_entropy(logits, labels)
             else:
@@ -163,7 +199,7 @@ def _learn(
 
 def _labels(head: PartHead, data: PartFeatures) -> np.ndarray:
     """(P,) int64, 0 to K - 1, of the points."""
-    return head.identities(torch.as_tensor(data.surface.points)).cpu().numpy() - 1
+    return head.identities_in_cube(torch.as_tensor(data.surface.points)).cpu().numpy() - 1
 
 
 @torch.no_grad()

@@ -22,6 +22,13 @@ DIMENSIONS = 12
 """Principal components of the features that are kept."""
 
 
+class Obstacles(NamedTuple):
+    """What else stands in the way of lines of sight."""
+
+    solid: Tensor  # (N, N, N) bool, cells of a cube
+    frame: ObjectFrame  # in which the cube is [-1, 1]^3
+
+
 class Lifted(NamedTuple):
     """Features of P surface points."""
 
@@ -31,7 +38,13 @@ class Lifted(NamedTuple):
 
 @torch.no_grad()
 def view_weights(
-    points: Tensor, normals: Tensor, solid: Tensor, frame: ObjectFrame, views: Views, index: int
+    points: Tensor,
+    normals: Tensor,
+    solid: Tensor,
+    frame: ObjectFrame,
+    views: Views,
+    index: int,
+    obstacles: Obstacles | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """How well a photo shows points of the surface, and where.
 
@@ -41,6 +54,7 @@ def view_weights(
         frame: of the object.
         views: of all photos, world frame.
         index: of the photo.
+        obstacles: other objects.
 
     Returns:
         weights (P,): the cosine between normal and line of sight; 0 where the point is hidden or outside the picture.
@@ -52,6 +66,8 @@ def view_weights(
     facing = (weights > GRAZING).nonzero()[:, 0]
     starts = points[facing] + normals[facing] * (CLEARANCE * 2.0 / len(solid))
     hidden = blocked(solid, starts, directions[facing])
+    if obstacles is not None:
+        hidden |= blocked(obstacles.solid, obstacles.frame.points(frame.to_world(starts)), directions[facing])
     shown = torch.zeros_like(weights)
     shown[facing[~hidden]] = weights[facing[~hidden]]
     uv, depth = views.project_one(index, frame.to_world(points).double().cpu().numpy())
@@ -66,6 +82,7 @@ def lift(
     frame: ObjectFrame,
     views: Views,
     grids: Sequence[np.ndarray],
+    obstacles: Obstacles | None = None,
 ) -> Lifted:
     """Mean of the photos' features at points of the surface, by how well each photo shows them.
 
@@ -75,11 +92,12 @@ def lift(
         frame: of the object.
         views: of V photos, world frame.
         grids: V grids (h, w, D) of features that tile the photos.
+        obstacles: other objects.
     """
     places, directions, cells = (torch.as_tensor(array) for array in (points, normals, solid))
     total, seen = np.zeros((len(points), grids[0].shape[-1]), dtype=np.float64), np.zeros(len(points))
     for index, grid in enumerate(grids):
-        weights, uv = view_weights(places, directions, cells, frame, views, index)
+        weights, uv = view_weights(places, directions, cells, frame, views, index, obstacles)
         at = np.flatnonzero(weights)
         size = np.array([views.width[index], views.height[index]])
         where = torch.as_tensor(uv[at] / size * 2 - 1, dtype=torch.float32)[None, None]

@@ -16,6 +16,8 @@ from surface_sos_ns.utils.metrics import THRESHOLD
 class PartHead(Head):
     """Shares of K parts at surface points, and images of them. The identity of part k is k + 1; 0 is no part.
 
+    Parts of one of several objects are learned in a cube about it, so that it may be small in the object sphere.
+
     Args:
         parts: K.
         ops: back-end of the numeric operations.
@@ -24,13 +26,18 @@ class PartHead(Head):
     Attributes:
         latest: whether this is the result that is also shown without its number of parts in the name.
         latest_of_object: the same of its object, under the object's name.
+        place: (4,) centre and half side of the cube that the field fills, object frame; only of one of several objects.
     """
+
+    place: Tensor
 
     def __init__(self, parts: int, ops: TorchOps, object: tuple[str, int] | None = None):
         super().__init__()
         self.ops = ops
         self.field = PartField(parts, ops)
         self.object = object
+        if object is not None:
+            self.register_buffer("place", torch.tensor([0.0, 0.0, 0.0, 1.0]))
         self.latest = self.latest_of_object = False
 
     @property
@@ -64,13 +71,23 @@ class PartHead(Head):
 
     def forward(self, points: Tensor) -> Tensor:
         """Shares (P, K), which sum to 1, at canonical points (P, 3)."""
-        return self.field(points).softmax(-1)
+        return self.field(self._in_cube(points)).softmax(-1)
 
     @torch.no_grad()
     def identities(self, points: Tensor) -> Tensor:
         """(P,) int64 in 1 to K: the part of each canonical point (P, 3) of the surface; on the head's device."""
+        return self.identities_in_cube(self._in_cube(points.to(self.field.out.weight)))
+
+    @torch.no_grad()
+    def identities_in_cube(self, points: Tensor) -> Tensor:
+        """As `identities`, of points (P, 3) of the frame in which the field's cube is [-1, 1]^3."""
         points = points.to(self.field.out.weight)
         return torch.cat([self.field(part).argmax(-1) + 1 for part in points.split(self.ops.chunk_points)])
+
+    def _in_cube(self, points: Tensor) -> Tensor:
+        if self.object is None:
+            return points
+        return ((points - self.place[:3]) / self.place[3]).clamp(-1, 1)  # surfaces of other objects are beyond it
 
     def outputs(self, rendering: Rendering) -> dict[str, Tensor]:
         """Colours of the parts over black (R, 3), and identities (R, 1), 0 where alpha is 0.5 or less.
