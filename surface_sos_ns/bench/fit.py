@@ -54,7 +54,7 @@ def fit_scene(kind: str, settings: Train | Render, rays: int | None, until: floa
 
 
 def fitted_run(
-    settings: SceneSettings, preset: Preset, rays: int, until: float, device: torch.device
+    settings: SceneSettings, preset: Preset, rays: int, until: float, device: torch.device, objects: int = 1
 ) -> tuple[SceneData, ours.Run]:
     """Reads (or renders) the demo capture, and trains on it for `settings.fit_steps` steps.
 
@@ -64,12 +64,15 @@ def fitted_run(
         rays: per step.
         until: progress of the schedules at the end, as a fraction of a whole run.
         device: to train on.
+        objects: how many to take the object for, see `SceneData.in_bands`.
     """
     folder = find_capture(settings.capture)
     torch.manual_seed(settings.seed)
     initial = INITIALISATION_STEPS * preset.initial_fit_steps
     with Stage("Fitting a scene to measure on", LOADING_STEPS + initial + settings.fit_steps) as stage:
         data = load_scene(folder, preset.hull_slack, device)
+        if objects > 1:
+            data = data.in_bands(objects)
         stage.advance(LOADING_STEPS)
         run = ours.Run(preset, data, device)
         stage.advance(initial)

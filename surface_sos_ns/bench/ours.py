@@ -183,11 +183,11 @@ class Run:
 
     def __init__(self, preset: Preset, data: SceneData, device: torch.device):
         self.preset, self.device = preset, device
-        self.scene = SurfaceSOS(preset.scene, data.view_count).to(device)
+        self.scene = SurfaceSOS(preset.scene, data.view_count, data.objects).to(device)
         self.points = data.lines.points
         self.points_inside = self.points[self.points.norm(dim=-1) < 1]
         start = (data.frame, data.contraction_radius, data.hull, data.signed_distance, data.lines)
-        self.scene.initialise(*start, preset.initial_fit_steps)
+        self.scene.initialise(*start, preset.initial_fit_steps, data.hull_identity)
         self.optimisers = optimisers(self.scene)
 
     def fit(self, batches: Iterator[Batch], steps: int, until: float, advance: Callable[[], None]) -> None:
@@ -256,6 +256,7 @@ class Run:
                 batch.mask_weight,
                 batch.view,
                 self.points,
+                batch.identity if scene.objects else None,
             )
 
     def why_not_captured(self) -> str | None:

@@ -95,9 +95,23 @@ def _train(result: dict[str, Any], console: Console) -> None:
         f"The fastest step took {_time(floor['step_seconds'])}: {times:.1f} times the longest of these parts."
     )
     _by_rays(result["by_rays"], console)
+    if "objects" in result:
+        _objects(result["objects"], console)
     if result["peak_memory_gb"] is not None:
         console.print(f"Peak memory of our side, set-up included: {result['peak_memory_gb']:.2f} GB.")
     _growth(result, console)
+
+
+def _objects(found: dict[str, Any], console: Console) -> None:
+    """Prints time and memory with several objects against one."""
+    table = _table("Our step with several objects", "threads", "one", f"{found['objects']} objects", "ratio")
+    for row in found["by_threads"]:
+        times = (_time(row["one_seconds"]), _time(row["several_seconds"]), f"{row['ratio']:.2f}x")
+        table.add_row(str(row["threads"]), *times)
+    console.print(table)
+    one, several = found["one_peak_gb"], found["several_peak_gb"]
+    if one is not None and several is not None:
+        console.print(f"Peak memory of a process that trains: {one:.2f} GB and {several:.2f} GB, {several / one:.2f}x.")
 
 
 def _by_rays(rows: list[dict[str, Any]], console: Console) -> None:

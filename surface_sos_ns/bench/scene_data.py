@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from surface_sos_ns.bench.settings import BenchError
+from surface_sos_ns.capture.object_names import default_object_names
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import SightLines, camera_distance, sight_lines
+from surface_sos_ns.sampling.field_cache import cell_centres
 from surface_sos_ns.utils.extras import missing_package
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Batch:
     photo: Tensor  # (R, 3) in [0, 1]
     mask: Tensor  # (R,) coarse mask, 0 or 1
     mask_weight: Tensor  # (R,) weight of the view's mask in [0, 1]
+    identity: Tensor  # (R,) int64, which object the mask shows, 0 for none
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,31 @@ class SceneData:
     view_count: int
     held_out: Views  # world frame
     held_out_masks: list[np.ndarray]  # (H, W) bool, true masks
+    objects: tuple[str, ...] = ()  # names of several objects; empty for one
+    hull_identity: Tensor | None = None  # (V, V, V) uint8 in 1 to K, whose hull it is; None with one object
+
+    def in_bands(self, count: int) -> SceneData:
+        """The same, with the object taken for several: bands of one height of its hull, the lowest the first.
+
+        A pixel shows the band of that point of its ray that is nearest to the object's centre.
+        """
+        size = self.hull.shape[0]
+        heights = cell_centres(torch.arange(size), size, 1.0)[:, 2]
+        solid = heights[(self.hull > 0.5).any(0).any(0)] if bool((self.hull > 0.5).any()) else heights
+        low, high = float(solid.min()), float(solid.max())
+
+        def band(z: Tensor) -> Tensor:
+            return ((z - low) / (high - low) * count).floor().long().clamp(0, count - 1) + 1
+
+        origins, directions = self.pixels.origins, self.pixels.directions
+        nearest = origins[:, 2] - (origins * directions).sum(-1) * directions[:, 2]
+        identity = band(nearest) * (self.pixels.mask > 0)
+        return replace(
+            self,
+            pixels=replace(self.pixels, identity=identity),
+            objects=default_object_names(count),
+            hull_identity=band(heights).to(torch.uint8).expand(size, size, size),
+        )
 
     def batches(self, rays: int, seed: int) -> Iterator[Batch]:
         """Endless random batches: half of the rays in the band around the object, half from all pixels."""
@@ -127,6 +155,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
         ImageError: a photo or a mask cannot be read.
     """
     from surface_sos_ns.capture.mask_files import read_mask
+    from surface_sos_ns.capture.object_files import read_coarse_mask
     from surface_sos_ns.capture.object_prior import build_object_prior
     from surface_sos_ns.capture.ply import read_ply_points
     from surface_sos_ns.utils.image_io import read_image
@@ -144,7 +173,9 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
 
     views = _views(description, training)
     images = [read_image(folder / frame["file_path"]) for frame in training]
-    masks = [mask(frame["coarse_mask_path"]) for frame in training]
+    names, size = description.get("object_names", ()), (description["w"], description["h"])
+    coarse = [read_coarse_mask(folder / frame["coarse_mask_path"], names, size)[0] for frame in training]
+    masks = [found >= 0.5 for found in coarse]
     prior = build_object_prior(views, masks, read_ply_points(folder / description["ply_file_path"]))
     assert prior.points is not None
     hull = prior.initial_hull(hull_slack)
@@ -164,6 +195,7 @@ def load_scene(folder: Path, hull_slack: float, device: torch.device) -> SceneDa
         photo=tensor(np.stack(images).reshape(-1, 3) / 255.0),
         mask=tensor(np.stack(masks).reshape(-1)),
         mask_weight=tensor(np.repeat(prior.hull.view_weights, count)),
+        identity=tensor(np.stack(masks).reshape(-1)).long(),
     )
     return SceneData(
         pixels=pixels,

@@ -140,6 +140,9 @@ class Train(SceneSettings):
     """Numbers of rays per step whose milliseconds, kernels, launches, host synchronisations, GPU-busy share and peak
     memory are measured; by default --rays, and with --scaling also half, twice and four times as many. What only a GPU
     can tell is null in the JSON file where there is none."""
+    objects: int | None = None
+    """Also measure time and memory of a step with so many objects against one with one, in turns: the demo's object is
+    taken for so many."""
 
     def check(self) -> None:
         """See `BenchSettings.check`."""
@@ -147,6 +150,8 @@ class Train(SceneSettings):
         require(self.rays is None or self.rays >= 2, f"--rays is {self.rays}; at least two are needed.")
         for rays in self.profile_rays:
             require(rays >= 2, f"--profile-rays names {rays}; at least two are needed.")
+        count = self.objects
+        require(count is None or 2 <= count <= 32, f"--objects is {count}; expected 2 to 32.")
 
 
 @dataclass

@@ -12,7 +12,8 @@ networks (256 and 96 samples per ray), and has no background. A second row gives
 our foreground. Ours renders object, background and label, without proposal networks.
 
 The result also has the parts of our step, launched operation by operation (`Run.phases`), a lower bound of its time on
-this machine (`floor`), and what steps of several numbers of rays ask of the GPU (`device_work`), captured and not.
+this machine (`floor`), with --objects a comparison of several objects with one (`objects`), and what steps of several
+numbers of rays ask of the GPU (`device_work`), captured and not.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from surface_sos_ns.bench.baselines import NEUS_FACTO, NEUS_FACTO_OUR_SIZES, Neu
 from surface_sos_ns.bench.device_work import not_measured, profile_step
 from surface_sos_ns.bench.fit import fit_scene
 from surface_sos_ns.bench.floor import step_floor
+from surface_sos_ns.bench.objects import compare_objects
 from surface_sos_ns.bench.protocol import (
     OURS,
     PAUSE,
@@ -49,6 +51,8 @@ BATCHES = 8
 """Batches that are drawn before the measurement, and used in turns."""
 GPU_STEPS = 50
 """Steps that are timed on a GPU, where one takes milliseconds."""
+HALF_WAY = 0.5
+"""Progress of the schedules at which steps are measured."""
 CAPTURED, EAGER = "captured", "eager"
 """Our step as a CUDA graph, and launched operation by operation."""
 CACHE_SHARE = "cache refresh (share)"
@@ -96,7 +100,7 @@ def run_train(settings: Train) -> dict[str, Any]:
     Raises:
         BenchError: a setting that cannot work here.
     """
-    device, preset, counts, result, data, run = fit_scene("train", settings, settings.rays, 0.5)
+    device, preset, counts, result, data, run = fit_scene("train", settings, settings.rays, HALF_WAY)
     rays, samples = settings.rays or preset.rays, preset.scene.samples
     batches = _batches(data, rays, settings.seed + 1)
     result["peak_memory_gb"] = peak_gb()  # of our side, since the other one is not loaded yet
@@ -106,6 +110,12 @@ def run_train(settings: Train) -> dict[str, Any]:
     result["by_rays"] = by_rays(settings, rays, run, data, graphs)
     result["missing"] |= not_measured(result["by_rays"][0], device)
 
+    if settings.objects is not None:
+
+        def step_of(run: ours.Run, data: SceneData) -> Callable[[], Any]:
+            return _our_step(run, _batches(data, rays, settings.seed + 1), graphs)
+
+        result["objects"] = compare_objects(settings, run, data, HALF_WAY, counts, step_of)
     problem = nerfstudio_problem()
     if problem is not None:
         result["missing"][NEUS_FACTO] = problem

@@ -24,6 +24,7 @@ OPTIONS = (
     "features_onnx",
     "variant",
     "category",
+    "prompt",
     "device",
     "program",
     "source",
@@ -54,10 +55,13 @@ class Masks:
     without."""
     output: Path | None = None
     """With images: the folder for the masks, which must not exist or be empty."""
-    method: Literal["auto", "prior", "selfment", "cosegment", "maskrcnn", "sam2", "rembg", "folder", "click"] = "auto"
+    method: Literal[
+        "auto", "prior", "selfment", "cosegment", "maskrcnn", "sam2", "text", "rembg", "folder", "click"
+    ] = "auto"
     """Where the masks come from. Auto: the better of prior and selfment, judged by sparse points; without poses
     selfment. Prior: geometry and colour. Selfment, cosegment: self-supervised features. Maskrcnn, sam2, rembg:
-    detectors trained with labels. Folder: masks that exist already. Click: a few clicks in the browser."""
+    detectors trained with labels. Text: a detector of what words name. Folder: masks that exist already. Click: a few
+    clicks in the browser."""
     vote: bool = False
     """Vote the masks in space, and write what the vote says instead of them."""
     overwrite: bool = False
@@ -73,15 +77,19 @@ class Masks:
     """Selfment, cosegment, auto: features of a self-supervised network, or a descriptor of colour and texture, which
     needs no weights. Auto: the network where its weights can be had; --method auto then tries both."""
     model: str | None = None
-    """Selfment, cosegment, auto: another checkpoint of the network (DINO, DINOv2, DINOv3), by name or folder."""
+    """Selfment, cosegment, auto: another checkpoint of the network (DINO, DINOv2, DINOv3), by name or folder. Text:
+    another one of the detector (OWL-ViT, OWLv2)."""
     features_onnx: Path | None = None
     """Selfment, cosegment, auto: an ONNX file of the network, such as DINOv2's, instead of a checkpoint."""
     variant: Literal["capture", "published"] | None = None
     """Selfment: its steps in the form that did best on captures (default), or in the published one."""
     category: str | None = None
     """Maskrcnn: what the object is, such as cat."""
+    prompt: tuple[str, ...] = ()
+    """Text: what the object is, in English, such as cup; or what each of several objects is, such as cup "wine
+    glass"."""
     device: str | None = None
-    """Maskrcnn, sam2: where the detector runs, such as cuda."""
+    """Maskrcnn, sam2, text: where the detector runs, such as cuda."""
     program: str | None = None
     """Rembg: the command that makes a mask, such as "rembg i {input} {output}"."""
     source: Path | None = None
@@ -93,11 +101,12 @@ class Masks:
     by_order: bool = False
     """Folder: match masks and photos by their sorted names, where the names say nothing."""
     objects: tuple[int, ...] | None = None
-    """Several objects, and how many. Folder: the masks hold a number or a colour for each object, or lie in a folder
-    for each; how many there are need not be said. Click: how many are clicked."""
+    """Several objects, and how many. Auto, prior, cosegment, sam2: the most salient things on the plane that carries
+    them. Maskrcnn: those that are found most surely. Click: as many are clicked. Folder: the masks hold a number or a
+    colour for each object, or lie in a folder for each; how many there are need not be said."""
     names: tuple[str, ...] = ()
-    """Names of several objects: letters, digits and _. Folder: in the order of their numbers. Click: what is
-    clicked."""
+    """Names of several objects: letters, digits and _. Folder: in the order of their numbers. Auto, prior, cosegment,
+    sam2: the most salient first. Click: what is clicked."""
     host: str | None = None
     """Click: the address to listen at."""
     port: int | None = None

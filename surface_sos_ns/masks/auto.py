@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from surface_sos_ns.capture.object_prior import LOW_CONFIDENCE
 from surface_sos_ns.masks.features import FeatureChoice, FeatureProvider
 from surface_sos_ns.masks.mask_scoring import PointScore
 from surface_sos_ns.masks.methods import METHODS
+from surface_sos_ns.masks.object_choice import chosen_names
 from surface_sos_ns.masks.place import with_points
+from surface_sos_ns.masks.prior import Prior
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
 from surface_sos_ns.masks.selfment import Selfment
 from surface_sos_ns.masks.vote import vote
@@ -54,9 +57,10 @@ class Auto(MaskProvider):
             are the only ones.
         model: of selfment.
         features_onnx: of selfment.
+        objects, names: of several objects, see `object_choice.chosen_names`. The method is prior then.
 
     Raises:
-        MaskError: features that do not go together.
+        MaskError: features, or options about objects, that do not go together.
     """
 
     name: ClassVar[str] = "auto"
@@ -68,7 +72,10 @@ class Auto(MaskProvider):
         features: str = "auto",
         model: str | None = None,
         features_onnx: Path | None = None,
+        objects: int | None = None,
+        names: Sequence[str] = (),
     ) -> None:
+        self._several = Prior(objects, names) if chosen_names(objects, names) else None
         self._candidates = (*(WITH_LABELS if allow_labels else ()), *WITHOUT_LABELS)
         self._options = {"selfment": {"features": features, "model": model, "features_onnx": features_onnx}}
         self._asked_for = () if FeatureChoice(features, model, features_onnx).left_to_us else ("selfment",)
@@ -79,6 +86,8 @@ class Auto(MaskProvider):
 
     def check(self) -> None:
         """See :meth:`MaskProvider.check`."""
+        if self._several is not None:
+            return
         self._usable, self._passed_over = [], []
         for name in self._candidates:
             try:
@@ -97,6 +106,9 @@ class Auto(MaskProvider):
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         """See :meth:`MaskProvider.masks`; :meth:`check` comes before it."""
+        if self._several is not None:
+            self.chosen = self._several
+            return self._several.masks(photos, progress)
         for words in self._passed_over:
             progress(f"auto: passed over {words}")
         photos = with_points(photos, progress)

@@ -154,9 +154,7 @@ class Folder(MaskProvider):
             lines += [f"{name}: {remark}" for remark in one.remarks]
         identities: list[np.ndarray | None] = []
         for of_photo in zip(*each, strict=True):
-            mask, owner = merge_objects(of_photo)
-            hard = None if mask is None or owner is None else np.where(mask >= 0.5, owner, 0).astype(np.uint8)
-            identities.append(hard)
+            identities.append(merge_objects(of_photo)[1])
         confidence = np.array([0.0 if one is None else 1.0 for one in identities])
         return CoarseMasks(AnyObject(identities), confidence, lines, identities, tuple(self.names or folders))
 

@@ -23,13 +23,16 @@ def merge_objects(masks: Sequence[np.ndarray | None]) -> tuple[np.ndarray, np.nd
             different sizes of the same proportions; the largest counts.
 
     Returns:
-        (h, w) float32 and (h, w) uint8; None where the photo shows no object.
+        (h, w) float32, and (h, w) uint8, 0 where that is under 0.5; None where the photo shows no object.
     """
     shown = {identity: mask for identity, mask in enumerate(masks, start=1) if mask is not None}
     if not shown:
         return None, None
     height, width = max((mask.shape for mask in shown.values()), key=lambda shape: shape[0] * shape[1])
-    return identities_of({one: resized(np.asarray(mask, np.float32), width, height) for one, mask in shown.items()})
+    mask, owner = identities_of(
+        {one: resized(np.asarray(mask, np.float32), width, height) for one, mask in shown.items()}
+    )
+    return mask, np.where(mask >= 0.5, owner, 0).astype(np.uint8)
 
 
 def sized_identities(mask: np.ndarray, identities: np.ndarray, size: Size) -> np.ndarray:

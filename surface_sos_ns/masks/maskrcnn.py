@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from surface_sos_ns.masks.matched_instances import Instances, match_instances
+from surface_sos_ns.masks.object_choice import check_agree
 from surface_sos_ns.masks.place import choose_device, object_place
 from surface_sos_ns.masks.provider import (
     CoarseMasks,
@@ -32,27 +33,14 @@ MIN_CLOSENESS = 0.1
 """Closeness to the object's place, exp(-distance^2 / 2) in radii of its sphere, below which an instance is ignored."""
 
 
-@dataclass(frozen=True)
-class Instances:
-    """What was detected in one photo.
-
-    Attributes:
-        masks: (K, H, W) bool.
-        labels: K categories.
-        scores: (K,) in [0, 1], how sure the network is.
-    """
-
-    masks: np.ndarray
-    labels: Sequence[str]
-    scores: np.ndarray
-
-
 class MaskRcnn(MaskProvider, PlainMaskProvider):
     """Instances that Mask R-CNN (ResNet-50, trained on COCO) finds.
 
     Args:
         category: the object's category, of COCO's 80; None takes what is most constantly where the cameras look.
         device: auto, cpu, cuda or cuda:N.
+        objects: how many objects, those that are found most surely near where the cameras look, of the category if it
+            is named; 0 for all; None for one.
 
     Raises:
         MaskError: unknown category or device; the message lists the categories.
@@ -61,12 +49,14 @@ class MaskRcnn(MaskProvider, PlainMaskProvider):
     name: ClassVar[str] = "maskrcnn"
     labels: ClassVar[str] = "COCO: instance masks drawn by people, 80 categories"
 
-    def __init__(self, category: str | None = None, device: str = "auto") -> None:
+    def __init__(self, category: str | None = None, device: str = "auto", objects: int | None = None) -> None:
+        check_agree(objects, ())
         self._categories = _categories()
         if category is not None and category not in self._categories:
             known = ", ".join(name for name in self._categories if name not in ("__background__", "N/A"))
             raise MaskError(f"Mask R-CNN knows no category {category!r}; expected one of: {known}.")
         self.category = category
+        self.objects = objects
         self.device = choose_device(device)
         self._model: Any = None
 
@@ -85,6 +75,12 @@ class MaskRcnn(MaskProvider, PlainMaskProvider):
         self.check()
         place = object_place(photos)
         found = self._detect_all(photos.images, progress)
+        if self.objects is not None:
+            near = [
+                self._near(one, pixel, radius)
+                for one, pixel, radius in zip(found, place.pixel, place.radius, strict=True)
+            ]
+            return match_instances(near, photos.views, self.objects, [path.name for path in photos.files])
         masks, confidence, chosen = choose_instances(found, place.pixel, place.radius, self.category)
         if all(mask is None for mask in masks):
             seen = Counter(label for instances in found for label in instances.labels)
@@ -108,6 +104,14 @@ class MaskRcnn(MaskProvider, PlainMaskProvider):
             masks += chosen
             confidence[index] = score[0]
         return CoarseMasks(masks, confidence)
+
+    def _near(self, found: Instances, pixel: np.ndarray, radius: float) -> Instances:
+        """The instances near where the cameras look, of the category if it is named."""
+        merits = _merits(found, pixel, radius)
+        kept = [
+            index for index, label in enumerate(found.labels) if merits[index] > 0 and self.category in (None, label)
+        ]
+        return Instances(found.masks[kept], [found.labels[index] for index in kept], found.scores[kept])
 
     def _detect_all(self, images: Sequence[np.ndarray], progress: Progress) -> list[Instances]:
         found = []

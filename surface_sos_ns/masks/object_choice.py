@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 
 from surface_sos_ns.capture.object_names import MAX_OBJECTS, check_object_names, default_object_names
 from surface_sos_ns.masks.provider import MaskError
 
-__all__ = ["check_agree", "chosen_names"]
+__all__ = ["check_agree", "chosen_names", "names_of"]
 
 
 def check_agree(objects: int | None, names: Sequence[str]) -> tuple[str, ...]:
@@ -46,3 +48,21 @@ def chosen_names(objects: int | None, names: Sequence[str]) -> tuple[str, ...]:
     if objects == 0 and not named:
         raise MaskError("--objects needs the number of objects here, such as --objects 3; or name them with --names.")
     return named or default_object_names(objects or 0)
+
+
+def names_of(descriptions: Sequence[str]) -> tuple[str, ...]:
+    """Names for objects out of what they are called in words: `wine glass`, `cup`, `cup` become wine_glass, cup, cup_2.
+
+    Args:
+        descriptions: of the objects, any text.
+
+    Raises:
+        CaptureError: a name would have a meaning of its own, such as `bg`.
+    """
+    names: list[str] = []
+    for words in descriptions:
+        plain = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_") or "object"
+        taken = {name.lower() for name in names}
+        numbers = (plain if number == 1 else f"{plain}_{number}" for number in itertools.count(1))
+        names.append(next(name for name in numbers if name.lower() not in taken))
+    return check_object_names(names, "The description of the objects")

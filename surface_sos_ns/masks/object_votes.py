@@ -9,7 +9,7 @@ import numpy as np
 
 from surface_sos_ns.capture.hull_projection import project_hull
 from surface_sos_ns.capture.names import listed
-from surface_sos_ns.capture.object_files import identities_of
+from surface_sos_ns.masks.identity_images import merge_objects
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos, Progress
 from surface_sos_ns.masks.vote import Vote, vote
 from surface_sos_ns.utils.image_io import resized
@@ -73,7 +73,8 @@ class ObjectVotes:
         for view in range(len(photos)):
             one = photos.views.subset([view])
             shown = {index: project_hull(v.hull, v.sphere, one)[0] for index, v in enumerate(self.votes, start=1)}
-            silhouette, owner = identities_of(shown)
+            silhouette, owner = merge_objects([shown[index] for index in sorted(shown)])
+            assert silhouette is not None and owner is not None
             for index in np.argsort(-away[:, view]) + 1:
                 owner[shown[index] >= 0.5] = index
             silhouettes.append(silhouette)

@@ -12,9 +12,10 @@ from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.support_plane import find_support_plane
 from surface_sos_ns.capture.triangulation import triangulate_points
+from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.provider import MaskError, Photos, Progress
 
-__all__ = ["ObjectPlace", "choose_device", "object_place", "possible_spheres", "with_points"]
+__all__ = ["ObjectPlace", "choose_device", "object_place", "place_at", "possible_spheres", "with_points"]
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,6 @@ def object_place(photos: Photos) -> ObjectPlace:
         raise MaskError(f"It is not clear where the object is: {error}") from error
     if photos.radius is not None:
         sphere = ObjectSphere(sphere.centre, photos.radius, "named by the user")
-    pixel, depth = views.project(sphere.centre[None])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        radius = np.where(depth[:, 0] > 0, views.fx * sphere.radius / depth[:, 0], np.nan)
     points, seen = np.zeros((0, 3)), np.zeros((0, len(views)), bool)
     if photos.points is not None and photos.points.visibility is not None:
         near = np.linalg.norm(photos.points.xyz - sphere.centre, axis=1) < 0.7 * sphere.radius
@@ -59,6 +57,14 @@ def object_place(photos: Photos) -> ObjectPlace:
         if plane is not None:
             near &= plane.height(photos.points.xyz) > 1.5 * plane.tolerance
         points, seen = photos.points.xyz[near], photos.points.visibility[near]
+    return place_at(views, sphere, points, seen)
+
+
+def place_at(views: Views, sphere: ObjectSphere, points: np.ndarray, seen: np.ndarray) -> ObjectPlace:
+    """The place of a sphere in each photo; the arguments are as in `ObjectPlace`."""
+    pixel, depth = views.project(sphere.centre[None])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        radius = np.where(depth[:, 0] > 0, views.fx * sphere.radius / depth[:, 0], np.nan)
     return ObjectPlace(sphere, pixel[:, 0], radius, points, seen)
 
 

@@ -14,11 +14,13 @@ from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.masks.centre_prior import describe, distance_from_object
 from surface_sos_ns.masks.features import ColourTexture
 from surface_sos_ns.masks.geometry import masks_from_geometry
+from surface_sos_ns.masks.object_choice import chosen_names
 from surface_sos_ns.masks.patch_grid import enlarged
 from surface_sos_ns.masks.patch_optimisation import MAX_LOG_ODDS
 from surface_sos_ns.masks.patch_vote import near_place, refine_by_vote
 from surface_sos_ns.masks.place import with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.masks.salient_objects import salient_objects
 from surface_sos_ns.utils.overlap import intersection_over_union
 
 __all__ = ["Prior", "refine_on_patches"]
@@ -35,16 +37,29 @@ class Prior(MaskProvider):
     table, a dark strut). Patches compare colour and texture over all photos.
 
     The confidence of a view is the IoU of its mask with what all photos vote.
+
+    Several objects are the most salient things on the plane that carries them (`salient_objects.py`).
+
+    Args:
+        objects, names: of several objects, see `object_choice.chosen_names`.
+
+    Raises:
+        MaskError: options about objects that do not go together.
     """
 
     name: ClassVar[str] = "prior"
     labels: ClassVar[str] = "none"
+
+    def __init__(self, objects: int | None = None, names: Sequence[str] = ()) -> None:
+        self.names = chosen_names(objects, names)
 
     def check(self) -> None:
         """Nothing is needed but what the package itself needs."""
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         """See :meth:`MaskProvider.masks`."""
+        if self.names:
+            return salient_objects(photos, len(self.names), self.names, progress)
         photos = with_points(photos, progress)
         try:
             found = masks_from_geometry(

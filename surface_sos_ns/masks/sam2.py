@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from surface_sos_ns.masks.place import ObjectPlace, choose_device, object_place
+from surface_sos_ns.masks.identity_images import merge_objects
+from surface_sos_ns.masks.object_choice import chosen_names
+from surface_sos_ns.masks.place import ObjectPlace, choose_device, object_place, place_at, with_points
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, MaskProvider, Photos, Progress
+from surface_sos_ns.masks.salient_objects import wanted_things
 
 __all__ = ["Sam2", "choose_mask", "prompt_points"]
 
@@ -21,10 +25,11 @@ MIN_SCORE = 0.1
 
 
 class Sam2(MaskProvider):
-    """What SAM 2 segments at the object's place.
+    """What SAM 2 segments at the object's place; with several objects, at the places of the most salient things.
 
     Args:
         device: auto, cpu, cuda or cuda:N.
+        objects, names: of several objects, see `object_choice.chosen_names`.
 
     Raises:
         MaskError: the device is not there.
@@ -33,7 +38,8 @@ class Sam2(MaskProvider):
     name: ClassVar[str] = "sam2"
     labels: ClassVar[str] = "SA-1B and SA-V: masks drawn or approved by people, no categories"
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, device: str = "auto", objects: int | None = None, names: Sequence[str] = ()) -> None:
+        self.names = chosen_names(objects, names)
         self.device = choose_device(device)
         self._model: Any = None
         self._processor: Any = None
@@ -60,7 +66,32 @@ class Sam2(MaskProvider):
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
         self.check()
-        place = object_place(photos)
+        if self.names:
+            return self._of_things(photos, progress)
+        masks, confidence = self._at(photos, object_place(photos), progress)
+        if all(mask is None for mask in masks):
+            raise MaskError(
+                "SAM 2 segmented nothing where the cameras look. Name a point on the object, or try another method "
+                "(prior, click)."
+            )
+        return CoarseMasks(masks, confidence)
+
+    def _of_things(self, photos: Photos, progress: Progress) -> CoarseMasks:
+        """Masks of several objects."""
+        photos = with_points(photos, progress)
+        each, scores = [], []
+        for name, thing in zip(self.names, wanted_things(photos, len(self.names)), strict=True):
+            place = place_at(photos.views, thing.sphere, thing.xyz, thing.seen)
+            masks, confidence = self._at(photos, place, lambda line, name=name: progress(f"{name}: {line}"))  # type: ignore[misc]
+            each.append(masks)
+            scores.append(confidence)
+        merged = [merge_objects(of_photo) for of_photo in zip(*each, strict=True)]
+        found = np.array([[mask is not None for mask in masks] for masks in each])
+        mean = np.sum(scores, axis=0) / np.maximum(found.sum(axis=0), 1)
+        return CoarseMasks([mask for mask, _ in merged], mean, (), [owner for _, owner in merged], self.names)
+
+    def _at(self, photos: Photos, place: ObjectPlace, progress: Progress) -> tuple[list[np.ndarray | None], np.ndarray]:
+        """Masks (H, W) float32 0/1 of what is at a place, and their confidence (N,)."""
         masks: list[np.ndarray | None] = []
         confidence = np.zeros(len(photos))
         for index, image in enumerate(photos.images):
@@ -73,12 +104,7 @@ class Sam2(MaskProvider):
             candidates, scores = _segment(self._model, self._processor, image, prompts, self.device)
             best, confidence[index] = choose_mask(candidates, scores, place.pixel[index], float(place.radius[index]))
             masks.append(None if best is None else candidates[best].astype(np.float32))
-        if all(mask is None for mask in masks):
-            raise MaskError(
-                "SAM 2 segmented nothing where the cameras look. Name a point on the object, or try another method "
-                "(prior, click)."
-            )
-        return CoarseMasks(masks, confidence)
+        return masks, confidence
 
 
 def prompt_points(photos: Photos, index: int, place: ObjectPlace) -> np.ndarray:

@@ -43,6 +43,7 @@ from surface_sos_ns.capture.object_files import (
     read_coarse_mask,
     single_files,
 )
+from surface_sos_ns.capture.object_names import MAX_OBJECTS, default_object_names
 from surface_sos_ns.capture.orientation import orientation_remark
 from surface_sos_ns.capture.part_files import KIND as PARTS
 from surface_sos_ns.capture.points_file import PointsFile, first_fitting_points
@@ -90,6 +91,9 @@ class SurfaceSOSDataParserConfig(NerfstudioDataParserConfig):
     """Coarse masks of the object: auto (coarse_mask_path in transforms.json, else the folder coarse_masks/ by file
     stem), none, or a folder (relative to the capture, or absolute) with one mask per photo of the same stem. Masks of
     several objects are identity images (0 background, 1, 2, ...), or in one folder for each object."""
+    objects: int | None = None
+    """Without coarse masks: how many objects to look for, 2 to 32; those of the plane that carries them that stand out
+    most. With coarse masks, these say."""
     object_point: tuple[float, float, float] | None = None
     """A point of the object, in the coordinates of transforms.json, when several objects could be meant."""
     object_radius: float | None = None
@@ -115,6 +119,7 @@ class SurfaceSOSDataParser(DataParser):
         coarse_mask_filenames: per photo its `capture.object_files.CoarseFile` or None; None when there are no coarse
             masks at all.
         object_names: of the objects, the first of identity 1; empty for one object.
+        true_object_names: of those of the truth, which masks that were not used may have named.
         gt_mask_filenames, gt_objects_filenames, gt_parts_filenames, clean_plate_filenames: per photo Path or None; None
             when there are none, and always for the split ``train``.
         part_names: of the object's true parts, the first of identity 1; None if the capture names none.
@@ -187,6 +192,7 @@ class SurfaceSOSDataParser(DataParser):
                 "mask_color": self.config.mask_color,
                 "coarse_mask_filenames": of(masks),
                 "object_names": self.object_names,
+                "true_object_names": capture.object_names or self.object_names,
                 **{f"{kind}_filenames": None if split == "train" else of(files) for kind, files in truth.items()},
                 "part_names": capture.part_names,
                 "file_paths": [capture.file_paths[index] for index in chosen],
@@ -410,7 +416,19 @@ class SurfaceSOSDataParser(DataParser):
         capture = self.capture
         if not self.to_report:  # files may not exist
             return capture.object_names if len(capture.object_names) > 1 else ()
-        return name_objects(masks, capture.object_names, capture.source)
+        wanted = self.config.objects
+        if any(masks):
+            if wanted is not None:
+                raise CaptureError(
+                    f"--objects {wanted} is for captures without coarse masks, and {capture.source} has some, which "
+                    "say how many objects there are. Leave it out, or add --coarse-masks none."
+                )
+            return name_objects(masks, capture.object_names, capture.source)
+        if wanted is None or wanted == 1:
+            return ()
+        if not 2 <= wanted <= MAX_OBJECTS:
+            raise CaptureError(f"--objects is {wanted}; expected 2 to {MAX_OBJECTS}.")
+        return default_object_names(wanted)
 
     def _check_masks(self, masks: Sequence[CoarseFile | None], truth: dict[str, list[Path | None]]) -> None:
         capture, names = self.capture, self.object_names or ()
@@ -433,7 +451,7 @@ class SurfaceSOSDataParser(DataParser):
             shown = check_shown(masks, names, bool(capture.object_names) or any(map(any, by_object)), capture.source)
             _warn_if(few_photos_remark(shown))
             check_different(masks, capture.source)
-        check_true_identities(truth["gt_objects"], names)
+        check_true_identities(truth["gt_objects"], capture.object_names or names)
         there = [(file, sizes[-1]) for file, sizes in zip(masks, accepted, strict=True) if file is not None]
         some = (there[index] for index in _spread_indices(len(there)))
         for warning in checks.object_mask_warnings(

@@ -170,7 +170,7 @@ class SurfaceSOSDataset(InputDataset):
         files = self.metadata.get("gt_objects_filenames")
         if files is None or files[image_idx] is None:
             return None
-        names = self.object_names
+        names = self.metadata.get("true_object_names") or self.object_names
         known = known_identities(names) if names else f"at most {MAX_OBJECTS}"
         return read_identities(files[image_idx], self.size(image_idx), f"true {KIND}", len(names) or MAX_OBJECTS, known)
 

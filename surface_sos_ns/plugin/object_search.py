@@ -67,11 +67,11 @@ class ObjectSearch:
         point, radius = self._hint()
         has_masks = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
         origin = GIVEN
-        if not has_masks:
-            masks, origin = self._find_masks(images, small, points, point, radius)
         names = self.dataset.object_names
         identities: list[np.ndarray | None] = []
-        if names and has_masks:
+        if not has_masks:
+            masks, identities, origin = self._find_masks(images, small, points, point, radius)
+        elif names:
             identities = self._matched(self._identities(small), small, names)
             masks = [
                 mask if mask is None or identity is None else mask * (identity > 0)
@@ -238,12 +238,20 @@ class ObjectSearch:
         points: SparsePoints | None,
         near: np.ndarray | None,
         radius: float | None,
-    ) -> tuple[list[np.ndarray | None], str]:
-        """Masks of a capture that brings none, and what made them."""
+    ) -> tuple[list[np.ndarray | None], list[np.ndarray | None], str]:
+        """Masks of a capture that brings none, identities where several objects are looked for, and what made them."""
         from surface_sos_ns.masks.auto import Auto
         from surface_sos_ns.masks.provider import Photos
+        from surface_sos_ns.masks.salient_objects import salient_objects
 
         photos = Photos(self.dataset.image_filenames, images, views, views.sizes(), points, near, radius)
+        names = self.dataset.object_names
+        if names:
+            say(f"no masks: looking for the {len(names)} things that stand out most")
+            several = salient_objects(photos, len(names), names, say)
+            for remark in several.remarks:
+                say(f"no masks: {remark}")
+            return list(several.masks), list(several.identities), "masks of the things that stand out most"
         say("no masks: looking for the object (surface-sos masks --features descriptor)")
         # The descriptor: the start of a training must not depend on what can be downloaded.
         provider = Auto(features="descriptor")
@@ -251,4 +259,4 @@ class ObjectSearch:
         found = provider.masks(photos, say)
         for remark in found.remarks:
             say(f"no masks: {remark}")
-        return list(found.masks), f"masks by {provider.chosen.name}"
+        return list(found.masks), [], f"masks by {provider.chosen.name}"

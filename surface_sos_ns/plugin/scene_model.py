@@ -327,7 +327,8 @@ class SceneModel(Model):
         self, outputs: Mapping[str, Tensor], batch: dict[str, Tensor]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics against the photo, and against the truth where the batch brings it; and pictures for the log."""
-        metrics = view_metrics(outputs, batch, self.config.lpips, self.object_names)
+        true_names = (self.kwargs.get("metadata") or {}).get("true_object_names", ())
+        metrics = view_metrics(outputs, batch, self.config.lpips, self.object_names, true_names)
         return metrics, comparison_images(outputs, batch)
 
     @contextmanager

@@ -19,7 +19,11 @@ __all__ = ["comparison_images", "view_metrics"]
 
 
 def view_metrics(
-    outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], lpips: bool = False, objects: Sequence[str] = ()
+    outputs: Mapping[str, Tensor],
+    batch: Mapping[str, Tensor],
+    lpips: bool = False,
+    objects: Sequence[str] = (),
+    true_objects: Sequence[str] = (),
 ) -> dict[str, float]:
     """Metrics of a view by name.
 
@@ -30,6 +34,7 @@ def view_metrics(
             objects also gt_objects (H, W, 1), their true identities.
         lpips: add LPIPS, whose weights are downloaded the first time.
         objects: names of several objects, see `utils.metrics.object_metrics`; empty for one.
+        true_objects: names of those of the truth. Objects are compared by name, if they have names in common.
     """
     background = outputs["background"]
     photo = batch["image"][..., :3].to(background.device)
@@ -40,14 +45,23 @@ def view_metrics(
         if "clean_plate" in batch:
             plate = batch["clean_plate"].to(photo)
             metrics["clean_plate_psnr"] = region_psnr(background, plate, truth > THRESHOLD)
-    if "gt_objects" in batch and objects:
-        metrics |= object_metrics(outputs[OBJECT_IDENTITIES][..., 0].cpu(), batch["gt_objects"][..., 0].cpu(), objects)
+    if "gt_objects" in batch and set(objects) & set(true_objects):
+        found = outputs[OBJECT_IDENTITIES][..., 0].cpu().long()
+        metrics |= object_metrics(
+            _renamed(found, objects, true_objects), batch["gt_objects"][..., 0].cpu(), true_objects
+        )
     if "gt_parts" in batch and "part_ids" in outputs:
-        found, alpha = (outputs[name][..., 0].cpu().numpy() for name in ("part_ids", "alpha"))
-        metrics |= part_metrics(filled_identities(found, alpha > THRESHOLD), batch["gt_parts"][..., 0].cpu().numpy())
+        parts, alpha = (outputs[name][..., 0].cpu().numpy() for name in ("part_ids", "alpha"))
+        metrics |= part_metrics(filled_identities(parts, alpha > THRESHOLD), batch["gt_parts"][..., 0].cpu().numpy())
     if lpips:
         metrics["lpips"] = _perceptual_distance(outputs["rgb"], photo)
     return metrics
+
+
+def _renamed(found: Tensor, names: Sequence[str], others: Sequence[str]) -> Tensor:
+    """Identities (H, W) of objects by name, as those of a list of other names; one beyond these where there is none."""
+    table = [0, *(others.index(name) + 1 if name in others else len(others) + 1 for name in names)]
+    return torch.tensor(table)[found]
 
 
 def comparison_images(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -108,7 +108,7 @@ def test_every_combination_is_a_run_and_absent_captures_are_none(tmp_path: Path,
         options={"a.b": 1, "c": [1.5, "x"]},
         variants={"plain": {"options": {"a.b": 2}}, "blind": {"masks": "none"}},  # type: ignore[dict-item]
     )
-    todo = plan([(tmp_path / "a.yaml", recipe), (tmp_path / "b.yaml", recipe)], data, tmp_path / "demo")
+    todo = plan([(tmp_path / "a.yaml", recipe), (tmp_path / "b.yaml", recipe)], data, tmp_path)
     runs = todo.runs
     assert [capture.name for capture in todo.absent] == ["toys/mouse"]
     assert len(runs) == len(set(runs)) == 2 * 2 * (2 + 1) * 3, "each once, though two recipes ask for them"
@@ -127,7 +127,7 @@ def test_every_combination_is_a_run_and_absent_captures_are_none(tmp_path: Path,
 
 
 def planned(recipe: Recipe, data: Path, features_onnx: Path | None = None) -> Plan:
-    return plan([(data / "recipe.yaml", recipe)], data, data / "demo", features_onnx)
+    return plan([(data / "recipe.yaml", recipe)], data, data, features_onnx)
 
 
 def test_methods_without_masks_run_once_and_have_no_inputs(data: Path) -> None:

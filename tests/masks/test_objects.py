@@ -14,6 +14,7 @@ from PIL import Image
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.cli import main
+from surface_sos_ns.masks import object_votes
 from surface_sos_ns.masks.contact_sheet import contact_sheet
 from surface_sos_ns.masks.folder import Folder
 from surface_sos_ns.masks.identity_images import encode_identities, merge_objects, sized_identities
@@ -35,6 +36,11 @@ def scene() -> tuple[Photos, list[np.ndarray]]:
     images, identities, _ = three_balls(views)
     files = [Path(f"/capture/images/{index:02}.jpg") for index in range(12)]
     return Photos(files, images, views, views.sizes()), identities
+
+
+@pytest.fixture(autouse=True)
+def coarse_hulls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_votes, "RESOLUTION", 64)  # enough for small photos
 
 
 def found_from(identities: list[np.ndarray]) -> CoarseMasks:

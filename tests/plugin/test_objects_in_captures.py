@@ -131,8 +131,7 @@ def test_one_object_has_no_identities(tmp_path: Path) -> None:
     assert np.array_equal(cache.mask(0), true_identities(number(dataset.image_filenames[0])) == 1)
 
 
-def test_photos_without_a_mask_and_names_without_masks(tmp_path: Path) -> None:
-    """A view without a file is unknown. So is every view of a capture that has names and no masks."""
+def test_photos_without_a_mask(tmp_path: Path) -> None:
     capture = object_capture(tmp_path)
     with_images(capture)
     (tmp_path / "coarse_masks" / "frame_003.png").unlink()
@@ -140,10 +139,17 @@ def test_photos_without_a_mask_and_names_without_masks(tmp_path: Path) -> None:
     names = [number(path) for path in dataset.image_filenames]
     assert [names[view] for view in range(len(cache)) if cache.identity(view) is None] == [3]
     assert dataset.get_coarse_identities(names.index(3)) is None
-    capture.meta["object_names"] = list(NAMES)
-    cache = PixelCache.load(dataset := dataset_of(capture, coarse_masks="none"))
-    assert dataset.object_names == NAMES and dataset.metadata["coarse_mask_filenames"] is None
+
+
+def test_objects_to_be_looked_for_have_identities_from_the_start(tmp_path: Path) -> None:
+    """All 0, until masks are found; the names of the capture are those of masks that are not used."""
+    capture = object_capture(tmp_path)
+    with_named_images(capture)
+    cache = PixelCache.load(dataset := dataset_of(capture, coarse_masks="none", objects=2))
+    assert dataset.object_names == ("object_1", "object_2") and dataset.metadata["coarse_mask_filenames"] is None
     assert torch.equal(cache.gather(torch.arange(9))["coarse_identity"], torch.zeros(9, 1, dtype=torch.int64))
+    dataset = dataset_of(capture, coarse_masks="none")
+    assert dataset.object_names == () and PixelCache.load(dataset).identities is None
 
 
 def test_masks_of_the_cache_are_replaced_with_identities_of_any_size(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from surface_sos_ns.bench.settings import BenchError, require
 from surface_sos_ns.masks.methods import METHODS as MASK_METHODS
 
-DEMO = "demo"
-"""Name of the demo capture, which is rendered by the benchmark."""
+DEMOS: dict[str, dict[str, Any]] = {"demo": {}, "demo_objects": {"objects": True}}
+"""Names of the demo captures, which are rendered by the benchmark, and how: with one object, and with several."""
 DATAPARSER = "pipeline.datamanager.dataparser"
 FEATURES = "pipeline.datamanager.features"
 """Option of the methods of `NERF_SOS`; so are those with `-model` and `-onnx` behind it."""
@@ -59,7 +59,7 @@ class Recipe(_Section):
     """One benchmark: every method on every capture with every kind of masks, in every variant, with every seed."""
 
     captures: Names
-    """Folders with a transforms.json, or `demo`: the rendered demo capture."""
+    """Folders with a transforms.json, or one of `DEMOS`: `demo`, `demo_objects`."""
     methods: Annotated[list[Method], Field(min_length=1)]
     """As in ns-train."""
     masks: Names = ["given"]
@@ -226,13 +226,13 @@ def _words(problem: Any) -> str:
     return f"{problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}."
 
 
-def plan(recipes: Sequence[tuple[Path, Recipe]], data: Path, demo: Path, features_onnx: Path | None = None) -> Plan:
+def plan(recipes: Sequence[tuple[Path, Recipe]], data: Path, demos: Path, features_onnx: Path | None = None) -> Plan:
     """What recipes ask for.
 
     Args:
         recipes: with the files they are read from.
         data: base of relative paths of captures.
-        demo: folder of the demo capture.
+        demos: folder that the demo captures are rendered into.
         features_onnx: network for all that looks at features and has none named in the recipe; None: the descriptor.
 
     Raises:
@@ -244,8 +244,8 @@ def plan(recipes: Sequence[tuple[Path, Recipe]], data: Path, demo: Path, feature
     absent: dict[Capture, None] = {}
     for path, recipe in recipes:
         for name in recipe.captures:
-            capture = Capture(name, demo if name == DEMO else data / Path(name).expanduser())
-            if name != DEMO and not capture.folder.exists():
+            capture = Capture(name, demos / name if name in DEMOS else data / Path(name).expanduser())
+            if name not in DEMOS and not capture.folder.exists():
                 absent[capture] = None
                 continue
             _check_capture(path, recipe, capture)
@@ -274,7 +274,7 @@ def _baseline(recipe: Recipe, capture: Capture, baseline: str, onnx: Path | None
 
 
 def _check_capture(path: Path, recipe: Recipe, capture: Capture) -> None:
-    if capture.name == DEMO:
+    if capture.name in DEMOS:
         return
     require(
         (capture.folder / "transforms.json").is_file(),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from surface_sos_ns.bench.quality.recipe import DEMO, NERF_SOS, Inputs, Plan, Run, plan, read_recipe
+from surface_sos_ns.bench.quality.recipe import DEMOS, NERF_SOS, Inputs, Plan, Run, plan, read_recipe
 from surface_sos_ns.bench.quality.table import Outcome, markdown
 from surface_sos_ns.bench.settings import BenchError, Quality, require
 from surface_sos_ns.demo.capture import write_demo_capture
@@ -31,13 +31,14 @@ def run_quality(settings: Quality) -> list[Outcome]:
     """
     recipes = [(path, read_recipe(path)) for path in settings.config]
     output = settings.output
-    todo = plan(recipes, settings.data, output / DEMO, settings.features_onnx)
+    todo = plan(recipes, settings.data, output, settings.features_onnx)
     for capture in todo.absent:
         _say(f"Skipped: the capture {capture.name}; there is no {capture.folder} (--data names where captures are).")
     require(bool(todo.runs), "None of the captures is there, so nothing is measured.")
     _check_options(todo, output, settings.features_onnx)
-    if any(run.capture.name == DEMO for run in todo.runs):
-        write_demo_capture(output / DEMO)
+    for name, options in DEMOS.items():
+        if any(run.capture.name == name for run in todo.runs):
+            write_demo_capture(output / name, **options)
 
     outcomes: list[Outcome] = []
 

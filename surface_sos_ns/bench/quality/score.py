@@ -5,10 +5,11 @@ Called as `python -m surface_sos_ns.bench.quality.score TASK ARGUMENTS`, the arg
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,15 @@ import numpy as np
 import torch
 import trimesh
 
+from surface_sos_ns.bench.quality.objects import object_counts
+from surface_sos_ns.capture.transforms import transforms_file
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh, surface_mesh
 from surface_sos_ns.utils.errors import UserError, explanation
 from surface_sos_ns.utils.files import write_json
-from surface_sos_ns.utils.image_io import write_image
-from surface_sos_ns.utils.metrics import THRESHOLD, mask_metrics, mesh_metrics
+from surface_sos_ns.utils.identity_colours import identity_bytes
+from surface_sos_ns.utils.image_io import read_image, resized, write_image
+from surface_sos_ns.utils.metrics import THRESHOLD, mask_metrics, mesh_metrics, object_metrics, region_psnr
 from surface_sos_ns.utils.pictures import (
     ViewPictures,
     contact_sheet,
@@ -41,6 +45,8 @@ SCORES = "scores.json"
 SHEET = "contact_sheet.jpg"
 MESH = "object.ply"
 TRUE_MESH = "gt_object.ply"
+TRUE_MESHES = "gt_meshes"
+"""Folder of the true meshes of several objects, NAME.ply each."""
 SHEET_ROWS = 6
 TILE = 320  # longer side of a picture of the contact sheet, at most
 
@@ -82,13 +88,24 @@ def score_inputs(capture: str, options: list[str], folder: str, baseline: dict[s
         config.check_poses = False  # masks that do not agree are measured as well
     views = scoring_views(config)
     coarse = [
-        _place(views, index) | _finite(mask_metrics(item["coarse_mask"][..., 0], item["gt_mask"][..., 0]))
+        _place(views, index)
+        | _finite(mask_metrics(item["coarse_mask"][..., 0], item["gt_mask"][..., 0]))
+        | _coarse_objects(views, index, item)
         for index, item in _items(views)
         # Where a baseline found nothing its mask is empty. The capture's own masks may be of some photos only.
         if "gt_mask" in item and "coarse_mask" in item and (baseline is not None or bool(item["mask_weight"].any()))
     ]
     hull = _scored_hull(config, views, Path(capture), Path(folder))
     write_json(Path(folder) / SCORES, {"coarse masks": {"views": coarse}, "voted hull": hull} | _about(views))
+
+
+def _coarse_objects(views: ScoringViews, index: int, item: Mapping[str, Any]) -> dict[str, Any]:
+    """How well a coarse mask tells several objects apart; nothing where it does not, or there is no truth."""
+    found = views.dataset.get_coarse_identities(index)
+    if found is None or "gt_objects" not in item:
+        return {}
+    truth, names = item["gt_objects"][..., 0], views.dataset.object_names
+    return _finite(object_metrics(torch.from_numpy(found), truth, names)) | object_counts(found, truth.numpy(), names)
 
 
 def _baseline_masks(config: SurfaceSOSDataParserConfig, folder: Path, method: str, options: dict[str, Any]) -> Path:
@@ -140,10 +157,12 @@ def _scored_hull(config: Any, views: ScoringViews, capture: Path, folder: Path) 
         shown = np.asarray(project_hull(prior.hull, prior.sphere, cameras.subset([index]))[0])
         # The silhouette of the hull (probability 0.5), not its soft projection, which is no matte.
         metrics = mask_metrics(torch.from_numpy(shown > 0.5).to(truth), truth)
+        if views.dataset.object_names:
+            metrics["mask_iou_all"] = metrics.pop("mask_iou")
         found["views"].append(_place(views, index) | _finite(metrics))
     try:
         mesh = surface_mesh(prior.hull.signed_distance(), ObjectFrame(prior.sphere.centre, prior.sphere.radius))
-        found |= _against_true_mesh(mesh, views, capture)
+        found |= _against_true_mesh(mesh, views, capture / TRUE_MESH)
     except MeshError as error:
         found["no_mesh"] = str(error)
     return found
@@ -162,24 +181,65 @@ def score_run(config: str, capture: str, folder: str) -> None:
 
     run = load_run(config)
     model, views = run.model, scoring_views(run.data)
-    shown = set(_chosen(views))
+    shown, plates = set(_chosen(views)), _plates_without(Path(capture))
     rows, pictures = [], []
     for index, item in _items(views):
         outputs = model.get_outputs_for_camera(views.dataset.cameras[index : index + 1].to(model.device))
         metrics, _ = model.get_image_metrics_and_images(outputs, item)
         rows.append(_place(views, index) | _finite(metrics))
+        if "gt_objects" in item and model.object_names:
+            rows[-1] |= _scored_objects(model, views, index, outputs, item["gt_objects"][..., 0], plates)
         if index in shown:
-            images = {name: outputs[name].cpu().numpy() for name in ("alpha", "foreground", "background")}
-            pictures.append(_pictures(rows[-1]["name"], item, images))
+            of_objects = ["object_ids"] if model.object_names else []
+            coarse = views.dataset.get_coarse_identities(index)
+            images = {name: outputs[name].cpu().numpy() for name in ("alpha", "foreground", "background", *of_objects)}
+            pictures.append(_pictures(rows[-1]["name"], item, images, coarse))
     figures: dict[str, Any] = {"views": rows}
     write_image(Path(folder) / SHEET, contact_sheet(pictures), quality=92)
     try:
         mesh = object_mesh(model.scene)
-        figures |= _against_true_mesh(mesh, views, Path(capture))
+        figures |= _against_true_mesh(mesh, views, Path(capture) / TRUE_MESH)
         mesh.export(Path(folder) / MESH)
+        figures["meshes"] = _against_true_meshes(model, views, Path(capture))
     except MeshError as error:
         figures["no_mesh"] = str(error)
     write_json(Path(folder) / SCORES, figures | _about(views))
+
+
+def _plates_without(capture: Path) -> dict[Path, dict[str, Path]]:
+    """True pictures without single objects: of each photo, by the name of the removed one. Paths are absolute."""
+    content = json.loads(transforms_file(capture).read_bytes())
+    folder = capture.resolve()
+    return {
+        folder / frame["file_path"]: {name: folder / path for name, path in frame["plates_without"].items()}
+        for frame in content["frames"]
+        if frame.get("plates_without")
+    }
+
+
+def _scored_objects(
+    model: Any,
+    views: ScoringViews,
+    index: int,
+    outputs: Mapping[str, torch.Tensor],
+    truth: torch.Tensor,
+    plates: Mapping[Path, Mapping[str, Path]],
+) -> dict[str, Any]:
+    """`object_counts` of a view, and of each object `without_psnr` in its region where there is a true plate.
+
+    Args:
+        truth: (H, W) true identities.
+        plates: see `_plates_without`.
+    """
+    counts = object_counts(outputs["object_ids"][..., 0].cpu().numpy(), truth.cpu().numpy(), model.object_names)
+    files = plates.get(views.dataset.image_filenames[index].resolve(), {})
+    for identity, name in enumerate(model.object_names, start=1):
+        if name in files and name in counts["objects"]:
+            plate = torch.from_numpy(resized(read_image(files[name]), *views.dataset.size(index)) / 255).float()
+            camera = views.dataset.cameras[index : index + 1].to(model.device)
+            psnr = region_psnr(model.without(camera, [name]).cpu(), plate, truth.cpu() == identity)
+            counts["objects"][name]["without_psnr"] = psnr
+    return counts
 
 
 def _items(views: ScoringViews) -> Iterable[tuple[int, dict[str, Any]]]:
@@ -211,8 +271,17 @@ def _chosen(views: ScoringViews) -> list[int]:
     return [candidates[int(place)] for place in places.round()]
 
 
-def _pictures(name: str, item: dict[str, Any], images: dict[str, np.ndarray]) -> ViewPictures:
-    """A row of the contact sheet."""
+def _pictures(
+    name: str, item: dict[str, Any], images: dict[str, np.ndarray], coarse: np.ndarray | None
+) -> ViewPictures:
+    """A row of the contact sheet; several objects are in their colours.
+
+    Args:
+        name: of the view.
+        item: its data.
+        images: of it by name.
+        coarse: (H, W) identities of its coarse mask, where it has some.
+    """
     alpha = images["alpha"][..., 0]
     tiles = {
         "photo": eight_bit(item["image"]),
@@ -222,6 +291,12 @@ def _pictures(name: str, item: dict[str, Any], images: dict[str, np.ndarray]) ->
     }
     given = {"coarse": "coarse_mask", "truth": "gt_mask", "true_plate": "clean_plate"}
     tiles |= {tile: eight_bit(item[key]) for tile, key in given.items() if key in item}
+    if "object_ids" in images:
+        tiles["mask"] = _coloured(images["object_ids"][..., 0])
+        if coarse is not None:
+            tiles["coarse"] = _coloured(coarse)
+        if "gt_objects" in item:
+            tiles["truth"] = _coloured(item["gt_objects"][..., 0].numpy())
     if "gt_mask" in item:
         tiles["error"] = error_map(alpha > THRESHOLD, item["gt_mask"][..., 0].numpy() > THRESHOLD)
     height, width = alpha.shape
@@ -230,10 +305,27 @@ def _pictures(name: str, item: dict[str, Any], images: dict[str, np.ndarray]) ->
     return ViewPictures(name, small)
 
 
-def _against_true_mesh(mesh: trimesh.Trimesh, views: ScoringViews, capture: Path) -> dict[str, Any]:
-    """Moves a mesh from the world frame to that of transforms.json; its metrics, if the capture has a true mesh."""
+def _coloured(identities: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 colours of identities (H, W), black for none."""
+    found = identities.astype(np.int64)
+    return np.vstack([np.zeros((1, 3), np.uint8), identity_bytes(int(found.max(initial=0)))])[found]
+
+
+def _against_true_meshes(model: Any, views: ScoringViews, capture: Path) -> dict[str, dict[str, float]]:
+    """Metrics of the mesh of each of several objects of which there is a true one, by name; found ones alone."""
+    found = {}
+    for identity, name in enumerate(model.object_names, start=1):
+        path = capture / TRUE_MESHES / f"{name}.ply"
+        if path.is_file():
+            with contextlib.suppress(MeshError):  # it has no pixels in the other figures either
+                mesh = object_mesh(model.scene, identity=identity)
+                found[name] = _against_true_mesh(mesh, views, path)["mesh"]
+    return found
+
+
+def _against_true_mesh(mesh: trimesh.Trimesh, views: ScoringViews, path: Path) -> dict[str, Any]:
+    """Moves a mesh from the world frame to that of transforms.json; its metrics, if there is a file of a true one."""
     mesh.apply_transform(np.linalg.inv(views.dataset.metadata["capture_to_world"]))
-    path = capture / TRUE_MESH
     if not path.is_file():
         return {}
     truth = trimesh.load(path, force="mesh")

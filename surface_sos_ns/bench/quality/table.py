@@ -7,11 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from surface_sos_ns.bench.quality.objects import object_rows, pooled
 from surface_sos_ns.bench.quality.recipe import Inputs, Run
 
 COLUMNS = {
     "mask_iou": ("IoU", "{:.3f}"),
     "worst_mask_iou": ("worst", "{:.3f}"),
+    "pooled_iou": ("pooled IoU", "{:.3f}"),
+    "wrong_identity": ("wrong object", "{:.2%}"),
+    "pixels": ("pixels", "{:.0f}"),
+    "mask_iou_all": ("IoU all", "{:.3f}"),
     "mask_iou_bg": ("IoU bg", "{:.3f}"),
     "mask_miou": ("mIoU", "{:.3f}"),
     "mask_ari": ("NV-ARI", "{:.3f}"),
@@ -23,6 +28,7 @@ COLUMNS = {
     "psnr": ("PSNR", "{:.1f}"),
     "ssim": ("SSIM", "{:.3f}"),
     "clean_plate_psnr": ("plate PSNR", "{:.1f}"),
+    "without_psnr": ("without PSNR", "{:.1f}"),
     "mesh_chamfer": ("Chamfer", "{:.4f}"),
     "mesh_chamfer_relative": ("/ size", "{:.4f}"),
     "seconds": ("s", "{:.0f}"),
@@ -32,8 +38,9 @@ COLUMNS = {
 OF_THE_RUN = ("mesh_chamfer", "mesh_chamfer_relative", "seconds", "peak_gb")
 """Metrics of the whole run, not of single views."""
 SHOWN = (
-    *("mask_iou", "worst_mask_iou", "mask_iou_bg", "mask_miou", "mask_ari", "mask_edge_mse"),
-    *("psnr", "ssim", "clean_plate_psnr", "mesh_chamfer", "seconds", "peak_gb"),
+    *("mask_iou", "worst_mask_iou", "pooled_iou", "wrong_identity", "pixels"),
+    *("mask_iou_bg", "mask_miou", "mask_ari", "mask_edge_mse"),
+    *("psnr", "ssim", "clean_plate_psnr", "without_psnr", "mesh_chamfer", "seconds", "peak_gb"),
 )
 """Metrics that are shown on the terminal; the others are in results.md."""
 LEGEND = (
@@ -43,6 +50,13 @@ LEGEND = (
     "dB, of the clean plate inside the true mask; photos that were trained on are drawn with the mean exposure. "
     "Chamfer in the capture's units, and as a fraction of the diagonal of the true mesh. s, GB: ns-train from start to "
     "end, its peak main memory. Of several seeds the mean (least to most)."
+)
+LEGEND_OF_OBJECTS = (
+    "Several objects: IoU is the mean over those that a view shows; IoU all, mIoU, NV-ARI and the other figures of "
+    "masks take all of them for one. Pooled IoU: pixels of the views that show an object counted together, then the "
+    "mean over objects. Wrong object: of the pixels that are some object's in mask and truth, those of different "
+    "ones. Pixels: of an object in a view that shows it. Without PSNR: of the view without one object, inside its "
+    "true mask."
 )
 
 
@@ -63,6 +77,7 @@ class Row:
     masks: str
     features: str
     what: str
+    object: str
     views: str
     figures: dict[str, list[float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -89,20 +104,24 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
             for held_out in (True, False):
                 views = [view for view in result.get("views", []) if view["held_out"] == held_out]
                 figures = _of_views(views)
-                if held_out or not result.get("held_out"):
+                counts_for_run = held_out or not result.get("held_out")
+                if counts_for_run:
                     figures |= _of_run(result)
+                kind = "held out" if held_out else "trained on"
                 if figures:
-                    label = f"{len(views)} {'held out' if held_out else 'trained on'}"
-                    _row(found, outcome.task, what, label).add(figures)
+                    _row(found, outcome.task, what, "", f"{len(views)} {kind}").add(figures)
+                meshes = result.get("meshes", {}) if counts_for_run else {}
+                for name, (shown, own) in object_rows(views, meshes).items():
+                    _row(found, outcome.task, what, name, f"{shown} {kind}").add(own)
         if outcome.problem:
             what = _what(outcome.task) if isinstance(outcome.task, Run) else "inputs"
-            _row(found, outcome.task, what, "").problems.append(outcome.problem)
+            _row(found, outcome.task, what, "", "").problems.append(outcome.problem)
     captures = list(dict.fromkeys(row.capture for row in found.values()))
     return sorted(found.values(), key=lambda row: captures.index(row.capture))
 
 
-def _row(found: dict[tuple[str, ...], Row], task: Run | Inputs, what: str, views: str) -> Row:
-    key = (task.capture.name, task.masks, task.features, what, views)
+def _row(found: dict[tuple[str, ...], Row], task: Run | Inputs, what: str, object_: str, views: str) -> Row:
+    key = (task.capture.name, task.masks, task.features, what, object_, views)
     return found.setdefault(key, Row(*key))
 
 
@@ -121,14 +140,14 @@ def _what(run: Run) -> str:
 
 
 def _of_views(views: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Means over the views that have a metric, and the smallest IoU."""
+    """Means over the views that have a metric, the smallest IoU, and what is pooled of several objects."""
     figures = {}
     for name in COLUMNS:
         values = [view[name] for view in views if name in view]
         if values:
             figures[name] = statistics.mean(values)
     overlaps = [view["mask_iou"] for view in views if "mask_iou" in view]
-    return figures | ({"worst_mask_iou": min(overlaps)} if overlaps else {})
+    return figures | ({"worst_mask_iou": min(overlaps)} if overlaps else {}) | pooled(views)
 
 
 def _of_run(result: dict[str, Any]) -> dict[str, float]:
@@ -164,7 +183,12 @@ def _used(lines: Sequence[Row]) -> list[str]:
 
 def _places(lines: Sequence[Row]) -> list[str]:
     """What tells rows apart: headings of the columns before the metrics, which are attributes of rows."""
-    return ["capture", "masks", *(["features"] if any(row.features for row in lines) else []), "what", "views"]
+    features, objects = (any(getattr(row, place) for row in lines) for place in ("features", "object"))
+    return ["capture", "masks", *["features"] * features, "what", *["object"] * objects, "views"]
+
+
+def _legend(lines: Sequence[Row]) -> list[str]:
+    return [LEGEND, *[LEGEND_OF_OBJECTS] * any(row.object for row in lines)]
 
 
 def _place_cells(row: Row, places: Sequence[str]) -> list[str]:
@@ -182,7 +206,8 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
         if row.figures:
             cells = [*_place_cells(row, places), *(row.cell(name, " ") for name in names)]
             text.append(f"| {' | '.join(cells)} |")
-    text += ["", LEGEND]
+    for legend in _legend(lines):
+        text += ["", legend]
     text += [f"\n{line}" for line in _last_lines(outcomes)]
     return "\n".join(text) + "\n"
 
@@ -231,5 +256,5 @@ def show(outcomes: Sequence[Outcome]) -> None:
     # In a narrow window, wrapped rows are better than truncated numbers.
     console.width = max(console.width, Measurement.get(console, console.options.update(max_width=1000), table).maximum)
     console.print(table)
-    for line in [LEGEND, *_last_lines(outcomes)]:
+    for line in [*_legend(lines), *_last_lines(outcomes)]:
         console.print(line, soft_wrap=True)
