@@ -18,15 +18,18 @@ import torch
 from nerfstudio.configs.method_configs import all_methods
 
 from surface_sos_ns.api import MeshError, Run, View, read_config
+from surface_sos_ns.capture.identity_files import resized_identities
 from surface_sos_ns.capture.object_prior import ObjectPrior
 from surface_sos_ns.plugin.dataset import SurfaceSOSDataset
 from surface_sos_ns.plugin.evaluation import scoring_views
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossRecord, read_losses
+from surface_sos_ns.plugin.outputs import OBJECT_IDENTITIES
 from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
 from surface_sos_ns.report.content import Compared, Content, Figure, Setting, ViewReport, repair_map, repairs
 from surface_sos_ns.report.curves import curves_of
 from surface_sos_ns.report.error import ReportError
-from surface_sos_ns.report.parts import parts_report
+from surface_sos_ns.report.objects import objects_report
+from surface_sos_ns.report.parts import over_photo, parts_report
 from surface_sos_ns.report.turntable import Turntable, turntable
 from surface_sos_ns.report.views import chosen_views, small_camera
 from surface_sos_ns.utils.cutouts import cutout_of_photo
@@ -42,6 +45,7 @@ __all__ = ["METRICS", "collect", "settings_of"]
 MAX_SIDE = 480  # pixels along the longer side of a picture
 MAX_SIDE_MEASURED = 240  # the same of views that are measured and not shown
 MESH_CELLS = 128  # per axis; the pictures of the turntable show no finer ones
+MESH_CELLS_EACH = 80  # the same of the cube about each of several objects
 FOUND, COARSE = (0, 190, 130), (170, 90, 230)  # colours of the masks, RGB
 
 METRICS = (
@@ -100,7 +104,7 @@ def collect(
         title=title or run.capture.resolve().name,
         method=str(trainer.method_name),
         date=datetime.date.today().isoformat(),
-        sentences=_sentences(reports, masks),
+        sentences=_sentences(reports, masks, run.objects),
         views=reports,
         masks=masks,
         confidence=None if prior is None else prior.confidence,
@@ -113,6 +117,7 @@ def collect(
         versions=_versions(run),
         video=None if video is None else video.read_bytes(),
         parts=parts_report(run, dataset, MAX_SIDE),
+        objects=objects_report(run, dataset, prior, MAX_SIDE_MEASURED),
     )
 
 
@@ -158,7 +163,7 @@ def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any]
     names = ["alpha"]
     if shown:
         names += ["rgb", "foreground", "background", "overlay", "depth", "accumulation"]
-        names += [name for name in ("normals", "shadow") if name in run.outputs]
+        names += [name for name in ("normals", "shadow", OBJECT_IDENTITIES) if name in run.outputs]
     images = run.model.images(camera, names)
     alpha = images["alpha"][..., 0].cpu().numpy()
     found = alpha > THRESHOLD
@@ -178,7 +183,9 @@ def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any]
     cutout = cutout_of_photo(photo / np.float32(255), alpha)
     pictures = {
         "photo": photo,
-        "mask": tinted(photo, alpha, FOUND),
+        "mask": over_photo(photo, images[OBJECT_IDENTITIES][..., 0].cpu().numpy(), len(run.objects))
+        if run.objects
+        else tinted(photo, alpha, FOUND),
         "cutout": np.rint(cutout.clip(0, 1) * 255).astype(np.uint8),
         "repair": repair_map(photo, found, rough),
     }
@@ -195,6 +202,9 @@ def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any]
             for name in ("image", "gt_mask", "clean_plate")
             if name in truth
         }
+        if run.objects and "gt_objects" in truth:
+            identities = resized_identities(truth["gt_objects"][..., 0].numpy(), width, height)
+            batch["gt_objects"] = torch.from_numpy(np.ascontiguousarray(identities))[..., None]
         metrics, _ = run.model.get_image_metrics_and_images(images, batch)
         metrics = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         pictures["error"] = error_map(found, batch["gt_mask"][..., 0].numpy() > THRESHOLD)
@@ -210,10 +220,11 @@ def _fitted(image: torch.Tensor, width: int, height: int) -> np.ndarray:
 # ------------------------------------------------------------------ words and figures
 
 
-def _sentences(views: Sequence[ViewReport], masks: str) -> list[str]:
+def _sentences(views: Sequence[ViewReport], masks: str, objects: Sequence[str] = ()) -> list[str]:
     found = sum(view.found > 0 for view in views)
     everywhere = "all" if found == len(views) else str(found)
-    said = [f"The object was found in {everywhere} of {len(views)} photos."]
+    whose = f"{len(objects)} objects ({', '.join(objects)}) were" if objects else "The object was"
+    said = [f"{whose} found in {everywhere} of {len(views)} photos."]
     agreements = [view.agreement for view in views if view.agreement is not None]
     if agreements:
         rough = "coarse masks" if masks == "coarse mask" else "first guesses from the geometry of the capture"
@@ -223,8 +234,9 @@ def _sentences(views: Sequence[ViewReport], masks: str) -> list[str]:
         said.append(f"{filled} photo{'s' if filled > 1 else ''} without a usable one got theirs from the others.")
     scores = [view.metrics["mask_iou"] for view in views if view.held_out and "mask_iou" in view.metrics]
     if scores:
+        over = ", over photos and objects," if objects else ""
         said.append(
-            f"On {len(scores)} photos that training never saw they reach a mean IoU of {np.mean(scores):.3f} "
+            f"On {len(scores)} photos that training never saw they reach a mean IoU of {np.mean(scores):.3f}{over} "
             "against the truth."
         )
     return said
@@ -279,7 +291,7 @@ def _evaluated(path: Path, run: Run) -> list[Figure]:
         about = checkpoint.parent.resolve()
         figures = [
             Figure(f"ns-eval: {name}", form.format(results[key]), note)
-            for key, name, form, note in METRICS
+            for key, name, form, note in [*METRICS, *_object_metrics(run)]
             if key in results
         ]
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -292,6 +304,16 @@ def _evaluated(path: Path, run: Run) -> list[Figure]:
     return figures
 
 
+def _object_metrics(run: Run) -> list[tuple[str, str, str, str]]:
+    """As `METRICS`, those of several objects."""
+    if not run.objects:
+        return []
+    each = [(f"mask_iou_{name}", f"mask IoU of {name}", "{:.4f}", "") for name in run.objects]
+    all_of_them = ("mask_iou_all", "mask IoU of all objects together", "{:.4f}", "")
+    wrong = ("mask_wrong_identity", "wrong identity", "{:.2%}", "of the pixels of an object in masks and truth")
+    return [*each, all_of_them, wrong]
+
+
 def _with_sum(losses: dict[str, float]) -> dict[str, float]:
     return {"all together": sum(losses.values()), **losses}
 
@@ -302,7 +324,8 @@ def _mesh(run: Run) -> Turntable | str:
         return problem
     try:
         with Stage("Taking the mesh, and turning it", 1.0):
-            return turntable(run.mesh(MESH_CELLS), np.linalg.inv(run.capture_to_world)[:3, 2])
+            cells = MESH_CELLS_EACH if run.objects else MESH_CELLS
+            return turntable(run.mesh(resolution=cells), np.linalg.inv(run.capture_to_world)[:3, 2])
     except MeshError as error:
         return f"No mesh: {error}."
 

@@ -18,6 +18,8 @@ __all__ = [
     "Content",
     "Figure",
     "Given",
+    "ObjectReport",
+    "ObjectsReport",
     "PartReport",
     "PartsReport",
     "Setting",
@@ -81,6 +83,47 @@ class ViewReport:
 
 
 @dataclass(frozen=True)
+class ObjectReport:
+    """What is known about one of several objects.
+
+    Attributes:
+        name: of it.
+        colour: in the pictures, RGB, 0 to 255.
+        photos: in which it was found.
+        area: mean share of these that it covers.
+        agreement: IoU with its coarse masks, over all pixels of the photos trained on; None without any.
+        iou: the same with the truth; None where that is not known.
+        true_pixels: of it, in the photos that `iou` is over.
+        picture: (h, w, 4) uint8, the object cut out of the photo that shows most of it; None where none does.
+    """
+
+    name: str
+    colour: tuple[int, int, int]
+    photos: int
+    area: float
+    agreement: float | None
+    iou: float | None
+    true_pixels: int
+    picture: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class ObjectsReport:
+    """What is known about several objects.
+
+    Attributes:
+        objects: in the order of their identities.
+        wrong_identity: share of the pixels of an object, in masks and truth, that are of different ones; None where no
+            truth is known.
+        measured: photos whose truth is known and compared with, and whether training has seen none of them.
+    """
+
+    objects: Sequence[ObjectReport]
+    wrong_identity: float | None
+    measured: tuple[int, bool]
+
+
+@dataclass(frozen=True)
 class PartReport:
     """What is known about one part.
 
@@ -107,7 +150,8 @@ class PartsReport:
         pictures: by name of the photo, (h, w, 3) uint8, the photo with the parts in their colours.
         metrics: against the true parts, see `utils.part_metrics`; empty where there are none.
         measured: photos that the metrics are over, and whether training has seen none of them.
-        others: numbers of parts of the run's other results.
+        others: numbers of parts of the run's other results, of the same object.
+        object: name of the one of several objects that they are of; None with one.
     """
 
     features: str
@@ -116,6 +160,7 @@ class PartsReport:
     metrics: Mapping[str, float]
     measured: tuple[int, bool]
     others: Sequence[int]
+    object: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +181,7 @@ class Content:
         figures, settings, versions: tables.
         video: an MP4, or None.
         parts: of the object; None where none were looked for.
+        objects: of a run with several; None with one.
     """
 
     title: str
@@ -154,6 +200,7 @@ class Content:
     versions: Sequence[Figure]
     video: bytes | None = None
     parts: PartsReport | None = None
+    objects: ObjectsReport | None = None
 
 
 def repairs(found: np.ndarray, coarse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ for (const slider of document.querySelectorAll(".stack input")) {
 for (const table of document.querySelectorAll(".turntable")) {
   const frames = Number(table.dataset.frames), columns = Number(table.dataset.columns);
   const rows = Math.ceil(frames / columns);
-  const slider = document.querySelector(".turn"), grey = document.querySelector(".grey");
+  const slider = document.querySelector(".turn");
   const show = (turn) => {
     const frame = ((Math.round(turn) % frames) + frames) % frames;
     const x = columns > 1 ? 100 * (frame % columns) / (columns - 1) : 0;
@@ -36,7 +36,10 @@ for (const table of document.querySelectorAll(".turntable")) {
   });
   for (const end of ["pointerup", "pointercancel"]) table.addEventListener(end, () => { held = null; });
   slider.addEventListener("input", () => show(Number(slider.value)));
-  grey.addEventListener("change", () => table.classList.toggle("grey", grey.checked));
-  table.classList.toggle("grey", grey.checked);
+  for (const look of document.querySelectorAll(".grey, input.objects")) {
+    const toggle = () => table.classList.toggle(look.className, look.checked);
+    look.addEventListener("change", toggle);
+    toggle();
+  }
   show(Number(slider.value));
 }

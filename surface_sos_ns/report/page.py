@@ -10,7 +10,17 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from surface_sos_ns.report.content import ADDED, REMOVED, Content, Figure, PartsReport, Setting, ViewReport
+from surface_sos_ns.report.content import (
+    ADDED,
+    REMOVED,
+    Content,
+    Figure,
+    ObjectReport,
+    ObjectsReport,
+    PartsReport,
+    Setting,
+    ViewReport,
+)
 from surface_sos_ns.report.curves import Curve, curve_svg
 from surface_sos_ns.report.turntable import COLUMNS, Turntable
 from surface_sos_ns.utils.encoding import data_uri
@@ -41,6 +51,7 @@ def page(content: Content) -> str:
         _before_and_after(content, shown),
         _agreement(content, shown),
         _truth([view for view in shown if view.metrics]),
+        _objects(content.objects),
         _parts(content.parts),
         _mesh(content.mesh),
         _curves(content),
@@ -256,6 +267,50 @@ def _truth(views: Sequence[ViewReport]) -> str:
 # ------------------------------------------------------------------ parts, mesh, curves, tables
 
 
+def _objects(found: ObjectsReport | None) -> str:
+    if found is None:
+        return ""
+    count, unseen = found.measured
+    head = ["object", "photos", "area", "agreement", *(["IoU", "true pixels"] if count else [])]
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.3f}"
+
+    def row(one: ObjectReport) -> str:
+        values = [str(one.photos), _share(one.area), number(one.agreement)]
+        values += [number(one.iou), f"{one.true_pixels:,}"] if count else []
+        cells = "".join(f'<td class="value">{value}</td>' for value in values)
+        return f'<tr><th scope="row">{_swatch(one.colour)} {_text(one.name)}</th>{cells}</tr>\n'
+
+    cutouts = "".join(
+        f"<figure>{_picture(_trimmed(one.picture), f'{one.name}, cut out')}"
+        f"<figcaption>{_swatch(one.colour)} {_text(one.name)}</figcaption></figure>\n"
+        for one in found.objects
+        if one.picture is not None and (one.picture[..., 3] > 20).any()
+    )
+    said = [
+        "Area: share of the photos that show the object. Agreement: IoU with the coarse masks that training started "
+        "from, over all pixels of these photos."
+    ]
+    if count:
+        which = "that training never saw" if unseen else "of training"
+        photos = "1 photo" if count == 1 else f"{count} photos"
+        said.append(f"IoU: with the truth, over all pixels of {photos} {which}.")
+    if found.wrong_identity is not None:
+        said.append(
+            f"Of the pixels that are an object's in masks and truth, {100 * found.wrong_identity:.2f}\u00a0% are of "
+            "different ones."
+        )
+    columns = "".join(f'<th scope="col">{words}</th>' for words in head)
+    return _section(
+        "objects",
+        "Objects",
+        f'<p class="soft">{_text(" ".join(said))}</p>\n<div class="small objects">\n{cutouts}</div>\n'
+        f'<div class="wide"><table><thead><tr>{columns}</tr></thead>\n'
+        f"<tbody>\n{''.join(map(row, found.objects))}</tbody></table></div>\n",
+    )
+
+
 def _parts(found: PartsReport | None) -> str:
     if found is None:
         return ""
@@ -278,7 +333,7 @@ def _parts(found: PartsReport | None) -> str:
         said.append(f"There are also results of {' and '.join(map(str, found.others))} parts.")
     return _section(
         "parts",
-        "Parts",
+        "Parts" if found.object is None else f"Parts of {_text(found.object)}",
         f'<p class="soft">{_text(" ".join(said))}</p>\n'
         f'<div class="small">\n{pictures}</div>\n'
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n'
@@ -314,15 +369,17 @@ def _mesh(mesh: Turntable | str) -> str:
     extent = " x ".join(f"{side:.3g}" for side in mesh.extent)
     sheets = "".join(
         f'<div class="sheet {name}" style="background-image:url({embedded(picture, 80)})"></div>'
-        for name, picture in (("coloured", mesh.coloured), ("plain", mesh.plain))
+        for name, picture in (("coloured", mesh.coloured), ("plain", mesh.plain), ("by-object", mesh.by_object))
+        if picture is not None
     )
+    objects = "" if mesh.by_object is None else '<label><input type="checkbox" class="objects"> by object</label> '
     return _section(
         "mesh",
         "The surface",
         f'<div class="turntable" data-frames="{mesh.frames}" data-columns="{COLUMNS}" '
         f'style="--columns:{COLUMNS};--rows:{rows}" role="img" aria-label="The mesh from all around">{sheets}</div>\n'
         f'<p class="controls"><label>turn <input type="range" class="turn" min="0" max="{mesh.frames - 1}" value="0">'
-        '</label> <label><input type="checkbox" class="grey"> shape alone</label></p>\n'
+        f'</label> {objects}<label><input type="checkbox" class="grey"> shape alone</label></p>\n'
         f'<p class="soft">Drag to turn. {mesh.vertices:,} vertices, {mesh.faces:,} faces in these pictures; {extent} '
         "in the capture's units and axes.</p>\n",
     )

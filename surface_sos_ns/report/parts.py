@@ -1,4 +1,4 @@
-"""What a report says about the parts of a run's object: the latest result of `surface-sos parts`."""
+"""What a report says about the parts of an object of a run: the latest result of `surface-sos parts`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def parts_report(run: Run, dataset: SurfaceSOSDataset, longest: int) -> PartsRep
         pictures=pictures,
         metrics=part_metrics(np.concatenate(found), np.concatenate(true)) if measured else {},
         measured=(len(measured), bool(held_out)),
-        others=[other.parts for other in run.part_results[1:]],
+        others=[other.parts for other in run.part_results[1:] if other.facts.object == result.facts.object],
+        object=result.facts.object,
     )
 
 

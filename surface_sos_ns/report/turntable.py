@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from surface_sos_ns.utils.identity_colours import identity_bytes
 
 if TYPE_CHECKING:
     import trimesh
@@ -29,6 +32,7 @@ class Turntable:
         plain: the same in grey, which shows the shape alone.
         vertices, faces: of the mesh.
         extent: (3,) sides of its bounding box, in the mesh's own units and axes.
+        by_object: as `coloured`, each of several objects in the colour of its identity; None with one.
     """
 
     frames: int
@@ -37,6 +41,7 @@ class Turntable:
     vertices: int
     faces: int
     extent: np.ndarray
+    by_object: np.ndarray | None = None
 
 
 def turntable(
@@ -45,7 +50,7 @@ def turntable(
     """Pictures of a mesh from all around, orthographic.
 
     Args:
-        mesh: with colours at its vertices or without.
+        mesh: with colours at its vertices or without; of several objects with their identities, the attribute `object`.
         up: (3,) what is up, in the mesh's frame.
         frames: positions in one turn.
         side: of a picture in pixels.
@@ -54,11 +59,14 @@ def turntable(
     Raises:
         ImportError: embreex is not installed, and rays in Python would take hours.
     """
-    coloured, plain = zip(
-        *(_shaded(mesh, hit, side) for hit in _hits(mesh, up, frames, 2 * side, elevation)), strict=True
-    )
-    rgb = [_side_by_side(list(pictures)) for pictures in (coloured, plain)]
-    return Turntable(frames, rgb[0], rgb[1], len(mesh.vertices), len(mesh.faces), np.asarray(mesh.extents))
+    looks = [np.asarray(mesh.visual.vertex_colors)[:, :3], None]  # type: ignore[union-attr]
+    objects = mesh.vertex_attributes.get("object")
+    if objects is not None:
+        looks.append(identity_bytes(int(np.max(objects)))[np.asarray(objects) - 1])
+    shaded = [_shaded(mesh, hit, side, looks) for hit in _hits(mesh, up, frames, 2 * side, elevation)]
+    coloured, plain, *by_object = (_side_by_side(list(pictures)) for pictures in zip(*shaded, strict=True))
+    size = len(mesh.vertices), len(mesh.faces), np.asarray(mesh.extents)
+    return Turntable(frames, coloured, plain, *size, by_object[0] if by_object else None)
 
 
 @dataclass(frozen=True)
@@ -108,17 +116,21 @@ def _hits(mesh: trimesh.Trimesh, up: np.ndarray, frames: int, side: int, elevati
         yield _Hit(face, np.nan_to_num(weights, nan=1 / 3).clip(0, 1), axes)
 
 
-def _shaded(mesh: trimesh.Trimesh, hit: _Hit, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """(side, side, 4) uint8 of rays cast at twice that size: in colours, and in grey."""
+def _shaded(mesh: trimesh.Trimesh, hit: _Hit, side: int, looks: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+    """(side, side, 4) uint8 each, of rays cast at twice that size: in colours (V, 3) of the vertices; None: in grey."""
     seen = hit.face >= 0
     corners = mesh.faces[hit.face[seen]]
     normal = (mesh.vertex_normals[corners] * hit.weights[..., None]).sum(axis=1) @ hit.axes.T
     normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-9)
-    lit = 0.42 + 0.58 * np.clip(normal @ (LIGHT / np.linalg.norm(LIGHT)), 0, 1)
-    colours = np.asarray(mesh.visual.vertex_colors)[corners][..., :3]  # type: ignore[union-attr]
-    colour = (colours * hit.weights[..., None]).sum(axis=1)
-    # Photos bring their own light: colours are shaded less than the shape alone.
-    return tuple(_picture(seen, shade, side) for shade in (colour * (0.45 + 0.6 * lit)[:, None], 225 * lit[:, None]))  # type: ignore[return-value]
+    lit = 0.42 + 0.58 * np.clip(normal @ (LIGHT / np.linalg.norm(LIGHT)), 0, 1)[:, None]
+
+    def shade(colours: np.ndarray | None) -> np.ndarray:
+        if colours is None:
+            return 225 * lit
+        # Photos bring their own light: colours are shaded less than the shape alone.
+        return (colours[corners] * hit.weights[..., None]).sum(axis=1) * (0.45 + 0.6 * lit)
+
+    return [_picture(seen, shade(colours), side) for colours in looks]
 
 
 def _picture(seen: np.ndarray, colour: np.ndarray, side: int) -> np.ndarray:
