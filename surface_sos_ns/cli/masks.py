@@ -188,9 +188,9 @@ class Masks:
         voted = vote_found(scene.photos, found)
         for line in agreement_lines(scene.file_paths, found, voted):
             _say(line)
-        remark = truth_remark(source, found.names)
-        if remark is not None:
-            _say(f"Warning: {remark}")
+        warning = truth_remark(source, found.names)
+        if warning is not None:
+            _say(f"Warning: {warning}")
         self._write(scene, provider, found, voted)
 
     def _write(
