@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 from rich.console import Console
@@ -21,7 +23,6 @@ from surface_sos_ns.bench.settings import Train
 from surface_sos_ns.cli import main
 from surface_sos_ns.fields.label import LabelField
 from surface_sos_ns.training import presets
-from surface_sos_ns.utils.user_commands import Finished
 from tests.bench.test_bench import CPU, LAYOUT, TINY, flops, threads_and_denormals_as_before
 
 __all__ = ["threads_and_denormals_as_before"]
@@ -80,10 +81,11 @@ def test_time_and_memory_are_those_of_both(data: SceneData, monkeypatch: pytest.
     torch.manual_seed(0)
     trained: list[dict[str, Any]] = []
 
-    def run_module(arguments: list[str], log: Path) -> Finished:
+    def run_module(arguments: list[str], log: Path, on_line: Callable[[str], None]) -> None:
         assert arguments[0] == "surface_sos_ns.bench.objects"
         trained.append(json.loads(arguments[1]))
-        return Finished(1.0, 0.5 + 0.1 * trained[-1]["objects"])
+        on_line("Fitting a scene")
+        on_line(str(0.5 + 0.1 * trained[-1]["objects"]))
 
     monkeypatch.setattr(objects, "run_module", run_module)
     seen: list[int] = []
@@ -105,16 +107,18 @@ def test_time_and_memory_are_those_of_both(data: SceneData, monkeypatch: pytest.
 
 
 def test_the_process_whose_memory_counts_trains_that_many_objects(
-    data: SceneData, demo_capture: Path, monkeypatch: pytest.MonkeyPatch
+    data: SceneData, demo_capture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(presets.PRESETS, "lite", TINY)
     monkeypatch.setattr("surface_sos_ns.bench.fit.load_scene", lambda *_: data)
     runs: list[ours.Run] = []
     fit = ours.Run.fit
     monkeypatch.setattr(ours.Run, "fit", lambda run, *given: (runs.append(run), fit(run, *given)))
-    monkeypatch.setattr(objects, "run_module", lambda given, log: Finished(1.0, float(objects.main(given[1:]))))
-    settings = Train(objects=4, rays=16, fit_steps=2, capture=demo_capture, device="cpu")
-    assert objects._peak_gb(settings, 4) == 0.0 and objects._peak_gb(settings, 1) == 0.0
+    given = {"preset": "lite", "rays": 16, "fit_steps": 2, "seed": 0, "device": "cpu", "capture": str(demo_capture)}
+    for count in (4, 1):
+        assert objects.main([json.dumps(given | {"objects": count})]) == 0
+        peak = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert peak == pytest.approx(psutil.Process().memory_info().rss / 1e9, rel=0.6)
     assert [len(run.scene.objects) for run in runs] == [4, 0]
 
 
