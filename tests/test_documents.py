@@ -288,7 +288,7 @@ def test_output_table_is_complete(tmp_path: Path) -> None:
     model = dataclasses.replace(config, scene=scene).setup(  # type: ignore[call-arg]
         scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])),
         num_train_data=2,
-        metadata={"object_names": ("NAME", "other")},
+        metadata={},
     )
     save_parts(tmp_path, PartHead(6, TORCH), PartFacts("step-1.ckpt", "guesses", 0, (1 / 6,) * 6, (1,) * 6, 1))
     model.attach_parts(tmp_path, "step-1.ckpt")
@@ -300,7 +300,9 @@ def test_output_table_is_complete(tmp_path: Path) -> None:
     with torch.no_grad():
         outputs = model.eval().get_outputs_for_camera_ray_bundle(rays)
         assert outputs["background"].shape == (2, 2, 3)
-    assert names_in_table("outputs.md") == {name for name in outputs if not name.endswith("_other")} | {"rgba"}
+    model.take_objects(("NAME", "other"))
+    of_several = {name for name in model.output_needs() if not name.endswith("_other")}
+    assert names_in_table("outputs.md") == {*outputs, *of_several, "rgba"}
 
 
 def test_loss_table_shows_the_presets() -> None:
