@@ -209,6 +209,23 @@ def test_all_codings_of_several_objects_come_back(scene, tmp_path: Path, coding:
         assert "#0909dc is can" in named.remarks[-1]
 
 
+def test_numbers_that_differ_from_photo_to_photo_are_matched(scene, tmp_path: Path) -> None:
+    photos, identities = scene
+    generator = np.random.default_rng(3)
+    for path, one in zip(photos.files, identities, strict=True):
+        table = np.concatenate([[0], generator.permutation(3) + 1]).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"{path.stem}.png"), table[one])
+    found = Folder(tmp_path, objects=0).masks(photos, print)
+    assert any("differently from photo to photo" in remark for remark in found.remarks)
+    # Numbered by size, as the balls are.
+    same = [np.array_equal(one, truth) for one, truth in zip(found.identities, identities, strict=True)]
+    assert all(same) and tuple(found.names) == ("object_1", "object_2", "object_3")
+    named = Folder(tmp_path, names=NAMES).masks(photos, print)
+    assert tuple(named.names) == NAMES and named.identities[0] is not None
+    with pytest.raises(MaskError, match="shows 3 objects .* has 4 names"):
+        Folder(tmp_path, names=(*NAMES, "book")).masks(photos, print)
+
+
 def test_a_folder_for_each_object(scene, tmp_path: Path) -> None:
     """Grey masks of any coding; the names are the folders', and choose among them."""
     photos, truth = scene
