@@ -71,6 +71,15 @@ class ObjectPrior:
         """Whether the capture came with the masks."""
         return self.source == GIVEN
 
+    def diameters(self) -> dict[str, float]:
+        """Of several objects the diameter of a ball of each one's volume in the hull, object radii, by name."""
+        if self.hull_identity is None:
+            return {}
+        inside = self.hull.probability >= 0.5
+        counts = np.bincount(self.hull_identity[inside], minlength=len(self.objects) + 1)[1:]
+        volumes = counts * (2 / self.hull.resolution) ** 3
+        return dict(zip(self.objects, np.cbrt(6 / np.pi * volumes).tolist(), strict=True))
+
     def initial_hull(self, slack: float) -> VisualHull:
         """The hull that training starts from.
 

@@ -13,6 +13,7 @@ the model renders. None of them calls another but through here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import camera_distance, sight_lines
-from surface_sos_ns.plugin.console import say
+from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
 from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.run_schedule import AVERAGE_EVERY, RunSchedule
@@ -33,6 +34,27 @@ if TYPE_CHECKING:  # it brings scipy and more, which only training needs
     from surface_sos_ns.capture.object_prior import ObjectPrior
 
 __all__ = ["RunStory", "TrainingRun"]
+
+
+FEWEST_CELLS = 3.0
+"""Cells of the cached foreground across one of several objects, below which its outline gets rough."""
+
+
+def small_objects_remark(diameters: Mapping[str, float], cell: float) -> str | None:
+    """What to say of objects that are small beside the sphere that holds all of them; None where none is.
+
+    Args:
+        diameters: of the objects, object radii, by name.
+        cell: of the cached foreground, object radii.
+    """
+    small = [f"{name} ({size / cell:.1f})" for name, size in diameters.items() if size < FEWEST_CELLS * cell]
+    if not small:
+        return None
+    return (
+        f"these objects are few cells across, of the grid that guides sampling, because all objects share one sphere: "
+        f"{', '.join(small)}; expected {FEWEST_CELLS:.0f} at least. Their outlines will be rough. Leave out objects "
+        "that are far from the others, or raise --pipeline.model.scene.cache-resolution, which takes longer."
+    )
 
 
 class RunStory(ABC):
@@ -110,6 +132,9 @@ class TrainingRun(RunStory):
         """
         prior, scene = self.prior, self.model.scene
         assert prior is not None, "prepare() first"
+        remark = small_objects_remark(prior.diameters(), 2.0 / self.model.config.scene.cache_resolution)
+        if remark is not None:
+            warn(remark)
         frame = ObjectFrame(prior.sphere.centre, prior.sphere.radius)
         cameras = frame.points(self._camera_centres())
         lines = None if prior.points is None else sight_lines(prior.points, cameras, frame, self.model.device)

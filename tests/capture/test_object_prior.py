@@ -222,3 +222,39 @@ def test_named_sphere_is_taken_as_it_is():
         build_object_prior(views, masks[1:])
     with pytest.raises(ValueError, match="No coarse mask has an object pixel"):
         build_object_prior(views, [None] * 12, object_point=CENTRE, object_radius=0.9)
+
+
+@pytest.mark.seconds(6)
+def test_several_objects_are_known_by_their_hulls(tmp_path: Path) -> None:
+    """Two balls, the second half as large: which voxels are whose, how large they are, and that a file keeps it."""
+    views = ring(16, (0.6, 0.0, 0.2), distance=5.0, size=(160, 120), focal=160.0)
+    balls = ((np.array([0.0, 0.0, 0.2]), 0.5), (np.array([1.2, 0.0, 0.2]), 0.25))
+    identities: list[np.ndarray | None] = []
+    for index in range(len(views)):
+        masks = [sphere_masks(views.subset([index]), centre, radius)[0] for centre, radius in balls]
+        depth = [np.linalg.norm(views.centres()[index] - centre) for centre, _ in balls]
+        image = np.zeros(masks[0].shape, np.uint8)
+        for number in np.argsort(depth)[::-1]:  # the nearer one hides the other
+            image[masks[number] > 0.5] = number + 1
+        identities.append(image)
+    masks = [None if image is None else (image > 0).astype(np.float32) for image in identities]
+    prior = build_object_prior(views, masks, resolution=64, objects=("large", "small"), identities=identities)
+    prior.save(tmp_path / "prior.npz")
+    prior = ObjectPrior.load(tmp_path / "prior.npz")
+    assert prior.objects == ("large", "small") and prior.hull_identity is not None
+    assert all(np.array_equal(one, two) for one, two in zip(prior.identities, identities, strict=True))
+    sizes = prior.diameters()
+    for name, (centre, radius) in zip(prior.objects, balls, strict=True):
+        assert np.linalg.norm(centre - prior.sphere.centre) + radius < prior.sphere.radius
+        assert sizes[name] * prior.sphere.radius == pytest.approx(2 * radius, rel=0.25)
+    axis = (np.arange(64) + 0.5) / 32 - 1
+    voxels = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1) * prior.sphere.radius + prior.sphere.centre
+    for identity, (centre, radius) in enumerate(balls, start=1):
+        inside = np.linalg.norm(voxels - centre, axis=-1) < 0.9 * radius
+        assert (prior.hull_identity[inside] == identity).mean() > 0.99
+    # Masks that were found by ourselves lose small pieces, but no object.
+    found = build_object_prior(
+        views, masks, resolution=64, source="masks by x", objects=("large", "small"), identities=identities
+    )
+    kept = found.initial_hull(0.0).probability >= 0.5
+    assert {1, 2} == set(np.unique(found.hull_identity[kept]).tolist())

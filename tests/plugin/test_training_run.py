@@ -12,7 +12,7 @@ import torch
 
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.run_schedule import RunSchedule
-from surface_sos_ns.plugin.training_run import TrainingRun
+from surface_sos_ns.plugin.training_run import TrainingRun, small_objects_remark
 from surface_sos_ns.training.weight_average import WeightAverage
 
 
@@ -28,6 +28,13 @@ def test_fractions_of_a_run_become_steps() -> None:
     assert averaged == [*range(24, 31), *range(94, 101), *range(194, 201)]
     assert [schedule.last_mask_refresh(step) for step in (0, 30, 31, 100, 101)] == [None, None, 1, 1, 2]
     assert not any(RunSchedule.of(config, average_from=1.0).averages(step) for step in range(1, 201))
+
+
+def test_objects_of_few_cells_are_named() -> None:
+    assert small_objects_remark({"cup": 0.5, "lemon": 0.0938}, cell=2 / 64) is None
+    remark = small_objects_remark({"cup": 0.5, "lemon": 0.0625, "pin": 0.01}, cell=2 / 64)
+    assert remark is not None and "lemon (2.0), pin (0.3)" in remark and "cup" not in remark
+    assert small_objects_remark({}, cell=2 / 64) is None
 
 
 class Diary:
@@ -57,6 +64,8 @@ def a_run(folder: Path, diary: Diary, ready: bool, first_step: int = 0) -> Train
         sphere=SimpleNamespace(centre=np.zeros(3), radius=1.0),
         points=None,
         masks_given=True,
+        hull_identity=None,
+        diameters=dict,
         initial_hull=lambda slack: hull,
     )
 
@@ -76,14 +85,19 @@ def a_run(folder: Path, diary: Diary, ready: bool, first_step: int = 0) -> Train
         def mask(self, view: int) -> np.ndarray:
             return np.zeros((4, 4), np.float32)
 
-        def set_mask(self, view: int, mask: np.ndarray) -> None:
+        def identity(self, view: int) -> None:
+            return None
+
+        def set_mask(self, view: int, mask: np.ndarray, identity: None) -> None:
             diary.written.append("new mask")
 
     def images(camera: Any, names: list[str], smooth_edges: bool) -> dict[str, torch.Tensor]:
         diary.written.append("render")
         return {"alpha": torch.ones(4, 4, 1)}
 
-    model: Any = SimpleNamespace(config=config, scene=diary, training_views=None, device="cpu", images=images)
+    model: Any = SimpleNamespace(
+        config=config, scene=diary, training_views=None, device="cpu", images=images, object_names=()
+    )
     manager: Any = SimpleNamespace(
         prepare=prepare, train_cache=Cache(), train_dataset=SimpleNamespace(cameras=Camera(**vars(cameras)))
     )
