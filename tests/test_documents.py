@@ -263,13 +263,14 @@ def names_in_table(guide: str) -> set[str]:
 def test_metric_table_is_complete() -> None:
     import torch
 
-    from surface_sos_ns.utils.metrics import image_metrics, mask_metrics
+    from surface_sos_ns.utils.metrics import image_metrics, mask_metrics, object_metrics
     from surface_sos_ns.utils.part_metrics import part_metrics
 
     halves = torch.zeros(16, 16)
     halves[:8] = 1.0
     metrics = {*mask_metrics(halves, halves), *image_metrics(*[halves[..., None].expand(-1, -1, 3)] * 2)}
     metrics |= part_metrics(halves.numpy(), halves.numpy()).keys()
+    metrics |= object_metrics(halves, halves, ["NAME"]).keys()
     assert names_in_table("evaluation.md") == metrics | {"clean_plate_psnr", "lpips"}
 
 
@@ -285,7 +286,9 @@ def test_output_table_is_complete(tmp_path: Path) -> None:
     config = METHODS["surface-sos-lite"].pipeline.model
     scene = dataclasses.replace(config.scene, backend="torch")  # type: ignore[attr-defined]
     model = dataclasses.replace(config, scene=scene).setup(  # type: ignore[call-arg]
-        scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])), num_train_data=2, metadata={}
+        scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])),
+        num_train_data=2,
+        metadata={},
     )
     save_parts(tmp_path, PartHead(6, TORCH), PartFacts("step-1.ckpt", "guesses", 0, (1 / 6,) * 6, (1,) * 6, 1))
     model.attach_parts(tmp_path, "step-1.ckpt")
@@ -297,7 +300,9 @@ def test_output_table_is_complete(tmp_path: Path) -> None:
     with torch.no_grad():
         outputs = model.eval().get_outputs_for_camera_ray_bundle(rays)
         assert outputs["background"].shape == (2, 2, 3)
-    assert names_in_table("outputs.md") == {*outputs, "rgba"}
+    model.take_objects(("NAME", "other"))
+    of_several = {name for name in model.output_needs() if not name.endswith("_other")}
+    assert names_in_table("outputs.md") == {*outputs, *of_several, "rgba"}
 
 
 def test_loss_table_shows_the_presets() -> None:

@@ -22,6 +22,7 @@ from surface_sos_ns.bench.protocol import Side, choose_device, seconds, take_tur
 from surface_sos_ns.bench.scene_data import SceneData
 from surface_sos_ns.bench.settings import Train
 from surface_sos_ns.training.presets import PRESETS
+from surface_sos_ns.utils.memory import peak_gb
 from surface_sos_ns.utils.user_commands import run_module
 
 ONE, SEVERAL = "one", "several"
@@ -74,13 +75,14 @@ def _peak_gb(settings: Train, objects: int) -> float | None:
         "capture": None if settings.capture is None else str(settings.capture),
         **{name: getattr(settings, name) for name in ("preset", "rays", "fit_steps", "seed", "device")},
     }
+    given, said = json.dumps(arguments | {"objects": objects}), [""]
     with tempfile.TemporaryDirectory() as folder:
-        given = json.dumps(arguments | {"objects": objects})
-        return run_module(["surface_sos_ns.bench.objects", given], Path(folder) / "train.log").peak_gb
+        run_module(["surface_sos_ns.bench.objects", given], Path(folder) / "train.log", said.append)
+    return json.loads(said[-1])  # not what the system tells of it: that would hold this process's memory
 
 
 def main(arguments: list[str]) -> int:
-    """Trains as `_peak_gb` says."""
+    """Trains as `_peak_gb` says, and prints the peak memory."""
     given = json.loads(arguments[0])
     objects, capture = given.pop("objects"), given.pop("capture")
     settings = Train(**given, capture=None if capture is None else Path(capture))
@@ -88,6 +90,7 @@ def main(arguments: list[str]) -> int:
     torch.set_flush_denormal(True)
     ours.use_threads(settings.thread_counts()[-1])
     fitted_run(settings, preset, settings.rays or preset.rays, 0.5, device, objects)
+    print(json.dumps(peak_gb()))
     return 0
 
 

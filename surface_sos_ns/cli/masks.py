@@ -175,7 +175,7 @@ class Masks:
         from surface_sos_ns.masks.object_votes import in_order_of, vote_found
         from surface_sos_ns.masks.provider import MaskError
         from surface_sos_ns.masks.summary import agreement_lines
-        from surface_sos_ns.masks.write import named_objects
+        from surface_sos_ns.masks.write import named_objects, truth_remark
         from surface_sos_ns.plugin.photos_for_masks import read_scene
 
         scene = read_scene(data, self.object_point, self.object_radius)
@@ -188,6 +188,9 @@ class Masks:
         voted = vote_found(scene.photos, found)
         for line in agreement_lines(scene.file_paths, found, voted):
             _say(line)
+        warning = truth_remark(source, found.names)
+        if warning is not None:
+            _say(f"Warning: {warning}")
         self._write(scene, provider, found, voted)
 
     def _write(

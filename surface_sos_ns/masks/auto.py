@@ -76,6 +76,11 @@ class Auto(MaskProvider):
         names: Sequence[str] = (),
     ) -> None:
         self._several = Prior(objects, names) if chosen_names(objects, names) else None
+        if self._several is not None and (allow_labels or not FeatureChoice(features, model, features_onnx).left_to_us):
+            raise MaskError(
+                "For several objects --method auto is prior, which has no use for --allow-labels or options of features. "
+                "Leave them out, or name the method: cosegment, maskrcnn, text or sam2."
+            )
         self._candidates = (*(WITH_LABELS if allow_labels else ()), *WITHOUT_LABELS)
         self._options = {"selfment": {"features": features, "model": model, "features_onnx": features_onnx}}
         self._asked_for = () if FeatureChoice(features, model, features_onnx).left_to_us else ("selfment",)

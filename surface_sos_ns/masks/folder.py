@@ -10,10 +10,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from surface_sos_ns.capture.checks import border_and_centre
+from surface_sos_ns.capture.checks import CaptureError, border_and_centre
 from surface_sos_ns.capture.lookup import image_files
 from surface_sos_ns.capture.mask_files import MAX_LABELS, MaskLayer, label_indices, label_shares, read_layer
 from surface_sos_ns.capture.names import IMAGE_SUFFIXES, listed, natural_order
+from surface_sos_ns.capture.object_matching import match_objects
+from surface_sos_ns.capture.object_names import default_object_names
 from surface_sos_ns.masks.folder_objects import (
     AnyObject,
     ObjectLabels,
@@ -138,10 +140,35 @@ class Folder(MaskProvider):
         _check_proportions(photos, matches, labels)
         by_file, names, line = number_objects(labels, self.names, self.objects, self.source)
         identities = [None if index is None else by_file[index] for index in matches.files]
+        identities, names, further = self._matched(identities, names, photos, progress)
         masks = AnyObject(identities)
         confidence = np.array([0.0 if one is None else 1.0 for one in identities])
         unused = [path for index, path in enumerate(files) if index not in labels]
-        return CoarseMasks(masks, confidence, [*self._remarks(photos, masks, matches, unused), line], identities, names)
+        remarks = [*self._remarks(photos, masks, matches, unused), *(further or [line])]
+        return CoarseMasks(masks, confidence, remarks, identities, names)
+
+    def _matched(
+        self, identities: list[np.ndarray | None], names: tuple[str, ...], photos: Photos, progress: Progress
+    ) -> tuple[list[np.ndarray | None], tuple[str, ...], list[str]]:
+        """Identities and names of objects whose numbers mean something else in every photo; else what came in.
+
+        Returns:
+            identities, names, and remarks; none where numbers mean the same everywhere.
+
+        Raises:
+            MaskError: they show another number of objects than there are names, or than the user says.
+        """
+        try:
+            match = match_objects(identities, photos.views, keep_names=bool(self.names), progress=progress)
+        except CaptureError as error:
+            return identities, names, [f"whether numbers mean the same in all photos cannot be told: {error}"]
+        if not match.renumbered:
+            return identities, names, []  # single photos are corrected when a training starts
+        remarks = match.remarks([path.name for path in photos.files])
+        given = len(self.names) or self.objects
+        if given and given != match.count:
+            raise MaskError(f"{self.source}: {remarks[0]}; expected {given}. Leave --names and --objects' number out.")
+        return match.identities, self.names or default_object_names(match.count), remarks
 
     def _folder_for_each(self, photos: Photos, folders: Sequence[str], progress: Progress) -> CoarseMasks:
         """Masks of several objects, each in a folder that has its name."""

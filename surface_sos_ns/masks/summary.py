@@ -117,7 +117,7 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: str(value) if isinstance(value, Path) else value
         for name, value in options.items()
-        if value not in (None, (), False)
+        if value not in (None, ()) and value is not False  # 0 is a value
     }
 
 

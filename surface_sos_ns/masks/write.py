@@ -39,6 +39,7 @@ __all__ = [
     "check_free",
     "finish_interrupted",
     "named_objects",
+    "truth_remark",
     "write_mask_files",
     "write_masks",
 ]
@@ -51,6 +52,8 @@ ABOUT = "about.json"
 """What is known about the masks, in their folder; the data parser looks at image files only."""
 KEY = "coarse_mask_path"
 NAMES_KEY = "object_names"
+TRUTH = "gt_objects"
+"""Folder of true identities; `gt_objects_path` names a file of them."""
 STEPS = "steps.json"
 """In the folder of unfinished masks: the renames that are left when all masks are written."""
 
@@ -174,6 +177,24 @@ def named_objects(source: Path) -> tuple[str, ...]:
     """The names of objects that a capture's json file has; empty without."""
     names = json.loads(_text(source)).get(NAMES_KEY)
     return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def truth_remark(source: Path, names: Sequence[str]) -> str | None:
+    """A warning where a capture has true identities that are numbered by other names; None where all is well.
+
+    Args:
+        source: the capture's json file, before its names are replaced.
+        names: of the objects whose masks are to be written, in the order of their identities.
+    """
+    before = named_objects(source)
+    with_truth = (source.parent / TRUTH).is_dir() or f'"{TRUTH}_path"' in _text(source)
+    if not names or not with_truth or tuple(names) == before:
+        return None
+    numbered = f"by {', '.join(before)}" if before else "in an unknown order"
+    return (
+        f"the true identities ({TRUTH}) are numbered {numbered}, and these masks by {', '.join(names)}; scores against "
+        "the truth mean nothing unless that is the same order of the same objects."
+    )
 
 
 def write_mask_files(

@@ -17,21 +17,25 @@ __all__ = ["photos_gb", "say_memory_needs"]
 PHOTO_BYTES, MASK_BYTES, OUTLINE_BYTES, VALID_BYTES = 3, 1, 3, 5
 """Bytes a pixel: of a photo, of its mask, of the list of pixels near the object's outline while it is made, and of the
 list of those that may be drawn where not all may."""
+IDENTITY_BYTES = 1
+"""The same of which of several objects it is."""
 TRAINING_GB, VIEW_GB = 1.6, 0.004
 """What a training takes besides, and for each photo, whatever its size, while the object is looked for. Measured with
 surface-sos-lite on a CPU."""
 DOWNSCALE = "--pipeline.datamanager.dataparser.downscale-factor"
 
 
-def photos_gb(sizes: Sequence[tuple[int, int]], has_invalid: bool = False) -> float:
+def photos_gb(sizes: Sequence[tuple[int, int]], has_invalid: bool = False, several: bool = False) -> float:
     """Main memory that photos and their masks take while they are trained on, in GB.
 
     Args:
         sizes: width and height of each in pixels, as they are used.
         has_invalid: whether some pixels may not be sampled.
+        several: whether there are several objects.
     """
     pixels = sum(width * height for width, height in sizes)
-    bytes_per_pixel = PHOTO_BYTES + MASK_BYTES + OUTLINE_BYTES + (VALID_BYTES if has_invalid else 0)
+    bytes_per_pixel = PHOTO_BYTES + MASK_BYTES + OUTLINE_BYTES
+    bytes_per_pixel += has_invalid * VALID_BYTES + several * IDENTITY_BYTES
     return pixels * bytes_per_pixel / 1e9 + VIEW_GB * len(sizes)
 
 
@@ -56,7 +60,7 @@ def say_memory_needs(dataset: SurfaceSOSDataset, factor: int) -> None:
     has_invalid = dataset.get_sampling_mask(0) is not None
     dataset.get_numpy_image(0)
     seconds = (time.monotonic() - started) * len(sizes)
-    needed, free = photos_gb(sizes, has_invalid), free_gb()
+    needed, free = photos_gb(sizes, has_invalid, bool(dataset.object_names)), free_gb()
     if needed > 0.1 or seconds > 10:
         say(
             f"Reading {len(sizes)} photos: about {seconds:.0f} s and {needed:.1f} GB of memory, and {TRAINING_GB} GB "

@@ -11,6 +11,7 @@ import numpy as np
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.identity_files import resized_identities
+from surface_sos_ns.capture.names import listed
 from surface_sos_ns.capture.object_names import default_object_names
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.dataparser import ObjectHint
@@ -124,6 +125,13 @@ class ObjectSearch:
                 f"{self.capture.source}: the coarse masks have {len(names)} numbers, which mean different objects from "
                 f"photo to photo; matched by their hulls they show {found.count} objects. Number them alike first: "
                 "surface-sos masks --method folder --objects --overwrite --source FOLDER, with a copy of these masks."
+            )
+        shown = {} if found.renumbered else dict(zip(names, found.shown, strict=True))
+        lost = [name for name, views in shown.items() if views < 2]
+        if lost:
+            raise CaptureError(
+                f"{self.capture.source}: no two training photos have a coarse mask of {listed(lost)} where the other "
+                "photos' masks say that it is. Mark it in more photos, or leave it out of the masks."
             )
         if found.same:
             one, two = (names[identity - 1] for identity in found.same[0])

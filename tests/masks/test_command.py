@@ -84,7 +84,7 @@ def test_options_belong_to_methods() -> None:
     assert vars(provider)["instance"] == (0,)
     with pytest.raises(MaskError, match="--by-order belongs to --method folder; the method is prior"):
         make_provider("prior", {"by_order": True})
-    with pytest.raises(MaskError, match="--device belongs to --method maskrcnn and sam2; the method is auto"):
+    with pytest.raises(MaskError, match="--device belongs to --method maskrcnn and sam2 and text; the method is auto"):
         make_provider("auto", {"device": "cuda"})
     with pytest.raises(MaskError, match="--instance belongs to --method folder"):
         make_provider("prior", {"instance": (0,)})

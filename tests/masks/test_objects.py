@@ -21,7 +21,7 @@ from surface_sos_ns.masks.identity_images import encode_identities, merge_object
 from surface_sos_ns.masks.object_votes import in_order_of, masks_of_object, vote_objects, voted_identities
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos
 from surface_sos_ns.masks.summary import agreement_lines
-from surface_sos_ns.masks.write import write_masks
+from surface_sos_ns.masks.write import truth_remark, write_masks
 from surface_sos_ns.utils.identity_colours import identity_bytes
 from tests.helpers.ball_views import iou
 from tests.helpers.three_balls import cameras_around_balls, three_balls
@@ -209,6 +209,23 @@ def test_all_codings_of_several_objects_come_back(scene, tmp_path: Path, coding:
         assert "#0909dc is can" in named.remarks[-1]
 
 
+def test_numbers_that_differ_from_photo_to_photo_are_matched(scene, tmp_path: Path) -> None:
+    photos, identities = scene
+    generator = np.random.default_rng(3)
+    for path, one in zip(photos.files, identities, strict=True):
+        table = np.concatenate([[0], generator.permutation(3) + 1]).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"{path.stem}.png"), table[one])
+    found = Folder(tmp_path, objects=0).masks(photos, print)
+    assert any("differently from photo to photo" in remark for remark in found.remarks)
+    # Numbered by size, as the balls are.
+    same = [np.array_equal(one, truth) for one, truth in zip(found.identities, identities, strict=True)]
+    assert all(same) and tuple(found.names) == ("object_1", "object_2", "object_3")
+    named = Folder(tmp_path, names=NAMES).masks(photos, print)
+    assert tuple(named.names) == NAMES and named.identities[0] is not None
+    with pytest.raises(MaskError, match="shows 3 objects .* has 4 names"):
+        Folder(tmp_path, names=(*NAMES, "book")).masks(photos, print)
+
+
 def test_a_folder_for_each_object(scene, tmp_path: Path) -> None:
     """Grey masks of any coding; the names are the folders', and choose among them."""
     photos, truth = scene
@@ -335,6 +352,17 @@ def test_names_go_into_the_json_file_and_go_with_their_masks(scene, tmp_path: Pa
         frame.pop("coarse_mask_path")
     assert after == before
     assert json.loads((tmp_path / "coarse_masks_old" / "transforms.json").read_text())["object_names"] == list(NAMES)
+
+
+def test_truth_that_is_numbered_by_other_names_is_told(scene, tmp_path: Path) -> None:
+    source = capture(tmp_path, scene[0])
+    assert truth_remark(source, NAMES) is None  # no truth
+    (tmp_path / "gt_objects").mkdir()
+    assert "numbered in an unknown order" in truth_remark(source, NAMES)
+    meta = json.loads(source.read_text())
+    source.write_text(json.dumps({"object_names": ["pot", "cup"], **meta}))
+    assert "numbered by pot, cup, and these masks by can, cup, lemon" in truth_remark(source, NAMES)
+    assert truth_remark(source, ("pot", "cup")) is None and truth_remark(source, ()) is None
 
 
 @pytest.mark.seconds(8)

@@ -16,6 +16,8 @@ from surface_sos_ns.utils.memory import _left_in_cgroups, free_gb
 class Photos:
     """200 photos of 12 megapixels, as far as `say_memory_needs` looks at a dataset."""
 
+    object_names = ()
+
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
 
@@ -37,6 +39,7 @@ def test_the_factor_fits_the_memory(free, factor):
     sizes = [(4000, 3000)] * 200  # 2.4 gigapixels at 7 bytes: 16.8 GB, and 4 MB each
     assert loading.fitting_factor(sizes, False, free) == factor
     assert loading.photos_gb(sizes) == pytest.approx(17.6)
+    assert loading.photos_gb(sizes, several=True) == pytest.approx(20.0)
 
 
 def test_memory_that_will_not_do_is_said_with_the_option_that_helps(monkeypatch, capsys):
