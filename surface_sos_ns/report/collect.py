@@ -117,7 +117,7 @@ def collect(
         versions=_versions(run),
         video=None if video is None else video.read_bytes(),
         parts=parts_report(run, dataset, MAX_SIDE),
-        objects=objects_report(run, dataset, prior, MAX_SIDE_MEASURED),
+        objects=objects_report(run, dataset, prior, reports, MAX_SIDE_MEASURED),
     )
 
 
@@ -160,16 +160,19 @@ def _guesses(run: Run, prior: ObjectPrior | None) -> list[np.ndarray | None] | N
 def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any], shown: bool) -> ViewReport:
     camera = small_camera(run, view, MAX_SIDE if shown else MAX_SIDE_MEASURED)
     width, height = int(camera.width[0]), int(camera.height[0])
-    names = ["alpha"]
+    names = ["alpha", *([OBJECT_IDENTITIES] if run.objects else [])]
     if shown:
         names += ["rgb", "foreground", "background", "overlay", "depth", "accumulation"]
-        names += [name for name in ("normals", "shadow", OBJECT_IDENTITIES) if name in run.outputs]
+        names += [name for name in ("normals", "shadow") if name in run.outputs]
     images = run.model.images(camera, names)
     alpha = images["alpha"][..., 0].cpu().numpy()
     found = alpha > THRESHOLD
     given = None if coarse is None else resized(coarse, width, height)
     usable = given is not None and bool((given >= THRESHOLD).any())
     report = ViewReport(view.name, view.held_out, "missing", float(found.mean()))
+    if run.objects:
+        identities = images[OBJECT_IDENTITIES][..., 0].cpu().numpy().astype(np.uint8)
+        report = dataclasses.replace(report, identities=identities)
     if given is not None:
         report = dataclasses.replace(report, given="given" if usable else "empty")
     rough = np.zeros_like(found) if given is None else given >= THRESHOLD
@@ -183,9 +186,9 @@ def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any]
     cutout = cutout_of_photo(photo / np.float32(255), alpha)
     pictures = {
         "photo": photo,
-        "mask": over_photo(photo, images[OBJECT_IDENTITIES][..., 0].cpu().numpy(), len(run.objects))
-        if run.objects
-        else tinted(photo, alpha, FOUND),
+        "mask": tinted(photo, alpha, FOUND)
+        if report.identities is None
+        else over_photo(photo, report.identities, len(run.objects)),
         "cutout": np.rint(cutout.clip(0, 1) * 255).astype(np.uint8),
         "repair": repair_map(photo, found, rough),
     }
@@ -203,8 +206,8 @@ def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any]
             if name in truth
         }
         if run.objects and "gt_objects" in truth:
-            identities = resized_identities(truth["gt_objects"][..., 0].numpy(), width, height)
-            batch["gt_objects"] = torch.from_numpy(np.ascontiguousarray(identities))[..., None]
+            true = resized_identities(truth["gt_objects"][..., 0].numpy(), width, height)
+            batch["gt_objects"] = torch.from_numpy(np.ascontiguousarray(true))[..., None]
         metrics, _ = run.model.get_image_metrics_and_images(images, batch)
         metrics = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         pictures["error"] = error_map(found, batch["gt_mask"][..., 0].numpy() > THRESHOLD)

@@ -69,6 +69,7 @@ class ViewReport:
         pictures: (h, w, 3) or (h, w, 4) uint8 by name: photo, mask, cutout, plate, normals, coarse, repair, error;
             empty where the view is measured only.
         metrics: against the truth, by ns-eval's names.
+        identities: (h, w) uint8, which of several objects each pixel is found to be of, 0 for none; None with one.
     """
 
     name: str
@@ -80,6 +81,7 @@ class ViewReport:
     removed: float = 0.0
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    identities: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from surface_sos_ns.capture.identity_files import resized_identities
-from surface_sos_ns.report.content import ObjectReport, ObjectsReport
+from surface_sos_ns.report.content import ObjectReport, ObjectsReport, ViewReport
 from surface_sos_ns.report.views import small_camera
 from surface_sos_ns.utils.cutouts import cutout_of_photo
 from surface_sos_ns.utils.encoding import colour_picture
 from surface_sos_ns.utils.identity_colours import identity_bytes
 from surface_sos_ns.utils.image_io import resized
-from surface_sos_ns.utils.progress import Stage
+from surface_sos_ns.utils.pictures import size_within
 
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run, View
@@ -25,9 +26,9 @@ __all__ = ["objects_report"]
 
 
 def objects_report(
-    run: Run, dataset: SurfaceSOSDataset, prior: ObjectPrior | None, longest: int
+    run: Run, dataset: SurfaceSOSDataset, prior: ObjectPrior | None, views: Sequence[ViewReport], longest: int
 ) -> ObjectsReport | None:
-    """Renders the objects of every view and measures them; None where the run has one object.
+    """Measures the objects in every view; None where the run has one object.
 
     Agreement is with the coarse masks that training started from. The truth is that of photos that training has not
     seen; where it is known of none of these, that of the others.
@@ -36,7 +37,8 @@ def objects_report(
         run: opened.
         dataset: all of its views, with their truth.
         prior: what training started from; None where that is not known.
-        longest: pixels along the longer side of a view, at most.
+        views: all of them, with the identities that were found.
+        longest: pixels along the longer side of a view at which it is measured, at most.
 
     Raises:
         ImageError: a photo cannot be read.
@@ -51,16 +53,15 @@ def objects_report(
     coarse = iter(prior.identities if prior is not None else ())
     objects = [_Measured(identity) for identity in range(1, len(run.objects) + 1)]
     swapped = _Share()
-    with Stage(f"Measuring {len(objects)} objects in {len(run.views)} views", len(run.views)) as stage:
-        for view in run.views:
-            found = run.identities(small_camera(run, view, longest))
-            given = _fitted(None if view.held_out else next(coarse, None), found)
-            truth = _fitted(dataset.get_true_identities(view.index) if view.index in measured else None, found)
-            for one in objects:
-                one.add(view, found, given, truth)
-            if truth is not None:
-                swapped.add((found > 0) & (truth > 0) & (found != truth), (found > 0) & (truth > 0))
-            stage.advance(1)
+    for view, report in zip(run.views, views, strict=True):
+        assert report.identities is not None
+        found = resized_identities(report.identities, *size_within(*report.identities.shape[::-1], longest))
+        given = _fitted(None if view.held_out else next(coarse, None), found)
+        truth = _fitted(dataset.get_true_identities(view.index) if view.index in measured else None, found)
+        for one in objects:
+            one.add(view, found, given, truth)
+        if truth is not None:
+            swapped.add((found > 0) & (truth > 0) & (found != truth), (found > 0) & (truth > 0))
     colours = identity_bytes(len(objects)).tolist()
     rows = [
         ObjectReport(

@@ -52,6 +52,13 @@ def with_truth(run: SlicedBallRun, known: set[str]) -> Any:
     return SimpleNamespace(metadata={"gt_objects_filenames": files}, get_true_identities=truth)
 
 
+def reports(run: SlicedBallRun) -> list[ViewReport]:
+    return [
+        ViewReport(view.name, view.held_out, "missing", 0.1, identities=identities(run, view.index))
+        for view in run.views
+    ]
+
+
 def a_prior(run: SlicedBallRun) -> Any:
     """Coarse masks of the photos trained on: the first shows its pot as lid, the second is missing."""
     first, third = identities(run, 0), identities(run, 2)
@@ -60,13 +67,13 @@ def a_prior(run: SlicedBallRun) -> Any:
 
 def test_of_one_object_there_is_nothing(capture: Path) -> None:
     run = open_ball(capture)
-    assert objects_report(run, with_truth(run, set(NAMES)), None, 480) is None  # type: ignore[arg-type]
+    assert objects_report(run, with_truth(run, set(NAMES)), None, [], 480) is None  # type: ignore[arg-type]
     assert run.asked == []
 
 
 @pytest.mark.seconds(2)
 def test_each_object_is_measured_over_all_pixels(run: SlicedBallRun) -> None:
-    found = objects_report(run, with_truth(run, set(NAMES)), a_prior(run), 480)
+    found = objects_report(run, with_truth(run, set(NAMES)), a_prior(run), reports(run), 480)
     assert found is not None and [one.name for one in found.objects] == list(OBJECTS)
     assert [list(one.colour) for one in found.objects] == identity_bytes(3).tolist()
     seen = [identities(run, index) for index in range(4)]
@@ -89,10 +96,10 @@ def test_each_object_is_measured_over_all_pixels(run: SlicedBallRun) -> None:
 
 
 def test_without_truth_or_masks_nothing_is_said_of_them(run: SlicedBallRun) -> None:
-    found = objects_report(run, with_truth(run, set()), None, 30)
+    found = objects_report(run, with_truth(run, set()), None, reports(run), 30)
     assert found is not None and found.measured == (0, False) and found.wrong_identity is None
     assert all(one.agreement is None and one.iou is None and one.true_pixels == 0 for one in found.objects)
-    trained_on = objects_report(run, with_truth(run, set(NAMES) - {HELD_OUT}), None, 30)
+    trained_on = objects_report(run, with_truth(run, set(NAMES) - {HELD_OUT}), None, reports(run), 30)
     assert trained_on is not None and trained_on.measured == (3, False)
 
 
@@ -145,7 +152,7 @@ def content(run: SlicedBallRun) -> Content:
         figures=[],
         settings=[],
         versions=[],
-        objects=objects_report(run, with_truth(run, set(NAMES)), a_prior(run), 480),
+        objects=objects_report(run, with_truth(run, set(NAMES)), a_prior(run), reports(run), 480),
     )
 
 
