@@ -55,7 +55,8 @@ def objects_report(
     swapped = _Share()
     for view, report in zip(run.views, views, strict=True):
         assert report.identities is not None
-        found = resized_identities(report.identities, *size_within(*report.identities.shape[::-1], longest))
+        height, width = report.identities.shape
+        found = resized_identities(report.identities, *size_within(width, height, longest))
         given = _fitted(None if view.held_out else next(coarse, None), found)
         truth = _fitted(dataset.get_true_identities(view.index) if view.index in measured else None, found)
         for one in objects:
