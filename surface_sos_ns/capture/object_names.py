@@ -16,6 +16,9 @@ RESERVED = ("all", "bg")
 RESERVED_END = "_std"
 """How metrics of ns-eval end that are standard deviations."""
 
+DEPTH = "depth"
+"""nerfstudio takes outputs with this in their name for depth maps."""
+
 
 def default_object_names(count: int) -> tuple[str, ...]:
     """`object_1` to `object_K`, for K objects without names."""
@@ -47,6 +50,11 @@ def check_object_names(names: Sequence[str], source: str) -> tuple[str, ...]:
             raise CaptureError(
                 f"{source} names an object {name!r}; {', '.join(RESERVED)} and names that end in {RESERVED_END} have a "
                 "meaning of their own. Choose another name."
+            )
+        if DEPTH in name.lower():
+            raise CaptureError(
+                f"{source} names an object {name!r}; nerfstudio draws everything with {DEPTH!r} in its name as distances. "
+                "Choose another name."
             )
     folded = [name.lower() for name in names]
     twice = sorted({name for name in folded if folded.count(name) > 1})

@@ -23,6 +23,7 @@ def test_good_names_stay_as_they_are() -> None:
         (["bg"], "meaning of their own"),
         (["All"], "meaning of their own"),
         (["cup_std"], "meaning of their own"),
+        (["Depths"], "as distances"),
         (["cup", "Cup"], "two objects 'cup'"),
     ],
 )
