@@ -53,7 +53,7 @@ def check_object_names(names: Sequence[str], source: str) -> tuple[str, ...]:
             )
         if DEPTH in name.lower():
             raise CaptureError(
-                f"{source} names an object {name!r}; nerfstudio draws everything with {DEPTH!r} in its name as distances. "
+                f"{source} names an object {name!r}; nerfstudio draws what has {DEPTH!r} in its name as distances. "
                 "Choose another name."
             )
     folded = [name.lower() for name in names]
