@@ -132,9 +132,10 @@ class TrainingRun(RunStory):
         """
         prior, scene = self.prior, self.model.scene
         assert prior is not None, "prepare() first"
-        remark = small_objects_remark(prior.diameters(), 2.0 / self.model.config.scene.cache_resolution)
-        if remark is not None:
-            warn(remark)
+        if self.model.object_names:
+            remark = small_objects_remark(prior.diameters(), scene.cache.cell)
+            if remark is not None:
+                warn(remark)
         frame = ObjectFrame(prior.sphere.centre, prior.sphere.radius)
         cameras = frame.points(self._camera_centres())
         lines = None if prior.points is None else sight_lines(prior.points, cameras, frame, self.model.device)

@@ -94,6 +94,10 @@ class TinyModel(torch.nn.Module):
         self.training_views = None
 
     device = torch.device("cpu")
+    object_names = ()
+
+    def take_objects(self, names: tuple[str, ...]) -> None:
+        assert not names
 
     def describe(self) -> str:
         return "tiny grid | tiny sampler"

@@ -65,7 +65,6 @@ def a_run(folder: Path, diary: Diary, ready: bool, first_step: int = 0) -> Train
         points=None,
         masks_given=True,
         hull_identity=None,
-        diameters=dict,
         initial_hull=lambda slack: hull,
     )
 

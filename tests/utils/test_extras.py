@@ -75,7 +75,7 @@ def test_an_export_that_does_not_need_the_package_goes_on(hide, config: Path, tm
     hide("pymatting")
     ExportSettings(config, tmp_path / "out", ("masks", "mattes", "mesh")).check()
     path = ("path", str(config))  # a rendered cut-out has nothing of the background in it
-    ExportSettings(config, tmp_path / "out", ("cutouts",), path).check()
+    ExportSettings(config, tmp_path / "out", ("cutouts",), views=path).check()
 
 
 def test_a_cut_out_from_python_needs_the_package_as_well(hide) -> None:
