@@ -230,14 +230,18 @@ class ClickSession:
             )
         elif self.found is None:
             lines.append(f"Photos in which the object is clicked: {count}. *Propagate* shows the masks of all others.")
-        elif self._stale:
-            lines.append("Clicked since the last *Propagate*: only this photo shows it.")
         else:
-            agreement = float(np.mean(self.found.agreement))
-            lines.append(
-                f"Masks of all photos; they agree in 3D at IoU {agreement:.2f}. Click what is wrong, or *Done*."
-            )
+            lines.append(self._about_masks(self.found.agreement))
         return "\n\n".join(lines)
+
+    def _about_masks(self, agreement: Sequence[float] | np.ndarray) -> str:
+        """What to say of the masks of all photos, of this agreement in each."""
+        if self._stale:
+            return "Clicked since the last *Propagate*: only this photo shows it."
+        return (
+            f"Masks of all photos; they agree in 3D at IoU {float(np.mean(agreement)):.2f}. Click what is wrong, or "
+            "*Done*."
+        )
 
     def _changed(self, view: int) -> None:
         self._stale = True

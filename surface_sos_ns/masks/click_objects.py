@@ -224,13 +224,8 @@ class ObjectClickSession(ClickSession):
             lines.append(f"{FEWEST_PHOTOS} at least are needed of every object, from different sides.")
         elif self.objects is None:
             lines.append("*Propagate* shows the masks of all other photos.")
-        elif self._stale:
-            lines.append("Clicked since the last *Propagate*: only this photo shows it.")
         else:
-            agreement = float(np.mean(self.objects.agreement))
-            lines.append(
-                f"Masks of all photos; they agree in 3D at IoU {agreement:.2f}. Click what is wrong, or *Done*."
-            )
+            lines.append(self._about_masks(self.objects.agreement))
         return "\n\n".join(lines)
 
     def _changed(self, view: int) -> None:

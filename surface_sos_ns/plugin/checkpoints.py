@@ -18,6 +18,8 @@ import torch
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.files import WriteError, atomic_file
 
+SCENE = "_model.scene."
+"""How the names of a scene's tensors begin in a checkpoint."""
 _NAME = re.compile(r"step-(\d+)\.ckpt")
 _REQUIRED_KEYS = ("step", "pipeline", "optimizers", "scalers")
 

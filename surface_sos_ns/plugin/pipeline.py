@@ -18,7 +18,7 @@ from torch import Tensor
 from surface_sos_ns.models.surface_sos.gpu_memory import free_gpu_bytes, why_training_does_not_fit
 from surface_sos_ns.models.surface_sos.scene import stored_objects
 from surface_sos_ns.plugin.capture_datamanager import CaptureDataManager, CaptureDataManagerConfig
-from surface_sos_ns.plugin.checkpoints import find_checkpoint
+from surface_sos_ns.plugin.checkpoints import SCENE, find_checkpoint
 from surface_sos_ns.plugin.compat.eval_checkpoints import let_pipelines_load_themselves
 from surface_sos_ns.plugin.compat.moved_runs import run_being_opened
 from surface_sos_ns.plugin.compat.ns_export import fill_unseen_space
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from surface_sos_ns.plugin.model import SurfaceSOSModel
     from surface_sos_ns.plugin.scene_model import SceneModel
 
-SCENE = "_model.scene."
-"""How the names of a scene's tensors begin in a checkpoint."""
 METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_", "parts_")
 """How the names of metrics begin that only photos with truth have."""
 

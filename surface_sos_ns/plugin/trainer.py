@@ -28,6 +28,7 @@ from torch import Tensor
 
 from surface_sos_ns.models.surface_sos.scene import stored_objects
 from surface_sos_ns.plugin.checkpoints import (
+    SCENE,
     CheckpointError,
     find_checkpoint,
     list_checkpoints,
@@ -44,7 +45,7 @@ from surface_sos_ns.plugin.compat.tracebacks import show_explanations_alone
 from surface_sos_ns.plugin.compat.viewer_address import why_no_viewer
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.loss_log import LOSS_FILE, LossLog
-from surface_sos_ns.plugin.pipeline import SCENE, SurfaceSOSPipeline, SurfaceSOSPipelineConfig
+from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline, SurfaceSOSPipelineConfig
 from surface_sos_ns.plugin.prior_file import PRIOR_FILE
 from surface_sos_ns.plugin.run_paths import with_absolute_paths
 from surface_sos_ns.plugin.self_training import MASK_FILES

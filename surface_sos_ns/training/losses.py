@@ -70,14 +70,16 @@ def vote_loss(claimed: Tensor, none: Tensor, mask: Tensor, weight: Tensor, robus
     return (((1.0 - agreement**robustness) / robustness) * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
-def identity_entropy(logits: Tensor, mask: Tensor, identity: Tensor) -> Tensor:
+def identity_entropy(logits: Tensor, mask: Tensor, identity: Tensor | None) -> Tensor:
     """Mean cross entropy of K objects and the background, whose logit is 0, against soft masks of one object each.
 
     Args:
         logits: (P, K).
         mask: (P,) in [0, 1], probability of any object.
-        identity: (P,) int64 in 1 to K, the object that it would be; what is 0 counts as object 1.
+        identity: (P,) int64 in 1 to K, the object that it would be; what is 0 counts as object 1. None with one object.
     """
+    if identity is None:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], mask)
     scores = F.log_softmax(F.pad(logits, (1, 0)), -1)
     named = scores.gather(1, identity.clamp(min=1)[:, None])[:, 0]
     return -(mask * named + (1.0 - mask) * scores[:, 0]).mean()

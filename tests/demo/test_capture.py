@@ -26,6 +26,7 @@ from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.image_io import ImageError
 from surface_sos_ns.utils.overlap import intersection_over_union
 from surface_sos_ns.utils.pictures import ViewPictures, contact_sheet, error_map
+from tests.helpers.pictures import read
 
 VIEWS, WIDTH, HEIGHT = 32, 100, 75  # of the fixture
 
@@ -38,12 +39,6 @@ def capture(demo_capture: Path) -> Path:
 @pytest.fixture(scope="module")
 def meta(capture: Path) -> dict:
     return json.loads((capture / "transforms.json").read_text())
-
-
-def read(path: Path, flag: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
-    picture = cv2.imread(str(path), flag)
-    assert picture is not None, path
-    return picture
 
 
 def opencv_pixels(points: np.ndarray, meta: dict, pose: list, distorted: bool = True) -> np.ndarray:

@@ -22,6 +22,7 @@ from surface_sos_ns.demo.shapes import blob, facing, sheet
 from surface_sos_ns.demo.workbench import Light, Material
 from surface_sos_ns.utils.errors import UserError
 from surface_sos_ns.utils.overlap import intersection_over_union
+from tests.helpers.pictures import read
 
 VIEWS, WIDTH, HEIGHT = 12, 96, 72  # of the fixture
 NAMES = ["can", "mug", "pot", "books", "lemon"]
@@ -36,12 +37,6 @@ def capture(objects_capture: Path) -> Path:
 @pytest.fixture(scope="module")
 def meta(capture: Path) -> dict:
     return json.loads((capture / "transforms.json").read_text())
-
-
-def read(path: Path, flag: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
-    picture = cv2.imread(str(path), flag)
-    assert picture is not None, path
-    return picture
 
 
 def pixel_rays(meta: dict, pose: list) -> tuple[np.ndarray, np.ndarray]:

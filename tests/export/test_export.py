@@ -48,6 +48,7 @@ from tests.helpers.ball_run import (
     wall,
 )
 from tests.helpers.paths import ROOT
+from tests.helpers.pictures import read
 
 STEMS = ("left/0001", "left/0002", "right/0001", "right/0002")
 
@@ -67,12 +68,6 @@ def run(capture: Path) -> BallRun:
 @pytest.fixture
 def truth(run: BallRun) -> list[np.ndarray]:
     return [true_alpha(view.camera) for view in run.views]
-
-
-def read(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    assert image is not None, path
-    return image
 
 
 def files(folder: Path) -> dict[str, int]:

@@ -19,6 +19,7 @@ from surface_sos_ns.export.error import ExportError
 from surface_sos_ns.export.writer import write_export
 from surface_sos_ns.utils.identity_colours import identity_bytes
 from tests.helpers.ball_run import CENTRE, COLOUR, HEIGHT, NAMES, RADIUS, WIDTH, bands, open_ball, settings, wall
+from tests.helpers.pictures import read
 from tests.helpers.sliced_ball_run import OBJECTS, SlicedBallRun, open_sliced_ball, true_shares
 
 STEMS = ("left/0001", "left/0002", "right/0001", "right/0002")
@@ -39,12 +40,6 @@ def run(capture: Path) -> SlicedBallRun:
 @pytest.fixture
 def truth(run: SlicedBallRun) -> list[np.ndarray]:
     return [true_shares(view.camera) for view in run.views]
-
-
-def read(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    assert image is not None, path
-    return image
 
 
 def identities(shares: np.ndarray) -> np.ndarray:

@@ -21,9 +21,8 @@ from surface_sos_ns.models.parts.starts import best_start, with_no_part_empty
 from surface_sos_ns.models.parts.surface import Surface, draw_points, surface_of
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.heads.parts import PartHead
-from surface_sos_ns.models.surface_sos.mesh import Cube, object_cube, object_field, surface_mesh
+from surface_sos_ns.models.surface_sos.mesh import WHOLE, Cube, object_cube, object_field, surface_mesh
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
-from surface_sos_ns.sampling.field_cache import grid_centres
 from surface_sos_ns.training.parts import PartObjective, part_centres, part_losses
 
 if TYPE_CHECKING:
@@ -46,10 +45,6 @@ SPECK = 0.005
 """Share of the surface below which a part has dissolved in the others while the losses were minimised."""
 NEVER = -1e4
 """Logit of a part that is nowhere."""
-
-
-WHOLE = Cube(torch.zeros(3), 1.0)
-"""The object cube."""
 
 
 class PartFeatures(NamedTuple):
@@ -121,9 +116,7 @@ def describe_surface(
 def _others(scene: SurfaceSOS, identity: int) -> Obstacles:
     """The cells of all objects but one."""
     solid, _ = scene.object_grid.solid_cells()
-    n = len(solid)
-    owners = scene.label.identities(grid_centres(n, 1.0, solid.device)).reshape(n, n, n)
-    return Obstacles((solid & (owners != identity)).cpu(), scene.frame)
+    return Obstacles((solid & (scene.object_grid.cell_owners() != identity)).cpu(), scene.frame)
 
 
 def fit_parts(

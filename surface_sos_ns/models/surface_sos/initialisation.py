@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surface_sos_ns.fields.density import DensityField
@@ -93,18 +92,12 @@ def fit_to_hull(
         loss = ((surface.sdf - target).abs() * (0.2 + near)).mean()
         loss = loss + 0.1 * (surface.normal.norm(dim=-1) - 1).square().mean()
         votes = look_up(probability, points, 1.0)
-        loss = loss + _label_cost(label(points), votes.clamp(0.02, 0.98), points, identity)
+        owner = None if identity is None else look_up_nearest(identity, points, 1.0).long()
+        loss = loss + identity_entropy(label(points), votes.clamp(0.02, 0.98), owner)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-
-
-def _label_cost(logits: Tensor, votes: Tensor, points: Tensor, identity: Tensor | None) -> Tensor:
-    """Mean cross entropy of logits (P, K) against votes (P,) for what is in the hull at points (P, 3)."""
-    if identity is None:
-        return F.binary_cross_entropy_with_logits(logits[:, 0], votes)
-    return identity_entropy(logits, votes, look_up_nearest(identity, points, 1.0).long())
 
 
 def surface_density(contracted: Tensor, contraction_radius: float, resolution: int) -> Tensor:

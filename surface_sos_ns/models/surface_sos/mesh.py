@@ -29,10 +29,14 @@ class Cube(NamedTuple):
     half: float  # of its side
 
 
+WHOLE = Cube(torch.zeros(3), 1.0)
+"""The object cube [-1, 1]^3."""
+
+
 def object_cube(scene: SurfaceSOS, identity: int | None = None) -> Cube:
     """The object cube [-1, 1]^3; of one of several objects the cube about its bounding box."""
     if identity is None:
-        return Cube(torch.zeros(3), 1.0)
+        return WHOLE
     low, high = scene.object_grid.bounds(identity).cpu()
     return Cube((low + high) / 2, min(float((high - low).max()) / 2 + 2 * scene.cache.cell, 1.0))
 
@@ -90,9 +94,7 @@ def _joined(scene: SurfaceSOS, resolution: int, colours: bool) -> trimesh.Trimes
     return joined
 
 
-def object_field(
-    scene: SurfaceSOS, resolution: int, identity: int | None = None, cube: Cube | None = None
-) -> np.ndarray:
+def object_field(scene: SurfaceSOS, resolution: int, identity: int | None = None, cube: Cube = WHOLE) -> np.ndarray:
     """A field (R, R, R) over a cube, negative inside the object; at the centres of the cells, [x, y, z].
 
     The solid is an intersection: inside FoCoR, where the gate is above 1/2, in the voted hull, and in the object
@@ -110,7 +112,6 @@ def object_field(
     """
     if scene.config.foreground == "density":
         raise MeshError("the foreground is a density in this configuration: it has no surface")
-    cube = Cube(torch.zeros(3), 1.0) if cube is None else cube
     found = _on_grid(scene.object_grid, resolution, cube)
     cell, shape = 2.0 * cube.half / resolution, [resolution] * 3
     distance, split = (values.reshape(shape).numpy() for values in (found.distance, found.split))

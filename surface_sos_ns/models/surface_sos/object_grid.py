@@ -263,6 +263,12 @@ class ObjectGrid(nn.Module):
             cells += math.ceil(self.deformation.max_displacement / self._parts[2].cell)
         return solid, F.max_pool3d(solid[None].float(), 2 * cells + 1, stride=1, padding=cells)[0] > 0
 
+    def cell_owners(self) -> Tensor:
+        """(N, N, N) int64 in 1 to K: the object that owns each cell of the cache, if any does."""
+        _, label, cache = self._parts
+        n = cache.resolution
+        return label.identities(grid_centres(n, 1.0, cache.sdf.device)).reshape(n, n, n)
+
     @torch.no_grad()
     def bounds(self, identity: int | None = None) -> Tensor:
         """(2, 3) lowest and highest corner of the object's bounding box; the object cube if there is no object.

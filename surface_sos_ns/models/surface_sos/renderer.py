@@ -28,7 +28,7 @@ from surface_sos_ns.models.surface_sos.rendering import Mattes, RegulariserPoint
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights, no_values
-from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres
+from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from surface_sos_ns.sampling.selection import Selection
 from surface_sos_ns.training.schedules import Progress
@@ -116,10 +116,8 @@ class Renderer:
         """See `SurfaceSOS.showing`."""
         objects = torch.zeros(self.label.objects, dtype=torch.bool, device=self.cache.sdf.device)
         objects[[identity - 1 for identity in identities]] = True
-        n = self.cache.resolution
-        owners = self.label.identities(grid_centres(n, 1.0, self.cache.sdf.device))
-        there = objects[owners - 1].reshape(n, n, n)
-        cache = FieldCache(n, self.cache.background_resolution, self.cache.splits)
+        there = objects[self.object_grid.cell_owners() - 1]
+        cache = FieldCache(self.cache.resolution, self.cache.background_resolution, self.cache.splits)
         # Where a removed object touched a shown one, the field has no surface: samples are drawn at the cut.
         cache.sdf = torch.maximum(self.cache.sdf, _distance_to(there) * self.cache.cell)
         cache.gate, cache.density = self.cache.gate * there, self.cache.density

@@ -11,15 +11,13 @@ from torch import Tensor
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.scene import stored_objects
-from surface_sos_ns.plugin.checkpoints import find_checkpoint
+from surface_sos_ns.plugin.checkpoints import SCENE, find_checkpoint
 from surface_sos_ns.plugin.config_reader import method_of, read_config
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.utils.errors import UserError
 
 OPTION = "--pipeline.model.load-run"
-SCENE = "_model.scene."
-"""How the names of a scene's tensors begin in a checkpoint."""
 POSE_TOLERANCE = 1e-4
 """Largest difference of the transforms and scales of two runs whose world frames count as the same."""
 

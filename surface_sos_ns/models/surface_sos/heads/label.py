@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from surface_sos_ns.fields.deformation import Displacement
@@ -133,15 +132,12 @@ class LabelHead(Head):
         first, last = objective.vote_robustness
         robustness = first + (last - first) * progress
         seen, logits = rendering.head_values[self.name], rendering.regularisers.label[: len(targets.hull)]
-        hull = targets.hull.clamp(0.02, 0.98)
+        anchor = identity_entropy(logits, targets.hull.clamp(0.02, 0.98), targets.hull_identity)
         if targets.identity is None:
             claimed, none = seen, 1.0 - seen
-            anchor = F.binary_cross_entropy_with_logits(logits[:, 0], hull)
         else:
-            assert targets.hull_identity is not None
             none = 1.0 - seen.sum(-1)
             claimed = seen.gather(1, (targets.identity - 1).clamp(min=0)[:, None])[:, 0]
-            anchor = identity_entropy(logits, hull, targets.hull_identity)
         return {
             "votes": objective.votes * vote_loss(claimed, none, targets.mask, targets.weight, robustness),
             "label_prior": objective.label_prior * anchor,
