@@ -1,18 +1,15 @@
-"""Identity images of several objects: from soft masks of any size to the palette PNG that is written."""
+"""Identity images of several objects, from soft masks of any size."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from surface_sos_ns.capture.object_files import identities_of
-from surface_sos_ns.utils.identity_colours import identity_bytes
 from surface_sos_ns.utils.image_io import Size, resized
 
-__all__ = ["encode_identities", "merge_objects", "sized_identities"]
+__all__ = ["merge_objects", "sized_identities"]
 
 
 def merge_objects(masks: Sequence[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
@@ -57,18 +54,3 @@ def sized_identities(mask: np.ndarray, identities: np.ndarray, size: Size) -> np
         result[share > largest] = identity
         largest = np.maximum(largest, share)
     return np.where(covered >= 0.5, result, 0).astype(np.uint8)
-
-
-def encode_identities(identities: np.ndarray, count: int) -> bytes:
-    """A PNG whose palette indices are the identities, in the colours of `identity_bytes`; the background is black.
-
-    Args:
-        identities: (H, W) uint8, 0 to `count`.
-        count: number of objects.
-    """
-    height, width = identities.shape
-    image = Image.frombytes("P", (width, height), np.ascontiguousarray(identities, np.uint8).tobytes())
-    image.putpalette([0, 0, 0, *identity_bytes(count).ravel().tolist()])
-    content = io.BytesIO()
-    image.save(content, "PNG", bits=8)
-    return content.getvalue()

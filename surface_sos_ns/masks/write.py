@@ -18,8 +18,9 @@ import numpy as np
 
 from surface_sos_ns.capture.names import mask_names
 from surface_sos_ns.capture.schema import parse_transforms
-from surface_sos_ns.masks.identity_images import encode_identities, sized_identities
+from surface_sos_ns.masks.identity_images import sized_identities
 from surface_sos_ns.masks.provider import MaskError
+from surface_sos_ns.utils.encoding import identity_file
 from surface_sos_ns.utils.files import (
     leftovers,
     remove_leftovers,
@@ -227,7 +228,7 @@ def write_mask_files(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         objects = identities[view] if count else None
         if objects is not None:
-            write_bytes(folder / name, encode_identities(sized_identities(mask, objects, (width, height)), count))
+            write_bytes(folder / name, identity_file(sized_identities(mask, objects, (width, height)), count))
         else:
             grey = np.clip(resized(np.asarray(mask, np.float32), width, height), 0, 1) * 255
             write_image(folder / name, np.rint(grey).astype(np.uint8))

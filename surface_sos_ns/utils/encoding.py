@@ -46,16 +46,17 @@ def cutout_picture(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def identity_file(identities: np.ndarray, count: int) -> bytes:
-    """The content of a PNG file with a palette: the index is the identity, shown in its colour; 0 is black.
+    """The content of a PNG file with a palette of 8 bits: the index is the identity, shown in its colour; 0 is black.
 
     Args:
         identities: (H, W) in 0 to `count`.
         count: number of identities.
     """
-    image = Image.fromarray(identities.astype(np.uint8))
+    height, width = identities.shape
+    image = Image.frombytes("P", (width, height), np.ascontiguousarray(identities, np.uint8).tobytes())
     image.putpalette([0, 0, 0, *identity_bytes(count).ravel().tolist()])
     content = io.BytesIO()
-    image.save(content, "PNG")
+    image.save(content, "PNG", bits=8)
     return content.getvalue()
 
 

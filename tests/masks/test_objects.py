@@ -17,11 +17,12 @@ from surface_sos_ns.cli import main
 from surface_sos_ns.masks import object_votes
 from surface_sos_ns.masks.contact_sheet import contact_sheet
 from surface_sos_ns.masks.folder import Folder
-from surface_sos_ns.masks.identity_images import encode_identities, merge_objects, sized_identities
+from surface_sos_ns.masks.identity_images import merge_objects, sized_identities
 from surface_sos_ns.masks.object_votes import in_order_of, masks_of_object, vote_objects, voted_identities
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos
 from surface_sos_ns.masks.summary import agreement_lines
 from surface_sos_ns.masks.write import truth_remark, write_masks
+from surface_sos_ns.utils.encoding import identity_file
 from surface_sos_ns.utils.identity_colours import identity_bytes
 from tests.helpers.ball_views import iou
 from tests.helpers.three_balls import cameras_around_balls, three_balls
@@ -55,7 +56,7 @@ def test_identity_images_are_palettes_of_the_fixed_colours(tmp_path: Path) -> No
     identities = np.random.default_rng(0).integers(0, 33, (40, 50)).astype(np.uint8)
     for count in (32, 3, 2):
         shown = np.minimum(identities, count).astype(np.uint8)
-        (tmp_path / "a.png").write_bytes(encode_identities(shown, count))
+        (tmp_path / "a.png").write_bytes(identity_file(shown, count))
         image = Image.open(tmp_path / "a.png")
         assert image.mode == "P"
         np.testing.assert_array_equal(np.array(image), shown)
@@ -180,7 +181,7 @@ CODINGS = {
     "ids": (lambda ids, _: Image.fromarray(ids), (1, 2, 3)),
     "ids with gaps": (lambda ids, _: Image.fromarray(np.array([0, 40, 7, 200], np.uint8)[ids]), (2, 1, 3)),
     "16 bit": (lambda ids, _: Image.fromarray(np.array([0, 1000, 2001, 40000], np.uint16)[ids]), (1, 2, 3)),
-    "palette": (lambda ids, _: Image.open(io.BytesIO(encode_identities(ids, 3))), (1, 2, 3)),
+    "palette": (lambda ids, _: Image.open(io.BytesIO(identity_file(ids, 3))), (1, 2, 3)),
     "colours": (lambda ids, _: coloured(ids), (3, 2, 1)),
     "palettes that differ": (shuffled_palette, (3, 2, 1)),
     "grey as colours": (lambda ids, _: Image.fromarray(ids * 50).convert("RGB"), (1, 2, 3)),
