@@ -66,7 +66,7 @@ def radiance_losses(
     return {
         "colour": colour_loss(rgb, photo),
         "distortion": objective.distortion * found.distortion.mean(),
-        "exposure": objective.exposure * scene.exposure.codes.square().mean(),
+        "exposure": objective.exposure * scene.appearance.regulariser(),
     }
 
 

@@ -76,7 +76,7 @@ class ObjectiveConfig(LabelObjective):
     surfaces_end: float = 0.5
     """... and has faded out at this one: sparse points are inaccurate, and surfaces are stable by then."""
     appearance: float = 1e-3
-    """Weight of the mean square of the exposure and white-balance codes."""
+    """Weight of the mean square of the photos' appearance codes."""
     deformation: float = 1e-3
     """Weight of the deformation's regulariser, where the object may deform (`scene.deformation`)."""
     uniform_points: int = 1024
@@ -170,7 +170,7 @@ def training_losses(
         displacements = now.points - uniform, later.points - uniform
         cost = deformation_loss(*displacements, now.jacobian, scene.deformation.config.bound)
         losses["deformation"] = config.deformation * cost
-    losses["appearance"] = config.appearance * scene.exposure.codes.square().mean()
+    losses["appearance"] = config.appearance * scene.appearance.regulariser()
     return losses
 
 

@@ -112,6 +112,7 @@ RATES = {
     "nets": Rate(5e-3),
     "sharpness": Rate(1e-3, eps=1e-8),
     "appearance": Rate(1e-3, eps=1e-8),
+    "light": Rate(5e-3, eps=1e-8),
     "deformation": Rate(2e-3),
     "camera_opt": Rate(1e-3),
 }
@@ -135,6 +136,6 @@ def _group(name: str) -> str:
         return "surface"
     if part == "deformation":
         return "deformation"
-    if part == "exposure":
-        return "appearance"
+    if part == "appearance":
+        return "light" if name.endswith("light") else "appearance"
     return "grids" if name.endswith("table") else "nets"

@@ -19,7 +19,7 @@ from surface_sos_ns.models.nerf_sos.radiance_field import RadianceField, RayRadi
 from surface_sos_ns.models.nerf_sos.segmentation import SegmentationHead
 from surface_sos_ns.models.nerf_sos.segmentation_images import SegmentationImages
 from surface_sos_ns.models.surface_sos.config import SceneConfig
-from surface_sos_ns.models.surface_sos.exposure import Exposure
+from surface_sos_ns.models.surface_sos.appearance import Appearance
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import SightLines
 from surface_sos_ns.models.surface_sos.rendering import Mattes, RegulariserPoints, Rendering
@@ -47,7 +47,7 @@ class NerfSOS(nn.Module):
         field: density and colour, or the surfaces in their place.
         head: segmentation codes.
         clusters: of rendered codes; which of them is the object.
-        exposure: of the training views.
+        appearance: of the training views.
         ops: back-end of the numeric operations, chosen again when the model is moved to another device.
     """
 
@@ -70,7 +70,7 @@ class NerfSOS(nn.Module):
             self.field.feature_width, config.channels, config.segmentation_hidden, config.frequencies
         )
         self.clusters = Clusters(clusters, config.channels)
-        self.exposure = Exposure(views)
+        self.appearance = Appearance(views)
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))  # whether `initialise` has been called
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -109,7 +109,7 @@ class NerfSOS(nn.Module):
     def train_radiance(self, origins: Tensor, directions: Tensor, view: Tensor) -> tuple[RayRadiance, Tensor]:
         """Render training rays (R, 3) of views (R,): what is seen, and its colours (R, 3) as the photos show them."""
         found = self.field.render(origins, directions, dense=self.ops.static)
-        gain, offset = self.exposure(view)
+        gain, offset, _ = self.appearance(view)
         return found, found.rgb * gain + offset * found.accumulation[:, None]
 
     @property
@@ -151,7 +151,7 @@ class NerfSOS(nn.Module):
             weights = found.weights * share.spread(*found.weights.shape)
             depth = (weights * found.middle).sum(-1) / weights.sum(-1).clamp(min=1e-6)
             object_depth = torch.where(alpha > 0.5, depth, object_depth)
-        gain, offset = self.exposure(None)
+        gain, offset, _ = self.appearance(None)
         none = origins.new_zeros(0)
         return Rendering(
             rgb=found.rgb * gain + offset * found.accumulation[:, None],

@@ -66,6 +66,9 @@ class SceneConfig:
     """Rays start at this fraction of the distance from the camera to the object sphere."""
     far: float = 200.0
     """Farthest sample distance, in object radii."""
+    light_codes: int = 0
+    """Length of the latent code of each training photo that goes into the colour nets of both layers (NeRF-W): for photos
+    whose light differs. 0 leaves each photo a gain and an offset per colour channel."""
     colour_threshold: float = 1e-3
     """Colours are evaluated at samples with a larger weight than this only."""
     deformation: DeformationConfig = RIGID

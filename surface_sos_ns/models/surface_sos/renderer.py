@@ -18,9 +18,9 @@ from torch import Tensor
 from surface_sos_ns.clean_plate.clean_plate import CleanPlate, PlateView
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.fields.deformation import Deformation, Displacement
+from surface_sos_ns.models.surface_sos.appearance import Appearance, ViewAppearance
 from surface_sos_ns.models.surface_sos.background import Background, BackgroundSamples
 from surface_sos_ns.models.surface_sos.config import SceneConfig
-from surface_sos_ns.models.surface_sos.exposure import Exposure
 from surface_sos_ns.models.surface_sos.foreground import Foreground, ForegroundSamples
 from surface_sos_ns.models.surface_sos.heads import Head, LabelHead
 from surface_sos_ns.models.surface_sos.object_grid import MIN_HULL_PROBABILITY, ObjectGrid
@@ -97,14 +97,14 @@ class Renderer:
         deformation: Deformation | None,
         object_grid: ObjectGrid,
         cache: FieldCache,
-        exposure: Exposure,
+        appearance: Appearance,
         clean_plate: CleanPlate,
     ):
         self.config = config
         self.foreground, self.background, self.label, self.heads = foreground, background, label, heads
         self.attached: list[Head] = []  # heads that were learned after the run, see `SurfaceSOS.attach`
         self.deformation, self.object_grid, self.cache = deformation, object_grid, cache
-        self.exposure, self.clean_plate = exposure, clean_plate
+        self.appearance, self.clean_plate = appearance, clean_plate
 
     @property
     def ops(self) -> TorchOps:
@@ -135,12 +135,18 @@ class Renderer:
         plate: bool = True,
         regulariser_points: Tensor | None = None,
         time: Tensor | None = None,
+        code: Tensor | None = None,
     ) -> Rendering:
         """See `SurfaceSOS.render`."""
-        layers = self.layers(origins, directions, state, regulariser_points, time)
+        gain, offset, light = self.appearance(view, code)
+        if light is not None:
+            light = light.expand(origins.shape[0], -1)
+        layers = self.layers(origins, directions, state, regulariser_points, time, light)
         samples, front, back, split, to_object, crop, weights = layers
-        rgb_f, head_values = self._surface_values(samples, front, directions, weights, split.predicted_rgb)
-        rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only)
+        rgb_f, head_values = self._surface_values(
+            samples, front, directions, weights, split.predicted_rgb, light
+        )
+        rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only, light)
         if split.label is not None:
             head_values[self.label.name] = self.label.accumulate(weights, split.label)
         unit = samples.near_surface.pack(front.unit)
@@ -149,7 +155,6 @@ class Renderer:
             self.clean_plate.observe(samples, weights.background.detach())
         plate_view = self._plate(origins, directions, samples, weights, colours, state, plate and not state.training)
 
-        gain, offset = self.exposure(view)
         alpha, count = weights.alpha[:, None], front.size
         object_alone = self._to_display(colours.foreground / alpha.clamp(min=1e-3)) * alpha
         further = origins.new_zeros(0, 3) if regulariser_points is None else regulariser_points
@@ -187,6 +192,7 @@ class Renderer:
         state: RenderState,
         regulariser_points: Tensor | None = None,
         time: Tensor | None = None,
+        light: Tensor | None = None,
     ) -> RayLayers:
         """Both fields at the samples of rays, and their weights, without colours; see `SurfaceSOS.render`."""
         samples = self.sample(origins, directions, self.plan(state), state)
@@ -195,7 +201,7 @@ class Renderer:
         if state.shown is not None:
             front = self._filled(front, state)
         back = self.background.evaluate(samples, directions, state.progress)
-        split = self._split(samples, front, directions, state, time, regulariser_points)
+        split = self._split(samples, front, directions, state, time, regulariser_points, light)
         crop = samples.crop.reshape(samples.interval.shape).amax(-1)
         to_object = -(origins * directions).sum(-1).detach().clamp(max=-1.0)
         weights = self.ops.composite_weights(front.opacity, back.opacity, split.gate, samples.edges, to_object, crop)
@@ -290,6 +296,7 @@ class Renderer:
         state: RenderState,
         time: Tensor | None,
         further: Tensor | None,
+        light: Tensor | None = None,
     ) -> Split:
         """The gate, which splits the layers (eq. 3), and what comes with it."""
         if self.object_grid.votes_split:
@@ -304,7 +311,8 @@ class Renderer:
                 shares = shares._replace(values=own / there.clamp(min=1e-6)[:, None])
             return Split(gate, found.label, shares, found.further, None)
         near = samples.near_surface
-        rgb, predicted = self.foreground.colour(front.colour_inputs, near.take_of_rays(directions))
+        codes = None if light is None else near.take_of_rays(light)
+        rgb, predicted = self.foreground.colour(front.colour_inputs, near.take_of_rays(directions), codes)
         assert predicted is not None
         return Split(near.pack(predicted), None, None, rgb.new_zeros(0, 1), rgb)
 
@@ -322,7 +330,13 @@ class Renderer:
         return self.ops.accumulate_detached(weights.foreground, split.shares)
 
     def _surface_values(
-        self, samples: Samples, front: ForegroundSamples, directions: Tensor, weights: RayWeights, rgb: Tensor | None
+        self,
+        samples: Samples,
+        front: ForegroundSamples,
+        directions: Tensor,
+        weights: RayWeights,
+        rgb: Tensor | None,
+        light: Tensor | None,
     ) -> tuple[PackedValues, dict[str, Tensor]]:
         """Foreground colours at samples above the colour threshold, and the heads' values accumulated over these."""
         near = samples.near_surface
@@ -331,7 +345,8 @@ class Renderer:
             return near.pack(rgb), {}
         chosen, seen = self.ops.seen_samples(near, self.config.colour_threshold, weights.foreground)
         if rgb is None:
-            rgb, _ = self.foreground.colour(front.colour_inputs[chosen], seen.take_of_rays(directions))
+            codes = None if light is None else seen.take_of_rays(light)
+            rgb, _ = self.foreground.colour(front.colour_inputs[chosen], seen.take_of_rays(directions), codes)
             colours = seen.pack(rgb)
         else:
             colours = near.pack(rgb)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from surface_sos_ns.clean_plate.clean_plate import CleanPlate
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.fields.deformation import Deformation
+from surface_sos_ns.models.surface_sos.appearance import Appearance
 from surface_sos_ns.models.surface_sos.background import make_background
 from surface_sos_ns.models.surface_sos.config import SceneConfig
-from surface_sos_ns.models.surface_sos.exposure import Exposure
 from surface_sos_ns.models.surface_sos.foreground import Foreground
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.gpu_memory import rays_at_once
@@ -54,7 +54,7 @@ class SurfaceSOS(nn.Module):
         heads: further quantities learned on surfaces.
         object_grid: where the object is.
         cache: cached values of both fields, which guide sampling.
-        exposure: of the training views.
+        appearance: of the training views.
         clean_plate: confidence and completion of the background.
         deformation: the object's motion; None where it does not deform.
         ops: back-end of the numeric operations, chosen again when the model is moved to another device.
@@ -89,7 +89,7 @@ class SurfaceSOS(nn.Module):
         self.background = make_background(config, ops)
         self.label = LabelHead(config, ops, max(len(self.objects), 1))
         self.heads = nn.ModuleList(make_heads(config, ops))
-        self.exposure = Exposure(views)
+        self.appearance = Appearance(views, config.light_codes)
         self.cache = FieldCache(config.cache_resolution, config.background_cache_resolution, config.split == "votes")
         self.clean_plate = CleanPlate(config.observation_resolution, several=bool(self.objects))
         self.reliability = MaskReliability(max(views, 1), self.label.objects)
@@ -105,7 +105,7 @@ class SurfaceSOS(nn.Module):
             self.deformation,
             self.object_grid,
             self.cache,
-            self.exposure,
+            self.appearance,
             self.clean_plate,
         )
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
@@ -194,23 +194,27 @@ class SurfaceSOS(nn.Module):
         regulariser_points: Tensor | None = None,
         time: Tensor | None = None,
         shown: Shown | None = None,
+        code: Tensor | None = None,
     ) -> Rendering:
         """Render rays (eq. 3-7); in training, also count them in the observation grid.
 
         Args:
             origins, directions: (R, 3), directions unit. If they require gradients (refined poses), gradients go to
                 them at fixed distances along the rays.
-            view: (R,) int64, training view of each ray, for its exposure; None takes the mean exposure.
+            view: (R,) int64, training view of each ray, for its appearance; None takes the mean appearance.
             plate: outside training, render the clean plate with samples of its own where the object covers it, and
                 complete it; otherwise it is rendered with the samples at hand.
             regulariser_points: (Q, 3) at which the foreground is evaluated as well, in the same call of its field.
             time: (R,) in [0, 1], when each ray was taken; needed where the object may deform.
             shown: some of several objects, see `showing`; outside training. None renders all.
+            code: (R, C) or (1, C) appearance, in place of a training view's; see `Appearance`.
 
         Raises:
             ValueError: the object may deform and no times are given.
         """
-        return self.renderer.render(origins, directions, self._state(shown), view, plate, regulariser_points, time)
+        return self.renderer.render(
+            origins, directions, self._state(shown), view, plate, regulariser_points, time, code
+        )
 
     def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
         """The alpha (R,) of `render`, without colours and without samples on rays that miss the object."""

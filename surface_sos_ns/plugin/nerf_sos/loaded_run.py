@@ -60,7 +60,7 @@ def scene_weights(config_file: Path, outputs: DataparserOutputs) -> dict[str, Te
             f"{path} has {len(objects)} objects ({', '.join(objects)}), and nerf-sos segments one. Load a run of one "
             "object."
         )
-    photos = len(weights.get("exposure.codes", ()))
+    photos = len(weights.get("appearance.exposure", ()))
     if photos != len(outputs.image_filenames):
         raise UserError(
             f"{path} was trained on {photos} photos, and this run has {len(outputs.image_filenames)}; expected the "

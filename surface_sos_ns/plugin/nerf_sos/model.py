@@ -104,7 +104,7 @@ class NerfSOSModel(SceneModel):
             if not parameter.requires_grad:  # of a loaded run
                 continue
             part = name.split(".")[0]
-            group = {"head": "segmentation", "exposure": "appearance"}.get(part)
+            group = {"head": "segmentation", "appearance": "appearance"}.get(part)
             groups[group or ("grids" if name.endswith("table") else "nets")].append(parameter)
         return dict(groups)
 

@@ -127,7 +127,7 @@ class NerfSOSTrainingRun(RunStory):
         scene, grids = self.model.scene, self.datamanager.pixel_grids()
         if not resumed:
             scene.field.update_cache()
-        for module in (scene.field, scene.exposure):
+        for module in (scene.field, scene.appearance):
             for parameter in module.parameters():
                 parameter.grad = None
         self.features = self.datamanager.photo_features(self.folder)

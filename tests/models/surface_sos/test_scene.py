@@ -185,7 +185,7 @@ def test_rendering_is_repeatable_and_changes_nothing(started):
 def test_a_loaded_model_renders_the_same(config):
     scene = start(config, steps=10)
     scene.set_progress(0.625)
-    nn.init.normal_(scene.exposure.codes)
+    nn.init.normal_(scene.appearance.exposure)
     scene.update_cache()
     rays = rays_at(torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * 2 - 1)
     loaded = copy_of(scene)
@@ -278,7 +278,7 @@ def test_a_view_without_a_code_gets_the_mean(started):
     rays = rays_at(torch.zeros(2, 2))
     with torch.no_grad():
         plain = scene.render(*rays)
-        scene.exposure.codes[0, :3] = 0.3  # one of three views is brighter by exp(0.3) than the others
+        scene.appearance.exposure[0, :3] = 0.3  # one of three views is brighter by exp(0.3) than the others
         mean = scene.render(*rays)
         bright = scene.render(*rays, view=torch.tensor([0, 1]))
     assert torch.allclose(mean.foreground, plain.foreground, atol=1e-5)

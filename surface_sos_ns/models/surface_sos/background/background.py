@@ -124,11 +124,16 @@ class Background(nn.Module, ABC):
         directions: Tensor,
         weights: Tensor,
         others: Tensor | None = None,
+        light: Tensor | None = None,
     ) -> PackedValues:
-        """Colours (G, 3) (eq. 4) at samples where `weights` or `others`, (R, S) each, exceed the colour threshold."""
+        """Colours (G, 3) (eq. 4) at samples where `weights` or `others`, (R, S) each, exceed the colour threshold.
+
+        `light` (R, L) are latent codes of the rays' photos; None takes their mean.
+        """
         threshold = self.config.colour_threshold
         chosen, seen = self.ops.seen_samples(samples.background, threshold, weights, others)
-        rgb, _ = self.colour(found.colour_inputs[chosen], seen.take_of_rays(directions))
+        codes = None if light is None else seen.take_of_rays(light)
+        rgb, _ = self.colour(found.colour_inputs[chosen], seen.take_of_rays(directions), codes)
         return seen.pack(rgb)
 
     @torch.no_grad()

@@ -29,7 +29,7 @@ class DensityBackground(Background):
     def __init__(self, config: SceneConfig, ops: TorchOps):
         super().__init__(config, ops)
         self.field = DensityField(config.background_grid, GEOMETRY_WIDTH, 2.0, INITIAL_LOG_DENSITY, config.hidden, ops)
-        self.colour = ColourNet(3 + GEOMETRY_WIDTH, config.hidden, ops=ops)
+        self.colour = ColourNet(3 + GEOMETRY_WIDTH, config.hidden, ops=ops, light=config.light_codes)
 
     def evaluate(self, samples: Samples, directions: Tensor, progress: Progress) -> BackgroundSamples:
         """See `Background.evaluate`."""

@@ -32,7 +32,7 @@ class SDFBackground(Background):
     def __init__(self, config: SceneConfig, ops: TorchOps):
         super().__init__(config, ops)
         self.field = SDFField(config.background_grid, GEOMETRY_WIDTH, 2.0, INITIAL_RADIUS, config.hidden, ops)
-        self.colour = ColourNet(3 + 3 + 1 + 1 + GEOMETRY_WIDTH, config.hidden, ops=ops)
+        self.colour = ColourNet(3 + 3 + 1 + 1 + GEOMETRY_WIDTH, config.hidden, ops=ops, light=config.light_codes)
         self.log_sharpness = nn.Parameter(torch.tensor(0.2))
 
     @property
