@@ -18,6 +18,7 @@ from torch import Tensor
 from surface_sos_ns.clean_plate.clean_plate import CleanPlate, PlateView
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.fields.deformation import Deformation, Displacement
+from surface_sos_ns.fields.sky import Sky
 from surface_sos_ns.models.surface_sos.appearance import Appearance, ViewAppearance
 from surface_sos_ns.models.surface_sos.background import Background, BackgroundSamples
 from surface_sos_ns.models.surface_sos.config import SceneConfig
@@ -27,7 +28,7 @@ from surface_sos_ns.models.surface_sos.object_grid import MIN_HULL_PROBABILITY, 
 from surface_sos_ns.models.surface_sos.rendering import Mattes, RegulariserPoints, Rendering
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.colour_space import to_display, to_light
-from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights, no_values
+from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights, no_values, scale_gradient
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from surface_sos_ns.sampling.selection import Selection
@@ -99,12 +100,13 @@ class Renderer:
         cache: FieldCache,
         appearance: Appearance,
         clean_plate: CleanPlate,
+        sky: Sky | None = None,
     ):
         self.config = config
         self.foreground, self.background, self.label, self.heads = foreground, background, label, heads
         self.attached: list[Head] = []  # heads that were learned after the run, see `SurfaceSOS.attach`
         self.deformation, self.object_grid, self.cache = deformation, object_grid, cache
-        self.appearance, self.clean_plate = appearance, clean_plate
+        self.appearance, self.clean_plate, self.sky = appearance, clean_plate, sky
 
     @property
     def ops(self) -> TorchOps:
@@ -151,6 +153,7 @@ class Renderer:
             head_values[self.label.name] = self.label.accumulate(weights, split.label)
         unit = samples.near_surface.pack(front.unit)
         colours = self.ops.composite_colours(weights, self._to_light(rgb_f), self._to_light(rgb_b), unit)
+        colours, opaque = self._over_sky(colours, weights, directions, light, crop)
         if state.training:
             self.clean_plate.observe(samples, weights.background.detach())
         plate_view = self._plate(origins, directions, samples, weights, colours, state, plate and not state.training)
@@ -161,7 +164,7 @@ class Renderer:
         normals = front.surface.normal
         assert normals is not None
         return Rendering(
-            rgb=self._to_display(colours.rgb) * gain + offset * weights.accumulation[:, None],
+            rgb=self._to_display(colours.rgb) * gain + offset * opaque[:, None],
             alpha=weights.alpha,
             foreground=object_alone * gain + offset * alpha,
             background=self._to_display(plate_view.colours) * gain + offset,
@@ -236,6 +239,8 @@ class Renderer:
         blank = no_values(origins, 3)
         colours = self.ops.composite_colours(weights, blank, self._to_light(rgb), blank)
         confidence = self.clean_plate.confidence(samples, weights.background_only)
+        colours, _ = self._over_sky(colours, weights, directions)
+        confidence = self._with_sky(confidence, weights)
         return BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
     # ------------------------------------------------------------------ samples
@@ -368,6 +373,7 @@ class Renderer:
         if not complete:
             return PlateView(colours.background, none, none, none)
         confidence = self.clean_plate.confidence(samples, weights.background_only)
+        confidence = self._with_sky(confidence, weights)
         first_pass = BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
         def render_background(origins: Tensor, directions: Tensor) -> BackgroundView:
@@ -375,6 +381,43 @@ class Renderer:
 
         shade = None if state.shown is None else state.shown.shade
         return self.clean_plate.complete(origins, directions, first_pass, weights.alpha, render_background, shade)
+
+    def _over_sky(
+        self,
+        colours: RayColours,
+        weights: RayWeights,
+        directions: Tensor,
+        light: Tensor | None = None,
+        crop: Tensor | None = None,
+    ) -> tuple[RayColours, Tensor]:
+        """Colours of rays with the sky behind all that they meet, and how opaque (R,) they are then.
+
+        Rays through m^P do not teach the sky their colours: what they miss there is the object.
+
+        Args:
+            colours, weights: of R rays.
+            directions: (R, 3) unit.
+            light: (R, L) latent codes, None for their mean.
+            crop: (R,) highest m^P along the ray; None where nothing is learned.
+        """
+        if self.sky is None:
+            return colours, weights.accumulation
+        sky = self.sky(directions, light)
+        if crop is not None:
+            sky = scale_gradient(sky, (1.0 - crop)[:, None])
+        behind = to_light(sky) if self.config.blending == "light" else sky
+        left = (1.0 - weights.accumulation).clamp(min=0.0)[:, None]
+        alone = weights.background_only.sum(-1, keepdim=True)
+        over = colours._replace(
+            rgb=colours.rgb + left * behind, background=torch.lerp(behind, colours.background, alone.clamp(0, 1))
+        )
+        return over, torch.ones_like(weights.accumulation)
+
+    def _with_sky(self, confidence: Tensor, weights: RayWeights) -> Tensor:
+        """Confidence (R,) in the background alone; the sky is sure."""
+        if self.sky is None:
+            return confidence
+        return torch.lerp(torch.ones_like(confidence), confidence, weights.background_only.sum(-1).clamp(0, 1))
 
     def _to_light(self, colours: PackedValues) -> PackedValues:
         """Colours of samples in the space in which they are blended, see `SceneConfig.blending`."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from surface_sos_ns.clean_plate.clean_plate import CleanPlate
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.fields.deformation import Deformation
+from surface_sos_ns.fields.sky import Sky
 from surface_sos_ns.models.surface_sos.appearance import Appearance
 from surface_sos_ns.models.surface_sos.background import make_background
 from surface_sos_ns.models.surface_sos.config import SceneConfig
@@ -55,6 +56,7 @@ class SurfaceSOS(nn.Module):
         object_grid: where the object is.
         cache: cached values of both fields, which guide sampling.
         appearance: of the training views.
+        sky: what rays show that meet nothing; None where they show black.
         clean_plate: confidence and completion of the background.
         deformation: the object's motion; None where it does not deform.
         ops: back-end of the numeric operations, chosen again when the model is moved to another device.
@@ -90,6 +92,7 @@ class SurfaceSOS(nn.Module):
         self.label = LabelHead(config, ops, max(len(self.objects), 1))
         self.heads = nn.ModuleList(make_heads(config, ops))
         self.appearance = Appearance(views, config.light_codes)
+        self.sky = Sky(config.hidden, config.light_codes, ops) if config.sky else None
         self.cache = FieldCache(config.cache_resolution, config.background_cache_resolution, config.split == "votes")
         self.clean_plate = CleanPlate(config.observation_resolution, several=bool(self.objects))
         self.reliability = MaskReliability(max(views, 1), self.label.objects)
@@ -107,6 +110,7 @@ class SurfaceSOS(nn.Module):
             self.cache,
             self.appearance,
             self.clean_plate,
+            self.sky,
         )
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))  # whether `initialise` has been called
