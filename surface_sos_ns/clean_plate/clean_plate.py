@@ -62,6 +62,7 @@ class CleanPlate(nn.Module):
         alpha: Tensor,
         render_background: RenderBackground,
         kept_shade: Tensor | None = None,
+        light: Tensor | None = None,
     ) -> PlateView:
         """The clean plate of rays: rendered again where the object covers it, completed, shadows removed.
 
@@ -71,13 +72,14 @@ class CleanPlate(nn.Module):
             alpha: (R,) the object's matte.
             render_background: see `RenderBackground`.
             kept_shade: of objects that stay, see `SupportMap.complete`; None for none.
+            light: (R, L) latent codes of the rays' photos; None for none.
         """
         confidence = first_pass.confidence
         background, filled, shadow = self.support_map.complete(origins, directions, first_pass, kept_shade)
         hidden = (alpha > MIN_OBJECT_ALPHA).nonzero()[:, 0]
         if hidden.numel():
             rays = origins[hidden], directions[hidden]
-            second_pass = render_background(*rays)
+            second_pass = render_background(*rays, None if light is None else light[hidden])
             completed = self.support_map.complete(*rays, second_pass, kept_shade)
             background = background.index_put((hidden,), completed.colours)
             confidence = confidence.index_put((hidden,), second_pass.confidence)
@@ -113,6 +115,7 @@ class CleanPlate(nn.Module):
 
         def in_chunks(origins: Tensor, directions: Tensor) -> BackgroundView:
             parts = zip(origins.split(at_once), directions.split(at_once), strict=True)
-            return BackgroundView(*map(torch.cat, zip(*(render_background(*part) for part in parts), strict=True)))
+            views = (render_background(*part, None) for part in parts)
+            return BackgroundView(*map(torch.cat, zip(*views, strict=True)))
 
         return self.support_map.build(in_chunks, solid, dilated, cameras)

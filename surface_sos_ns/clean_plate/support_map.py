@@ -70,8 +70,9 @@ class BackgroundView(NamedTuple):
         return ((origins - point) @ normal)[:, None] + (directions @ normal)[:, None] * self.middles
 
 
-RenderBackground = Callable[[Tensor, Tensor], BackgroundView]
-"""Renders rays, origins and directions (R, 3) of the object frame, through the background alone."""
+RenderBackground = Callable[[Tensor, Tensor, Tensor | None], BackgroundView]
+"""Renders rays, origins and directions (R, 3) of the object frame, through the background alone; with latent codes
+(R, L) of their photos' light, or None."""
 
 
 class CompletedBackground(NamedTuple):
@@ -246,7 +247,7 @@ class SupportMap(nn.Module):
         target = target * 1.5 * torch.rand(SEARCH_RAYS, 1, generator=random) ** (1 / 3)
         origins = cameras[torch.randint(len(cameras), (SEARCH_RAYS,), generator=random).to(device)]
         directions = F.normalize(target.to(device) - origins, dim=-1)
-        view = render_background(origins, directions)
+        view = render_background(origins, directions, None)
         stopped = view.weights.cumsum(-1)
         half = (stopped < 0.5 * stopped[:, -1:]).sum(-1, keepdim=True).clamp(max=stopped.shape[1] - 1)
         points = origins + directions * view.middles.gather(1, half)
@@ -277,7 +278,7 @@ class SupportMap(nn.Module):
         for _ in range(CAMERAS_PER_CELL):
             origins = cameras[torch.randint(len(cameras), (len(points),), generator=random).to(points.device)]
             directions = F.normalize(points - origins, dim=-1)
-            view = render_background(origins, directions)
+            view = render_background(origins, directions, None)
             height = view.heights(origins, directions, points, normal)
             on_plane = (view.weights * (height.abs() < PLANE_TOLERANCE)).sum(-1)
             weight = (on_plane > MIN_OBSERVED) * view.confidence

@@ -33,9 +33,7 @@ class ColourNet(nn.Module):
             nn.Linear(hidden, 4 if predict_alpha else 3),
         )
 
-    def forward(
-        self, inputs: Tensor, directions: Tensor, light: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, inputs: Tensor, directions: Tensor, light: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Evaluate eq. 2 or 4, and eq. 3 where alpha is predicted.
 
         Args:

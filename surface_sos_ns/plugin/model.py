@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 from torch.nn import Parameter
 
-from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.config import SceneConfig, with_changing_light
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.part_results import heads_of, usable_parts
 from surface_sos_ns.plugin.scene_model import SceneModel, SceneModelConfig
@@ -43,6 +43,10 @@ class SurfaceSOSModelConfig(SceneModelConfig):
     mask_refresh: tuple[float, ...] = (0.15, 0.3, 0.45, 0.6, 0.75)
     """Fractions of the run at which the object's own mattes take the place of the coarse masks that differ from them;
     those that hardly do stay. Without any, the coarse masks vote to the end."""
+    light: Literal["auto", "exposure", "codes"] = "auto"
+    """What may differ from photo to photo: the exposure, a gain and an offset per colour channel; or, with codes, the
+    light as well: a latent code of each photo goes into the colours of both layers, and rays that meet nothing show a
+    sky of that photo. auto takes codes where the photos' light differs by more than an exposure explains."""
     support_map: bool = True
     """At the end of the run, map the plane that carries the object: clean plates are completed on it, alike in all
     views, and get the light back that the object keeps away. Without it they keep the object's shadow."""
@@ -72,6 +76,7 @@ def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
         scene=paper_scene(config.scene),
         objective=paper_objective(config.objective),
         mask_refresh=(),
+        light="exposure",
         support_map=False,
     )
 
@@ -95,8 +100,15 @@ class SurfaceSOSModel(SceneModel):
         self._sparse_points: Tensor | None = None
         self._sparse_points_inside: Tensor | None = None  # of these, those in the object sphere
 
-    def _build_scene(self, objects: Sequence[str]) -> None:
-        self.scene = SurfaceSOS(self.config.scene, self.num_train_data, objects)
+    def _build_scene(self, objects: Sequence[str], scene: SceneConfig | None = None) -> None:
+        if scene is None:
+            scene = with_changing_light(self.config.scene) if self.config.light == "codes" else self.config.scene
+        self.scene = SurfaceSOS(scene, self.num_train_data, objects)
+
+    def _rebuild_scene(self, objects: Sequence[str], scene: SceneConfig) -> None:
+        device, training = self.device, self.training
+        self._build_scene(objects, scene)
+        self.scene.to(device).train(training)
 
     @property
     def object_names(self) -> tuple[str, ...]:
@@ -106,9 +118,13 @@ class SurfaceSOSModel(SceneModel):
     def take_objects(self, names: Sequence[str]) -> None:
         """See `SceneModel.take_objects`."""
         if tuple(names) != self.scene.objects:
-            device, training = self.device, self.training
-            self._build_scene(names)
-            self.scene.to(device).train(training)
+            self._rebuild_scene(names, self.scene.config)
+
+    def take_light(self, codes: int, sky: bool) -> None:
+        """See `SceneModel.take_light`."""
+        there = self.scene.config
+        if (codes, sky) != (there.light_codes, there.sky):
+            self._rebuild_scene(self.scene.objects, replace(there, light_codes=codes, sky=sky))
 
     def attach_parts(self, run: Path, checkpoint: str) -> None:
         """See `SceneModel.attach_parts`."""

@@ -15,8 +15,9 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor
 
+from surface_sos_ns.models.surface_sos.config import LIGHT_CODES
 from surface_sos_ns.models.surface_sos.gpu_memory import free_gpu_bytes, why_training_does_not_fit
-from surface_sos_ns.models.surface_sos.scene import stored_objects
+from surface_sos_ns.models.surface_sos.scene import stored_light, stored_objects
 from surface_sos_ns.plugin.capture_datamanager import CaptureDataManager, CaptureDataManagerConfig
 from surface_sos_ns.plugin.checkpoints import SCENE, find_checkpoint
 from surface_sos_ns.plugin.compat.eval_checkpoints import let_pipelines_load_themselves
@@ -136,6 +137,23 @@ class SurfaceSOSPipeline(VanillaPipeline):
 
     # ------------------------------------------------------------------ a run
 
+    def settle_light(self, folder: Path) -> None:
+        """Build the model for a light that differs from photo to photo, where it does; before anything is trained.
+
+        Args:
+            folder: of the run, which keeps what is found of the object meanwhile.
+
+        Raises:
+            UserError: the capture cannot be used; the message says what to do.
+        """
+        config = self.model.config
+        if not isinstance(config, SurfaceSOSModelConfig) or config.light != "auto":
+            return
+        light = cast("SurfaceSOSDataManager", self.datamanager).light(folder)
+        if light.changes:
+            say(light.remark(LIGHT_CODES))
+            self.model.take_light(LIGHT_CODES, sky=True)
+
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
@@ -178,6 +196,7 @@ class SurfaceSOSPipeline(VanillaPipeline):
         """
         path, state = find_checkpoint(folder, step, say)
         self.model.take_objects(stored_objects(state["pipeline"], SCENE))
+        self.model.take_light(*stored_light(state["pipeline"], SCENE))
         self.load_pipeline(state["pipeline"], state["step"])
         self.model.attach_parts(path.parent.parent, path.name)
         say(f"Loaded {path}")

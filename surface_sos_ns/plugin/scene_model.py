@@ -104,6 +104,15 @@ class SceneModel(Model):
         if names:
             raise UserError(f"This method segments one object, not {len(names)} ({', '.join(names)}).")
 
+    def take_light(self, codes: int, sky: bool) -> None:
+        """Be a model with latent codes of this length for the light of photos, and a sky, as a checkpoint has them.
+
+        Raises:
+            UserError: this kind of scene has neither.
+        """
+        if codes or sky:
+            raise UserError("This method has no latent codes for the light of photos, and no sky.")
+
     def attach_parts(self, run: Path, checkpoint: str) -> None:
         """Render parts as well that were found on this run, if there are any; see `part_results`.
 

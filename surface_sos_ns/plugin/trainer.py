@@ -26,7 +26,7 @@ from nerfstudio.utils.misc import step_check
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from surface_sos_ns.models.surface_sos.scene import stored_objects
+from surface_sos_ns.models.surface_sos.scene import stored_light, stored_objects
 from surface_sos_ns.plugin.checkpoints import (
     SCENE,
     CheckpointError,
@@ -199,6 +199,7 @@ class SurfaceSOSTrainer(Trainer):
         self.train_lock = training_lock()
         self.steps_done = 0
         self._random_state: dict[str, Any] | None = None
+        self._resumed: tuple[Path, dict[str, Any]] | None = None
         self._losses_missing = False
         self._loss_log = LossLog(self.base_dir / LOSS_FILE, config.logging.steps_per_log)
         self._graphs = graphs_on(self.device)
@@ -231,7 +232,15 @@ class SurfaceSOSTrainer(Trainer):
         say(f"{_describe_device(self.device)} | {self.pipeline.describe()}{how}")
 
     def setup_optimizers(self) -> Optimizers:
-        """nerfstudio's optimisers, with the numeric operations that the model has chosen."""
+        """nerfstudio's optimisers, with the numeric operations that the model has chosen.
+
+        Before them, what the model has to learn is settled: whether the light differs from photo to photo.
+        """
+        self._resumed = self._checkpoint_to_resume()
+        if self._resumed is None:
+            self.pipeline.settle_light(self.base_dir)
+        else:
+            self.pipeline.model.take_light(*stored_light(self._resumed[1]["pipeline"], SCENE))
         optimizers = super().setup_optimizers()
         for optimizer in optimizers.optimizers.values():
             if isinstance(optimizer, SparseAdam):
@@ -375,15 +384,19 @@ class SurfaceSOSTrainer(Trainer):
         }
         save_checkpoint(self.checkpoint_dir, last_step, state, only_latest=self.config.save_only_latest_checkpoint)
 
+    def _checkpoint_to_resume(self) -> tuple[Path, dict[str, Any]] | None:
+        """The checkpoint that load_dir or load_checkpoint names, and what it holds; None where neither is given."""
+        if self.config.load_dir is not None:
+            return find_checkpoint(self.config.load_dir, self.config.load_step, say)
+        if self.config.load_checkpoint is not None:
+            return self.config.load_checkpoint, read_checkpoint(self.config.load_checkpoint)
+        return None
+
     def _load_checkpoint(self) -> None:
         """Load the checkpoint that load_dir or load_checkpoint names, if any."""
-        if self.config.load_dir is not None:
-            path, state = find_checkpoint(self.config.load_dir, self.config.load_step, say)
-        elif self.config.load_checkpoint is not None:
-            path = self.config.load_checkpoint
-            state = read_checkpoint(path)
-        else:
+        if self._resumed is None:
             return
+        (path, state), self._resumed = self._resumed, None
         self._check_objects(path, stored_objects(state["pipeline"], SCENE))
         try:
             self.pipeline.load_pipeline(state["pipeline"], state["step"])

@@ -18,8 +18,8 @@ from surface_sos_ns.models.nerf_sos.object_region import ObjectRegion
 from surface_sos_ns.models.nerf_sos.radiance_field import RadianceField, RayRadiance
 from surface_sos_ns.models.nerf_sos.segmentation import SegmentationHead
 from surface_sos_ns.models.nerf_sos.segmentation_images import SegmentationImages
-from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.appearance import Appearance
+from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import SightLines
 from surface_sos_ns.models.surface_sos.rendering import Mattes, RegulariserPoints, Rendering

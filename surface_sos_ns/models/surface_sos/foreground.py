@@ -68,7 +68,11 @@ class Foreground(nn.Module):
         self.config, self.ops = config, ops
         self.field = SDFField(config.foreground_grid, GEOMETRY_WIDTH, 1.0, 0.5, config.hidden, ops)
         self.colour = ColourNet(
-            3 + 3 + 1 + GEOMETRY_WIDTH, config.hidden, predict_alpha=config.split == "predicted", ops=ops, light=config.light_codes
+            3 + 3 + 1 + GEOMETRY_WIDTH,
+            config.hidden,
+            predict_alpha=config.split == "predicted",
+            ops=ops,
+            light=config.light_codes,
         )
         self.log_sharpness = nn.Parameter(torch.tensor(0.3))  # v in b = exp(10 v), as in NeuS
 

@@ -19,7 +19,7 @@ from surface_sos_ns.clean_plate.clean_plate import CleanPlate, PlateView
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.fields.deformation import Deformation, Displacement
 from surface_sos_ns.fields.sky import Sky
-from surface_sos_ns.models.surface_sos.appearance import Appearance, ViewAppearance
+from surface_sos_ns.models.surface_sos.appearance import Appearance
 from surface_sos_ns.models.surface_sos.background import Background, BackgroundSamples
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.foreground import Foreground, ForegroundSamples
@@ -145,9 +145,7 @@ class Renderer:
             light = light.expand(origins.shape[0], -1)
         layers = self.layers(origins, directions, state, regulariser_points, time, light)
         samples, front, back, split, to_object, crop, weights = layers
-        rgb_f, head_values = self._surface_values(
-            samples, front, directions, weights, split.predicted_rgb, light
-        )
+        rgb_f, head_values = self._surface_values(samples, front, directions, weights, split.predicted_rgb, light)
         rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only, light)
         if split.label is not None:
             head_values[self.label.name] = self.label.accumulate(weights, split.label)
@@ -156,7 +154,9 @@ class Renderer:
         colours, opaque = self._over_sky(colours, weights, directions, light, crop)
         if state.training:
             self.clean_plate.observe(samples, weights.background.detach())
-        plate_view = self._plate(origins, directions, samples, weights, colours, state, plate and not state.training)
+        plate_view = self._plate(
+            origins, directions, samples, weights, colours, state, plate and not state.training, light
+        )
 
         alpha, count = weights.alpha[:, None], front.size
         object_alone = self._to_display(colours.foreground / alpha.clamp(min=1e-3)) * alpha
@@ -229,17 +229,19 @@ class Renderer:
             each = each.index_put((samples.rays,), found)
         return Mattes(alpha.index_put((samples.rays,), weights.alpha), each)
 
-    def background_view(self, origins: Tensor, directions: Tensor, state: RenderState) -> BackgroundView:
+    def background_view(
+        self, origins: Tensor, directions: Tensor, state: RenderState, light: Tensor | None = None
+    ) -> BackgroundView:
         """See `SurfaceSOS.background_view`."""
         samples = self.sample(origins, directions, replace(self.plan(state), background_only=True), state)
         back = self.background.evaluate(samples, directions, state.progress)
         none, ones = no_values(origins), samples.edges.new_ones(samples.edges.shape[0])
         weights = self.ops.composite_weights(none, back.opacity, none, samples.edges, ones, ones)
-        rgb = self.background.colours(back, samples, directions, weights.background_only)
+        rgb = self.background.colours(back, samples, directions, weights.background_only, light=light)
         blank = no_values(origins, 3)
         colours = self.ops.composite_colours(weights, blank, self._to_light(rgb), blank)
         confidence = self.clean_plate.confidence(samples, weights.background_only)
-        colours, _ = self._over_sky(colours, weights, directions)
+        colours, _ = self._over_sky(colours, weights, directions, light)
         confidence = self._with_sky(confidence, weights)
         return BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
@@ -367,6 +369,7 @@ class Renderer:
         colours: RayColours,
         state: RenderState,
         complete: bool,
+        light: Tensor | None,
     ) -> PlateView:
         """The clean plate: from the samples at hand or, with `complete`, rendered behind the object and completed."""
         none = torch.zeros_like(weights.alpha)
@@ -376,11 +379,13 @@ class Renderer:
         confidence = self._with_sky(confidence, weights)
         first_pass = BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
-        def render_background(origins: Tensor, directions: Tensor) -> BackgroundView:
-            return self.background_view(origins, directions, state)
+        def render_background(origins: Tensor, directions: Tensor, light: Tensor | None) -> BackgroundView:
+            return self.background_view(origins, directions, state, light)
 
         shade = None if state.shown is None else state.shown.shade
-        return self.clean_plate.complete(origins, directions, first_pass, weights.alpha, render_background, shade)
+        return self.clean_plate.complete(
+            origins, directions, first_pass, weights.alpha, render_background, shade, light
+        )
 
     def _over_sky(
         self,

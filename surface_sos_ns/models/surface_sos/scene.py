@@ -237,9 +237,9 @@ class SurfaceSOS(nn.Module):
         """Distance from FoCoR's surface, object radii, up to which the foreground is evaluated on rays."""
         return float(self.renderer.plan(self._state()).margin)
 
-    def background_view(self, origins: Tensor, directions: Tensor) -> BackgroundView:
-        """Rays (R, 3) through the background alone, at samples drawn for it."""
-        return self.renderer.background_view(origins, directions, self._state())
+    def background_view(self, origins: Tensor, directions: Tensor, light: Tensor | None = None) -> BackgroundView:
+        """Rays (R, 3) through the background alone, at samples drawn for it; see `RenderBackground`."""
+        return self.renderer.background_view(origins, directions, self._state(), light)
 
     # ------------------------------------------------------------------ a run
 
@@ -331,6 +331,12 @@ def stored_objects(state: Mapping[str, Any], prefix: str = "") -> tuple[str, ...
     """
     stored = state.get(f"{prefix}object_names")
     return () if stored is None else tuple(json.loads(bytes(stored.tolist()).decode()))
+
+
+def stored_light(state: Mapping[str, Any], prefix: str = "") -> tuple[int, bool]:
+    """Length of the latent codes of a scene whose state dict this is, and whether it has a sky; see `stored_objects`."""
+    codes = state.get(f"{prefix}appearance.light")
+    return 0 if codes is None else int(codes.shape[1]), any(name.startswith(f"{prefix}sky.") for name in state)
 
 
 def _encoded(names: Sequence[str]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from torch import Tensor
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
-from surface_sos_ns.models.surface_sos.scene import stored_objects
+from surface_sos_ns.models.surface_sos.scene import stored_light, stored_objects
 from surface_sos_ns.plugin.checkpoints import SCENE, find_checkpoint
 from surface_sos_ns.plugin.config_reader import method_of, read_config
 from surface_sos_ns.plugin.console import say
@@ -29,7 +30,7 @@ def surfaces_of(config_file: Path) -> SceneConfig:
         config_file: its config.yml.
 
     Raises:
-        UserError: the file is missing, is no config.yml, or is that of another method.
+        UserError: the file is missing, is no config.yml, is that of another method, or of a run without a checkpoint.
     """
     if not config_file.is_file():
         raise UserError(f"{OPTION} {config_file} is no file; expected the config.yml of a finished surface-sos run.")
@@ -38,7 +39,11 @@ def surfaces_of(config_file: Path) -> SceneConfig:
         raise UserError(f"{OPTION} {config_file} is of a {method} run; expected one of surface-sos.")
     model = read_config(config_file).pipeline.model
     assert isinstance(model, SurfaceSOSModelConfig)
-    return model.scene
+    _, state = find_checkpoint(
+        config_file.parent, None, say
+    )  # what the run has found out about the light is not in its config
+    codes, sky = stored_light(state["pipeline"], SCENE)
+    return replace(model.scene, light_codes=codes, sky=sky)
 
 
 def scene_weights(config_file: Path, outputs: DataparserOutputs) -> dict[str, Tensor]:
