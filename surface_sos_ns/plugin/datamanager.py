@@ -18,6 +18,7 @@ from surface_sos_ns.plugin.prior_file import PRIOR_FILE, fingerprint_of, load_pr
 from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
+    from surface_sos_ns.capture.light import LightEvidence
     from surface_sos_ns.capture.object_prior import ObjectPrior
     from surface_sos_ns.capture.views import Views
 
@@ -100,6 +101,10 @@ class SurfaceSOSDataManager(CaptureDataManager):
             self.train_pixel_sampler.band = self._band(prior, views).to(self.train_cache.images.device)
         self.object_prior = prior
         return prior
+
+    def light(self, folder: Path | None = None) -> LightEvidence:
+        """Whether the light changes from photo to photo; arguments and errors as for `prepare`, which it calls."""
+        return self.object_search().light(views_from_cameras(self.train_dataset.cameras), self.prepare(folder).points)
 
     def _find_object(self, views: Views, folder: Path | None) -> ObjectPrior:
         return self.object_search().find(views, folder)

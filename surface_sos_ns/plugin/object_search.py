@@ -19,6 +19,7 @@ from surface_sos_ns.plugin.dataset import PixelCache, SurfaceSOSDataset
 from surface_sos_ns.utils.image_io import resized
 
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
+    from surface_sos_ns.capture.light import LightEvidence
     from surface_sos_ns.capture.object_prior import ObjectPrior
     from surface_sos_ns.capture.points import SparsePoints
     from surface_sos_ns.capture.sphere import ObjectSphere
@@ -163,6 +164,24 @@ class ObjectSearch:
         hint: ObjectHint = self.dataset.metadata.get("object_hint") or ObjectHint(None, None)
         return None if hint.point is None else np.array(hint.point), hint.radius
 
+    def light(self, views: Views, points: SparsePoints | None) -> LightEvidence:
+        """Whether the light changes from photo to photo.
+
+        Args:
+            views: of the training photos, world frame.
+            points: sparse points, world frame, the capture's or those that `find` has triangulated.
+        """
+        from surface_sos_ns.capture.light import light_changes
+
+        small, images = self._small_photos(views)
+        return light_changes(images, small, points)
+
+    def _small_photos(self, views: Views) -> tuple[Views, list[np.ndarray]]:
+        """The views and photos at the size that is looked at."""
+        factor = min(1.0, self.image_size / int(max(views.width.max(), views.height.max())))
+        small = views.scaled(factor) if factor < 1 else views
+        return small, [resized(self.cache.image(view), *size) for view, size in enumerate(small.sizes())]
+
     def _photos_and_points(
         self, views: Views, folder: Path | None
     ) -> tuple[Views, list[np.ndarray], SparsePoints | None]:
@@ -174,9 +193,7 @@ class ObjectSearch:
         from surface_sos_ns.capture.points_file import first_fitting_points
 
         metadata = self.dataset.metadata
-        factor = min(1.0, self.image_size / int(max(views.width.max(), views.height.max())))
-        small = views.scaled(factor) if factor < 1 else views
-        images = [resized(self.cache.image(view), *size) for view, size in enumerate(small.sizes())]
+        small, images = self._small_photos(views)
         points, remarks = first_fitting_points(metadata["points_files"], views, metadata["file_paths"])
         for remark in remarks:
             warn(remark)

@@ -151,7 +151,7 @@ class SurfaceSOSPipeline(VanillaPipeline):
             return
         light = cast("SurfaceSOSDataManager", self.datamanager).light(folder)
         if light.changes:
-            say(light.remark(LIGHT_CODES))
+            say(light.sentence(LIGHT_CODES))
             self.model.take_light(LIGHT_CODES, sky=True)
 
     def get_training_callbacks(

@@ -334,7 +334,7 @@ def stored_objects(state: Mapping[str, Any], prefix: str = "") -> tuple[str, ...
 
 
 def stored_light(state: Mapping[str, Any], prefix: str = "") -> tuple[int, bool]:
-    """Length of the latent codes of a scene whose state dict this is, and whether it has a sky; see `stored_objects`."""
+    """Length of the latent codes of a scene with this state dict, and whether it has a sky; see `stored_objects`."""
     codes = state.get(f"{prefix}appearance.light")
     return 0 if codes is None else int(codes.shape[1]), any(name.startswith(f"{prefix}sky.") for name in state)
 
