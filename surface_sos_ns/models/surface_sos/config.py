@@ -67,8 +67,8 @@ class SceneConfig:
     far: float = 200.0
     """Farthest sample distance, in object radii."""
     light_codes: int = 0
-    """Length of the latent code of each training photo that goes into the colour nets of both layers (NeRF-W): for photos
-    whose light differs. 0 leaves each photo a gain and an offset per colour channel."""
+    """Length of the latent code of each training photo that goes into the colour nets of both layers (NeRF-W): for
+    photos whose light differs. 0: a gain and an offset per colour channel are all that differs."""
     sky: bool = False
     """Rays that meet nothing show a sky, whose colour depends on direction and light alone, instead of black."""
     colour_threshold: float = 1e-3
