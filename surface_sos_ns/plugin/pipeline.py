@@ -181,6 +181,12 @@ class SurfaceSOSPipeline(VanillaPipeline):
             first_step=trainer.steps_done,
         )
 
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """Load a checkpoint's weights into a model of its objects and its light, see nerfstudio's pipeline."""
+        self.model.take_objects(stored_objects(loaded_state, SCENE))
+        self.model.take_light(*stored_light(loaded_state, SCENE))
+        super().load_pipeline(loaded_state, step)
+
     def load_for_evaluation(self, folder: Path, step: int | None) -> tuple[Path, int]:
         """Load a run's weights and say what was loaded; called by nerfstudio's commands that open a run.
 
@@ -195,8 +201,6 @@ class SurfaceSOSPipeline(VanillaPipeline):
             CheckpointError: there is none.
         """
         path, state = find_checkpoint(folder, step, say)
-        self.model.take_objects(stored_objects(state["pipeline"], SCENE))
-        self.model.take_light(*stored_light(state["pipeline"], SCENE))
         self.load_pipeline(state["pipeline"], state["step"])
         self.model.attach_parts(path.parent.parent, path.name)
         say(f"Loaded {path}")

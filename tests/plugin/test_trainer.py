@@ -99,6 +99,9 @@ class TinyModel(torch.nn.Module):
     def take_objects(self, names: tuple[str, ...]) -> None:
         assert not names
 
+    def take_light(self, codes: int, sky: bool) -> None:
+        assert not codes and not sky
+
     def describe(self) -> str:
         return "tiny grid | tiny sampler"
 
