@@ -113,7 +113,8 @@ class CleanPlate(nn.Module):
             Whether the object stands on (or hangs at) a plane.
         """
 
-        def in_chunks(origins: Tensor, directions: Tensor) -> BackgroundView:
+        def in_chunks(origins: Tensor, directions: Tensor, light: Tensor | None) -> BackgroundView:
+            assert light is None  # the map shows the mean of the photos' light
             parts = zip(origins.split(at_once), directions.split(at_once), strict=True)
             views = (render_background(*part, None) for part in parts)
             return BackgroundView(*map(torch.cat, zip(*views, strict=True)))

@@ -106,6 +106,13 @@ class SurfaceSOSDataManager(CaptureDataManager):
         """Whether the light changes from photo to photo; arguments and errors as for `prepare`, which it calls."""
         return self.object_search().light(views_from_cameras(self.train_dataset.cameras), self.prepare(folder).points)
 
+    def pixels_per_radius(self, folder: Path | None = None) -> float:
+        """How large the object sphere's radius is in the training photos, pixels, median; see `prepare`."""
+        sphere = self.prepare(folder).sphere
+        views = views_from_cameras(self.train_dataset.cameras)
+        distance = np.linalg.norm(views.centres() - sphere.centre, axis=1)
+        return float(np.round(np.median(sphere.radius * views.fx / np.maximum(distance, sphere.radius))))
+
     def _find_object(self, views: Views, folder: Path | None) -> ObjectPrior:
         return self.object_search().find(views, folder)
 

@@ -12,7 +12,8 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 from torch.nn import Parameter
 
-from surface_sos_ns.models.surface_sos.config import SceneConfig, with_changing_light
+from surface_sos_ns.models.surface_sos.adaptation import NO_ADAPTATION, Adaptation
+from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.plugin.part_results import heads_of, usable_parts
 from surface_sos_ns.plugin.scene_model import SceneModel, SceneModelConfig
@@ -47,6 +48,9 @@ class SurfaceSOSModelConfig(SceneModelConfig):
     """What may differ from photo to photo: the exposure, a gain and an offset per colour channel; or, with codes, the
     light as well: a latent code of each photo goes into the colours of both layers, and rays that meet nothing show a
     sky of that photo. auto takes codes where the photos' light differs by more than an exposure explains."""
+    adapt_detail: bool = True
+    """Where the object is large in the photos, take a finer grid and a sharper outline for FoCoR than the preset's, so that
+    both are of a pixel's size."""
     support_map: bool = True
     """At the end of the run, map the plane that carries the object: clean plates are completed on it, alike in all
     views, and get the light back that the object keeps away. Without it they keep the object's shadow."""
@@ -77,6 +81,7 @@ def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
         objective=paper_objective(config.objective),
         mask_refresh=(),
         light="exposure",
+        adapt_detail=False,
         support_map=False,
     )
 
@@ -100,14 +105,12 @@ class SurfaceSOSModel(SceneModel):
         self._sparse_points: Tensor | None = None
         self._sparse_points_inside: Tensor | None = None  # of these, those in the object sphere
 
-    def _build_scene(self, objects: Sequence[str], scene: SceneConfig | None = None) -> None:
-        if scene is None:
-            scene = with_changing_light(self.config.scene) if self.config.light == "codes" else self.config.scene
-        self.scene = SurfaceSOS(scene, self.num_train_data, objects)
+    def _build_scene(self, objects: Sequence[str], adaptation: Adaptation = NO_ADAPTATION) -> None:
+        self.scene = SurfaceSOS(self.config.scene, self.num_train_data, objects, adaptation)
 
-    def _rebuild_scene(self, objects: Sequence[str], scene: SceneConfig) -> None:
+    def _rebuild_scene(self, objects: Sequence[str], adaptation: Adaptation) -> None:
         device, training = self.device, self.training
-        self._build_scene(objects, scene)
+        self._build_scene(objects, adaptation)
         self.scene.to(device).train(training)
 
     @property
@@ -118,13 +121,12 @@ class SurfaceSOSModel(SceneModel):
     def take_objects(self, names: Sequence[str]) -> None:
         """See `SceneModel.take_objects`."""
         if tuple(names) != self.scene.objects:
-            self._rebuild_scene(names, self.scene.config)
+            self._rebuild_scene(names, self.scene.adaptation)
 
-    def take_light(self, codes: int, sky: bool) -> None:
-        """See `SceneModel.take_light`."""
-        there = self.scene.config
-        if (codes, sky) != (there.light_codes, there.sky):
-            self._rebuild_scene(self.scene.objects, replace(there, light_codes=codes, sky=sky))
+    def take_adaptation(self, adaptation: Adaptation) -> None:
+        """See `SceneModel.take_adaptation`."""
+        if adaptation != self.scene.adaptation:
+            self._rebuild_scene(self.scene.objects, adaptation)
 
     def attach_parts(self, run: Path, checkpoint: str) -> None:
         """See `SceneModel.attach_parts`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,9 +15,9 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor
 
-from surface_sos_ns.models.surface_sos.config import LIGHT_CODES
+from surface_sos_ns.models.surface_sos.adaptation import LIGHT_CODES, Adaptation, stored_adaptation
 from surface_sos_ns.models.surface_sos.gpu_memory import free_gpu_bytes, why_training_does_not_fit
-from surface_sos_ns.models.surface_sos.scene import stored_light, stored_objects
+from surface_sos_ns.models.surface_sos.scene import stored_objects
 from surface_sos_ns.plugin.capture_datamanager import CaptureDataManager, CaptureDataManagerConfig
 from surface_sos_ns.plugin.checkpoints import SCENE, find_checkpoint
 from surface_sos_ns.plugin.compat.eval_checkpoints import let_pipelines_load_themselves
@@ -137,8 +137,8 @@ class SurfaceSOSPipeline(VanillaPipeline):
 
     # ------------------------------------------------------------------ a run
 
-    def settle_light(self, folder: Path) -> None:
-        """Build the model for a light that differs from photo to photo, where it does; before anything is trained.
+    def adapt(self, folder: Path) -> None:
+        """Give the model the sizes that the capture needs, and say so; before anything is trained.
 
         Args:
             folder: of the run, which keeps what is found of the object meanwhile.
@@ -147,12 +147,27 @@ class SurfaceSOSPipeline(VanillaPipeline):
             UserError: the capture cannot be used; the message says what to do.
         """
         config = self.model.config
-        if not isinstance(config, SurfaceSOSModelConfig) or config.light != "auto":
+        if not isinstance(config, SurfaceSOSModelConfig):
             return
-        light = cast("SurfaceSOSDataManager", self.datamanager).light(folder)
-        if light.changes:
-            say(light.sentence(LIGHT_CODES))
-            self.model.take_light(LIGHT_CODES, sky=True)
+        data = cast("SurfaceSOSDataManager", self.datamanager)
+        changing = config.light == "codes"
+        if config.light == "auto":
+            light = data.light(folder)
+            changing = light.changes
+            if changing:
+                say(light.sentence(LIGHT_CODES))
+        pixels = data.pixels_per_radius(folder) if config.adapt_detail else 0.0
+        adaptation = Adaptation(changing, pixels)
+        finer = replace(adaptation, changing_light=False)
+        if finer.applied(config.scene) == config.scene:
+            adaptation = Adaptation(changing)
+        else:
+            sizes = finer.applied(config.scene)
+            say(
+                f"the object is large in the photos ({2 * pixels:.0f} pixels across its sphere): its finest grid has "
+                f"{sizes.foreground_grid.max_resolution} cells per axis, its cache {sizes.cache_resolution}"
+            )
+        self.model.take_adaptation(adaptation)
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -182,9 +197,9 @@ class SurfaceSOSPipeline(VanillaPipeline):
         )
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
-        """Load a checkpoint's weights into a model of its objects and its light, see nerfstudio's pipeline."""
+        """Load a checkpoint's weights into a model of its objects and sizes, see nerfstudio's pipeline."""
         self.model.take_objects(stored_objects(loaded_state, SCENE))
-        self.model.take_light(*stored_light(loaded_state, SCENE))
+        self.model.take_adaptation(stored_adaptation(loaded_state, SCENE))
         super().load_pipeline(loaded_state, step)
 
     def load_for_evaluation(self, folder: Path, step: int | None) -> tuple[Path, int]:

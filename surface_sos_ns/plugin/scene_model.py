@@ -15,6 +15,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 
+from surface_sos_ns.models.surface_sos.adaptation import NO_ADAPTATION, Adaptation
 from surface_sos_ns.plugin.outputs import Need, ViewImages, needs_of
 from surface_sos_ns.plugin.part_results import PartResult
 from surface_sos_ns.plugin.training_views import TrainingViews
@@ -104,14 +105,14 @@ class SceneModel(Model):
         if names:
             raise UserError(f"This method segments one object, not {len(names)} ({', '.join(names)}).")
 
-    def take_light(self, codes: int, sky: bool) -> None:
-        """Be a model with latent codes of this length for the light of photos, and a sky, as a checkpoint has them.
+    def take_adaptation(self, adaptation: Adaptation) -> None:
+        """Be a model of the sizes that fit a capture, as photos show or a checkpoint has them.
 
         Raises:
-            UserError: this kind of scene has neither.
+            UserError: this kind of scene has the same sizes for all.
         """
-        if codes or sky:
-            raise UserError("This method has no latent codes for the light of photos, and no sky.")
+        if adaptation != NO_ADAPTATION:
+            raise UserError("This method's sizes do not depend on the capture, and those of the checkpoint do.")
 
     def attach_parts(self, run: Path, checkpoint: str) -> None:
         """Render parts as well that were found on this run, if there are any; see `part_results`.

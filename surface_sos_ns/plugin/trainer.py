@@ -26,7 +26,8 @@ from nerfstudio.utils.misc import step_check
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from surface_sos_ns.models.surface_sos.scene import stored_light, stored_objects
+from surface_sos_ns.models.surface_sos.adaptation import stored_adaptation
+from surface_sos_ns.models.surface_sos.scene import stored_objects
 from surface_sos_ns.plugin.checkpoints import (
     SCENE,
     CheckpointError,
@@ -234,13 +235,13 @@ class SurfaceSOSTrainer(Trainer):
     def setup_optimizers(self) -> Optimizers:
         """nerfstudio's optimisers, with the numeric operations that the model has chosen.
 
-        Before them, what the model has to learn is settled: whether the light differs from photo to photo.
+        Before them, what the model has to learn is settled: its sizes, which depend on the photos.
         """
         self._resumed = self._checkpoint_to_resume()
         if self._resumed is None:
-            self.pipeline.settle_light(self.base_dir)
+            self.pipeline.adapt(self.base_dir)
         else:
-            self.pipeline.model.take_light(*stored_light(self._resumed[1]["pipeline"], SCENE))
+            self.pipeline.model.take_adaptation(stored_adaptation(self._resumed[1]["pipeline"], SCENE))
         optimizers = super().setup_optimizers()
         for optimizer in optimizers.optimizers.values():
             if isinstance(optimizer, SparseAdam):

@@ -10,21 +10,23 @@ import torch
 from nerfstudio.data.scene_box import SceneBox
 
 from surface_sos_ns.capture.light import MAX_RESIDUAL, LightEvidence
-from surface_sos_ns.models.surface_sos.config import LIGHT_CODES
+from surface_sos_ns.models.surface_sos.adaptation import LIGHT_CODES
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipeline
 from surface_sos_ns.training.presets import RATES
 from tests.helpers.small_scene import TINY
 
 
-def pipeline(light: str = "auto", residual: float = 2 * MAX_RESIDUAL) -> SurfaceSOSPipeline:
+def pipeline(light: str = "auto", residual: float = 2 * MAX_RESIDUAL, pixels: float = 0.0) -> SurfaceSOSPipeline:
     """Of a small model, and photos that leave this residual."""
     found = SurfaceSOSPipeline.__new__(SurfaceSOSPipeline)
     torch.nn.Module.__init__(found)
     config = SurfaceSOSModelConfig(scene=TINY, light=light)  # type: ignore[arg-type]
     box = SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]))
     found._model = config.setup(scene_box=box, num_train_data=3, metadata={})
-    found.datamanager = SimpleNamespace(light=lambda folder: LightEvidence(residual, 20))  # type: ignore[assignment]
+    found.datamanager = SimpleNamespace(  # type: ignore[assignment]
+        light=lambda folder: LightEvidence(residual, 20), pixels_per_radius=lambda folder: pixels
+    )
     return found
 
 
@@ -45,7 +47,7 @@ def light_of(found: SurfaceSOSPipeline) -> tuple[int, bool]:
 )
 def test_codes_are_learned_where_the_light_differs(light, residual, expected, capsys) -> None:
     found = pipeline(light, residual)
-    found.settle_light(Path())
+    found.adapt(Path())
     assert light_of(found) == expected
     assert set(found.model.get_param_groups()) <= set(RATES)
     said = capsys.readouterr().out
@@ -54,7 +56,7 @@ def test_codes_are_learned_where_the_light_differs(light, residual, expected, ca
 
 def test_a_run_is_opened_with_the_light_that_it_was_trained_with(capsys) -> None:
     trained = pipeline()
-    trained.settle_light(Path())
+    trained.adapt(Path())
     with torch.no_grad():
         trained.model.scene.appearance.light.normal_()
     opened = pipeline()

@@ -29,6 +29,7 @@ from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils import eval_utils, writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from surface_sos_ns.models.surface_sos.adaptation import Adaptation
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.ops.layout import GridLayout
@@ -99,8 +100,8 @@ class TinyModel(torch.nn.Module):
     def take_objects(self, names: tuple[str, ...]) -> None:
         assert not names
 
-    def take_light(self, codes: int, sky: bool) -> None:
-        assert not codes and not sky
+    def take_adaptation(self, adaptation: Adaptation) -> None:
+        assert adaptation == Adaptation()
 
     def describe(self) -> str:
         return "tiny grid | tiny sampler"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from surface_sos_ns.fields.deformation import RIGID, DeformationConfig
@@ -75,17 +75,3 @@ class SceneConfig:
     """Colours are evaluated at samples with a larger weight than this only."""
     deformation: DeformationConfig = RIGID
     """Small motion of the object over time, for video; off by default."""
-
-    @property
-    def changing_light(self) -> bool:
-        """Whether the scene models a light that differs from photo to photo."""
-        return self.light_codes > 0 or self.sky
-
-
-LIGHT_CODES = 16
-"""Length of the latent codes where the light differs from photo to photo."""
-
-
-def with_changing_light(scene: SceneConfig) -> SceneConfig:
-    """The same scene model, for photos whose light and sky differ: latent codes of `LIGHT_CODES` numbers, and a sky."""
-    return replace(scene, light_codes=scene.light_codes or LIGHT_CODES, sky=True)

@@ -16,6 +16,7 @@ from surface_sos_ns.clean_plate.clean_plate import CleanPlate
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.fields.deformation import Deformation
 from surface_sos_ns.fields.sky import Sky
+from surface_sos_ns.models.surface_sos.adaptation import NO_ADAPTATION, Adaptation
 from surface_sos_ns.models.surface_sos.appearance import Appearance
 from surface_sos_ns.models.surface_sos.background import make_background
 from surface_sos_ns.models.surface_sos.config import SceneConfig
@@ -46,8 +47,10 @@ class SurfaceSOS(nn.Module):
         config: sizes and choices.
         views: number of training views.
         objects: names of several objects; empty for one.
+        adaptation: of the sizes to the capture.
 
     Attributes:
+        config: sizes and choices, adapted.
         objects: names of several objects, in the order of their identities, which are 1 to K; empty for one.
         frame: between world and object frame.
         foreground, background: the two layers.
@@ -72,8 +75,16 @@ class SurfaceSOS(nn.Module):
     ready: Tensor
     object_names: Tensor  # UTF-8 of the names; only with several objects
 
-    def __init__(self, config: SceneConfig, views: int, objects: Sequence[str] = ()):
+    def __init__(
+        self,
+        config: SceneConfig,
+        views: int,
+        objects: Sequence[str] = (),
+        adaptation: Adaptation = NO_ADAPTATION,
+    ):
         super().__init__()
+        self.adaptation = adaptation
+        config = adaptation.applied(config)
         if config.deformation.bound > 0 and config.split != "votes":
             raise UserError(
                 "scene.deformation.bound: the object can deform only where the label splits the layers (split 'votes', "
@@ -114,6 +125,8 @@ class SurfaceSOS(nn.Module):
         )
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))  # whether `initialise` has been called
+        if adaptation != NO_ADAPTATION:
+            self.register_buffer("adaptation_text", adaptation.stored())
         if self.objects:
             self.register_buffer("object_names", _encoded(self.objects))
         self._done = 0.0  # the buffer's value on the host: reading it from a GPU would stall
@@ -331,12 +344,6 @@ def stored_objects(state: Mapping[str, Any], prefix: str = "") -> tuple[str, ...
     """
     stored = state.get(f"{prefix}object_names")
     return () if stored is None else tuple(json.loads(bytes(stored.tolist()).decode()))
-
-
-def stored_light(state: Mapping[str, Any], prefix: str = "") -> tuple[int, bool]:
-    """Length of the latent codes of a scene with this state dict, and whether it has a sky; see `stored_objects`."""
-    codes = state.get(f"{prefix}appearance.light")
-    return 0 if codes is None else int(codes.shape[1]), any(name.startswith(f"{prefix}sky.") for name in state)
 
 
 def _encoded(names: Sequence[str]) -> Tensor:

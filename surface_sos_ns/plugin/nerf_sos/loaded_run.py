@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from torch import Tensor
 
+from surface_sos_ns.models.surface_sos.adaptation import stored_adaptation
 from surface_sos_ns.models.surface_sos.config import SceneConfig
-from surface_sos_ns.models.surface_sos.scene import stored_light, stored_objects
+from surface_sos_ns.models.surface_sos.scene import stored_objects
 from surface_sos_ns.plugin.checkpoints import SCENE, find_checkpoint
 from surface_sos_ns.plugin.config_reader import method_of, read_config
 from surface_sos_ns.plugin.console import say
@@ -39,11 +39,8 @@ def surfaces_of(config_file: Path) -> SceneConfig:
         raise UserError(f"{OPTION} {config_file} is of a {method} run; expected one of surface-sos.")
     model = read_config(config_file).pipeline.model
     assert isinstance(model, SurfaceSOSModelConfig)
-    _, state = find_checkpoint(
-        config_file.parent, None, say
-    )  # what the run has found out about the light is not in its config
-    codes, sky = stored_light(state["pipeline"], SCENE)
-    return replace(model.scene, light_codes=codes, sky=sky)
+    _, state = find_checkpoint(config_file.parent, None, say)  # its sizes may have been adapted to the capture
+    return stored_adaptation(state["pipeline"], SCENE).applied(model.scene)
 
 
 def scene_weights(config_file: Path, outputs: DataparserOutputs) -> dict[str, Tensor]:
@@ -59,6 +56,7 @@ def scene_weights(config_file: Path, outputs: DataparserOutputs) -> dict[str, Te
     path, state = find_checkpoint(config_file.parent, None, say)
     _check_frame(config_file.parent / "dataparser_transforms.json", outputs)
     weights = {name.removeprefix(SCENE): t for name, t in state["pipeline"].items() if name.startswith(SCENE)}
+    weights.pop("adaptation_text", None)  # this run's own config has the sizes
     objects = stored_objects(weights)
     if objects:
         raise UserError(

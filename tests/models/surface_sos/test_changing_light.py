@@ -8,11 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from surface_sos_ns.models.surface_sos.adaptation import LIGHT_CODES, Adaptation, stored_adaptation
 from surface_sos_ns.models.surface_sos.appearance import Appearance
-from surface_sos_ns.models.surface_sos.config import LIGHT_CODES, with_changing_light
-from surface_sos_ns.models.surface_sos.scene import SurfaceSOS, stored_light
+from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.training.presets import parameter_groups
 from tests.helpers.small_scene import PAPER, TINY, rays_at, start
+
+
+def with_changing_light(config: SceneConfig) -> SceneConfig:
+    return Adaptation(changing_light=True).applied(config)
 
 
 def points_beside_and_on_the_ball() -> Tensor:
@@ -80,9 +85,11 @@ def test_rays_through_the_probability_map_do_not_teach_the_sky() -> None:
 
 
 def test_what_a_checkpoint_says_of_the_light() -> None:
-    plain, changing = SurfaceSOS(TINY, views=3), SurfaceSOS(with_changing_light(TINY), views=3)
-    assert stored_light(plain.state_dict()) == (0, False)
-    assert stored_light({f"a.{k}": v for k, v in changing.state_dict().items()}, "a.") == (LIGHT_CODES, True)
+    plain, changing = SurfaceSOS(TINY, views=3), SurfaceSOS(TINY, views=3, adaptation=Adaptation(changing_light=True))
+    assert stored_adaptation(plain.state_dict()) == Adaptation()
+    state = {f"a.{name}": value for name, value in changing.state_dict().items()}
+    assert stored_adaptation(state, "a.") == Adaptation(changing_light=True)
+    assert changing.appearance.width == 6 + LIGHT_CODES and changing.sky is not None
     groups = parameter_groups(changing)
     assert groups["light"] == [changing.appearance.light] and groups["appearance"] == [changing.appearance.exposure]
     assert "light" not in parameter_groups(plain)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from surface_sos_ns.models.surface_sos.config import with_changing_light
+from surface_sos_ns.models.surface_sos.adaptation import Adaptation
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps
@@ -19,7 +19,7 @@ from tests.helpers.small_scene import DIRECTIONAL, PAPER, TINY, start
 SCENES = {
     "default": (TINY, PRESETS["full"].objective, ()),
     "several objects": (TINY, PRESETS["full"].objective, ("left", "middle", "right")),
-    "changing light": (with_changing_light(TINY), PRESETS["full"].objective, ()),
+    "changing light": (Adaptation(changing_light=True).applied(TINY), PRESETS["full"].objective, ()),
     "paper": (PAPER, PRESETS["paper"].objective, ()),
     "directional": (DIRECTIONAL, PRESETS["full"].objective, ()),
     "density in front": (replace(TINY, foreground="density"), replace(PRESETS["full"].objective, eikonal=0.0), ()),
