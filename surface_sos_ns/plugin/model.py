@@ -49,7 +49,7 @@ class SurfaceSOSModelConfig(SceneModelConfig):
     light as well: a latent code of each photo goes into the colours of both layers, and rays that meet nothing show a
     sky of that photo. auto takes codes where the photos' light differs by more than an exposure explains."""
     adapt_detail: bool = True
-    """Where the object is large in the photos, take a finer grid and a sharper outline for FoCoR than the preset's, so that
+    """Where the object is large in the photos, give FoCoR a finer grid and a sharper outline than the preset's, so that
     both are of a pixel's size."""
     support_map: bool = True
     """At the end of the run, map the plane that carries the object: clean plates are completed on it, alike in all
