@@ -20,17 +20,18 @@ from surface_sos_ns.capture.views import Views
 
 __all__ = ["MAX_RESIDUAL", "LightEvidence", "light_changes"]
 
-MAX_RESIDUAL = 0.4
-"""Residual up to which one light explains the photos. Photos taken in one go have 0.05 to 0.1, 0.27 if their white
-balance changes between warm and cold; photos of one monument by many people have 0.57."""
+MAX_RESIDUAL = 0.35
+"""Residual up to which one light explains the photos. Photos taken in one go have 0.03 to 0.1, 0.23 if their white
+balance changes between warm and cold, 0.2 if their poses err by a degree; photos of one monument by many people have
+0.5 to 0.6."""
 LONGEST_SIDE = 240
 """Longer side, in pixels, of the photos that colours are taken from: what the light does is coarse."""
 MAX_POINTS = 2000
 """Points that are looked up."""
-NEIGHBOURS, MAX_ANGLE = 3, 30.0
+NEIGHBOURS, MAX_ANGLE = 3, 20.0
 """Photos that each photo is compared with, and the largest angle between the axes of two, degrees: seen from elsewhere,
 things look different in the same light."""
-MAX_PAIRS = 60
+MAX_PAIRS = 100
 """Pairs that are compared, taken evenly from all."""
 MIN_SHARED_POINTS, MIN_PAIRS = 60, 8
 """Points that both photos of a pair must show, and pairs that must be left for an answer."""
@@ -129,9 +130,10 @@ class _Photo:
         return _Photo(found.image, uv, seen)
 
     def colours(self, uv: np.ndarray) -> np.ndarray:
-        """(Q, 3) at positions (Q, 2); beyond the photo those of its edge."""
-        at = (uv - 0.5).astype(np.float32)[None]
-        return cv2.remap(self.image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+        """(..., 3) at positions (..., 2); beyond the photo those of its edge."""
+        at = (uv - 0.5).astype(np.float32).reshape(-1, uv.shape[-2], 2)
+        found = cv2.remap(self.image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return found.reshape(*uv.shape[:-1], 3)
 
 
 def _in_front(uv: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -182,7 +184,7 @@ def _residual(first: _Photo, second: _Photo) -> float | None:
     y = second.colours(place + _offset_between(x, second, place))
     _, beside = cKDTree(place).query(place, k=LOCAL_POINTS)
     local = np.median(_unexplained(x, y)[beside], axis=1)
-    return float(_deviation(local).mean()) / _contrast(y)
+    return float(_deviation(local).mean() / _contrast(y))
 
 
 def _offset_between(x: np.ndarray, second: _Photo, place: np.ndarray) -> np.ndarray:
@@ -197,45 +199,43 @@ def _offset_between(x: np.ndarray, second: _Photo, place: np.ndarray) -> np.ndar
     """
     every = max(1, len(x) // SEARCH_POINTS)
     x, place = x[::every], place[::every]
-
-    def cost(offset: tuple[int, int]) -> float:
-        y = second.colours(place + np.array(offset))
-        return float(_deviation(_unexplained(x, y, 2)).mean()) / _contrast(y)
-
-    best = (0, 0)
+    best = np.zeros(2)
     for reach, step in ((MAX_OFFSET, 2), (1, 1)):
-        moves = range(-reach, reach + 1, step)
-        around = [(best[0] + right, best[1] + down) for right in moves for down in moves]
-        best = min([best, *around], key=cost)  # the first of equals
-    return np.array(best, dtype=np.float64)
+        moves = np.arange(-reach, reach + 1, step)
+        around = np.stack(np.meshgrid(moves, moves), axis=-1).reshape(-1, 2)
+        around = best + around[np.argsort(np.abs(around).sum(axis=1), kind="stable")]  # of equals the smallest
+        y = second.colours(place + around[:, None])
+        best = around[np.argmin(_deviation(_unexplained(x, y, 2)).mean(axis=-1) / _contrast(y))]
+    return best
 
 
 def _unexplained(x: np.ndarray, y: np.ndarray, iterations: int = 8) -> np.ndarray:
-    """(P, C) what is left of colours y when colours x are brought to their exposure."""
-    gain, offset = _robust_line(x, y, iterations)
-    return y - (gain * x + offset)
+    """(..., P, C) what is left of colours y (..., P, C) when colours x (P, C) are brought to their exposure.
+
+    That is a gain and an offset per channel, found by reweighted least squares (Cauchy), starting from those that
+    bring medians and deviations together.
+    """
+    centred_x, centred_y = (colours - np.median(colours, axis=-2, keepdims=True) for colours in (x, y))
+    scale = _deviation(centred_y) / np.maximum(_deviation(centred_x), 1e-3)
+    left = centred_y - scale[..., None, :] * centred_x
+    for _ in range(iterations):
+        weight = 1 / (1 + (left / (2 * _deviation(left)[..., None, :] + 1e-3)) ** 2)
+        total = weight.sum(axis=-2, keepdims=True)
+        mean_x = (weight * x).sum(axis=-2, keepdims=True) / total
+        mean_y = (weight * y).sum(axis=-2, keepdims=True) / total
+        weighted = weight * (x - mean_x)
+        variance = (weighted * (x - mean_x)).sum(axis=-2, keepdims=True)
+        gain = (weighted * (y - mean_y)).sum(axis=-2, keepdims=True) / np.maximum(variance, 1e-5 * total)
+        left = y - mean_y - gain * (x - mean_x)
+    return left
 
 
-def _contrast(colours: np.ndarray) -> float:
-    """Robust standard deviation of colours (P, C), mean over the channels."""
-    return max(float(_deviation(colours - np.median(colours, axis=0)).mean()), MIN_CONTRAST)
+def _contrast(colours: np.ndarray) -> np.ndarray:
+    """(...) robust standard deviation of colours (..., P, C), mean over the channels."""
+    spread = _deviation(colours - np.median(colours, axis=-2, keepdims=True)).mean(axis=-1)
+    return np.maximum(spread, MIN_CONTRAST)
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:
-    """(C,) robust standard deviation of values (P, C) about 0, from the median of their absolute values."""
-    return 1.4826 * np.median(np.abs(values), axis=0)
-
-
-def _robust_line(x: np.ndarray, y: np.ndarray, iterations: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Gain and offset (C,) with y = gain * x + offset for values (P, C), by reweighted least squares (Cauchy)."""
-    weight = np.ones_like(y)
-    gain, offset = np.ones(y.shape[1]), np.zeros(y.shape[1])
-    for _ in range(iterations):
-        total = weight.sum(axis=0)
-        mean_x, mean_y = (weight * x).sum(axis=0) / total, (weight * y).sum(axis=0) / total
-        variance = (weight * (x - mean_x) ** 2).sum(axis=0) / total
-        gain = (weight * (x - mean_x) * (y - mean_y)).sum(axis=0) / total / np.maximum(variance, 1e-5)
-        offset = mean_y - gain * mean_x
-        left = y - (gain * x + offset)
-        weight = 1 / (1 + (left / (2 * _deviation(left) + 1e-3)) ** 2)
-    return gain, offset
+    """(..., C) robust standard deviation of values (..., P, C) about 0, from the median of their absolute values."""
+    return 1.4826 * np.median(np.abs(values), axis=-2)
