@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from scipy import ndimage
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.hull import voxel_centres
+from surface_sos_ns.capture.cut_off import mostly_whole
+from surface_sos_ns.capture.cut_off_bounds import sphere_of_cut_off
+from surface_sos_ns.capture.hull import dominant_component, voxel_centres
 from surface_sos_ns.capture.hull_voting import binary_masks, vote_hull
+from surface_sos_ns.capture.mask_centre import (
+    core_of_masks,
+    direction_spread,
+    points_in_masks,
+    silhouette_radius,
+    with_pixels,
+)
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.image_io import resized
@@ -29,14 +37,11 @@ RADIUS_MARGIN = 1.2
 """Radius of the bounding sphere over the distance of the object's farthest part from its centre."""
 
 FORWARD_FACING_SPREAD = 0.01
-"""Captures whose optical axes spread less are forward-facing; mean squared sine, about 6 degrees (`_spread`)."""
+"""Captures whose optical axes spread less are forward-facing; mean squared sine, about 6 degrees."""
 
 NARROW_SPREAD = 0.1
 """If the rays from the cameras to the object spread less, silhouettes alone leave the hull too long in depth
-(`_spread`)."""
-
-MIN_OBJECT_POINTS = 20
-"""Fewer sparse points on the object are ignored."""
+(`direction_spread`)."""
 
 MIN_SCENE_POINTS = 30
 """Fewer sparse points in the whole scene are ignored."""
@@ -47,9 +52,6 @@ SEVERAL_LEVEL = 0.6
 """Fraction of the votes that a voxel of one of several objects needs: each may be missing from some masks."""
 SMALLEST_PIECE = 4
 """Voxels of the smallest piece, of 64^3, that counts as an object."""
-
-MAX_RAY_PAIRS = 6000
-"""Pairs of rays that are intersected; of more, random ones are drawn."""
 
 
 def find_object_sphere(
@@ -101,7 +103,7 @@ def closest_point_to_axes(views: Views) -> tuple[np.ndarray, float]:
         spread: mean squared sine of the angle between the axes and their principal direction, 0 (parallel) to 2/3.
     """
     axes, centres = views.axes(), views.centres()
-    spread = _spread(axes)
+    spread = direction_spread(axes)
     weights = np.ones(len(views))
     perpendicular = np.eye(3) - axes[:, :, None] * axes[:, None, :]
     # Tikhonov regularisation towards the mean of the centres: parallel axes make the system singular.
@@ -125,24 +127,26 @@ def _sphere_from_masks(
     views: Views, masks: list[np.ndarray | None], points: SparsePoints | None, object_point: np.ndarray | None
 ) -> ObjectSphere:
     """The bounding sphere of a visual hull that is voted in spheres which shrink to it or grow with it."""
-    chosen, kept = _with_pixels(views, masks)
-    core = np.asarray(object_point, dtype=np.float64) if object_point is not None else _core_of_masks(chosen, kept)
-    outline_radius = _silhouette_radius(chosen, kept, core)
+    chosen, kept = with_pixels(views, masks)
+    core = np.asarray(object_point, dtype=np.float64) if object_point is not None else core_of_masks(chosen, kept)
+    outline_radius = silhouette_radius(chosen, kept, core)
     source = "coarse masks"
-    cluster = _points_in_masks(chosen, kept, points, core, outline_radius)
+    cluster = points_in_masks(chosen, kept, points, core, outline_radius)
     if cluster is not None:
         source = "coarse masks and sparse points"
         if object_point is None:
             core = np.median(cluster, axis=0)
-            outline_radius = _silhouette_radius(chosen, kept, core)
+            outline_radius = silhouette_radius(chosen, kept, core)
     sight = core - chosen.centres()
-    narrow = _spread(sight / np.linalg.norm(sight, axis=1, keepdims=True)) < NARROW_SPREAD
+    narrow = direction_spread(sight / np.linalg.norm(sight, axis=1, keepdims=True)) < NARROW_SPREAD
+    if not narrow and not mostly_whole(kept):
+        return sphere_of_cut_off(chosen, kept, core, RADIUS_MARGIN, source)
     sphere = ObjectSphere(core, 1.6 * outline_radius, source)
     resolution = 64
     for _ in range(4):
         hull = vote_hull(chosen, kept, sphere, resolution)
         inside = hull.probability >= 0.12  # as a level lowered by a tenth of the votes: more than the hull
-        inside = _dominant_component(inside, hull.probability, (core - sphere.centre) / sphere.radius)
+        inside = dominant_component(inside, hull.probability, (core - sphere.centre) / sphere.radius)
         indices = np.argwhere(inside)
         voxels = voxel_centres(resolution)[indices] * sphere.radius + sphere.centre
         # An object is not much deeper than its silhouettes are wide.
@@ -170,17 +174,6 @@ def _sphere_from_masks(
     return sphere
 
 
-def _with_pixels(views: Views, masks: Sequence[np.ndarray | None]) -> tuple[Views, list[np.ndarray]]:
-    """The views whose masks have object pixels, and these masks."""
-    usable = [index for index, mask in enumerate(masks) if mask is not None and mask.any()]
-    if len(usable) < 2:
-        raise CaptureError(
-            f"Only {len(usable)} coarse mask has object pixels; at least two views are needed to place the object in "
-            "space. Add masks, or train without them."
-        )
-    return views.subset(usable), [mask for mask in masks if mask is not None and mask.any()]
-
-
 def _sphere_of_several(views: Views, masks: list[np.ndarray | None], object_point: np.ndarray | None) -> ObjectSphere:
     """The bounding sphere of all that most masks cover, in one piece or in several."""
     factor = min(1.0, SEVERAL_SIZE / float(max(views.width.max(), views.height.max())))
@@ -189,8 +182,8 @@ def _sphere_of_several(views: Views, masks: list[np.ndarray | None], object_poin
         None if mask is None else resized(mask.astype(np.float32), *size) >= 0.5
         for mask, size in zip(masks, small.sizes(), strict=True)
     ]
-    chosen, kept = _with_pixels(small, shrunk)
-    core = np.asarray(object_point, dtype=np.float64) if object_point is not None else _core_of_masks(chosen, kept)
+    chosen, kept = with_pixels(small, shrunk)
+    core = np.asarray(object_point, dtype=np.float64) if object_point is not None else core_of_masks(chosen, kept)
     limit = 1.3 * _reach(chosen, kept, core)  # the hull goes on beyond it, where few cameras look
     sphere = ObjectSphere(core, limit, "coarse masks of several objects")
     resolution = 64
@@ -228,174 +221,6 @@ def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float
             "point (it is in world coordinates) and that masks and photos belong together."
         )
     return float(np.median(reaches))
-
-
-def _spread(directions: np.ndarray) -> float:
-    """Mean squared sine of the angle between unit directions (N, 3) and their principal direction, 0 to 2/3."""
-    return float(1 - np.linalg.eigvalsh(directions.T @ directions / len(directions))[-1])
-
-
-def _core_of_masks(views: Views, masks: Sequence[np.ndarray | None]) -> np.ndarray:
-    """(3,) the point that the most masks cover, among the intersections of rays through their components' centroids."""
-    origins, directions, owners = [], [], []
-    for index, mask in enumerate(masks):
-        assert mask is not None
-        _, _, statistics, centroids = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-        areas = statistics[1:, cv2.CC_STAT_AREA]
-        largest = np.argsort(-areas)[:3]
-        largest = largest[areas[largest] >= 0.15 * areas.max()]
-        uv = centroids[1:][largest] + 0.5
-        directions.append(views.rays(index, uv))
-        origins.append(np.repeat(views.centres()[index][None], len(uv), axis=0))
-        owners.extend([index] * len(uv))
-    origin, direction, owner = np.concatenate(origins), np.concatenate(directions), np.array(owners)
-    first, second = np.triu_indices(len(owner), 1)
-    apart = owner[first] != owner[second]
-    first, second = first[apart], second[apart]
-    if len(first) > MAX_RAY_PAIRS:
-        drawn = np.sort(np.random.default_rng(0).choice(len(first), MAX_RAY_PAIRS, replace=False))
-        first, second = first[drawn], second[drawn]
-    midpoint, angle = _ray_midpoints(origin[first], direction[first], origin[second], direction[second])
-    finite = np.isfinite(midpoint).all(axis=1)
-    if not finite.any():
-        raise CaptureError(
-            "No two views' masks point at a common place in front of both cameras: either the cameras look away from "
-            "each other, or the poses do not follow the OpenGL convention (x right, y up, looking along -z), or all "
-            "photos were taken from one place."
-        )
-    wide = finite & (angle > np.deg2rad(3))
-    candidates = midpoint[wide if wide.sum() >= min(10, len(masks) - 1) else finite]
-    covered, visible = _mask_coverage(views, masks, candidates)
-    score = covered / np.maximum(visible, 0.3 * len(views))
-    best = float(score.max())
-    if best < 0.35:
-        raise CaptureError(
-            f"The coarse masks do not agree on a place in space: the best one lies inside only {best:.0%} of them. "
-            "Check that masks and photos belong together (names, order, size) and that all show the same object."
-        )
-    top = candidates[score >= best - 0.02]
-    centre = np.median(top, axis=0)
-    covered, visible = _mask_coverage(views, masks, centre[None])
-    # The median of several modes may lie between them, in free space (a ring, two legs): then take the nearest one.
-    if covered[0] / max(visible[0], 0.3 * len(views)) < best - 0.1:
-        centre = top[np.argmin(np.linalg.norm(top - centre, axis=1))]
-    return centre
-
-
-def _ray_midpoints(
-    origin_a: np.ndarray, direction_a: np.ndarray, origin_b: np.ndarray, direction_b: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Intersects P pairs of rays by the midpoint method.
-
-    Args:
-        origin_a, direction_a, origin_b, direction_b: (P, 3), unit directions.
-
-    Returns:
-        Midpoints (P, 3) of the shortest segments between the rays, nan behind a camera or where the rays are parallel;
-        and the angles (P,) between the rays, radians.
-    """
-    cosine = np.einsum("pi,pi->p", direction_a, direction_b)
-    between = origin_b - origin_a
-    along_a, along_b = np.einsum("pi,pi->p", between, direction_a), np.einsum("pi,pi->p", between, direction_b)
-    denominator = 1 - cosine**2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        s = (along_a - cosine * along_b) / denominator
-        t = (cosine * along_a - along_b) / denominator
-    bad = ~((s > 0) & (t > 0) & (denominator > 1e-5))
-    s, t = np.where(bad, np.nan, s), np.where(bad, np.nan, t)
-    middle = (origin_a + s[:, None] * direction_a + origin_b + t[:, None] * direction_b) / 2
-    return middle, np.arccos(np.clip(cosine, -1, 1))
-
-
-def _mask_coverage(
-    views: Views, masks: Sequence[np.ndarray | None], points: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Per point (P,): how many masks cover its projection, and into how many of the masks' images it projects."""
-    covered, visible = np.zeros(len(points)), np.zeros(len(points))
-    for index, mask in enumerate(masks):
-        if mask is None:
-            continue
-        value, inside = _sample_nearest(views, index, mask, points)
-        covered += value
-        visible += inside
-    return covered, visible
-
-
-def _sample_nearest(views: Views, index: int, image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values (P,) of an image where points project, nearest neighbour, 0 outside; and whether (P,) they are inside."""
-    uv, _ = views.project_one(index, points)
-    height, width = image.shape[:2]
-    with np.errstate(invalid="ignore"):
-        inside = (uv[:, 0] >= 0) & (uv[:, 1] >= 0) & (uv[:, 0] < width) & (uv[:, 1] < height)
-    values = np.zeros((len(points), *image.shape[2:]), np.float32)
-    columns, rows = np.floor(uv[inside]).astype(np.int64).T
-    values[inside] = image[rows, columns]
-    return values, inside
-
-
-def _silhouette_radius(views: Views, masks: Sequence[np.ndarray | None], core: np.ndarray) -> float:
-    """Radius of the silhouettes around ``core``, world units: the median over the views whose mask covers it.
-
-    Of one view: the 97th percentile of the pixels' distances from the core's projection, times depth over focal length.
-    """
-    radii = []
-    for index, mask in enumerate(masks):
-        if mask is None:
-            continue
-        uv, depth = views.project_one(index, core[None])
-        if not np.isfinite(uv).all():
-            continue
-        column, row = np.floor(uv[0]).astype(int)
-        _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        if not (0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]) or labels[row, column] == 0:
-            continue
-        rows, columns = np.nonzero(labels == labels[row, column])
-        distance = np.hypot(rows + 0.5 - uv[0, 1], columns + 0.5 - uv[0, 0])
-        radii.append(float(np.percentile(distance, 97)) / float(views.fx[index]) * float(depth[0]))
-    if not radii:
-        raise CaptureError(
-            f"No coarse mask covers the object's place {np.round(core, 3).tolist()}. Check the named point (it is in "
-            "world coordinates) and that masks and photos belong together."
-        )
-    return float(np.median(radii))
-
-
-def _points_in_masks(
-    views: Views,
-    masks: Sequence[np.ndarray | None],
-    points: SparsePoints | None,
-    core: np.ndarray,
-    outline_radius: float,
-) -> np.ndarray | None:
-    """(P, 3) sparse points that project into 3 of 4 masks and lie within 3 radii of the core, without outliers.
-
-    None if they are fewer than `MIN_OBJECT_POINTS`.
-    """
-    if points is None or len(points.xyz) < MIN_OBJECT_POINTS:
-        return None
-    covered, visible = _mask_coverage(views, masks, points.xyz)
-    belongs = (covered >= 0.75 * np.maximum(visible, 0.3 * len(views))) & (
-        np.linalg.norm(points.xyz - core, axis=1) < 3 * outline_radius
-    )
-    if belongs.sum() < MIN_OBJECT_POINTS:
-        return None
-    cluster = points.xyz[belongs]
-    distance = np.linalg.norm(cluster - np.median(cluster, axis=0), axis=1)
-    return cluster[distance <= 4 * np.median(distance) + 1e-12]
-
-
-def _dominant_component(inside: np.ndarray, values: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """The connected component of ``inside`` (R, R, R) with the largest sum of ``values``.
-
-    Values are weighted by a Gaussian around ``centre`` (3,), object frame, with a standard deviation of 0.3.
-    """
-    labels, count = ndimage.label(inside)
-    if count <= 1:
-        return inside
-    axis = voxel_centres(inside.shape[0])
-    squared = sum(((axis - centre[i]) ** 2).reshape([-1 if j == i else 1 for j in range(3)]) for i in range(3))
-    weight = ndimage.sum_labels(values * np.exp(-squared / 0.18), labels, np.arange(1, count + 1))
-    return labels == 1 + int(np.argmax(weight))
 
 
 # ------------------------------------------------------------------------------------------------ without masks

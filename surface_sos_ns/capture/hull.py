@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from surface_sos_ns.capture.checks import CaptureError
 
-__all__ = ["VOTE_SOFTNESS", "VisualHull", "main_components", "voxel_centres"]
+__all__ = ["VOTE_SOFTNESS", "VisualHull", "dominant_component", "main_components", "voxel_centres"]
 
 VOTE_SOFTNESS = 0.05
 """Scale of the logistic that turns vote fractions into probabilities: a fraction of the votes, 2 of 40 views."""
@@ -102,6 +102,20 @@ def main_components(hull: VisualHull) -> VisualHull:
     nearest = ndimage.distance_transform_edt(components == 0, return_distances=False, return_indices=True)
     belongs = kept[components[tuple(nearest)]]
     return replace(hull, probability=np.where(belongs, hull.probability, 0).astype(np.float32))
+
+
+def dominant_component(inside: np.ndarray, values: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The connected component of ``inside`` (R, R, R) with the largest sum of ``values``.
+
+    Values are weighted by a Gaussian around ``centre`` (3,), object frame, with a standard deviation of 0.3.
+    """
+    labels, count = ndimage.label(inside)
+    if count <= 1:
+        return inside
+    axis = voxel_centres(inside.shape[0])
+    squared = sum(((axis - centre[i]) ** 2).reshape([-1 if j == i else 1 for j in range(3)]) for i in range(3))
+    weight = ndimage.sum_labels(values * np.exp(-squared / 0.18), labels, np.arange(1, count + 1))
+    return labels == 1 + int(np.argmax(weight))
 
 
 def voxel_centres(resolution: int) -> np.ndarray:

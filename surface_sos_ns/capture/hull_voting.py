@@ -3,18 +3,22 @@
 Each view that sees a voxel votes with its slightly dilated mask. Coarse masks have holes, false positives and rough
 outlines, so the votes are counted and not intersected: a voxel belongs to the hull if a weighted fraction of the votes,
 the *level*, covers it. The vote is repeated: two rounds on a coarse grid measure the IoU of each mask with the hull,
-and the last round weights each view by it. The paper does not say how its map m^P is made; this is ours.
+and the last round weights each view by it. Where pictures cut the object off, cells that few views see count as well,
+if masks need them (`few_views`). The paper does not say how its map m^P is made; this is ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from scipy import ndimage
 
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.cut_off import mostly_whole
+from surface_sos_ns.capture.few_views import WELL_SEEN, connected_cells, needed_cells, resampled, shrunk_fraction
 from surface_sos_ns.capture.hull import VOTE_SOFTNESS, VisualHull, voxel_centres
 from surface_sos_ns.capture.hull_projection import voxel_footprint
 from surface_sos_ns.capture.sphere import ObjectSphere
@@ -27,6 +31,9 @@ Progress = Callable[[str], None]
 
 CANDIDATE_LEVELS = np.linspace(0.5, 0.95, 19)
 """Vote fractions that are tried as the hull's decision level when none is given."""
+
+EXPLAINED_SLACK = 0.15
+"""Share of the votes that a cell may lack and still explain a pixel: rims of masks are not parts of their own."""
 
 
 def vote_hull(
@@ -72,18 +79,28 @@ def vote_hull(
     weights = usable.astype(np.float64)
     small = _SilhouetteIoU(views, binary, sphere, coarse)
     candidates = CANDIDATE_LEVELS if level is None else np.array([level])
+    whole, chosen = mostly_whole(binary), float(candidates.mean())
     for _ in range(2):
-        fraction = _vote_fractions(views, binary, weights, sphere, coarse, dilation_px)
+        votes = _vote(views, binary, weights, sphere, coarse, dilation_px)
+        fraction = votes.of_many() if whole else small.needed(votes, weights, chosen)
         chosen, ious = _best_level(small, fraction, weights, candidates)
-        weights = _weights_from_ious(ious, usable)
-    fraction = _vote_fractions(views, binary, weights, sphere, resolution, dilation_px)
+        weights = _weights_from_ious(ious if whole else small.where_many_look(fraction, votes, chosen), usable)
+    if not whole:
+        needed = small.needed(_vote(views, binary, weights, sphere, coarse, dilation_px), weights, chosen) > 0
+    votes = _vote(views, binary, weights, sphere, resolution, dilation_px)
+    fraction = votes.of_many() if whole else np.where(resampled(needed, resolution), votes.share(), np.float32(0))
     fine = _SilhouetteIoU(views, binary, sphere, resolution)
     nearby = CANDIDATE_LEVELS[np.abs(CANDIDATE_LEVELS - chosen) < 0.08]
     chosen, ious = _best_level(fine, fraction, weights, nearby if level is None else np.array([level]))
-    weights = _weights_from_ious(ious, usable)
+    weights = _weights_from_ious(ious if whole else fine.where_many_look(fraction, votes, chosen), usable)
+    seen = fraction > 0
+    if not whole:
+        fraction = shrunk_fraction(votes.covered, votes.visible, chosen)
     with np.errstate(over="ignore"):
         probability = 1.0 / (1.0 + np.exp(-(fraction - np.float32(chosen)) / np.float32(VOTE_SOFTNESS)))
-    probability[fraction <= 0] = 0.0
+    probability[~seen] = 0.0
+    if not whole:
+        probability[~connected_cells(probability, votes.seen_by_many)] = 0.0
     agreement = float(np.mean(ious[usable]))
     if progress:
         progress(f"voted: level {chosen:.2f} of the votes, masks agree with the hull at IoU {agreement:.2f}")
@@ -141,18 +158,41 @@ def _soft_mask(mask: np.ndarray, dilation_px: float) -> np.ndarray:
     return np.clip(0.5 + 0.5 * signed, 0.0, 1.0).astype(np.float32)
 
 
-def _vote_fractions(
+class _Votes(NamedTuple):
+    """Weighted votes of masks on cells."""
+
+    covered: np.ndarray  # (R, R, R) float32, of the masks that cover a cell
+    visible: np.ndarray  # (R, R, R) float32, of the masks whose picture shows it
+    total: float  # of all masks
+
+    @property
+    def seen_by_many(self) -> np.ndarray:
+        """(R, R, R) bool: cells that at least `WELL_SEEN` of the votes count for that the most seen cell has."""
+        return self.visible > WELL_SEEN * float(self.visible.max())
+
+    def of_many(self) -> np.ndarray:
+        """(R, R, R) float32 in [0, 1]: share of the votes for a cell; 0 where less than `WELL_SEEN` of all see it."""
+        return self._share(self.visible > WELL_SEEN * self.total)
+
+    def share(self) -> np.ndarray:
+        """(R, R, R) float32 in [0, 1]: share of the votes for a cell; 0 where none sees it."""
+        return self._share(self.visible > 0)
+
+    def _share(self, where: np.ndarray) -> np.ndarray:
+        share = np.zeros_like(self.covered)
+        np.divide(self.covered, self.visible, out=share, where=where)
+        return share
+
+
+def _vote(
     views: Views,
     masks: Sequence[np.ndarray | None],
     weights: np.ndarray,
     sphere: ObjectSphere,
     resolution: int,
     dilation_px: float,
-) -> np.ndarray:
-    """(R, R, R) float32 in [0, 1]: weighted fraction of the views that see a voxel whose mask covers it.
-
-    0 for voxels that are seen by views of less than a fifth of the total weight.
-    """
+) -> _Votes:
+    """The votes on the cells of the cube around ``sphere``."""
     covered = np.zeros((resolution,) * 3, np.float32)
     visible_weight = np.zeros_like(covered)
     axis = voxel_centres(resolution) * np.float32(sphere.radius)
@@ -194,10 +234,8 @@ def _vote_fractions(
             flat += u.astype(np.int32)
             covered[start:stop] += padded.take(flat)
             visible_weight[start:stop] += visible.take(flat)
-    enough = visible_weight > 0.2 * float(sum(weights[i] for i, mask in enumerate(masks) if mask is not None))
-    np.divide(covered, visible_weight, out=covered, where=enough)
-    covered[~enough] = 0.0
-    return covered
+    total = float(sum(weights[i] for i, mask in enumerate(masks) if mask is not None))
+    return _Votes(covered, visible_weight, total)
 
 
 class _SilhouetteIoU:
@@ -241,6 +279,39 @@ class _SilhouetteIoU:
             # Values are sorted, and the last assignment to a repeated index wins: the maximum.
             image[(row[visible] * columns + column[visible]).astype(np.int64)] = sorted_values[visible]
             result.append(ndimage.grey_closing(image.reshape(rows, columns), 3))
+        return result
+
+    def needed(self, votes: _Votes, weights: np.ndarray, level: float) -> np.ndarray:
+        """(R, R, R) share of the votes for a cell; 0 where masks do not need it, see `few_views`.
+
+        Args:
+            votes: on cells at this resolution.
+            weights: (N,) of the masks.
+            level: share of the votes from which on a cell is the object's.
+        """
+        share, many = votes.share(), votes.seen_by_many
+        enough = level - EXPLAINED_SLACK
+        silhouettes = self._splat_maximum(np.where(many, share, np.float32(0)), enough)
+        unexplained = [
+            None if mask is None or image is None else mask & ~ndimage.binary_dilation(image >= enough)
+            for mask, image in zip(self.masks, silhouettes, strict=True)
+        ]
+        allowed = needed_cells(self.views, unexplained, weights, self.sphere, share, many, level)
+        return np.where(allowed, share, np.float32(0))
+
+    def where_many_look(self, fraction: np.ndarray, votes: _Votes, level: float) -> np.ndarray:
+        """(N,) IoU of each mask with the silhouette of the cells that many see; 0 where there is no mask.
+
+        Pixels that show cells of the hull which few see are left out: a mask is not to be distrusted because it alone
+        contradicts them.
+        """
+        many = np.where(votes.seen_by_many, fraction, np.float32(0))
+        result = np.zeros(len(self.masks))
+        silhouettes = zip(self._splat_maximum(fraction, level), self._splat_maximum(many, level), strict=True)
+        for view, (mask, (all_cells, main)) in enumerate(zip(self.masks, silhouettes, strict=True)):
+            if mask is not None and all_cells is not None and main is not None:
+                main = main >= level
+                result[view] = intersection_over_union(mask & (main | (all_cells < level)), main)
         return result
 
     def at_levels(self, values: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,47 @@
+"""Photos that cut the object off: masks that reach the border of their picture say nothing of what lies beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+__all__ = ["CUT_OFF_SHARE", "cut_off_masks", "mostly_whole"]
+
+BORDER_RUN = 0.02
+"""Length along a border from which on a mask counts as cut off there, over the picture's shorter side."""
+CUT_OFF_SHARE = 0.25
+"""Share of the masks that are cut off from which on a capture counts as one of an object larger than the picture. With
+fewer, most photos show all of the object, and what most photos say holds for all of it."""
+
+
+def cut_off_masks(masks: Sequence[np.ndarray | None]) -> np.ndarray:
+    """(N,) bool: whose largest component touches the border of its picture.
+
+    Specks at a border, which noisy masks have, do not count.
+
+    Args:
+        masks: N masks (H, W) bool; None where a view has none, which is not cut off.
+    """
+    return np.array([mask is not None and _touches_border(mask) for mask in masks], dtype=bool)
+
+
+def mostly_whole(masks: Sequence[np.ndarray | None]) -> bool:
+    """Whether fewer than `CUT_OFF_SHARE` of the masks that have object pixels are cut off.
+
+    Args:
+        masks: N masks (H, W) bool; None where a view has none.
+    """
+    there = sum(mask is not None and bool(mask.any()) for mask in masks)
+    return int(cut_off_masks(masks).sum()) < CUT_OFF_SHARE * max(there, 1)
+
+
+def _touches_border(mask: np.ndarray) -> bool:
+    edges = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    least = max(2.0, BORDER_RUN * min(mask.shape))
+    if max(np.count_nonzero(edge) for edge in edges) < least:
+        return False
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    main = labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+    return max(np.count_nonzero(edge) for edge in (main[0], main[-1], main[:, 0], main[:, -1])) >= least

@@ -1,0 +1,108 @@
+"""The bounding sphere of an object that most pictures cut off. All lengths are in world units.
+
+How far one photo's mask reaches says nothing then: it ends where the picture ends. So the sphere holds all of a coarse
+hull over everything that the cameras see, in which only cameras that see a cell have a say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from surface_sos_ns.capture.hull import dominant_component, voxel_centres
+from surface_sos_ns.capture.hull_voting import vote_hull
+from surface_sos_ns.capture.sphere import ObjectSphere
+from surface_sos_ns.capture.views import Views
+
+__all__ = ["sphere_of_cut_off"]
+
+FAR_REACH = 90.0
+"""Percentile over the views of how far a mask reaches: masks that are cut off reach less far than the object."""
+MAX_REACH = 2.0
+"""The object ends at most so many reaches from its core."""
+HALO = 0.12
+"""Probability of cells that most of the sphere has to hold: as a level lowered by a tenth of the votes."""
+RESOLUTION = 64
+ROUNDS = 8
+
+
+def sphere_of_cut_off(
+    views: Views, masks: Sequence[np.ndarray], core: np.ndarray, margin: float, source: str
+) -> ObjectSphere:
+    """The bounding sphere of all that masks bound in space and that hangs together with the object's core.
+
+    Args:
+        views: N views, world frame.
+        masks: N masks (H, W) bool with object pixels.
+        core: (3,) a point in the object, world frame.
+        margin: radius of the sphere over the distance of the object's farthest part from its centre.
+        source: of the sphere.
+    """
+    reach = _reach(views, masks, core)
+    sphere = ObjectSphere(core, 1.6 * reach, source)
+    for _ in range(ROUNDS):
+        hull = vote_hull(views, masks, sphere, RESOLUTION)
+        around = dominant_component(hull.probability >= HALO, hull.probability, (core - sphere.centre) / sphere.radius)
+        around &= _distance(sphere, core) <= MAX_REACH * reach
+        solid = around & (hull.probability >= 0.5)
+        if not solid.any():
+            break
+        halo, inner = _places(around, sphere), _places(solid, sphere)
+        # Thin parts hold few cells: no share of the solid ones is left out.
+        low = np.minimum(np.percentile(halo, 0.2, axis=0), inner.min(axis=0))
+        high = np.maximum(np.percentile(halo, 99.8, axis=0), inner.max(axis=0))
+        centre = (low + high) / 2
+        extent = float(
+            max(
+                np.linalg.norm(inner - centre, axis=1).max(), np.percentile(np.linalg.norm(halo - centre, axis=1), 99.5)
+            )
+        )
+        extent += sphere.radius / RESOLUTION
+        found = ObjectSphere(centre, margin * extent, source)
+        if _touches_cube(solid) and found.radius > 0.85 * sphere.radius and sphere.radius < 2 * MAX_REACH * reach:
+            sphere = ObjectSphere(centre, 1.4 * sphere.radius, source)
+            continue
+        settled = np.linalg.norm(centre - sphere.centre) < 0.05 * extent
+        settled &= abs(sphere.radius / extent - margin) < 0.1
+        sphere = found
+        if settled:
+            break
+    return sphere
+
+
+def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float:
+    """How far the masks reach from the core, at its depth.
+
+    Of one view the 97th percentile of the distances of the pixels of its largest component from the core's projection,
+    which may lie outside the picture; of all views the `FAR_REACH` percentile.
+    """
+    reaches = []
+    for index, mask in enumerate(masks):
+        uv, depth = views.project_one(index, core[None])
+        if not np.isfinite(uv).all():
+            continue
+        _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        rows, columns = np.nonzero(labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA])))
+        distance = np.hypot(rows + 0.5 - uv[0, 1], columns + 0.5 - uv[0, 0])
+        reaches.append(float(np.percentile(distance, 97)) / float(views.fx[index]) * float(depth[0]))
+    return float(np.percentile(reaches, FAR_REACH))
+
+
+def _places(cells: np.ndarray, sphere: ObjectSphere) -> np.ndarray:
+    """(P, 3) centres of the cells (R, R, R) that are true, world frame."""
+    return voxel_centres(len(cells))[np.argwhere(cells)] * sphere.radius + sphere.centre
+
+
+def _distance(sphere: ObjectSphere, point: np.ndarray) -> np.ndarray:
+    """(R, R, R) distance of each cell from a point."""
+    axis = voxel_centres(RESOLUTION) * sphere.radius
+    x, y, z = (axis + sphere.centre[i] - point[i] for i in range(3))
+    return np.sqrt(x[:, None, None] ** 2 + y[None, :, None] ** 2 + z[None, None, :] ** 2)
+
+
+def _touches_cube(cells: np.ndarray) -> bool:
+    """Whether any outermost cell is true."""
+    inner = cells[1:-1, 1:-1, 1:-1]
+    return int(cells.sum()) > int(inner.sum())
