@@ -15,6 +15,7 @@ from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.hull import VisualHull, main_components
 from surface_sos_ns.capture.hull_projection import project_hull
 from surface_sos_ns.capture.hull_voting import vote_hull
+from surface_sos_ns.capture.mask_colours import corrected_by_colours
 from surface_sos_ns.capture.object_hulls import hull_identities
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
@@ -26,6 +27,8 @@ __all__ = ["GIVEN", "LOW_CONFIDENCE", "ObjectPrior", "build_object_prior"]
 
 GIVEN = "coarse masks"
 """`ObjectPrior.source` of masks that came with the capture."""
+CORRECTED = "coarse masks, corrected by the photos' colours"
+"""The same where colours had a say, see `capture.mask_colours`."""
 LOW_CONFIDENCE = 0.5
 """Mean IoU of the masks with the hull's projection below which the object was probably not found."""
 
@@ -50,7 +53,7 @@ class ObjectPrior:
         masks: N coarse masks (H, W) float32 in [0, 1]; None where a view has none.
         points: sparse points, world frame, or None.
         confidence: mean IoU of the masks with the hull's projection, in [0, 1].
-        source: of the masks: `GIVEN`, or the method that made them, such as "masks by selfment".
+        source: of the masks: `GIVEN`, `CORRECTED`, or the method that made them, such as "masks by selfment".
         objects: names of several objects, in the order of their identities, which are 1 to K; empty for one.
         identities: N images (H, W) uint8, which of several objects each mask shows, 0 for none; empty for one object.
         hull_identity: (R, R, R) uint8 in 1 to K, whose hull it is; None with one object.
@@ -68,7 +71,12 @@ class ObjectPrior:
 
     @property
     def masks_given(self) -> bool:
-        """Whether the capture came with the masks."""
+        """Whether the capture came with the masks, corrected or not."""
+        return self.source in (GIVEN, CORRECTED)
+
+    @property
+    def masks_at_hand(self) -> bool:
+        """Whether the masks are the capture's own as they stand, which a capture has at the full size."""
         return self.source == GIVEN
 
     def diameters(self) -> dict[str, float]:
@@ -230,6 +238,7 @@ def build_object_prior(
     source: str = GIVEN,
     objects: Sequence[str] = (),
     identities: Sequence[np.ndarray | None] = (),
+    photos: Sequence[np.ndarray] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ObjectPrior:
     """Estimates bounding sphere and visual hull of a capture's object from its masks.
@@ -243,6 +252,8 @@ def build_object_prior(
         resolution: voxels along an edge of the hull's grid.
         source: of the masks, for `ObjectPrior.source`.
         objects, identities: of several objects, see `ObjectPrior`; the masks are of all of them together.
+        photos: N photos (H, W, 3) uint8 of the views' sizes, by whose colours masks of one object are corrected where
+            these tell enough, see `capture.mask_colours`; None leaves the masks as they are.
         progress: called with one line per stage.
 
     Raises:
@@ -262,6 +273,10 @@ def build_object_prior(
     sphere = _given_sphere(point, object_radius) or find_object_sphere(views, masks, points, point, several=several)
     if object_radius is not None:
         sphere = ObjectSphere(sphere.centre, object_radius, f"{sphere.source}, radius given")
+    if photos is not None and not several:
+        corrected = corrected_by_colours(views, photos, masks, sphere, progress)
+        if corrected is not None:
+            masks, source = corrected, CORRECTED if source == GIVEN else source
     hull = vote_hull(views, masks, sphere, resolution, progress=progress)
     if points is not None:
         hull = _cut_at_support_plane(hull, sphere, views, points)

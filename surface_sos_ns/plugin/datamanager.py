@@ -90,7 +90,7 @@ class SurfaceSOSDataManager(CaptureDataManager):
             prior = self._find_object(views, folder)
             if path is not None:
                 prior = save_prior(prior, path, fingerprint)
-        if prior.masks_given:
+        if prior.masks_at_hand:
             self.train_cache.set_weights(prior.hull.view_weights)  # the masks at hand are the finer ones
             for view, identity in enumerate(prior.identities):
                 if identity is not None:

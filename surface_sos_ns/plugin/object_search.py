@@ -88,6 +88,7 @@ class ObjectSearch:
             source=origin,
             objects=names if identities else (),
             identities=identities,
+            photos=images,
             progress=say,
         )
         if has_masks:

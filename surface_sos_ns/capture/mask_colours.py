@@ -1,0 +1,200 @@
+"""Coarse masks corrected by the photos' colours, where colours alone tell the object from what is around it.
+
+Votes of many masks remove what single masks get wrong. What all of them get wrong in the same way stays: outlines that
+cut off every tip, and cover the leaf behind every gap. A red flower among green leaves needs no more than its colour
+there; a figure among things of its own colours gets nothing from it. So colours have a say under three conditions, all
+of them measured on the capture itself: they part object and surroundings nearly everywhere, they take away little of
+what the masks show, and the corrected masks agree better with their visual hull, which knows nothing of colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from surface_sos_ns.capture.hull_voting import binary_masks, vote_hull
+from surface_sos_ns.capture.sphere import ObjectSphere
+from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.image_io import resized
+
+__all__ = ["ColourSplit", "corrected_by_colours", "split_by_colours"]
+
+BINS = 32
+"""Bins of a colour histogram along each of red, green and blue."""
+SMALLEST_COUNT = 2.0
+"""Pixels that are added to each bin of both histograms, so that rare colours say little."""
+ROUNDS = 4
+"""How often histograms are counted and masks corrected in turn; little changes after that."""
+LEAST_LOG_ODDS = 1.0
+"""Log likelihood ratio of object and surroundings, mean over a pixel and its neighbours, under which a mask stands
+against the colours: e times as common in one as in the other."""
+MOST_LOG_ODDS = 8.0
+"""Bound of a single pixel's log likelihood ratio."""
+SURROUNDINGS = 0.06
+"""How far around the masks colours are looked at and may add pixels, a fraction of the longer image side."""
+DEEPEST = 0.05
+"""How far within a mask's outline colours may take pixels away, a fraction of the longer image side. A spot in the
+middle of an object that has the colour of its surroundings, such as an eye, is no hole."""
+
+LEARNING_SIZE, LEARNING_VIEWS = 320, 60
+"""Longer side, in pixels, and number of the photos from which colours are learned and by which hulls are compared."""
+HULL_RESOLUTION = 64
+"""Voxels along an edge of the hulls that are compared."""
+
+LEAST_KNOWN = 0.97
+"""Share of the object, and of its surroundings, that their colours alone have to put on the right side."""
+MOST_DENIED = 0.12
+"""Share of the masks' pixels, at any depth, whose colours may say surroundings; where it is more, a part of the object
+has the colours of its surroundings."""
+
+
+@dataclass(frozen=True)
+class ColourSplit:
+    """How well colours alone tell an object from what is around it.
+
+    Attributes:
+        log_odds: (BINS ** 3,) float32, log likelihood ratio of object and surroundings, by colour.
+        object_share, surroundings_share: of the object's and of its surroundings' pixels that colours put on the right
+            side, with the corrected masks taken for the truth.
+        denied: pixels of the masks whose colours say surroundings, over the masks' pixels.
+        removed, added: pixels that the corrections take from the masks and add to them, over the masks' pixels.
+    """
+
+    log_odds: np.ndarray
+    object_share: float
+    surroundings_share: float
+    denied: float
+    removed: float
+    added: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether colours tell the two apart nearly everywhere, and without taking a part of the object away."""
+        known = min(self.object_share, self.surroundings_share)
+        return known >= LEAST_KNOWN and self.denied <= MOST_DENIED
+
+    def corrected(self, photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """A mask (H, W) bool, corrected by the colours of its photo (H, W, 3) uint8."""
+        near, may_change = _zones(mask)
+        return _corrected(_said(self.log_odds, _bins(photo), near), mask, may_change)
+
+
+def split_by_colours(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> ColourSplit:
+    """Colours of an object and of its surroundings, learned from masks that need not be good.
+
+    Naive Bayes by turns: histograms of both sides are counted by the masks, masks corrected by the histograms, and so
+    on. What the masks get wrong is little of the object's colours and much of those that it belongs to.
+
+    Args:
+        photos: N photos (H, W, 3) uint8.
+        masks: N masks (H, W) bool, of their sizes; some of them with pixels of both sides.
+    """
+    bins, zones = [_bins(photo) for photo in photos], [_zones(mask) for mask in masks]
+    present = list(masks)
+    log_odds = np.zeros(BINS**3, np.float32)
+    shares = (0.0, 0.0)
+    for _ in range(ROUNDS):
+        counts = np.zeros((2, BINS**3))
+        for colour, mask, (near, _) in zip(bins, present, zones, strict=True):
+            counts[1] += np.bincount(colour[near & mask], minlength=BINS**3)
+            counts[0] += np.bincount(colour[near & ~mask], minlength=BINS**3)
+        outside, inside = (ndimage.gaussian_filter(side.reshape((BINS,) * 3), 1.0).ravel() for side in counts)
+        totals = counts.sum(axis=1).clip(min=1)
+        ratio = np.log((inside + SMALLEST_COUNT) / totals[1]) - np.log((outside + SMALLEST_COUNT) / totals[0])
+        log_odds = ratio.clip(-MOST_LOG_ODDS, MOST_LOG_ODDS).astype(np.float32)
+        right = counts[1][log_odds > 0].sum() / totals[1], counts[0][log_odds <= 0].sum() / totals[0]
+        shares = float(right[0]), float(right[1])
+        said = [_said(log_odds, colour, near) for colour, (near, _) in zip(bins, zones, strict=True)]
+        present = [_corrected(odds, mask, zone[1]) for odds, mask, zone in zip(said, masks, zones, strict=True)]
+    size = max(sum(np.count_nonzero(mask) for mask in masks), 1)
+
+    def share(images: Iterable[np.ndarray]) -> float:
+        return sum(np.count_nonzero(image) for image in images) / size
+
+    denied = share(mask & (odds < -LEAST_LOG_ODDS) for mask, odds in zip(masks, said, strict=True))
+    removed = share(mask & ~new for mask, new in zip(masks, present, strict=True))
+    added = share(new & ~mask for mask, new in zip(masks, present, strict=True))
+    return ColourSplit(log_odds, *shares, denied, removed, added)
+
+
+def corrected_by_colours(
+    views: Views,
+    photos: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray | None],
+    sphere: ObjectSphere,
+    progress: Callable[[str], None] | None = None,
+) -> list[np.ndarray | None] | None:
+    """The masks, corrected by the photos' colours; None where colours do not tell enough, see the module's text.
+
+    Args:
+        views: N views, world frame.
+        photos: N photos (H, W, 3) uint8, of the views' sizes.
+        masks: N masks (H, W) of one object, bool or 0..1, None where a view has none; empty ones stay as they are.
+        sphere: the object's, world frame.
+        progress: told one line where masks are corrected.
+
+    Returns:
+        N masks (H, W) float32, 0 or 1, None where a view has none.
+
+    Raises:
+        ValueError: masks and views do not match in number or size.
+    """
+    binary = binary_masks(views, masks)
+    usable = [index for index, mask in enumerate(binary) if mask is not None and mask.any() and not mask.all()]
+    if len(usable) < 3:
+        return None
+    chosen = [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, LEARNING_VIEWS).round().astype(int))]
+    few = views.subset(chosen)
+    small = few.scaled(min(1.0, LEARNING_SIZE / float(max(few.width.max(), few.height.max()))))
+    pictures = [resized(photos[index], *size) for index, size in zip(chosen, small.sizes(), strict=True)]
+    shrunk = [
+        resized(np.float32(binary[index]), *size) >= 0.5 for index, size in zip(chosen, small.sizes(), strict=True)
+    ]
+    split = split_by_colours(pictures, shrunk)
+    if not split.clear or split.removed + split.added == 0:
+        return None
+    improved = [split.corrected(picture, mask) for picture, mask in zip(pictures, shrunk, strict=True)]
+    before, after = (vote_hull(small, some, sphere, HULL_RESOLUTION).agreement for some in (shrunk, improved))
+    if after <= before:
+        return None
+    if progress:
+        progress(
+            f"colours alone tell the object from its surroundings ({split.object_share:.0%} of the one, "
+            f"{split.surroundings_share:.0%} of the other): they take {split.removed:.0%} from the masks and add "
+            f"{split.added:.0%}, which then agree with their hull at IoU {after:.2f} instead of {before:.2f}"
+        )
+    result: list[np.ndarray | None] = []
+    for photo, mask in zip(photos, binary, strict=True):
+        known = mask is not None and mask.any() and not mask.all()
+        result.append(None if mask is None else np.float32(split.corrected(photo, mask) if known else mask))
+    return result
+
+
+def _bins(photo: np.ndarray) -> np.ndarray:
+    """(H, W) int32 bin of each pixel's colour in a histogram, of a photo (H, W, 3) uint8."""
+    step = photo.astype(np.int32) // (256 // BINS)
+    return (step[..., 0] * BINS + step[..., 1]) * BINS + step[..., 2]
+
+
+def _zones(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) bool each: the object with its surroundings, and where of these a mask may change."""
+    side = max(mask.shape)
+    outer = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
+    inner = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    near = mask | (outer <= SURROUNDINGS * side) if mask.any() else np.zeros_like(mask)
+    return near, near & (inner <= DEEPEST * side)
+
+
+def _said(log_odds: np.ndarray, bins: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """(H, W) float32: log odds of object and surroundings by the colours of each pixel and of its neighbours."""
+    size = 2 * max(1, round(max(near.shape) / 504)) + 1
+    return cv2.blur(np.where(near, log_odds[bins], 0.0).astype(np.float32), (size, size))
+
+
+def _corrected(said: np.ndarray, mask: np.ndarray, may_change: np.ndarray) -> np.ndarray:
+    """(H, W) bool: a mask with the pixels changed whose colours say the other side, by log odds (H, W)."""
+    return np.where(may_change & (np.abs(said) > LEAST_LOG_ODDS), said > 0, mask)
