@@ -47,6 +47,11 @@ HULL_RESOLUTION = 64
 
 LEAST_KNOWN = 0.97
 """Share of the object, and of its surroundings, that their colours alone have to put on the right side."""
+LEAST_KNOWN_OF_EACH = 0.965
+"""The same of single photos, each by its own colours: the median over the photos. Where the light differs from photo to
+photo the colours of all of them together tell little, and those of each may tell all."""
+LEAST_KNOWN_OF_ONE = 0.93
+"""The same of a single photo under which its mask stays as it is."""
 MOST_DENIED = 0.12
 """Share of the masks' pixels, at any depth, whose colours may say surroundings; where it is more, a part of the object
 has the colours of its surroundings."""
@@ -72,10 +77,14 @@ class ColourSplit:
     added: float
 
     @property
+    def known(self) -> float:
+        """Share of the object, or of its surroundings if that is less, that colours put on the right side."""
+        return min(self.object_share, self.surroundings_share)
+
+    @property
     def clear(self) -> bool:
         """Whether colours tell the two apart nearly everywhere, and without taking a part of the object away."""
-        known = min(self.object_share, self.surroundings_share)
-        return known >= LEAST_KNOWN and self.denied <= MOST_DENIED
+        return self.known >= LEAST_KNOWN and self.denied <= MOST_DENIED
 
     def corrected(self, photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """A mask (H, W) bool, corrected by the colours of its photo (H, W, 3) uint8."""
@@ -154,24 +163,54 @@ def corrected_by_colours(
     shrunk = [
         resized(np.float32(binary[index]), *size) >= 0.5 for index, size in zip(chosen, small.sizes(), strict=True)
     ]
-    split = split_by_colours(pictures, shrunk)
-    if not split.clear or split.removed + split.added == 0:
+    candidates: list[Sequence[ColourSplit]] = []
+    pooled = split_by_colours(pictures, shrunk)
+    if pooled.clear:
+        candidates.append([pooled] * len(shrunk))
+    each = [split_by_colours([picture], [mask]) for picture, mask in zip(pictures, shrunk, strict=True)]
+    if np.median([split.known for split in each]) >= LEAST_KNOWN_OF_EACH:
+        candidates.append(each)
+    if not candidates:
         return None
-    improved = [split.corrected(picture, mask) for picture, mask in zip(pictures, shrunk, strict=True)]
-    before, after = (vote_hull(small, some, sphere, HULL_RESOLUTION).agreement for some in (shrunk, improved))
-    if after <= before:
+    before = vote_hull(small, shrunk, sphere, HULL_RESOLUTION).agreement
+    found: tuple[float, Sequence[ColourSplit]] = before, []
+    for splits in candidates:
+        improved = [_improved(*three) for three in zip(splits, pictures, shrunk, strict=True)]
+        found = max(found, (vote_hull(small, improved, sphere, HULL_RESOLUTION).agreement, splits), key=_agreement)
+    after, splits = found
+    if not splits or sum(split.removed + split.added for split in splits) == 0:
         return None
     if progress:
-        progress(
-            f"colours alone tell the object from its surroundings ({split.object_share:.0%} of the one, "
-            f"{split.surroundings_share:.0%} of the other): they take {split.removed:.0%} from the masks and add "
-            f"{split.added:.0%}, which then agree with their hull at IoU {after:.2f} instead of {before:.2f}"
-        )
+        progress(_sentence(splits, before, after))
+    one = splits[0] if splits is not each else None
     result: list[np.ndarray | None] = []
     for photo, mask in zip(photos, binary, strict=True):
-        known = mask is not None and mask.any() and not mask.all()
-        result.append(None if mask is None else np.float32(split.corrected(photo, mask) if known else mask))
+        if mask is None or not mask.any() or mask.all():
+            result.append(None if mask is None else np.float32(mask))
+            continue
+        result.append(np.float32(_improved(one or split_by_colours([photo], [mask]), photo, mask)))
     return result
+
+
+def _agreement(found: tuple[float, Sequence[ColourSplit]]) -> float:
+    return found[0]
+
+
+def _improved(split: ColourSplit, photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A mask (H, W) bool, corrected by the colours of its photo (H, W, 3) where these tell enough."""
+    return split.corrected(photo, mask) if split.known >= LEAST_KNOWN_OF_ONE else mask
+
+
+def _sentence(splits: Sequence[ColourSplit], before: float, after: float) -> str:
+    """What to say of masks that are corrected."""
+    of_each = splits[0] is not splits[-1]
+    shares = np.mean([(s.object_share, s.surroundings_share, s.removed, s.added) for s in splits], axis=0)
+    where = "in each photo, by its own colours" if of_each else "in all photos alike"
+    return (
+        f"colours alone tell the object from its surroundings {where} ({shares[0]:.0%} of the one, {shares[1]:.0%} of "
+        f"the other): they take {shares[2]:.0%} from the masks and add {shares[3]:.0%}, which then agree with their "
+        f"hull at IoU {after:.2f} instead of {before:.2f}"
+    )
 
 
 def _bins(photo: np.ndarray) -> np.ndarray:
