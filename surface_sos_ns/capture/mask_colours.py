@@ -4,7 +4,8 @@ Votes of many masks remove what single masks get wrong. What all of them get wro
 cut off every tip, and cover the leaf behind every gap. A red flower among green leaves needs no more than its colour
 there; a figure among things of its own colours gets nothing from it. So colours have a say under three conditions, all
 of them measured on the capture itself: they part object and surroundings nearly everywhere, they take away little of
-what the masks show, and the corrected masks agree better with their visual hull, which knows nothing of colours.
+what the masks show, and the corrected masks agree better with their visual hull, which knows nothing of colours. The
+colours are those of all photos together, or where the light differs those of each photo.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from surface_sos_ns.capture.hull_projection import voxel_footprint
 from surface_sos_ns.capture.hull_voting import binary_masks, vote_hull
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
@@ -42,8 +44,9 @@ middle of an object that has the colour of its surroundings, such as an eye, is 
 
 LEARNING_SIZE, LEARNING_VIEWS = 320, 60
 """Longer side, in pixels, and number of the photos from which colours are learned and by which hulls are compared."""
-HULL_RESOLUTION = 64
-"""Voxels along an edge of the hulls that are compared."""
+COARSEST_HULL, FINEST_HULL, VOXEL_PIXELS = 64, 128, 5.0
+"""Voxels along an edge of the hulls that are compared, at least and at most, and how many pixels of the photos they may
+be across: outlines decide, and are lost in voxels that are larger."""
 
 LEAST_KNOWN = 0.97
 """Share of the object, and of its surroundings, that their colours alone have to put on the right side."""
@@ -168,17 +171,20 @@ def corrected_by_colours(
     if pooled.clear:
         candidates.append([pooled] * len(shrunk))
     each = [split_by_colours([picture], [mask]) for picture, mask in zip(pictures, shrunk, strict=True)]
-    if np.median([split.known for split in each]) >= LEAST_KNOWN_OF_EACH:
+    denied = float(np.mean([split.denied for split in each]))
+    if np.median([split.known for split in each]) >= LEAST_KNOWN_OF_EACH and denied <= MOST_DENIED:
         candidates.append(each)
     if not candidates:
         return None
-    before = vote_hull(small, shrunk, sphere, HULL_RESOLUTION).agreement
-    found: tuple[float, Sequence[ColourSplit]] = before, []
-    for splits in candidates:
+    across = float(np.median([voxel_footprint(small, view, sphere, 1) for view in range(len(small))]))
+    resolution = int(np.clip(32 * round(across / VOXEL_PIXELS / 32), COARSEST_HULL, FINEST_HULL))
+    before = vote_hull(small, shrunk, sphere, resolution).agreement
+    for splits in candidates:  # those of all photos together first: they are learned from more
         improved = [_improved(*three) for three in zip(splits, pictures, shrunk, strict=True)]
-        found = max(found, (vote_hull(small, improved, sphere, HULL_RESOLUTION).agreement, splits), key=_agreement)
-    after, splits = found
-    if not splits or sum(split.removed + split.added for split in splits) == 0:
+        after = vote_hull(small, improved, sphere, resolution).agreement
+        if after > before and sum(split.removed + split.added for split in splits) > 0:
+            break
+    else:
         return None
     if progress:
         progress(_sentence(splits, before, after))
@@ -190,10 +196,6 @@ def corrected_by_colours(
             continue
         result.append(np.float32(_improved(one or split_by_colours([photo], [mask]), photo, mask)))
     return result
-
-
-def _agreement(found: tuple[float, Sequence[ColourSplit]]) -> float:
-    return found[0]
 
 
 def _improved(split: ColourSplit, photo: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -34,6 +34,25 @@ def test_what_all_masks_get_wrong_is_corrected() -> None:
         assert iou(shifted, true) < 0.9 < 0.96 < iou(mask > 0.5, true)
 
 
+def test_where_the_light_differs_each_photo_is_corrected_by_its_own_colours() -> None:
+    """In every other photo the ball has the colours of the others' surroundings: together they tell nothing."""
+    plain, swapped = photos(), photos(GREEN, RED)
+    images = [(plain, swapped)[view % 2][view] for view in range(len(plain))]
+    assert not split_by_colours(images, SHIFTED).clear
+    said: list[str] = []
+    found = corrected_by_colours(VIEWS, images, SHIFTED, SPHERE, said.append)
+    assert found is not None and "in each photo, by its own colours" in said[0]
+    assert min(iou(np.asarray(mask) > 0.5, true) for mask, true in zip(found, TRUTH, strict=True)) > 0.94
+
+
+def test_a_photo_whose_colours_tell_little_keeps_its_mask() -> None:
+    images = [(photos(), photos(GREEN, RED))[view % 2][view] for view in range(len(TRUTH))]
+    images[3] = photos(spread=60.0, outside=(170, 70, 50))[3]
+    found = corrected_by_colours(VIEWS, images, SHIFTED, SPHERE)
+    assert found is not None and found[3] is not None and (found[3] == SHIFTED[3]).all()
+    assert found[4] is not None and iou(found[4] > 0.5, TRUTH[4]) > 0.94
+
+
 def test_views_without_a_mask_stay_without_one() -> None:
     empty = np.zeros_like(TRUTH[0])
     found = corrected_by_colours(VIEWS, photos(), [None, empty, *SHIFTED[2:]], SPHERE)
