@@ -25,7 +25,7 @@ MAX_REACH = 2.0
 HALO = 0.12
 """Probability of cells that most of the sphere has to hold: as a level lowered by a tenth of the votes."""
 RESOLUTION = 64
-ROUNDS = 8
+ROUNDS = 6
 
 
 def sphere_of_cut_off(
@@ -64,7 +64,7 @@ def sphere_of_cut_off(
         if _touches_cube(solid) and found.radius > 0.85 * sphere.radius and sphere.radius < 2 * MAX_REACH * reach:
             sphere = ObjectSphere(centre, 1.4 * sphere.radius, source)
             continue
-        settled = np.linalg.norm(centre - sphere.centre) < 0.05 * extent
+        settled = np.linalg.norm(centre - sphere.centre) < 0.08 * extent
         settled &= abs(sphere.radius / extent - margin) < 0.1
         sphere = found
         if settled:

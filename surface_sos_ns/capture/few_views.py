@@ -2,8 +2,8 @@
 
 Where pictures cut the object off, each part of it is seen by a few cameras only. Two masks bound a part in space if
 they look at it from different sides. But a few masks also leave large free spaces uncontradicted, behind the object and
-in front of it. So a cell that few see is the object's only if masks need it: if it explains pixels of theirs that the
-part of the hull that many see does not explain.
+in front of it. So a cell that few see is the object's only if they look at it from all around, or if they need it: if
+it explains pixels of theirs that the part of the hull that many see does not explain.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ WELL_SEEN = 0.2
 MIN_CROSSING = 0.15
 """Sum over pairs of masks of the squared sine between their lines of sight (`crossing`) from which on they bound a
 cell: two masks 23 degrees apart, or three 13 degrees apart from their neighbours."""
+ALL_AROUND = 3.0
+"""The same sum from which on masks bound a cell on all sides, so that nothing else needs to speak for it: three masks
+at right angles, or five all around."""
 EXTRAPOLATION = 0.1
 """How far what few masks show is believed to go on from cells that are the object's, object radii."""
 PRIOR_VOTES = 2.0
@@ -34,6 +37,7 @@ FAINT = 1e-3
 
 def needed_cells(
     views: Views,
+    masks: Sequence[np.ndarray | None],
     unexplained: Sequence[np.ndarray | None],
     weights: np.ndarray,
     sphere: ObjectSphere,
@@ -45,8 +49,8 @@ def needed_cells(
 
     Args:
         views: N views, world frame.
-        unexplained: N masks (h, w) bool, of any size: the pixels of the object that no cell which many see explains;
-            None where a view has no mask.
+        masks: N masks (h, w) bool, of any size; None where a view has none.
+        unexplained: their pixels that no cell explains which many see.
         weights: (N,) of the masks, in [0, 1].
         sphere: the cells fill the cube that circumscribes it.
         share: (R, R, R) share of the votes for each cell.
@@ -55,9 +59,11 @@ def needed_cells(
     """
     axis = voxel_centres(len(share)).astype(np.float64)
     few = np.argwhere((share >= level) & ~many)
-    crossings = crossing(views, unexplained, weights, axis[few] * sphere.radius + sphere.centre)
+    places = axis[few] * sphere.radius + sphere.centre
+    kept = crossing(views, unexplained, weights, places) >= MIN_CROSSING
+    kept |= crossing(views, masks, weights, places) >= ALL_AROUND
     needed = (share >= level) & many
-    needed[tuple(few[crossings >= MIN_CROSSING].T)] = True
+    needed[tuple(few[kept].T)] = True
     if not needed.any():
         return many
     return many | (ndimage.distance_transform_edt(~needed) <= EXTRAPOLATION * len(share) / 2)

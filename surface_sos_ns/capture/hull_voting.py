@@ -32,9 +32,6 @@ Progress = Callable[[str], None]
 CANDIDATE_LEVELS = np.linspace(0.5, 0.95, 19)
 """Vote fractions that are tried as the hull's decision level when none is given."""
 
-EXPLAINED_SLACK = 0.15
-"""Share of the votes that a cell may lack and still explain a pixel: rims of masks are not parts of their own."""
-
 
 def vote_hull(
     views: Views,
@@ -290,13 +287,12 @@ class _SilhouetteIoU:
             level: share of the votes from which on a cell is the object's.
         """
         share, many = votes.share(), votes.seen_by_many
-        enough = level - EXPLAINED_SLACK
-        silhouettes = self._splat_maximum(np.where(many, share, np.float32(0)), enough)
+        silhouettes = self._splat_maximum(np.where(many, share, np.float32(0)), level)
         unexplained = [
-            None if mask is None or image is None else mask & ~ndimage.binary_dilation(image >= enough)
+            None if mask is None or image is None else mask & ~ndimage.binary_dilation(image >= level)
             for mask, image in zip(self.masks, silhouettes, strict=True)
         ]
-        allowed = needed_cells(self.views, unexplained, weights, self.sphere, share, many, level)
+        allowed = needed_cells(self.views, self.masks, unexplained, weights, self.sphere, share, many, level)
         return np.where(allowed, share, np.float32(0))
 
     def where_many_look(self, fraction: np.ndarray, votes: _Votes, level: float) -> np.ndarray:
