@@ -148,8 +148,8 @@ def _in_front(uv: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> np.nd
     across, down = (uv / cell).astype(int).T
     nearest = np.full((int(size[1] / cell) + 1, int(size[0] / cell) + 1), np.inf, np.float32)
     np.minimum.at(nearest, (down, across), depth.astype(np.float32))
-    nearest = cv2.erode(nearest, np.ones((3, 3), np.uint8))
-    return depth <= (1 + DEPTH_TOLERANCE) * nearest[down, across]
+    around = cv2.erode(nearest, np.ones((3, 3), np.uint8))
+    return np.asarray(depth <= (1 + DEPTH_TOLERANCE) * around[down, across])
 
 
 def _neighbouring_pairs(views: Views) -> list[tuple[int, int]]:

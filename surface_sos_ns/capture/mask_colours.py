@@ -164,7 +164,8 @@ def corrected_by_colours(
     small = few.scaled(min(1.0, LEARNING_SIZE / float(max(few.width.max(), few.height.max()))))
     pictures = [resized(photos[index], *size) for index, size in zip(chosen, small.sizes(), strict=True)]
     shrunk = [
-        resized(np.float32(binary[index]), *size) >= 0.5 for index, size in zip(chosen, small.sizes(), strict=True)
+        resized(np.asarray(binary[index], np.float32), *size) >= 0.5
+        for index, size in zip(chosen, small.sizes(), strict=True)
     ]
     candidates: list[Sequence[ColourSplit]] = []
     pooled = split_by_colours(pictures, shrunk)
@@ -192,9 +193,9 @@ def corrected_by_colours(
     result: list[np.ndarray | None] = []
     for photo, mask in zip(photos, binary, strict=True):
         if mask is None or not mask.any() or mask.all():
-            result.append(None if mask is None else np.float32(mask))
+            result.append(None if mask is None else mask.astype(np.float32))
             continue
-        result.append(np.float32(_improved(one or split_by_colours([photo], [mask]), photo, mask)))
+        result.append(_improved(one or split_by_colours([photo], [mask]), photo, mask).astype(np.float32))
     return result
 
 

@@ -113,10 +113,10 @@ class CleanPlate(nn.Module):
             Whether the object stands on (or hangs at) a plane.
         """
 
-        def in_chunks(origins: Tensor, directions: Tensor, light: Tensor | None) -> BackgroundView:
+        def in_chunks(origins: Tensor, directions: Tensor, light: Tensor | None = None) -> BackgroundView:
             assert light is None  # the map shows the mean of the photos' light
             parts = zip(origins.split(at_once), directions.split(at_once), strict=True)
-            views = (render_background(*part, None) for part in parts)
+            views = (render_background(*part) for part in parts)
             return BackgroundView(*map(torch.cat, zip(*views, strict=True)))
 
         return self.support_map.build(in_chunks, solid, dilated, cameras)

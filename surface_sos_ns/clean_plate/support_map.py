@@ -7,8 +7,7 @@ wall that the object hangs at works like a table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -70,9 +69,14 @@ class BackgroundView(NamedTuple):
         return ((origins - point) @ normal)[:, None] + (directions @ normal)[:, None] * self.middles
 
 
-RenderBackground = Callable[[Tensor, Tensor, Tensor | None], BackgroundView]
-"""Renders rays, origins and directions (R, 3) of the object frame, through the background alone; with latent codes
-(R, L) of their photos' light, or None."""
+class RenderBackground(Protocol):
+    """Renders rays through the background alone."""
+
+    def __call__(self, origins: Tensor, directions: Tensor, light: Tensor | None = None) -> BackgroundView:
+        """Of rays, origins and directions (R, 3) of the object frame.
+
+        `light` (R, L) are latent codes of the rays' photos; None takes the mean of the training photos' light.
+        """
 
 
 class CompletedBackground(NamedTuple):
@@ -247,7 +251,7 @@ class SupportMap(nn.Module):
         target = target * 1.5 * torch.rand(SEARCH_RAYS, 1, generator=random) ** (1 / 3)
         origins = cameras[torch.randint(len(cameras), (SEARCH_RAYS,), generator=random).to(device)]
         directions = F.normalize(target.to(device) - origins, dim=-1)
-        view = render_background(origins, directions, None)
+        view = render_background(origins, directions)
         stopped = view.weights.cumsum(-1)
         half = (stopped < 0.5 * stopped[:, -1:]).sum(-1, keepdim=True).clamp(max=stopped.shape[1] - 1)
         points = origins + directions * view.middles.gather(1, half)
@@ -278,7 +282,7 @@ class SupportMap(nn.Module):
         for _ in range(CAMERAS_PER_CELL):
             origins = cameras[torch.randint(len(cameras), (len(points),), generator=random).to(points.device)]
             directions = F.normalize(points - origins, dim=-1)
-            view = render_background(origins, directions, None)
+            view = render_background(origins, directions)
             height = view.heights(origins, directions, points, normal)
             on_plane = (view.weights * (height.abs() < PLANE_TOLERANCE)).sum(-1)
             weight = (on_plane > MIN_OBSERVED) * view.confidence

@@ -379,7 +379,7 @@ class Renderer:
         confidence = self._with_sky(confidence, weights)
         first_pass = BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
-        def render_background(origins: Tensor, directions: Tensor, light: Tensor | None) -> BackgroundView:
+        def render_background(origins: Tensor, directions: Tensor, light: Tensor | None = None) -> BackgroundView:
             return self.background_view(origins, directions, state, light)
 
         shade = None if state.shown is None else state.shown.shade

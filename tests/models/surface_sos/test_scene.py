@@ -214,7 +214,7 @@ class Paint(nn.Module):
         super().__init__()
         self.register_buffer("rgb", torch.tensor(rgb))
 
-    def forward(self, inputs: Tensor, directions: Tensor) -> tuple[Tensor, None]:
+    def forward(self, inputs: Tensor, directions: Tensor, light: Tensor | None = None) -> tuple[Tensor, None]:
         return self.rgb.expand(len(inputs), 3), None  # type: ignore[operator]
 
 
@@ -244,7 +244,7 @@ class OneColour(nn.Module):
         super().__init__()
         self.value = value
 
-    def forward(self, inputs: Tensor, directions: Tensor) -> tuple[Tensor, None]:
+    def forward(self, inputs: Tensor, directions: Tensor, light: Tensor | None = None) -> tuple[Tensor, None]:
         return torch.full_like(directions, self.value), None
 
 
@@ -418,7 +418,7 @@ def test_all_answers_to_where_the_object_is_agree(config):
     class LowerHalf(nn.Module):
         objects = 1
 
-        def forward(self, points: Tensor, directions: Tensor | None = None) -> object:
+        def forward(self, points: Tensor, directions: Tensor | None = None, light: Tensor | None = None) -> object:
             below = -20.0 * points[:, 2]
             if directions is None:
                 return below[:, None]
