@@ -26,6 +26,7 @@ from surface_sos_ns.models.surface_sos.initialisation import camera_distance, si
 from surface_sos_ns.plugin.console import say, warn
 from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
 from surface_sos_ns.plugin.model import SurfaceSOSModel
+from surface_sos_ns.plugin.photo_agreement import photo_errors, photos_remark
 from surface_sos_ns.plugin.run_schedule import AVERAGE_EVERY, RunSchedule
 from surface_sos_ns.plugin.self_training import SelfTraining
 from surface_sos_ns.training.weight_average import WeightAverage
@@ -204,6 +205,9 @@ class TrainingRun(RunStory):
         self.model.scene.update_cache()
         if self.model.config.scene.background != "directional":
             self._complete_background()
+        remark = photos_remark(self._photo_names(), photo_errors(self.model, self.datamanager))
+        if remark is not None:
+            warn(remark)
 
     def _complete_background(self) -> None:
         """Find out what the object hides in all views, map what it stands on, and say so."""
@@ -214,6 +218,9 @@ class TrainingRun(RunStory):
         found = scene.map_support(centres)
         what = "mapped" if found else "none found: clean plates are completed view by view, with the object's shadow"
         say(f"what the object stands on: {what} ({monotonic() - started:.0f} s)")
+
+    def _photo_names(self) -> list[str]:
+        return [str(name) for name in self.datamanager.train_dataset.metadata["file_paths"]]
 
     def _camera_centres(self) -> torch.Tensor:
         """(V, 3) of the training views, world frame."""
