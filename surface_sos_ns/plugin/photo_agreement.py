@@ -98,6 +98,6 @@ def photos_remark(names: Sequence[str], errors: np.ndarray) -> str | None:
     count = f"{len(found)} of {len(errors)} photos disagree" if len(found) > 1 else "a photo disagrees"
     return (
         f"{count} with all others, by the error of their colours over that of most: {listed(shown)}. "
-        "A wrong pose, another season or something in front of the object looks like this. Look at them, and leave them "
-        "out if so."
+        "A wrong pose, another season or something in front of the object looks like this. Look at them, and leave "
+        "them out if so."
     )
