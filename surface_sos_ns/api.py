@@ -14,7 +14,8 @@ frame, that of its transforms.json; `Run.capture_to_world` leads from there to t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -251,6 +252,34 @@ class Run:
             raise RunError(f"There is no output {', '.join(unknown)}; there are {', '.join(self.outputs)}.")
         images = self.model.images(self._one(camera), names)
         return {name: image.cpu().numpy() for name, image in images.items()}
+
+    @contextmanager
+    def in_the_light_of(self, which: View | str | int) -> Iterator[None]:
+        """Inside, everything is rendered with the exposure, white balance and light of a photo.
+
+        Otherwise these are the mean of the training photos', so that frames of a path do not flicker. The appearance is
+        fitted to all of the photo, whether training has seen it or not: where the light differs from photo to photo
+        that takes seconds.
+
+        Args:
+            which: the view.
+        """
+        view = self.view(which)
+        if view.index not in self._codes:
+            photo = torch.from_numpy(self.photo(view, "training") / np.float32(255))
+            self._codes[view.index] = self.model.code_of_photo(self.camera(view, "training"), photo)
+        with self.model.appearance(self._codes[view.index]):
+            yield
+
+    @cached_property
+    def _codes(self) -> dict[int, torch.Tensor]:
+        """Appearance codes of photos, as far as they were fitted, by index of the view."""
+        return {}
+
+    @property
+    def light_changes(self) -> bool:
+        """Whether the run has learned that the light differs from photo to photo."""
+        return self.model.scene.config.light_codes > 0
 
     @property
     def objects(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,16 +145,24 @@ def _write_view(run: Run, settings: ExportSettings, frame: Frame, missing: Seque
         return
     needed = sorted({name for product in missing for name in product.needs})
     photo = None if frame.view is None else functools.cache(lambda: photo_of(run, frame, settings))
-    rendered = run.render(frame.camera, needed)
 
     @functools.cache
     def plate() -> dict[str, np.ndarray]:
         everything = settings.remove == run.objects
-        return rendered if everything else run.images_without(frame.camera, settings.remove)
+        return pictures.rendered if everything else run.images_without(frame.camera, settings.remove)
 
-    pictures = Pictures(rendered, photo, plate)
-    for product in missing:
-        write_bytes(product.file(settings.output_dir, frame), product.encode(pictures))
+    with _light(run, settings, frame, missing):
+        pictures = Pictures(run.render(frame.camera, needed), photo, plate)
+        for product in missing:
+            write_bytes(product.file(settings.output_dir, frame), product.encode(pictures))
+
+
+def _light(
+    run: Run, settings: ExportSettings, frame: Frame, missing: Sequence[Product]
+) -> AbstractContextManager[None]:
+    """Has plates that photos are completed with rendered in the photo's light, where it differs."""
+    completed = settings.plates == "composited" and any(product.kind == "clean-plates" for product in missing)
+    return run.in_the_light_of(frame.view) if completed and frame.view and run.light_changes else nullcontext()
 
 
 def _about(settings: ExportSettings) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Mut
 
 import torch
 import torch.nn.functional as F
+from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, tensor
 
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
@@ -182,6 +183,7 @@ class ViewImages(MutableMapping[str, Tensor]):
         render: returns all images of a need, those of lesser needs included.
         images: what is rendered already.
         needs: every output by name, and what it takes.
+        rays: (H, W) of the view, world frame, to render more of it; None where nobody asks for more.
     """
 
     def __init__(
@@ -189,7 +191,9 @@ class ViewImages(MutableMapping[str, Tensor]):
         render: Callable[[Need], dict[str, Tensor]],
         images: dict[str, Tensor] | None = None,
         needs: Mapping[str, Need] = NEEDS,
+        rays: RayBundle | None = None,
     ):
+        self.rays = rays
         self._render, self._needs = render, needs
         self._images = dict(images or {})
         self._names = dict.fromkeys(needs)

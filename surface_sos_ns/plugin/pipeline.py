@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from surface_sos_ns.plugin.model import SurfaceSOSModel
     from surface_sos_ns.plugin.scene_model import SceneModel
 
-METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_", "parts_")
-"""How the names of metrics begin that only photos with truth have."""
+METRICS_OF_SOME_PHOTOS = ("mask_", "clean_plate_", "parts_", "psnr_", "ssim_", "lpips_")
+"""How the names of metrics begin that only some photos have: those with truth, and those that can be halved."""
 
 
 @dataclass
@@ -228,7 +228,13 @@ class SurfaceSOSPipeline(VanillaPipeline):
     def get_average_image_metrics(  # type: ignore[no-untyped-def]
         self, data_loader, image_prefix: str, step=None, output_path=None, get_std: bool = False
     ) -> dict[str, float]:
-        """Each metric averaged over the photos that have it; otherwise see nerfstudio's pipeline."""
-        with collected_separately(self.model, METRICS_OF_SOME_PHOTOS) as of_some_photos:
+        """Each metric averaged over the photos that have it; otherwise see nerfstudio's pipeline.
+
+        Colours are also measured with the appearance of each photo fitted to a half of it, see `fitted_metrics`.
+        """
+        with (
+            collected_separately(self.model, METRICS_OF_SOME_PHOTOS) as of_some_photos,
+            self.model.fitting_appearance(),
+        ):
             of_all = super().get_average_image_metrics(data_loader, image_prefix, step, output_path, get_std)
         return {**of_all, **averages(of_some_photos, get_std)}

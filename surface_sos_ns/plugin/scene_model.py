@@ -16,6 +16,7 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 
 from surface_sos_ns.models.surface_sos.adaptation import NO_ADAPTATION, Adaptation
+from surface_sos_ns.plugin.fitted_metrics import code_of_photo, fitted_metrics
 from surface_sos_ns.plugin.outputs import Need, ViewImages, needs_of
 from surface_sos_ns.plugin.part_results import PartResult
 from surface_sos_ns.plugin.training_views import TrainingViews
@@ -75,6 +76,8 @@ class SceneModel(Model):
         self.viewer_defaults = ViewerDefaults()
         self.viewer_controls = ViewerControls()
         self._need_so_far = Need.MATTE
+        self._fits_appearance = False
+        self._code: Tensor | None = None
 
     def claim_cores(self) -> None:
         """Leave the cores to the operations' own threads. To be called once the device is settled."""
@@ -190,6 +193,25 @@ class SceneModel(Model):
                 camera = self.training_views.with_time(camera)
         return camera
 
+    @contextmanager
+    def appearance(self, code: Tensor | None) -> Iterator[None]:
+        """Inside, views are rendered with this exposure, white balance and light, instead of the training photos' mean.
+
+        Args:
+            code: (1, C), see `SurfaceSOS.render` and `code_of_photo`; None for the mean.
+        """
+        before, self._code = self._code, code
+        try:
+            yield
+        finally:
+            self._code = before
+
+    def code_of_photo(self, camera: Cameras, photo: Tensor) -> Tensor:
+        """The appearance code (1, C) with which the view of one camera looks like its photo (H, W, 3), 0 to 1."""
+        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+        with self._evaluating():
+            return code_of_photo(self.scene, rays.flatten(), photo.reshape(-1, 3))
+
     def render_view(
         self, rays: RayBundle, need: Need, smooth_edges: bool = False, before_chunk: BeforeChunk | None = None
     ) -> dict[str, Tensor]:
@@ -201,7 +223,7 @@ class SceneModel(Model):
             smooth_edges: render more than one ray through the pixels of the object's outline.
             before_chunk: called before each chunk of rays, see `BeforeChunk`.
         """
-        renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk)
+        renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk, code=self._code)
         with self._evaluating():
             return renderer.view(rays, need, self.config.edge_samples if smooth_edges else 1, before_chunk)
 
@@ -282,7 +304,8 @@ class SceneModel(Model):
             found = self.render_view(rays, Need.PLATE, smooth_edges, before_chunk)
             return {name: found[name] for name in outputs}
         with self._evaluating():
-            renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk, self.scene.showing(stay))
+            shown = self.scene.showing(stay)
+            renderer = ViewRenderer(self.scene, self.config.eval_num_rays_per_chunk, shown, self._code)
             found = renderer.view(rays, Need.PLATE, self.config.edge_samples if smooth_edges else 1, before_chunk)
         alpha, confidence = found["alpha"], found["background_confidence"]
         picture = (found["foreground"] + (1 - alpha) * found["background"]).clamp(0, 1)
@@ -316,7 +339,7 @@ class SceneModel(Model):
             self._need_so_far = max(self._need_so_far, need)
             return self.render_view(camera_ray_bundle, self._need_so_far, smooth_edges=True)
 
-        return ViewImages(render, needs=self.output_needs())
+        return ViewImages(render, needs=self.output_needs(), rays=camera_ray_bundle)
 
     def part_numbers(self) -> list[str]:
         """What tells the results of parts apart that are rendered, the latest first: their number of parts; of several
@@ -339,7 +362,28 @@ class SceneModel(Model):
         """Metrics against the photo, and against the truth where the batch brings it; and pictures for the log."""
         true_names = (self.kwargs.get("metadata") or {}).get("true_object_names", ())
         metrics = view_metrics(outputs, batch, self.config.lpips, self.object_names, true_names)
+        if self._fits_appearance:
+            metrics |= self.fitted_metrics(outputs, batch)
         return metrics, comparison_images(outputs, batch)
+
+    def fitted_metrics(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Metrics of the right half of a view, its appearance fitted to the left half; see `fitted_metrics`."""
+
+        def render(rays: RayBundle, code: Tensor) -> Tensor:
+            with self.appearance(code):
+                return self.render_view(rays, Need.LAYERS, smooth_edges=True)["rgb"]
+
+        with self._evaluating():
+            return fitted_metrics(self.scene, outputs, batch, render, self.config.lpips)
+
+    @contextmanager
+    def fitting_appearance(self) -> Iterator[None]:
+        """Inside, `get_image_metrics_and_images` adds `fitted_metrics`: not while training, where they take long."""
+        self._fits_appearance = True
+        try:
+            yield
+        finally:
+            self._fits_appearance = False
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from surface_sos_ns.utils.identity_images import filled_identities
 from surface_sos_ns.utils.metrics import THRESHOLD, image_metrics, mask_metrics, object_metrics, region_psnr
 from surface_sos_ns.utils.part_metrics import part_metrics
 
-__all__ = ["comparison_images", "view_metrics"]
+__all__ = ["comparison_images", "perceptual_distance", "view_metrics"]
 
 # In both, what takes most is asked for first: rendering it brings the rest with it (see `ViewImages`).
 
@@ -54,7 +54,7 @@ def view_metrics(
         parts, alpha = (outputs[name][..., 0].cpu().numpy() for name in ("part_ids", "alpha"))
         metrics |= part_metrics(filled_identities(parts, alpha > THRESHOLD), batch["gt_parts"][..., 0].cpu().numpy())
     if lpips:
-        metrics["lpips"] = _perceptual_distance(outputs["rgb"], photo)
+        metrics["lpips"] = perceptual_distance(outputs["rgb"], photo)
     return metrics
 
 
@@ -76,7 +76,7 @@ def comparison_images(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]
     }
 
 
-def _perceptual_distance(image: Tensor, truth: Tensor) -> float:
+def perceptual_distance(image: Tensor, truth: Tensor) -> float:
     """LPIPS of (H, W, 3) images."""
     from torchmetrics.functional.image.lpips import learned_perceptual_image_patch_similarity
 

@@ -6,6 +6,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from nerfstudio.cameras.rays import RayBundle
@@ -44,7 +45,9 @@ def ray_times(scene: SurfaceSOS, rays: RayBundle) -> Tensor | None:
     return None if scene.deformation is None or rays.times is None else rays.times[..., 0]
 
 
-def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need, shown: Shown | None = None) -> dict[str, Tensor]:
+def render_rays(
+    scene: SurfaceSOS, rays: RayBundle, need: Need, shown: Shown | None = None, code: Tensor | None = None
+) -> dict[str, Tensor]:
     """Images of rays by name, float (R, 1) or (R, 3); of `Need.PLATE` also `FILLED`.
 
     Args:
@@ -52,16 +55,17 @@ def render_rays(scene: SurfaceSOS, rays: RayBundle, need: Need, shown: Shown | N
         rays: (R,), world frame.
         need: how much to render.
         shown: some of several objects, see `SurfaceSOS.showing`; colours are rendered then. None renders all.
+        code: (1, C) appearance, see `SurfaceSOS.render`; None takes the mean of the training photos'.
     """
     origins, directions = scene.frame.rays(rays.origins, rays.directions)
     time = ray_times(scene, rays)
     if need is Need.MATTE and shown is None:
         mattes = scene.mattes(origins, directions, time=time)
         return _with_objects(matte_images(mattes.alpha), mattes.objects, scene)
-    if shown is None:
-        rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time)
-    else:
-        rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time, shown=shown)
+    choices: dict[str, Any] = {} if shown is None else {"shown": shown}
+    if code is not None:
+        choices["code"] = code
+    rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time, **choices)
     images = _with_objects(layer_images(rendering, scene.frame), rendering.objects, scene)
     for head in scene.painted_heads:
         images |= head.outputs(rendering)
@@ -89,6 +93,8 @@ class ViewRenderer:
     """Rays that are rendered together on a CPU: fewer take less memory."""
     shown: Shown | None = None
     """Some of several objects, see `SurfaceSOS.showing`; None renders all."""
+    code: Tensor | None = None
+    """(1, C) appearance, see `SurfaceSOS.render`; None takes the mean of the training photos'."""
 
     @torch.no_grad()
     def view(
@@ -128,7 +134,7 @@ class ViewRenderer:
             if before_chunk is not None:
                 before_chunk(len(chunk))
             try:
-                found = render_rays(self.scene, chunk.to(device), need, self.shown)
+                found = render_rays(self.scene, chunk.to(device), need, self.shown, self.code)
             except torch.cuda.OutOfMemoryError as error:
                 count = _fewer(count, error)
                 continue

@@ -60,6 +60,7 @@ class BallRun(Run):
 
     asked: list[list[str]]
     delay: float = 0.0
+    light_changes = False  # type: ignore[assignment]
     outputs = ("alpha", "foreground", "background", "background_confidence", "shadow", "rgb")  # type: ignore[assignment]
 
     def render(self, camera: Any, outputs: Iterable[str] = ("rgb",)) -> dict[str, np.ndarray]:

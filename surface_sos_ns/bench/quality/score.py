@@ -185,7 +185,8 @@ def score_run(config: str, capture: str, folder: str) -> None:
     rows, pictures = [], []
     for index, item in _items(views):
         outputs = model.get_outputs_for_camera(views.dataset.cameras[index : index + 1].to(model.device))
-        metrics, _ = model.get_image_metrics_and_images(outputs, item)
+        with model.fitting_appearance():
+            metrics, _ = model.get_image_metrics_and_images(outputs, item)
         rows.append(_place(views, index) | _finite(metrics))
         if "gt_objects" in item and model.object_names:
             rows[-1] |= _scored_objects(model, views, index, outputs, item["gt_objects"][..., 0], plates)
