@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-__all__ = ["CUT_OFF_SHARE", "cut_off_masks", "mostly_whole"]
+from surface_sos_ns.capture.names import listed
+
+__all__ = ["CUT_OFF_SHARE", "cut_off_masks", "cut_off_remark", "mostly_whole"]
 
 BORDER_RUN = 0.02
 """Length along a border from which on a mask counts as cut off there, over the picture's shorter side."""
@@ -35,6 +37,26 @@ def mostly_whole(masks: Sequence[np.ndarray | None]) -> bool:
     """
     there = sum(mask is not None and bool(mask.any()) for mask in masks)
     return int(cut_off_masks(masks).sum()) < CUT_OFF_SHARE * max(there, 1)
+
+
+def cut_off_remark(masks: Sequence[np.ndarray | None], names: Sequence[str]) -> str | None:
+    """How many photos cut the object off and what follows from that, in a sentence; None if none does.
+
+    Args:
+        masks: N masks (H, W), bool or 0..1; None where a view has none.
+        names: of the N photos.
+    """
+    binary = [None if mask is None else np.asarray(mask) >= 0.5 for mask in masks]
+    cut = np.flatnonzero(cut_off_masks(binary))
+    if not len(cut):
+        return None
+    shown = listed([names[view] for view in cut], 3)
+    follows = (
+        "most of the others show all of it"
+        if mostly_whole(binary)
+        else "each part is taken from the photos that show it, few as they may be"
+    )
+    return f"{len(cut)} of {len(masks)} photos cut the object off at their border ({shown}); {follows}"
 
 
 def _touches_border(mask: np.ndarray) -> bool:

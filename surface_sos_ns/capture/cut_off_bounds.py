@@ -18,8 +18,9 @@ from surface_sos_ns.capture.views import Views
 
 __all__ = ["sphere_of_cut_off"]
 
-FAR_REACH = 90.0
-"""Percentile over the views of how far a mask reaches: masks that are cut off reach less far than the object."""
+FARTHEST = 3
+"""Which mask's reach counts, from the one that reaches farthest on: masks that are cut off reach less far than the
+object, and one or two may be wrong."""
 MAX_REACH = 2.0
 """The object ends at most so many reaches from its core."""
 HALO = 0.12
@@ -76,7 +77,7 @@ def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float
     """How far the masks reach from the core, at its depth.
 
     Of one view the 97th percentile of the distances of the pixels of its largest component from the core's projection,
-    which may lie outside the picture; of all views the `FAR_REACH` percentile.
+    which may lie outside the picture; of all views the `FARTHEST` one.
     """
     reaches = []
     for index, mask in enumerate(masks):
@@ -87,7 +88,7 @@ def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float
         rows, columns = np.nonzero(labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA])))
         distance = np.hypot(rows + 0.5 - uv[0, 1], columns + 0.5 - uv[0, 0])
         reaches.append(float(np.percentile(distance, 97)) / float(views.fx[index]) * float(depth[0]))
-    return float(np.percentile(reaches, FAR_REACH))
+    return sorted(reaches)[-min(FARTHEST, len(reaches))]
 
 
 def _places(cells: np.ndarray, sphere: ObjectSphere) -> np.ndarray:

@@ -24,9 +24,9 @@ WELL_SEEN = 0.2
 MIN_CROSSING = 0.15
 """Sum over pairs of masks of the squared sine between their lines of sight (`crossing`) from which on they bound a
 cell: two masks 23 degrees apart, or three 13 degrees apart from their neighbours."""
-ALL_AROUND = 3.0
+ALL_AROUND = 1.5
 """The same sum from which on masks bound a cell on all sides, so that nothing else needs to speak for it: three masks
-at right angles, or five all around."""
+60 degrees apart from each other, or five 30 degrees apart."""
 EXTRAPOLATION = 0.1
 """How far what few masks show is believed to go on from cells that are the object's, object radii."""
 PRIOR_VOTES = 2.0

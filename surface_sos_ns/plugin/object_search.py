@@ -59,6 +59,7 @@ class ObjectSearch:
             CaptureError: poses, or masks and poses, do not fit the photos.
             UserError: nothing can be found; the message says what to do.
         """
+        from surface_sos_ns.capture.cut_off import cut_off_remark
         from surface_sos_ns.capture.object_prior import GIVEN, LOW_CONFIDENCE, build_object_prior
 
         small, images, points = self._photos_and_points(views, folder)
@@ -79,6 +80,9 @@ class ObjectSearch:
                 mask if mask is None or identity is None else mask * (identity > 0)
                 for mask, identity in zip(masks, identities, strict=True)
             ]
+        remark = cut_off_remark(masks, [Path(name).name for name in self.dataset.metadata["file_paths"]])
+        if remark is not None:
+            say(remark)
         prior = build_object_prior(
             small,
             masks,
