@@ -31,14 +31,14 @@ SMALLEST_COUNT = 2.0
 """Pixels that are added to each bin of both histograms, so that rare colours say little."""
 ROUNDS = 4
 """How often histograms are counted and masks corrected in turn; little changes after that."""
-LEAST_LOG_ODDS = 1.0
+LEARNING_LOG_ODDS, LEAST_LOG_ODDS = 1.0, 0.5
 """Log likelihood ratio of object and surroundings, mean over a pixel and its neighbours, under which a mask stands
-against the colours: e times as common in one as in the other."""
+against the colours: while these are learned, and at last. Learned from less they would confirm themselves."""
 MOST_LOG_ODDS = 8.0
 """Bound of a single pixel's log likelihood ratio."""
 SURROUNDINGS = 0.06
 """How far around the masks colours are looked at and may add pixels, a fraction of the longer image side."""
-DEEPEST = 0.05
+DEEPEST = 0.1
 """How far within a mask's outline colours may take pixels away, a fraction of the longer image side. A spot in the
 middle of an object that has the colour of its surroundings, such as an eye, is no hole."""
 
@@ -58,6 +58,9 @@ LEAST_KNOWN_OF_ONE = 0.93
 MOST_DENIED = 0.12
 """Share of the masks' pixels, at any depth, whose colours may say surroundings; where it is more, a part of the object
 has the colours of its surroundings."""
+
+LEAST_GAIN = 0.01
+"""Rise of the mean IoU of masks and hull that the corrections have to bring: masks that are right already stay."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class ColourSplit:
     def corrected(self, photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """A mask (H, W) bool, corrected by the colours of its photo (H, W, 3) uint8."""
         near, may_change = _zones(mask)
-        return _corrected(_said(self.log_odds, _bins(photo), near), mask, may_change)
+        return _corrected(_said(self.log_odds, _bins(photo), near), mask, may_change, LEAST_LOG_ODDS)
 
 
 def split_by_colours(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> ColourSplit:
@@ -121,13 +124,16 @@ def split_by_colours(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray]) 
         right = counts[1][log_odds > 0].sum() / totals[1], counts[0][log_odds <= 0].sum() / totals[0]
         shares = float(right[0]), float(right[1])
         said = [_said(log_odds, colour, near) for colour, (near, _) in zip(bins, zones, strict=True)]
-        present = [_corrected(odds, mask, zone[1]) for odds, mask, zone in zip(said, masks, zones, strict=True)]
+        present = [
+            _corrected(odds, mask, zone[1], LEARNING_LOG_ODDS)
+            for odds, mask, zone in zip(said, masks, zones, strict=True)
+        ]
     size = max(sum(np.count_nonzero(mask) for mask in masks), 1)
 
     def share(images: Iterable[np.ndarray]) -> float:
         return sum(np.count_nonzero(image) for image in images) / size
 
-    denied = share(mask & (odds < -LEAST_LOG_ODDS) for mask, odds in zip(masks, said, strict=True))
+    denied = share(mask & (odds < -LEARNING_LOG_ODDS) for mask, odds in zip(masks, said, strict=True))
     removed = share(mask & ~new for mask, new in zip(masks, present, strict=True))
     added = share(new & ~mask for mask, new in zip(masks, present, strict=True))
     return ColourSplit(log_odds, *shares, denied, removed, added)
@@ -183,7 +189,7 @@ def corrected_by_colours(
     for splits in candidates:  # those of all photos together first: they are learned from more
         improved = [_improved(*three) for three in zip(splits, pictures, shrunk, strict=True)]
         after = vote_hull(small, improved, sphere, resolution).agreement
-        if after > before and sum(split.removed + split.added for split in splits) > 0:
+        if after >= before + LEAST_GAIN:
             break
     else:
         return None
@@ -237,6 +243,6 @@ def _said(log_odds: np.ndarray, bins: np.ndarray, near: np.ndarray) -> np.ndarra
     return cv2.blur(np.where(near, log_odds[bins], 0.0).astype(np.float32), (size, size))
 
 
-def _corrected(said: np.ndarray, mask: np.ndarray, may_change: np.ndarray) -> np.ndarray:
-    """(H, W) bool: a mask with the pixels changed whose colours say the other side, by log odds (H, W)."""
-    return np.where(may_change & (np.abs(said) > LEAST_LOG_ODDS), said > 0, mask)
+def _corrected(said: np.ndarray, mask: np.ndarray, may_change: np.ndarray, least: float) -> np.ndarray:
+    """(H, W) bool: a mask with the pixels changed whose colours say the other side, by log odds (H, W) over `least`."""
+    return np.where(may_change & (np.abs(said) > least), said > 0, mask)

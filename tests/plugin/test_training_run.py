@@ -98,14 +98,22 @@ def a_run(folder: Path, diary: Diary, ready: bool, first_step: int = 0) -> Train
         config=config, scene=diary, training_views=None, device="cpu", images=images, object_names=()
     )
     manager: Any = SimpleNamespace(
-        prepare=prepare, train_cache=Cache(), train_dataset=SimpleNamespace(cameras=Camera(**vars(cameras)))
+        prepare=prepare,
+        train_cache=Cache(),
+        train_dataset=SimpleNamespace(cameras=Camera(**vars(cameras)), metadata={"file_paths": ["a.jpg"]}),
     )
     schedule = RunSchedule.of(config, average_from=1.0)
     return TrainingRun(model, manager, WeightAverage([weight]), schedule, folder, first_step)
 
 
-def test_a_new_run_goes_through_its_parts_in_order(tmp_path: Path) -> None:
+def test_a_new_run_goes_through_its_parts_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     diary = Diary()
+
+    def errors(model: Any, data: Any) -> np.ndarray:
+        diary.written.append("photo errors")
+        return np.ones(1)
+
+    monkeypatch.setattr("surface_sos_ns.plugin.training_run.photo_errors", errors)
     run = a_run(tmp_path, diary, ready=False)
     run.prepare()
     run.initialise()
@@ -120,7 +128,7 @@ def test_a_new_run_goes_through_its_parts_in_order(tmp_path: Path) -> None:
         *("progress 0.30", "step 3", "progress 0.40", "render", "new mask", "forget", "step 4"),
         *("progress 0.50", "update_cache", "step 5", "progress 0.60", "refresh_probability", "step 6"),
         *("progress 0.70", "step 7", "progress 0.80", "step 8", "progress 0.90", "step 9"),
-        *("progress 1.00", "update_cache", "discount_hidden", "map_support"),
+        *("progress 1.00", "update_cache", "discount_hidden", "map_support", "photo errors"),
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["own_masks_1.npz"]
 
