@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.cut_off import mostly_whole
-from surface_sos_ns.capture.cut_off_bounds import sphere_of_cut_off
+from surface_sos_ns.capture.cut_off_bounds import FARTHEST, sphere_of_cut_off
 from surface_sos_ns.capture.hull import dominant_component, voxel_centres
 from surface_sos_ns.capture.hull_voting import binary_masks, vote_hull
 from surface_sos_ns.capture.mask_centre import (
@@ -184,7 +184,7 @@ def _sphere_of_several(views: Views, masks: list[np.ndarray | None], object_poin
     ]
     chosen, kept = with_pixels(small, shrunk)
     core = np.asarray(object_point, dtype=np.float64) if object_point is not None else core_of_masks(chosen, kept)
-    limit = 1.3 * _reach(chosen, kept, core)  # the hull goes on beyond it, where few cameras look
+    limit = 1.3 * _reach(chosen, kept, core, mostly_whole(kept))  # the hull goes on beyond it, where few cameras look
     sphere = ObjectSphere(core, limit, "coarse masks of several objects")
     resolution = 64
     for _ in range(3):
@@ -206,8 +206,11 @@ def _sphere_of_several(views: Views, masks: list[np.ndarray | None], object_poin
     return sphere
 
 
-def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float:
-    """How far masks reach from the projection of ``core``, world units at its depth: the median over the views."""
+def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray, whole: bool) -> float:
+    """How far masks reach from the projection of ``core``, world units at its depth.
+
+    The median over the views; that of the `FARTHEST` one where most pictures are not ``whole``, that is cut it off.
+    """
     reaches = []
     for index, mask in enumerate(masks):
         uv, depth = views.project_one(index, core[None])
@@ -220,7 +223,7 @@ def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float
             f"No view with a coarse mask looks at the object's place {np.round(core, 3).tolist()}. Check the named "
             "point (it is in world coordinates) and that masks and photos belong together."
         )
-    return float(np.median(reaches))
+    return float(np.median(reaches)) if whole else sorted(reaches)[-min(FARTHEST, len(reaches))]
 
 
 # ------------------------------------------------------------------------------------------------ without masks

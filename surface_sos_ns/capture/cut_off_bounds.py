@@ -16,7 +16,7 @@ from surface_sos_ns.capture.hull_voting import vote_hull
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 
-__all__ = ["sphere_of_cut_off"]
+__all__ = ["FARTHEST", "sphere_of_cut_off"]
 
 FARTHEST = 3
 """Which mask's reach counts, from the one that reaches farthest on: masks that are cut off reach less far than the
@@ -25,7 +25,7 @@ MAX_REACH = 2.0
 """The object ends at most so many reaches from its core."""
 HALO = 0.12
 """Probability of cells that most of the sphere has to hold: as a level lowered by a tenth of the votes."""
-RESOLUTION = 64
+RESOLUTION = 48
 ROUNDS = 6
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.cut_off import mostly_whole
 from surface_sos_ns.capture.views import Views
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def core_of_masks(views: Views, masks: Sequence[np.ndarray | None]) -> np.ndarra
         )
     wide = finite & (angle > np.deg2rad(3))
     candidates = midpoint[wide if wide.sum() >= min(10, len(masks) - 1) else finite]
-    covered, visible = _mask_coverage(views, masks, candidates)
-    score = covered / np.maximum(visible, 0.3 * len(views))
+    whole = mostly_whole(masks)
+    score = _agreement(views, masks, candidates, whole)
     best = float(score.max())
     if best < 0.35:
         raise CaptureError(
@@ -77,9 +78,8 @@ def core_of_masks(views: Views, masks: Sequence[np.ndarray | None]) -> np.ndarra
         )
     top = candidates[score >= best - 0.02]
     centre = np.median(top, axis=0)
-    covered, visible = _mask_coverage(views, masks, centre[None])
     # The median of several modes may lie between them, in free space (a ring, two legs): then take the nearest one.
-    if covered[0] / max(visible[0], 0.3 * len(views)) < best - 0.1:
+    if _agreement(views, masks, centre[None], whole)[0] < best - 0.1:
         centre = top[np.argmin(np.linalg.norm(top - centre, axis=1))]
     return centre
 
@@ -107,6 +107,21 @@ def _ray_midpoints(
     s, t = np.where(bad, np.nan, s), np.where(bad, np.nan, t)
     middle = (origin_a + s[:, None] * direction_a + origin_b + t[:, None] * direction_b) / 2
     return middle, np.arccos(np.clip(cosine, -1, 1))
+
+
+def _agreement(views: Views, masks: Sequence[np.ndarray | None], points: np.ndarray, whole: bool) -> np.ndarray:
+    """(P,) in [0, 1]: share of the pictures that show a point whose masks cover it; less if few pictures show it.
+
+    Args:
+        views: N views, world frame.
+        masks: N masks (H, W) bool.
+        points: (P, 3), world frame.
+        whole: whether most pictures show all of the object. Else any point of it is out of many pictures.
+    """
+    covered, visible = _mask_coverage(views, masks, points)
+    if whole:
+        return covered / np.maximum(visible, 0.3 * len(views))
+    return covered / (visible + 0.1 * len(views))
 
 
 def _mask_coverage(
