@@ -60,8 +60,10 @@ METRICS = (
     ("parts_ari", "parts: adjusted Rand index", "{:.4f}", ""),
     ("parts_share", "parts: share of the true ones' pixels with a found one", "{:.4f}", ""),
     ("clean_plate_psnr", "clean plate PSNR", "{:.2f} dB", "inside the object's region, against the true empty scene"),
-    ("psnr", "photo PSNR", "{:.2f} dB", ""),
+    ("psnr", "photo PSNR", "{:.2f} dB", "at the training photos' mean exposure and light"),
     ("ssim", "photo SSIM", "{:.4f}", ""),
+    ("psnr_fitted", "photo PSNR, fitted", "{:.2f} dB", "right half, appearance fitted to the photo's left half"),
+    ("ssim_fitted", "photo SSIM, fitted", "{:.4f}", ""),
 )
 
 

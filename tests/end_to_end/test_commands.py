@@ -32,6 +32,7 @@ ONE_CHANNEL = ("alpha", "background_confidence", "shadow", "depth", "object_dept
 FIGURES = {
     *("mask_iou", "mask_iou_bg", "mask_miou", "mask_acc", "mask_sad", "mask_mse", "mask_ari"),
     *("mask_edge_sad", "mask_edge_mse", "clean_plate_psnr", "psnr", "ssim"),
+    *("psnr_fitted", "ssim_fitted", "psnr_unfitted"),
 }
 TINY = (
     *("--pipeline.datamanager.train-num-rays-per-batch", "64"),

@@ -5,7 +5,7 @@ As NeRF-W does it for its test photos: on one half of a photo, so that the other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,21 +16,21 @@ from torch import Tensor
 from surface_sos_ns.models.surface_sos.appearance import EXPOSURE_WIDTH
 
 if TYPE_CHECKING:
-    from surface_sos_ns.models.surface_sos.rendering import Rendering
+    from surface_sos_ns.models.surface_sos.renderer import RayLayers
     from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 
 __all__ = ["fitted_code", "fitted_exposure"]
 
-STEPS, RAYS = 150, 1024
-"""Steps of Adam, and rays of each, for a code with a latent part."""
+BATCHES, RAYS = 5, 1024
+"""Batches of rays, drawn once, and rays of each: what they see but for colours is looked up once."""
+STEPS = 150
+"""Steps of Adam for a code with a latent part."""
 RATE = 0.1
 """Its learning rate at the start; it falls to 0 as a cosine."""
 OUTLIER = 0.1
 """Residual of a colour, 0 to 1, from which on it counts linearly: what stands in one photo alone is no light."""
 SHRINKAGE = 1e-3
 """Weight of the mean square of the latent code, as in training."""
-LAST_BATCHES = 4
-"""Batches that the exposure is fitted to in the end."""
 EXPOSURE_PIXELS = 5000
 """Pixels, about, that an exposure is fitted to."""
 MIN_GAIN, MAX_GAIN = 0.05, 20.0
@@ -90,45 +90,41 @@ def fitted_code(
         (1, C) code, relative to the mean of the training views', for `SurfaceSOS.render`.
     """
     generator = torch.Generator().manual_seed(seed)
-
-    def draw(count: int) -> _Batch:
-        chosen = torch.randint(len(photo), (count,), generator=generator).to(photo.device)
-        return _Batch(origins[chosen], directions[chosen], photo[chosen], None if time is None else time[chosen])
-
-    code = torch.zeros(1, scene.appearance.width, device=photo.device)
+    batches = []
     with _frozen(scene):
+        for _ in range(BATCHES):
+            chosen = torch.randint(len(photo), (RAYS,), generator=generator).to(photo.device)
+            layers = scene.layers(origins[chosen], directions[chosen], None if time is None else time[chosen])
+            batches.append(_Batch(layers, directions[chosen], photo[chosen]))
+        code = torch.zeros(1, scene.appearance.width, device=photo.device)
         if code.shape[1] > EXPOSURE_WIDTH:
-            code = _by_descent(scene, code, draw)
+            code = _by_descent(scene, code, batches)
         code[:, :EXPOSURE_WIDTH] = 0
-        batches = [draw(RAYS) for _ in range(LAST_BATCHES)]
-        seen = [each.render(scene, code) for each in batches]
-    rgb, opaque = torch.cat([each.rgb for each in seen]), torch.cat([each.accumulation for each in seen])
+        rgb = torch.cat([scene.recoloured(each.layers, each.directions, code) for each in batches])
+    opaque = torch.cat([each.layers.weights.accumulation for each in batches])
     opaque = opaque if scene.sky is None else torch.ones_like(opaque)
     exposure = fitted_exposure(rgb, opaque[:, None], torch.cat([each.photo for each in batches]))
     return torch.cat([exposure, code[:, EXPOSURE_WIDTH:]], -1)
 
 
 class _Batch(NamedTuple):
-    """R rays, object frame, with the photo's colours (R, 3) and, where needed, times (R,)."""
+    """R rays: what they see but for colours, directions (R, 3) in the object frame, colours (R, 3) of the photo."""
 
-    origins: Tensor
+    layers: RayLayers
     directions: Tensor
     photo: Tensor
-    time: Tensor | None
-
-    def render(self, scene: SurfaceSOS, code: Tensor) -> Rendering:
-        return scene.render(self.origins, self.directions, plate=False, time=self.time, code=code)
 
 
-def _by_descent(scene: SurfaceSOS, start: Tensor, draw: Callable[[int], _Batch]) -> Tensor:
-    """The code (1, C) by Adam over random rays."""
+def _by_descent(scene: SurfaceSOS, start: Tensor, batches: Sequence[_Batch]) -> Tensor:
+    """The code (1, C) by Adam, a batch a step."""
     with torch.enable_grad():
         code = start.clone().requires_grad_()
         optimizer = torch.optim.Adam([code], lr=RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-        for _ in range(STEPS):
-            batch = draw(RAYS)
-            error = F.smooth_l1_loss(batch.render(scene, code).rgb, batch.photo, beta=OUTLIER) * 2 * OUTLIER
+        for step in range(STEPS):
+            batch = batches[step % len(batches)]
+            shown = scene.recoloured(batch.layers, batch.directions, code)
+            error = F.smooth_l1_loss(shown, batch.photo, beta=OUTLIER) * 2 * OUTLIER
             loss = error + SHRINKAGE * code[:, EXPOSURE_WIDTH:].square().mean()
             optimizer.zero_grad()
             loss.backward()

@@ -145,13 +145,9 @@ class Renderer:
             light = light.expand(origins.shape[0], -1)
         layers = self.layers(origins, directions, state, regulariser_points, time, light)
         samples, front, back, split, to_object, crop, weights = layers
-        rgb_f, head_values = self._surface_values(samples, front, directions, weights, split.predicted_rgb, light)
-        rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only, light)
+        colours, opaque, head_values = self._colours(layers, directions, light, split.predicted_rgb)
         if split.label is not None:
             head_values[self.label.name] = self.label.accumulate(weights, split.label)
-        unit = samples.near_surface.pack(front.unit)
-        colours = self.ops.composite_colours(weights, self._to_light(rgb_f), self._to_light(rgb_b), unit)
-        colours, opaque = self._over_sky(colours, weights, directions, light, crop)
         if state.training:
             self.clean_plate.observe(samples, weights.background.detach())
         plate_view = self._plate(
@@ -187,6 +183,33 @@ class Renderer:
             background_counted=back.counted,
             regularisers=RegulariserPoints(further, front.surface.sdf[count:], normals[count:], split.label_logits),
         )
+
+    def recoloured(self, layers: RayLayers, directions: Tensor, code: Tensor) -> Tensor:
+        """See `SurfaceSOS.recoloured`."""
+        gain, offset, light = self.appearance(None, code)
+        if light is not None:
+            light = light.expand(directions.shape[0], -1)
+        colours, opaque, _ = self._colours(layers, directions, light, None)
+        return self._to_display(colours.rgb) * gain + offset * opaque[:, None]
+
+    def _colours(
+        self, layers: RayLayers, directions: Tensor, light: Tensor | None, predicted: Tensor | None
+    ) -> tuple[RayColours, Tensor, dict[str, Tensor]]:
+        """Colours of rays, before the exposure; how opaque (R,) they are; and the values of heads.
+
+        Args:
+            layers: of R rays.
+            directions: (R, 3) unit.
+            light: (R, L) latent codes, None for their mean.
+            predicted: colours of the foreground at the samples near its surface, where they are known already.
+        """
+        samples, front, back, _, _, crop, weights = layers
+        rgb_f, head_values = self._surface_values(samples, front, directions, weights, predicted, light)
+        rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only, light)
+        unit = samples.near_surface.pack(front.unit)
+        colours = self.ops.composite_colours(weights, self._to_light(rgb_f), self._to_light(rgb_b), unit)
+        colours, opaque = self._over_sky(colours, weights, directions, light, crop)
+        return colours, opaque, head_values
 
     def layers(
         self,

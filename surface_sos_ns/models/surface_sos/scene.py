@@ -241,9 +241,22 @@ class SurfaceSOS(nn.Module):
         """As `matte`, and that of each of several objects."""
         return self.renderer.mattes(origins, directions, self._state(), time)
 
-    def layers(self, origins: Tensor, directions: Tensor) -> RayLayers:
-        """Both layers at the samples of rays (R, 3), and their weights: geometry without colours."""
-        return self.renderer.layers(origins, directions, self._state())
+    def layers(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> RayLayers:
+        """Both layers at the samples of rays (R, 3), and their weights: geometry without colours.
+
+        `time` (R,) is needed where the object may deform.
+        """
+        return self.renderer.layers(origins, directions, self._state(), time=time)
+
+    def recoloured(self, layers: RayLayers, directions: Tensor, code: Tensor) -> Tensor:
+        """The colours (R, 3) of `render` at another appearance, of rays whose layers are known.
+
+        Args:
+            layers: of the rays.
+            directions: (R, 3) unit.
+            code: (1, C) or (R, C), as of `render`.
+        """
+        return self.renderer.recoloured(layers, directions, code)
 
     @property
     def sample_margin(self) -> float:
