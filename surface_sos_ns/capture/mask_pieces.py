@@ -1,0 +1,260 @@
+"""Pieces of space that some of the masks hold as a whole and the others lack as a whole.
+
+A detector often takes the object's neighbour along, or loses the same part of the object, in many photos. Such errors
+agree with each other in space, so that a vote on each point alone sides with them as soon as most masks are wrong. Here
+they are found as what they are: voxels whose masks say yes and no *in the same photos*. Errors of single masks do not
+come in such groups. Whether a piece belongs to the object is decided elsewhere (`piece_evidence`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from surface_sos_ns.capture.hull import voxel_centres
+from surface_sos_ns.capture.hull_projection import voxel_footprint
+from surface_sos_ns.capture.hull_voting import binary_masks
+from surface_sos_ns.capture.sphere import ObjectSphere
+from surface_sos_ns.capture.views import Views
+
+__all__ = ["MaskPiece", "PieceSearch", "find_pieces"]
+
+REACH = 1.5
+"""Edge of the grid over that of the object cube: a part that most masks lack may reach out of the object's sphere."""
+RESOLUTION = 96
+"""Voxels along an edge of the grid."""
+CORE_SHARE = 0.9
+"""Share of the masks that cover what is the object beyond doubt."""
+LEAST_SHARE = 0.06
+"""Share of the masks that show a piece, at least, and that lack it."""
+LEAST_VIEWS = 3
+"""Masks that show a piece, at least, and that lack it."""
+ALIKE = 0.75
+"""Of the masks that show a piece, the share that covers each of its voxels; of those that lack it, the share that
+covers none."""
+LEAST_AREA = 0.025
+"""Pixels of a piece over those of the object, at least: smaller ones are rough outlines."""
+LEAST_CONTRAST = 0.6
+"""By how much more of a piece is covered by the masks that show it than by those that lack it, at least."""
+LEAST_TOLD = 0.4
+"""Share of the masks, at least, in which one can tell whether they show a voxel: it is not in front of or behind the
+object."""
+MOST_PIECES = 3
+SEEDS = 300
+"""Voxels that are tried as the middle of a group."""
+
+
+@dataclass(frozen=True)
+class MaskPiece:
+    """A piece of space that masks hold or lack as a whole.
+
+    Attributes:
+        voxels: (M, 3) float32 centres, world frame.
+        taken: (N,) int8 of the views: 1 the mask holds it, -1 the mask lacks it, 0 it cannot be told, since there is no
+            mask, the piece is out of the picture, or before or behind the rest.
+        area: its pixels over those of the object, median of the views where it can be told.
+        contrast: mean share of its pixels that the masks cover which hold it, less that of the masks which lack it.
+    """
+
+    voxels: np.ndarray
+    taken: np.ndarray
+    area: float
+    contrast: float
+
+    @property
+    def share(self) -> float:
+        """Of the masks where it can be told, the share that holds it."""
+        return float((self.taken > 0).sum() / max((self.taken != 0).sum(), 1))
+
+
+@dataclass(frozen=True)
+class PieceSearch:
+    """What masks agree on, and what comes and goes.
+
+    Attributes:
+        core: (M, 3) float32 centres of the voxels that nearly all masks cover, world frame.
+        pieces: the largest first.
+        spacing: edge of a voxel, world units.
+    """
+
+    core: np.ndarray
+    pieces: list[MaskPiece]
+    spacing: float
+
+
+def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: ObjectSphere) -> PieceSearch:
+    """Finds pieces.
+
+    Args:
+        views: N views, world frame.
+        masks: N masks (H, W) in 0..1, of the views' sizes; None where a view has none. Empty ones do not count.
+        sphere: the object's, as far as it is known, world frame.
+    """
+    binary = [mask if mask is not None and mask.any() else None for mask in binary_masks(views, masks)]
+    used = [view for view, mask in enumerate(binary) if mask is not None]
+    grid = ObjectSphere(sphere.centre, REACH * sphere.radius)
+    spacing = 2 * grid.radius / RESOLUTION
+    if len(used) < 2 * LEAST_VIEWS:
+        return PieceSearch(np.zeros((0, 3), np.float32), [], spacing)
+    pictures = [_Picture(views, view, binary[view], grid) for view in used]  # type: ignore[arg-type]
+    points = _covered_voxels(pictures, grid, max(LEAST_VIEWS, round(LEAST_SHARE * len(used))))
+    places = [picture.places(points) for picture in pictures]
+    seen = np.stack([place >= 0 for place in places])
+    covered = np.stack([picture.dilated.ravel()[place] for picture, place in zip(pictures, places, strict=True)]) & seen
+    core = covered.sum(0) >= CORE_SHARE * np.maximum(seen.sum(0), 1)
+    core &= seen.sum(0) >= 0.2 * len(used)
+    hidden = [
+        cv2.dilate(picture.silhouette(place[core]), np.ones((3, 3), np.uint8)).ravel()[place] > 0
+        for picture, place in zip(pictures, places, strict=True)
+    ]
+    told = seen & ~np.stack(hidden)
+    shows = np.where(told, np.where(covered, 1, -1), 0).astype(np.int8)
+    pieces = []
+    for members in _groups(shows):
+        piece = _piece(pictures, [place[members] for place in places], [place[core] for place in places])
+        if piece is not None:
+            taken = np.zeros(len(views), np.int8)
+            taken[used] = piece[0]
+            pieces.append(MaskPiece(points[members], taken, *piece[1:]))
+    pieces.sort(key=lambda piece: -piece.area)
+    return PieceSearch(points[core], pieces, spacing)
+
+
+class _Picture:
+    """A mask, made so small that a pixel is about as large as a voxel."""
+
+    def __init__(self, views: Views, view: int, mask: np.ndarray, grid: ObjectSphere) -> None:
+        self.views, self.view = views, view
+        shrink = max(1.0, voxel_footprint(views, view, grid, RESOLUTION))
+        self.full = mask.shape
+        size = max(1, round(mask.shape[1] / shrink)), max(1, round(mask.shape[0] / shrink))
+        self.mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        self.dilated = self.mask > 0.25
+
+    def places(self, points: np.ndarray) -> np.ndarray:
+        """(P,) positions, row by row, of the pixels where points (P, 3) are seen; -1 out of the picture."""
+        uv, _ = self.views.project_one(self.view, points)
+        rows, columns = self.mask.shape
+        with np.errstate(invalid="ignore"):
+            column = np.floor(uv[:, 0] * np.float32(columns / self.full[1]))
+            row = np.floor(uv[:, 1] * np.float32(rows / self.full[0]))
+            inside = (column >= 0) & (row >= 0) & (column < columns) & (row < rows)
+        place = np.full(len(points), -1, np.int64)
+        place[inside] = (row[inside] * columns + column[inside]).astype(np.int64)
+        return place
+
+    def silhouette(self, places: np.ndarray) -> np.ndarray:
+        """(h, w) uint8 0 or 1: pixels of voxels at these places, gaps between them closed."""
+        image = np.zeros(self.mask.size, np.uint8)
+        image[places[places >= 0]] = 1
+        return ndimage.grey_closing(image.reshape(self.mask.shape), 3)
+
+
+def _covered_voxels(pictures: Sequence[_Picture], grid: ObjectSphere, least: int) -> np.ndarray:
+    """(P, 3) float32 centres, world frame, of the voxels that at least so many masks cover."""
+    step = grid.radius / RESOLUTION * np.float32(1)
+    coarse = voxel_centres(RESOLUTION // 2) * np.float32(grid.radius)
+    points = np.stack(np.meshgrid(coarse, coarse, coarse, indexing="ij"), axis=-1).reshape(-1, 3)
+    points = (points + grid.centre).astype(np.float32)
+    for fine in (False, True):
+        count = np.zeros(len(points), np.int32)
+        for picture in pictures:
+            cover = picture.dilated if fine else cv2.dilate(picture.dilated.astype(np.uint8), np.ones((3, 3))) > 0
+            place = picture.places(points)
+            count += cover.ravel()[place] & (place >= 0)
+        points = points[count >= least]
+        if not fine:
+            corners = np.stack(np.meshgrid(*[[-step, step]] * 3, indexing="ij"), axis=-1).reshape(1, 8, 3)
+            points = (points[:, None] + corners).reshape(-1, 3).astype(np.float32)
+    return points
+
+
+def _groups(shows: np.ndarray) -> list[np.ndarray]:
+    """Groups of voxels that the same masks show and the same masks lack, the largest first.
+
+    Args:
+        shows: (N, P) int8: 1 mask n shows voxel p, -1 it lacks it, 0 it cannot be told.
+
+    Returns:
+        Indices of the voxels of each group.
+    """
+    count = len(shows)
+    least = max(LEAST_VIEWS, round(LEAST_SHARE * count))
+    yes, no = (shows > 0).astype(np.float32), (shows < 0).astype(np.float32)
+    split = (yes.sum(0) >= least) & (no.sum(0) >= least) & (yes.sum(0) + no.sum(0) >= LEAST_TOLD * count)
+    generator = np.random.default_rng(0)
+    groups = []
+    for _ in range(2 * MOST_PIECES):
+        index = np.flatnonzero(split)
+        if len(index) < SEEDS // 10 or len(groups) == MOST_PIECES:
+            break
+        seeds = np.sort(generator.choice(index, min(SEEDS, len(index)), replace=False))
+        near = _alike(yes[:, seeds], no[:, seeds], yes[:, index], no[:, index])
+        best = int(near.sum(1).argmax())
+        members = index[near[best]]
+        for _ in range(3):
+            total = shows[:, members].sum(1, dtype=np.int64)
+            centre_yes, centre_no = (total > 0).astype(np.float32)[:, None], (total < 0).astype(np.float32)[:, None]
+            near = _alike(centre_yes, centre_no, yes[:, index], no[:, index])
+            if not near.any():
+                break
+            members = index[near[0]]
+        split[members] = False
+        if min(centre_yes.sum(), centre_no.sum()) >= least and near.any():
+            groups.append(members)
+            # What is left around a piece is its outline, not another piece.
+            split &= ~_alike(centre_yes, centre_no, yes, no, 0.5)[0]
+    return groups
+
+
+def _alike(
+    seeds_yes: np.ndarray, seeds_no: np.ndarray, yes: np.ndarray, no: np.ndarray, least: float = ALIKE
+) -> np.ndarray:
+    """(S, P) bool: of the masks that show seed s, nearly all show voxel p; of those that lack it, nearly none does.
+
+    Args:
+        seeds_yes, seeds_no: (N, S) float32 0 or 1, what the masks say of the seeds.
+        yes, no: (N, P) the same of the voxels.
+        least: share of the masks, of both kinds, that must agree.
+    """
+    both = seeds_yes.T @ yes
+    told_yes = both + seeds_yes.T @ no
+    neither = seeds_no.T @ no
+    told_no = neither + seeds_no.T @ yes
+    enough = (told_yes >= 0.5 * seeds_yes.sum(0)[:, None]) & (told_no >= 0.5 * seeds_no.sum(0)[:, None])
+    return enough & (both >= least * np.maximum(told_yes, 1)) & (neither >= least * np.maximum(told_no, 1))
+
+
+def _piece(
+    pictures: Sequence[_Picture], places: Sequence[np.ndarray], core: Sequence[np.ndarray]
+) -> tuple[np.ndarray, float, float] | None:
+    """What the masks say of a group of voxels in the pictures; None where it is no piece.
+
+    Args:
+        pictures: of the masks.
+        places: of the group's voxels in each.
+        core: of the core's voxels in each.
+
+    Returns:
+        Of each picture 1, -1 or 0, see `MaskPiece.taken`; its area; its contrast.
+    """
+    shares, areas = np.full(len(pictures), np.nan), np.zeros(len(pictures))
+    for index, (picture, place, inner) in enumerate(zip(pictures, places, core, strict=True)):
+        body = picture.silhouette(inner)
+        beside = (picture.silhouette(place) > 0) & (cv2.dilate(body, np.ones((3, 3), np.uint8)) == 0)
+        areas[index] = beside.sum() / max(int(body.sum()), 1)
+        if beside.sum() >= 4 and areas[index] >= LEAST_AREA / 2:
+            shares[index] = picture.mask[beside].mean()
+    told = np.isfinite(shares)
+    if told.sum() < LEAST_TOLD * len(pictures):
+        return None
+    taken = np.where(told, np.where(shares >= 0.5, 1, -1), 0).astype(np.int8)
+    if min((taken > 0).sum(), (taken < 0).sum()) < LEAST_VIEWS:
+        return None
+    contrast = float(shares[taken > 0].mean() - shares[taken < 0].mean())
+    area = float(np.median(areas[told]))
+    return (taken, area, contrast) if area >= LEAST_AREA and contrast >= LEAST_CONTRAST else None
