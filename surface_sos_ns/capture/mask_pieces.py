@@ -8,7 +8,7 @@ come in such groups. Whether a piece belongs to the object is decided elsewhere 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -21,7 +21,7 @@ from surface_sos_ns.capture.hull_voting import binary_masks
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 
-__all__ = ["MaskPiece", "PieceSearch", "find_pieces"]
+__all__ = ["MaskPicture", "MaskPiece", "PieceSearch", "find_pieces"]
 
 REACH = 1.5
 """Edge of the grid over that of the object cube: a part that most masks lack may reach out of the object's sphere."""
@@ -29,21 +29,28 @@ RESOLUTION = 96
 """Voxels along an edge of the grid."""
 CORE_SHARE = 0.9
 """Share of the masks that cover what is the object beyond doubt."""
-LEAST_SHARE = 0.06
-"""Share of the masks that show a piece, at least, and that lack it."""
+SHARES = (0.4, 0.25, 0.15, 0.08)
+"""Shares of the masks that show a piece, at least, and that lack it, in the order in which pieces are looked for."""
+FEWEST_VOXELS = 30
+"""Voxels of a piece, at least."""
 LEAST_VIEWS = 3
 """Masks that show a piece, at least, and that lack it."""
 ALIKE = 0.75
 """Of the masks that show a piece, the share that covers each of its voxels; of those that lack it, the share that
 covers none."""
-LEAST_AREA = 0.025
+LEAST_AREA = 0.05
 """Pixels of a piece over those of the object, at least: smaller ones are rough outlines."""
 LEAST_CONTRAST = 0.6
 """By how much more of a piece is covered by the masks that show it than by those that lack it, at least."""
 LEAST_TOLD = 0.4
-"""Share of the masks, at least, in which one can tell whether they show a voxel: it is not in front of or behind the
-object."""
-MOST_PIECES = 3
+"""Share of the masks, at least, in which one can tell whether they show a voxel of a piece: it is not in front of or
+behind the object."""
+LEAST_TOLD_OF_ALL = 0.6
+"""The same of the piece as a whole."""
+LEAST_SPREAD = 0.4
+"""Spread of the directions from which the masks see a piece that hold it, over that of all: what a few masks from one
+side share may be anywhere in front of them."""
+MOST_PIECES, MOST_GROUPS = 3, 8
 SEEDS = 300
 """Voxels that are tried as the middle of a group."""
 
@@ -79,11 +86,13 @@ class PieceSearch:
         core: (M, 3) float32 centres of the voxels that nearly all masks cover, world frame.
         pieces: the largest first.
         spacing: edge of a voxel, world units.
+        pictures: by view, those of the masks that were looked at.
     """
 
     core: np.ndarray
     pieces: list[MaskPiece]
     spacing: float
+    pictures: Mapping[int, MaskPicture]
 
 
 def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: ObjectSphere) -> PieceSearch:
@@ -99,9 +108,9 @@ def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: Object
     grid = ObjectSphere(sphere.centre, REACH * sphere.radius)
     spacing = 2 * grid.radius / RESOLUTION
     if len(used) < 2 * LEAST_VIEWS:
-        return PieceSearch(np.zeros((0, 3), np.float32), [], spacing)
-    pictures = [_Picture(views, view, binary[view], grid) for view in used]  # type: ignore[arg-type]
-    points = _covered_voxels(pictures, grid, max(LEAST_VIEWS, round(LEAST_SHARE * len(used))))
+        return PieceSearch(np.zeros((0, 3), np.float32), [], spacing, {})
+    pictures = [MaskPicture(views, view, binary[view], grid) for view in used]  # type: ignore[arg-type]
+    points = _covered_voxels(pictures, grid, max(LEAST_VIEWS, round(SHARES[-1] * len(used))))
     places = [picture.places(points) for picture in pictures]
     seen = np.stack([place >= 0 for place in places])
     covered = np.stack([picture.dilated.ravel()[place] for picture, place in zip(pictures, places, strict=True)]) & seen
@@ -116,15 +125,19 @@ def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: Object
     pieces = []
     for members in _groups(shows):
         piece = _piece(pictures, [place[members] for place in places], [place[core] for place in places])
-        if piece is not None:
-            taken = np.zeros(len(views), np.int8)
-            taken[used] = piece[0]
+        if piece is None:
+            continue
+        taken = np.zeros(len(views), np.int8)
+        taken[used] = piece[0]
+        sight = points[members].mean(axis=0) - views.centres()
+        sight /= np.linalg.norm(sight, axis=1, keepdims=True)
+        if _spread(sight[taken > 0]) >= LEAST_SPREAD * _spread(sight[taken != 0]):
             pieces.append(MaskPiece(points[members], taken, *piece[1:]))
     pieces.sort(key=lambda piece: -piece.area)
-    return PieceSearch(points[core], pieces, spacing)
+    return PieceSearch(points[core], pieces[:MOST_PIECES], spacing, dict(zip(used, pictures, strict=True)))
 
 
-class _Picture:
+class MaskPicture:
     """A mask, made so small that a pixel is about as large as a voxel."""
 
     def __init__(self, views: Views, view: int, mask: np.ndarray, grid: ObjectSphere) -> None:
@@ -154,7 +167,7 @@ class _Picture:
         return ndimage.grey_closing(image.reshape(self.mask.shape), 3)
 
 
-def _covered_voxels(pictures: Sequence[_Picture], grid: ObjectSphere, least: int) -> np.ndarray:
+def _covered_voxels(pictures: Sequence[MaskPicture], grid: ObjectSphere, least: int) -> np.ndarray:
     """(P, 3) float32 centres, world frame, of the voxels that at least so many masks cover."""
     step = grid.radius / RESOLUTION * np.float32(1)
     coarse = voxel_centres(RESOLUTION // 2) * np.float32(grid.radius)
@@ -183,32 +196,56 @@ def _groups(shows: np.ndarray) -> list[np.ndarray]:
         Indices of the voxels of each group.
     """
     count = len(shows)
-    least = max(LEAST_VIEWS, round(LEAST_SHARE * count))
     yes, no = (shows > 0).astype(np.float32), (shows < 0).astype(np.float32)
-    split = (yes.sum(0) >= least) & (no.sum(0) >= least) & (yes.sum(0) + no.sum(0) >= LEAST_TOLD * count)
+    open_ = yes.sum(0) + no.sum(0) >= LEAST_TOLD * count
+    likely = yes.sum(0) + no.sum(0) >= 0.5 * LEAST_TOLD * count
     generator = np.random.default_rng(0)
-    groups = []
-    for _ in range(2 * MOST_PIECES):
-        index = np.flatnonzero(split)
-        if len(index) < SEEDS // 10 or len(groups) == MOST_PIECES:
-            break
-        seeds = np.sort(generator.choice(index, min(SEEDS, len(index)), replace=False))
-        near = _alike(yes[:, seeds], no[:, seeds], yes[:, index], no[:, index])
-        best = int(near.sum(1).argmax())
-        members = index[near[best]]
-        for _ in range(3):
-            total = shows[:, members].sum(1, dtype=np.int64)
-            centre_yes, centre_no = (total > 0).astype(np.float32)[:, None], (total < 0).astype(np.float32)[:, None]
-            near = _alike(centre_yes, centre_no, yes[:, index], no[:, index])
-            if not near.any():
+    groups: list[np.ndarray] = []
+    # Masks from neighbouring places also agree on what lies before and behind a piece, where others do not look through
+    # it. So what many masks share comes first, and what some of these masks share besides is no piece of its own.
+    for share in SHARES:
+        least = max(LEAST_VIEWS, round(share * count))
+        while len(groups) < MOST_GROUPS:
+            split = open_ & (yes.sum(0) >= least) & (no.sum(0) >= least)
+            found = _largest_group(shows, yes, no, np.flatnonzero(split), generator)
+            if found is None:
                 break
-            members = index[near[0]]
-        split[members] = False
-        if min(centre_yes.sum(), centre_no.sum()) >= least and near.any():
-            groups.append(members)
-            # What is left around a piece is its outline, not another piece.
-            split &= ~_alike(centre_yes, centre_no, yes, no, 0.5)[0]
+            members, taken = found
+            holds, lacks = (taken > 0).astype(np.float32), (taken < 0).astype(np.float32)
+            open_[members] = False
+            if min(holds.sum(), lacks.sum()) < least:
+                continue
+            groups.append(np.flatnonzero(likely & _alike(holds[:, None], lacks[:, None], yes, no)[0]))
+            typical = holds.sum() / max(float(holds.sum() + lacks.sum()), 1)
+            inside = holds @ yes >= max(ALIKE, 0.5 + 0.5 * typical) * np.maximum((holds + lacks) @ yes, 1)
+            open_ &= ~inside & ~_alike(holds[:, None], lacks[:, None], yes, no, 0.5)[0]
     return groups
+
+
+def _largest_group(
+    shows: np.ndarray, yes: np.ndarray, no: np.ndarray, index: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The largest group among some voxels: (M,) their indices, and (N,) int8 what most of them have in common.
+
+    Args:
+        shows: as for `_groups`.
+        yes, no: (N, P) float32, where it is 1 and -1.
+        index: of the voxels that are looked at.
+        generator: for the seeds.
+    """
+    if len(index) < FEWEST_VOXELS:
+        return None
+    seeds = np.sort(generator.choice(index, min(SEEDS, len(index)), replace=False))
+    near = _alike(yes[:, seeds], no[:, seeds], yes[:, index], no[:, index])
+    members = index[near[int(near.sum(1).argmax())]]
+    for _ in range(3):
+        taken = np.sign(shows[:, members].sum(1, dtype=np.int64)).astype(np.int8)
+        holds, lacks = (taken > 0).astype(np.float32)[:, None], (taken < 0).astype(np.float32)[:, None]
+        near = _alike(holds, lacks, yes[:, index], no[:, index])
+        if near.sum() < FEWEST_VOXELS:
+            return None
+        members = index[near[0]]
+    return members, taken
 
 
 def _alike(
@@ -229,8 +266,13 @@ def _alike(
     return enough & (both >= least * np.maximum(told_yes, 1)) & (neither >= least * np.maximum(told_no, 1))
 
 
+def _spread(directions: np.ndarray) -> float:
+    """Mean squared sine of the angles between unit directions (N, 3) and their principal direction, 0 to 2/3."""
+    return float(1 - np.linalg.eigvalsh(directions.T @ directions / len(directions))[-1])
+
+
 def _piece(
-    pictures: Sequence[_Picture], places: Sequence[np.ndarray], core: Sequence[np.ndarray]
+    pictures: Sequence[MaskPicture], places: Sequence[np.ndarray], core: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, float, float] | None:
     """What the masks say of a group of voxels in the pictures; None where it is no piece.
 
@@ -250,7 +292,7 @@ def _piece(
         if beside.sum() >= 4 and areas[index] >= LEAST_AREA / 2:
             shares[index] = picture.mask[beside].mean()
     told = np.isfinite(shares)
-    if told.sum() < LEAST_TOLD * len(pictures):
+    if told.sum() < LEAST_TOLD_OF_ALL * len(pictures):
         return None
     taken = np.where(told, np.where(shares >= 0.5, 1, -1), 0).astype(np.int8)
     if min((taken > 0).sum(), (taken < 0).sum()) < LEAST_VIEWS:
