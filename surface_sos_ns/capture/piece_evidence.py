@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from surface_sos_ns.capture.mask_pieces import MaskPiece, MaskPicture, PieceSearch
+from surface_sos_ns.capture.mask_pieces import MaskPiece, PieceSearch
 from surface_sos_ns.capture.support_plane import SupportPlane
 from surface_sos_ns.capture.views import Views
 

@@ -18,8 +18,9 @@ from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.support_plane import find_support_plane
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.image_io import resized
 
-__all__ = ["PieceDecision", "RepairedMasks", "repair_masks"]
+__all__ = ["PieceDecision", "RepairedMasks", "repair_masks", "say_decisions", "transfer_repair"]
 
 OPEN_NO, OPEN_YES = 127 / 255, 128 / 255
 """No vote, in 8 bits; as a binary mask not the object, and the object."""
@@ -81,8 +82,8 @@ class PieceDecision:
         side = "lack" if self.belongs else "hold"
         count = int((self.piece.taken < 0).sum() if self.belongs else (self.piece.taken > 0).sum())
         return (
-            f"{self.sentence()}. That may be wrong: {count} of {self.views} masks {side} it. Look at the result; if it is "
-            "wrong, mend the masks, or make new ones from a few clicks: surface-sos masks --method click."
+            f"{self.sentence()}. That may be wrong: {count} of {self.views} masks {side} it. Look at the result; if it is wrong, "
+            "mend the masks, or make new ones from a few clicks: surface-sos masks --method click."
         )
 
 
@@ -162,6 +163,23 @@ def _without_vote(mask: np.ndarray, found: PieceSearch, piece: MaskPiece, view: 
     result[covered & inner & (mask >= OPEN_YES)] = OPEN_YES
     result[covered & ~inner & (mask > OPEN_NO)] = OPEN_NO
     return result
+
+
+def transfer_repair(mask: np.ndarray, repaired: np.ndarray) -> np.ndarray:
+    """A mask as it came in, without a vote where its repaired copy has none.
+
+    Args:
+        mask: (H, W) float32 in 0..1.
+        repaired: (h, w) of the same view, in 0..1, perhaps smaller.
+    """
+    height, width = mask.shape
+    small = resized(mask, repaired.shape[1], repaired.shape[0])
+    no_vote = np.isin(np.rint(repaired * 255), (127, 128)) & (np.abs(small - repaired) > 1.5 / 255)
+    no_vote, value = (
+        cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
+        for image in (no_vote, repaired)
+    )
+    return np.where(no_vote > 0, value, mask).astype(np.float32)
 
 
 def _reasons(evidence: PieceEvidence, belongs: bool) -> str:

@@ -82,7 +82,9 @@ class SurfaceSOSDataManager(CaptureDataManager):
         if self.object_prior is not None:
             return self.object_prior
         views = views_from_cameras(self.train_dataset.cameras)
-        fingerprint = fingerprint_of(self.train_dataset, self.train_cache, views, self.config.prior_image_size)
+        fingerprint = fingerprint_of(
+            self.train_dataset, self.train_cache, views, self.config.prior_image_size, self.config.repair_masks
+        )
         path = None if folder is None else Path(folder) / PRIOR_FILE
         prior = None if path is None else load_prior(path, fingerprint)
         if prior is None:
@@ -90,6 +92,8 @@ class SurfaceSOSDataManager(CaptureDataManager):
             if path is not None:
                 prior = save_prior(prior, path, fingerprint)
         if prior.masks_given:
+            for view in prior.repaired:
+                self._take_repair(view, prior)
             self.train_cache.set_weights(prior.hull.view_weights)  # the masks at hand are the finer ones
             for view, identity in enumerate(prior.identities):
                 if identity is not None:
@@ -100,6 +104,14 @@ class SurfaceSOSDataManager(CaptureDataManager):
             self.train_pixel_sampler.band = self._band(prior, views).to(self.train_cache.images.device)
         self.object_prior = prior
         return prior
+
+    def _take_repair(self, view: int, prior: ObjectPrior) -> None:
+        """Take over where the repaired mask of a view, which may be smaller, says nothing any more."""
+        from surface_sos_ns.capture.piece_repair import transfer_repair
+
+        mask, repaired = self.train_cache.mask(view), prior.masks[view]
+        if mask is not None and repaired is not None:
+            self.train_cache.set_mask(view, transfer_repair(mask, repaired))
 
     def _find_object(self, views: Views, folder: Path | None) -> ObjectPrior:
         return self.object_search().find(views, folder)
