@@ -23,8 +23,8 @@ from surface_sos_ns.capture.views import Views
 
 __all__ = ["MaskPicture", "MaskPiece", "PieceSearch", "find_pieces"]
 
-REACH = 1.5
-"""Edge of the grid over that of the object cube: a part that most masks lack may reach out of the object's sphere."""
+MOST_REACH = 2.0
+"""Edge of the grid over that of the object cube, at most: a part that most masks lack may reach out of its sphere."""
 RESOLUTION = 96
 """Voxels along an edge of the grid."""
 CORE_SHARE = 0.9
@@ -42,6 +42,9 @@ LEAST_AREA = 0.05
 """Pixels of a piece over those of the object, at least: smaller ones are rough outlines."""
 LEAST_CONTRAST = 0.6
 """By how much more of a piece is covered by the masks that show it than by those that lack it, at least."""
+LEAST_EXPLAINED = 0.3
+"""Of all that masks show beside the core, the share that is of a piece, at least. Rough masks always have some errors in
+common by chance, among many others; a piece is why masks differ."""
 LEAST_TOLD = 0.4
 """Share of the masks, at least, in which one can tell whether they show a voxel of a piece: it is not in front of or
 behind the object."""
@@ -105,10 +108,10 @@ def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: Object
     """
     binary = [mask if mask is not None and mask.any() else None for mask in binary_masks(views, masks)]
     used = [view for view, mask in enumerate(binary) if mask is not None]
-    grid = ObjectSphere(sphere.centre, REACH * sphere.radius)
-    spacing = 2 * grid.radius / RESOLUTION
     if len(used) < 2 * LEAST_VIEWS:
-        return PieceSearch(np.zeros((0, 3), np.float32), [], spacing, {})
+        return PieceSearch(np.zeros((0, 3), np.float32), [], 2 * sphere.radius / RESOLUTION, {})
+    grid = ObjectSphere(sphere.centre, _reach(views, {view: binary[view] for view in used}, sphere))  # type: ignore[misc]
+    spacing = 2 * grid.radius / RESOLUTION
     pictures = [MaskPicture(views, view, binary[view], grid) for view in used]  # type: ignore[arg-type]
     points = _covered_voxels(pictures, grid, max(LEAST_VIEWS, round(SHARES[-1] * len(used))))
     places = [picture.places(points) for picture in pictures]
@@ -123,7 +126,8 @@ def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: Object
     told = seen & ~np.stack(hidden)
     shows = np.where(told, np.where(covered, 1, -1), 0).astype(np.int8)
     pieces = []
-    for members in _groups(shows):
+    groups = [part for members in _groups(shows) for part in _connected(members, points, spacing)]
+    for members in groups:
         piece = _piece(pictures, [place[members] for place in places], [place[core] for place in places])
         if piece is None:
             continue
@@ -135,6 +139,19 @@ def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: Object
             pieces.append(MaskPiece(points[members], taken, *piece[1:]))
     pieces.sort(key=lambda piece: -piece.area)
     return PieceSearch(points[core], pieces[:MOST_PIECES], spacing, dict(zip(used, pictures, strict=True)))
+
+
+def _reach(views: Views, masks: Mapping[int, np.ndarray], sphere: ObjectSphere) -> float:
+    """Radius about the sphere's centre that holds what at least `LEAST_VIEWS` masks show, world units."""
+    reaches = []
+    for view, mask in masks.items():
+        uv, depth = views.project_one(view, sphere.centre[None])
+        if np.isfinite(uv).all():
+            rows, columns = np.nonzero(mask)
+            pixels = np.percentile(np.hypot(columns + 0.5 - uv[0, 0], rows + 0.5 - uv[0, 1]), 99.5)
+            reaches.append(float(pixels / max(views.fx[view], views.fy[view]) * depth[0]))
+    widest = sorted(reaches)[-min(LEAST_VIEWS + 1, len(reaches)) :][:1]
+    return float(np.clip(1.1 * max(widest, default=0.0), sphere.radius, MOST_REACH * sphere.radius))
 
 
 class MaskPicture:
@@ -222,6 +239,23 @@ def _groups(shows: np.ndarray) -> list[np.ndarray]:
     return groups
 
 
+def _connected(members: np.ndarray, points: np.ndarray, spacing: float) -> list[np.ndarray]:
+    """The parts of a group that are connected, but for gaps of a voxel: (M,) indices of the voxels of each.
+
+    Args:
+        members: (M,) indices of the group's voxels.
+        points: (P, 3) centres of all voxels, world frame.
+        spacing: edge of a voxel, world units.
+    """
+    index = np.rint((points[members] - points[members].min(axis=0)) / spacing).astype(int) + 1
+    grid = np.zeros(index.max(axis=0) + 2, bool)
+    grid[tuple(index.T)] = True
+    parts, count = ndimage.label(ndimage.binary_dilation(grid, np.ones((3, 3, 3))), np.ones((3, 3, 3)))
+    of_each = parts[tuple(index.T)]
+    each = [members[of_each == part] for part in range(1, count + 1)]
+    return [part for part in each if len(part) >= FEWEST_VOXELS]
+
+
 def _largest_group(
     shows: np.ndarray, yes: np.ndarray, no: np.ndarray, index: np.ndarray, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray] | None:
@@ -284,10 +318,11 @@ def _piece(
     Returns:
         Of each picture 1, -1 or 0, see `MaskPiece.taken`; its area; its contrast.
     """
+    kernel = np.ones((3, 3), np.uint8)
     shares, areas = np.full(len(pictures), np.nan), np.zeros(len(pictures))
     for index, (picture, place, inner) in enumerate(zip(pictures, places, core, strict=True)):
         body = picture.silhouette(inner)
-        beside = (picture.silhouette(place) > 0) & (cv2.dilate(body, np.ones((3, 3), np.uint8)) == 0)
+        beside = (picture.silhouette(place) > 0) & (cv2.dilate(body, kernel) == 0)
         areas[index] = beside.sum() / max(int(body.sum()), 1)
         if beside.sum() >= 4 and areas[index] >= LEAST_AREA / 2:
             shares[index] = picture.mask[beside].mean()
@@ -299,4 +334,12 @@ def _piece(
         return None
     contrast = float(shares[taken > 0].mean() - shares[taken < 0].mean())
     area = float(np.median(areas[told]))
-    return (taken, area, contrast) if area >= LEAST_AREA and contrast >= LEAST_CONTRAST else None
+    explained, every = 0, 0
+    for index, (picture, place, inner) in enumerate(zip(pictures, places, core, strict=True)):
+        rest = (picture.mask > 0.5) & (cv2.dilate(picture.silhouette(inner), kernel, iterations=2) == 0)
+        every += int(rest.sum())
+        if taken[index] > 0:
+            explained += int((rest & (cv2.dilate(picture.silhouette(place), kernel) > 0)).sum())
+    if area < LEAST_AREA or contrast < LEAST_CONTRAST or explained < LEAST_EXPLAINED * every:
+        return None
+    return taken, area, contrast

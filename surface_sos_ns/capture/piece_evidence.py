@@ -25,8 +25,8 @@ from surface_sos_ns.capture.views import Views
 
 __all__ = ["PieceEvidence", "weigh_piece"]
 
-APART, JOINED = -2.0, 1.0
-"""Nats of a piece that does not touch the object, and of one that grows out of it."""
+APART, TOUCHING, JOINED = -2.0, 0.5, 1.0
+"""Nats of a piece that stands apart from the object, of one that touches it, and of one that grows out of it."""
 HULL_SHARE = 0.9
 """Of the masks that hold a piece, the share that covers what belongs to their hull."""
 FEWEST_MASKS = 5
@@ -43,8 +43,8 @@ ON_THE_PLANE, ABOVE_THE_PLANE = 0.08, 0.2
 """Height of the lowest twentieth of a thing above the support plane, object radii: up to the first it stands there,
 from the second on it does not."""
 
-MOST_COLOUR = 1.0
-"""Nats of the colours, at most."""
+OTHER_COLOUR, SAME_COLOUR = -0.5, 1.0
+"""Nats of the colours, at most: many a part is of another material, few neighbours look the same."""
 COLOUR_BINS = ((8, 0, 256), (12, 92, 164), (12, 92, 164))
 """Number, lowest and highest value of the bins of L, a and b in 8 bits; colours beyond go into the outermost ones."""
 
@@ -132,7 +132,7 @@ def _joint(piece: MaskPiece, found: PieceSearch) -> float:
     contact = faces / float(body.sum()) ** (2 / 3)
     if not faces:
         return APART
-    return JOINED * min(1.0, contact / CONTACT_OF_A_PART)
+    return TOUCHING + (JOINED - TOUCHING) * min(1.0, contact / CONTACT_OF_A_PART)
 
 
 def _support(heights: np.ndarray, core: np.ndarray, radius: float) -> float:
@@ -178,7 +178,7 @@ def _colour(piece: MaskPiece, found: PieceSearch, views: Views, photos: Sequence
     core, around = (smooth[name] / smooth[name].sum() for name in ("core", "around"))
     ratio = np.clip(np.log(core / around), -3, 3)
     mean = float((counts["piece"] * ratio).sum() / counts["piece"].sum())
-    return float(np.clip(mean, -MOST_COLOUR, MOST_COLOUR))
+    return float(np.clip(mean, OTHER_COLOUR, SAME_COLOUR))
 
 
 def _grown(region: np.ndarray, pixels: int) -> np.ndarray:

@@ -82,8 +82,8 @@ class PieceDecision:
         side = "lack" if self.belongs else "hold"
         count = int((self.piece.taken < 0).sum() if self.belongs else (self.piece.taken > 0).sum())
         return (
-            f"{self.sentence()}. That may be wrong: {count} of {self.views} masks {side} it. Look at the result; if it is wrong, "
-            "mend the masks, or make new ones from a few clicks: surface-sos masks --method click."
+            f"{self.sentence()}. That may be wrong: {count} of {self.views} masks {side} it. Look at the result; if it "
+            "is wrong, mend the masks, or make new ones from a few clicks: surface-sos masks --method click."
         )
 
 
