@@ -29,7 +29,7 @@ RESOLUTION = 96
 """Voxels along an edge of the grid."""
 CORE_SHARE = 0.9
 """Share of the masks that cover what is the object beyond doubt."""
-SHARES = (0.4, 0.25, 0.15, 0.08)
+SHARES = (0.4, 0.25, 0.15, 0.09, 0.06)
 """Shares of the masks that show a piece, at least, and that lack it, in the order in which pieces are looked for."""
 FEWEST_VOXELS = 30
 """Voxels of a piece, at least."""
@@ -43,8 +43,8 @@ LEAST_AREA = 0.05
 LEAST_CONTRAST = 0.6
 """By how much more of a piece is covered by the masks that show it than by those that lack it, at least."""
 LEAST_EXPLAINED = 0.3
-"""Of all that masks show beside the core, the share that is of a piece, at least. Rough masks always have some errors in
-common by chance, among many others; a piece is why masks differ."""
+"""Of all that masks show beside the core, the share that is of a piece, at least. Rough masks have some errors in common
+by chance, among many others; a piece is why masks differ."""
 LEAST_TOLD = 0.4
 """Share of the masks, at least, in which one can tell whether they show a voxel of a piece: it is not in front of or
 behind the object."""

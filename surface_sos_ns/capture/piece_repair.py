@@ -58,10 +58,10 @@ class PieceDecision:
 
     @property
     def doubtful(self) -> bool:
-        """Whether it may well be wrong: the votes are against it, or nothing speaks clearly."""
+        """Whether it may well be wrong: most masks, or all else, are against it, or nothing speaks clearly."""
+        sign = 1 if self.belongs else -1
         against = 1 - self.piece.share if self.belongs else self.piece.share
-        wanted = self.evidence.total > 0 and not self.belongs
-        return against >= SURE_OF_VOTES or abs(self.evidence.total) < SURE or wanted
+        return against >= SURE_OF_VOTES or sign * self.evidence.cues <= 0 or sign * self.evidence.total < SURE
 
     @property
     def idle(self) -> bool:
