@@ -9,11 +9,12 @@ come in such groups. Whether a piece belongs to the object is decided elsewhere 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from surface_sos_ns.capture.hull import voxel_centres
 from surface_sos_ns.capture.hull_projection import voxel_footprint
@@ -25,15 +26,17 @@ __all__ = ["MaskPicture", "MaskPiece", "PieceSearch", "find_pieces"]
 
 MOST_REACH = 2.0
 """Edge of the grid over that of the object cube, at most: a part that most masks lack may reach out of its sphere."""
-RESOLUTION = 96
-"""Voxels along an edge of the grid."""
+LEAST_RESOLUTION, RESOLUTION = 32, 96
+"""Voxels along an edge of the grid, at least and at most. They are not smaller than `VOXEL_PIXELS`."""
+VOXEL_PIXELS = 2.0
+"""Edge of a voxel in pixels, at least."""
 CORE_SHARE = 0.9
 """Share of the masks that cover what is the object beyond doubt."""
 SHARES = (0.4, 0.25, 0.15, 0.09, 0.06)
 """Shares of the masks that show a piece, at least, and that lack it, in the order in which pieces are looked for."""
-FEWEST_VOXELS = 30
-"""Voxels of a piece, at least."""
-LEAST_VIEWS = 3
+FEWEST_VOXELS, FEWEST_PIXELS = 30, 4
+"""Voxels of a piece, at least, and pixels of the size of a voxel in a mask that can tell of it."""
+LEAST_VIEWS = 4
 """Masks that show a piece, at least, and that lack it."""
 ALIKE = 0.75
 """Of the masks that show a piece, the share that covers each of its voxels; of those that lack it, the share that
@@ -43,8 +46,8 @@ LEAST_AREA = 0.05
 LEAST_CONTRAST = 0.6
 """By how much more of a piece is covered by the masks that show it than by those that lack it, at least."""
 LEAST_EXPLAINED = 0.3
-"""Of all that masks show beside the core, the share that is of a piece, at least. Rough masks have some errors in common
-by chance, among many others; a piece is why masks differ."""
+"""Of all that masks show beside the core, the share that is of a piece, at least. Rough masks have errors in common by
+chance, among many others; a piece is why masks differ."""
 LEAST_TOLD = 0.4
 """Share of the masks, at least, in which one can tell whether they show a voxel of a piece: it is not in front of or
 behind the object."""
@@ -111,9 +114,11 @@ def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: Object
     if len(used) < 2 * LEAST_VIEWS:
         return PieceSearch(np.zeros((0, 3), np.float32), [], 2 * sphere.radius / RESOLUTION, {})
     grid = ObjectSphere(sphere.centre, _reach(views, {view: binary[view] for view in used}, sphere))  # type: ignore[misc]
-    spacing = 2 * grid.radius / RESOLUTION
-    pictures = [MaskPicture(views, view, binary[view], grid) for view in used]  # type: ignore[arg-type]
-    points = _covered_voxels(pictures, grid, max(LEAST_VIEWS, round(SHARES[-1] * len(used))))
+    footprint = float(np.median([voxel_footprint(views, view, grid, RESOLUTION) for view in used]))
+    resolution = 2 * round(np.clip(RESOLUTION * footprint / VOXEL_PIXELS, LEAST_RESOLUTION, RESOLUTION) / 2)
+    spacing = 2 * grid.radius / resolution
+    pictures = [MaskPicture(views, view, binary[view], grid, resolution) for view in used]  # type: ignore[arg-type]
+    points = _covered_voxels(pictures, grid, resolution, max(LEAST_VIEWS, round(SHARES[-1] * len(used))))
     places = [picture.places(points) for picture in pictures]
     seen = np.stack([place >= 0 for place in places])
     covered = np.stack([picture.dilated.ravel()[place] for picture, place in zip(pictures, places, strict=True)]) & seen
@@ -125,18 +130,38 @@ def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: Object
     ]
     told = seen & ~np.stack(hidden)
     shows = np.where(told, np.where(covered, 1, -1), 0).astype(np.int8)
-    pieces = []
-    groups = [part for members in _groups(shows) for part in _connected(members, points, spacing)]
-    for members in groups:
-        piece = _piece(pictures, [place[members] for place in places], [place[core] for place in places])
-        if piece is None:
+    kernel = np.ones((3, 3), np.uint8)
+    inner = [picture.silhouette(place[core]) for picture, place in zip(pictures, places, strict=True)]
+    beside = [  # what the masks show that is not explained yet
+        (picture.mask > 0.5) & (cv2.dilate(body, kernel, iterations=2) == 0)
+        for picture, body in zip(pictures, inner, strict=True)
+    ]
+    every = sum(int(image.sum()) for image in beside)
+    pieces: list[MaskPiece] = []
+    chosen: list[np.ndarray] = []
+    for members in (part for group in _groups(shows) for part in _connected(group, points, spacing)):
+        own = [picture.silhouette(place[members]) for picture, place in zip(pictures, places, strict=True)]
+        measured = _measured(pictures, own, inner)
+        if measured is None:
             continue
+        said, area, contrast = measured
         taken = np.zeros(len(views), np.int8)
-        taken[used] = piece[0]
-        sight = points[members].mean(axis=0) - views.centres()
+        taken[used] = said
+        piece = MaskPiece(points[members], taken, area, contrast)
+        same = next((i for i, other in enumerate(pieces) if _one_thing(piece, other, spacing)), None)
+        if same is not None:
+            chosen[same] = np.union1d(chosen[same], members)
+            pieces[same] = replace(pieces[same], voxels=points[chosen[same]])
+            continue
+        covers = [(cv2.dilate(image, kernel) > 0) & (one > 0) for image, one in zip(own, said, strict=True)]
+        explained = sum(int((rest & cover).sum()) for rest, cover in zip(beside, covers, strict=True))
+        sight = piece.voxels.mean(axis=0) - views.centres()
         sight /= np.linalg.norm(sight, axis=1, keepdims=True)
-        if _spread(sight[taken > 0]) >= LEAST_SPREAD * _spread(sight[taken != 0]):
-            pieces.append(MaskPiece(points[members], taken, *piece[1:]))
+        from_all_sides = _spread(sight[taken > 0]) >= LEAST_SPREAD * _spread(sight[taken != 0])
+        if explained >= LEAST_EXPLAINED * every and from_all_sides:
+            pieces.append(piece)
+            chosen.append(members)
+            beside = [rest & ~cover for rest, cover in zip(beside, covers, strict=True)]
     pieces.sort(key=lambda piece: -piece.area)
     return PieceSearch(points[core], pieces[:MOST_PIECES], spacing, dict(zip(used, pictures, strict=True)))
 
@@ -157,9 +182,9 @@ def _reach(views: Views, masks: Mapping[int, np.ndarray], sphere: ObjectSphere) 
 class MaskPicture:
     """A mask, made so small that a pixel is about as large as a voxel."""
 
-    def __init__(self, views: Views, view: int, mask: np.ndarray, grid: ObjectSphere) -> None:
+    def __init__(self, views: Views, view: int, mask: np.ndarray, grid: ObjectSphere, resolution: int) -> None:
         self.views, self.view = views, view
-        shrink = max(1.0, voxel_footprint(views, view, grid, RESOLUTION))
+        shrink = max(1.0, voxel_footprint(views, view, grid, resolution))
         self.full = mask.shape
         size = max(1, round(mask.shape[1] / shrink)), max(1, round(mask.shape[0] / shrink))
         self.mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
@@ -184,10 +209,10 @@ class MaskPicture:
         return ndimage.grey_closing(image.reshape(self.mask.shape), 3)
 
 
-def _covered_voxels(pictures: Sequence[MaskPicture], grid: ObjectSphere, least: int) -> np.ndarray:
+def _covered_voxels(pictures: Sequence[MaskPicture], grid: ObjectSphere, resolution: int, least: int) -> np.ndarray:
     """(P, 3) float32 centres, world frame, of the voxels that at least so many masks cover."""
-    step = grid.radius / RESOLUTION * np.float32(1)
-    coarse = voxel_centres(RESOLUTION // 2) * np.float32(grid.radius)
+    step = grid.radius / resolution * np.float32(1)
+    coarse = voxel_centres(resolution // 2) * np.float32(grid.radius)
     points = np.stack(np.meshgrid(coarse, coarse, coarse, indexing="ij"), axis=-1).reshape(-1, 3)
     points = (points + grid.centre).astype(np.float32)
     for fine in (False, True):
@@ -237,6 +262,14 @@ def _groups(shows: np.ndarray) -> list[np.ndarray]:
             inside = holds @ yes >= max(ALIKE, 0.5 + 0.5 * typical) * np.maximum((holds + lacks) @ yes, 1)
             open_ &= ~inside & ~_alike(holds[:, None], lacks[:, None], yes, no, 0.5)[0]
     return groups
+
+
+def _one_thing(one: MaskPiece, other: MaskPiece, spacing: float) -> bool:
+    """Whether two pieces touch and are held by the same masks."""
+    told = (one.taken != 0) & (other.taken != 0)
+    if (one.taken == other.taken)[told].sum() < ALIKE * told.sum():
+        return False
+    return bool(cKDTree(one.voxels).query(other.voxels)[0].min() <= 3 * spacing)
 
 
 def _connected(members: np.ndarray, points: np.ndarray, spacing: float) -> list[np.ndarray]:
@@ -305,41 +338,30 @@ def _spread(directions: np.ndarray) -> float:
     return float(1 - np.linalg.eigvalsh(directions.T @ directions / len(directions))[-1])
 
 
-def _piece(
-    pictures: Sequence[MaskPicture], places: Sequence[np.ndarray], core: Sequence[np.ndarray]
+def _measured(
+    pictures: Sequence[MaskPicture], own: Sequence[np.ndarray], inner: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, float, float] | None:
-    """What the masks say of a group of voxels in the pictures; None where it is no piece.
+    """What the masks say of a group of voxels in the pictures; None where some hold half of it, or it is small.
 
     Args:
         pictures: of the masks.
-        places: of the group's voxels in each.
-        core: of the core's voxels in each.
+        own: (h, w) silhouettes of the group in each.
+        inner: (h, w) silhouettes of the core in each.
 
     Returns:
-        Of each picture 1, -1 or 0, see `MaskPiece.taken`; its area; its contrast.
+        Of each picture 1, -1 or 0, see `MaskPiece.taken`; area; contrast.
     """
     kernel = np.ones((3, 3), np.uint8)
     shares, areas = np.full(len(pictures), np.nan), np.zeros(len(pictures))
-    for index, (picture, place, inner) in enumerate(zip(pictures, places, core, strict=True)):
-        body = picture.silhouette(inner)
-        beside = (picture.silhouette(place) > 0) & (cv2.dilate(body, kernel) == 0)
-        areas[index] = beside.sum() / max(int(body.sum()), 1)
-        if beside.sum() >= 4 and areas[index] >= LEAST_AREA / 2:
-            shares[index] = picture.mask[beside].mean()
+    for index, (picture, image, body) in enumerate(zip(pictures, own, inner, strict=True)):
+        visible = (image > 0) & (cv2.dilate(body, kernel) == 0)
+        areas[index] = visible.sum() / max(int(body.sum()), 1)
+        if visible.sum() >= FEWEST_PIXELS and areas[index] >= LEAST_AREA / 2:
+            shares[index] = picture.mask[visible].mean()
     told = np.isfinite(shares)
-    if told.sum() < LEAST_TOLD_OF_ALL * len(pictures):
-        return None
     taken = np.where(told, np.where(shares >= 0.5, 1, -1), 0).astype(np.int8)
-    if min((taken > 0).sum(), (taken < 0).sum()) < LEAST_VIEWS:
+    if told.sum() < LEAST_TOLD_OF_ALL * len(pictures) or min((taken > 0).sum(), (taken < 0).sum()) < LEAST_VIEWS:
         return None
     contrast = float(shares[taken > 0].mean() - shares[taken < 0].mean())
     area = float(np.median(areas[told]))
-    explained, every = 0, 0
-    for index, (picture, place, inner) in enumerate(zip(pictures, places, core, strict=True)):
-        rest = (picture.mask > 0.5) & (cv2.dilate(picture.silhouette(inner), kernel, iterations=2) == 0)
-        every += int(rest.sum())
-        if taken[index] > 0:
-            explained += int((rest & (cv2.dilate(picture.silhouette(place), kernel) > 0)).sum())
-    if area < LEAST_AREA or contrast < LEAST_CONTRAST or explained < LEAST_EXPLAINED * every:
-        return None
-    return taken, area, contrast
+    return (taken, area, contrast) if area >= LEAST_AREA and contrast >= LEAST_CONTRAST else None

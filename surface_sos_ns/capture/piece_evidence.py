@@ -29,7 +29,7 @@ APART, TOUCHING, JOINED = -2.0, 0.5, 1.0
 """Nats of a piece that stands apart from the object, of one that touches it, and of one that grows out of it."""
 HULL_SHARE = 0.9
 """Of the masks that hold a piece, the share that covers what belongs to their hull."""
-FEWEST_MASKS = 5
+FEWEST_MASKS = 4
 """Masks that hold a piece, below which their hull is too fat to show a gap."""
 OUTLINE_VOXELS = 2
 """Voxels around the core that are its rough outline."""
@@ -40,7 +40,7 @@ it."""
 SUPPORT = 1.0
 """Nats of what carries a piece."""
 ON_THE_PLANE, ABOVE_THE_PLANE = 0.08, 0.2
-"""Height of the lowest twentieth of a thing above the support plane, object radii: up to the first it stands there,
+"""Height of the lowest fiftieth of a thing above the support plane, object radii: up to the first it stands there,
 from the second on it does not."""
 
 OTHER_COLOUR, SAME_COLOUR = -0.5, 1.0
@@ -143,7 +143,7 @@ def _support(heights: np.ndarray, core: np.ndarray, radius: float) -> float:
         core: (M,) of the core's.
         radius: of the object's sphere.
     """
-    lowest, lowest_core = (float(np.percentile(values, 5)) / radius for values in (heights, core))
+    lowest, lowest_core = (float(np.percentile(values, 2)) / radius for values in (heights, core))
     if lowest > ABOVE_THE_PLANE:
         return SUPPORT  # the object holds it
     if lowest < ON_THE_PLANE and lowest_core < ON_THE_PLANE:
