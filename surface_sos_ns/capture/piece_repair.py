@@ -133,7 +133,8 @@ def repair_masks(
             mask = kept[view]
             if mask is not None and piece.taken[view] != (1 if decision.belongs else -1):
                 kept[view] = _without_vote(mask, found, piece, view, decision.belongs)
-                changed.add(view)
+                if not np.array_equal(mask, kept[view]):
+                    changed.add(view)
     return RepairedMasks(kept, tuple(sorted(changed)), tuple(decisions))
 
 
