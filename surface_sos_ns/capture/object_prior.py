@@ -57,6 +57,8 @@ class ObjectPrior:
         objects: names of several objects, in the order of their identities, which are 1 to K; empty for one.
         identities: N images (H, W) uint8, which of several objects each mask shows, 0 for none; empty for one object.
         hull_identity: (R, R, R) uint8 in 1 to K, whose hull it is; None with one object.
+        repaired: views whose mask says nothing where many masks are wrong in the same way, see `piece_repair`.
+        remarks: what was decided there, a sentence each.
     """
 
     sphere: ObjectSphere
@@ -68,6 +70,8 @@ class ObjectPrior:
     objects: tuple[str, ...] = ()
     identities: Sequence[np.ndarray | None] = ()
     hull_identity: np.ndarray | None = None
+    repaired: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def masks_given(self) -> bool:
@@ -125,6 +129,8 @@ class ObjectPrior:
             "masks": len(self.masks),
             "points": self.points is not None,
             "visibility": self.points is not None and self.points.visibility is not None,
+            "repaired": list(self.repaired),
+            "remarks": list(self.remarks),
         }
         arrays: dict[str, np.ndarray] = {
             "description": np.frombuffer(json.dumps(description).encode(), dtype=np.uint8),
@@ -184,6 +190,8 @@ class ObjectPrior:
                 tuple(description.get("objects", ())),
                 [arrays.get(f"identity_{i}") for i in range(len(masks))] if "hull_identity" in arrays else (),
                 arrays.get("hull_identity"),
+                tuple(description.get("repaired", ())),
+                tuple(description.get("remarks", ())),
             )
         except FileNotFoundError:
             raise
@@ -217,6 +225,9 @@ def _check_stored(description: dict[str, Any], arrays: dict[str, np.ndarray]) ->
     for index in range(len(weights)):
         mask = arrays.get(f"mask_{index}")
         require(mask is None or (mask.ndim == 2 and mask.dtype == np.uint8), f"its mask {index} is no grey picture")
+    for view in description.get("repaired", ()):
+        require(isinstance(view, int) and f"mask_{view}" in arrays, f"its repaired mask {view} is not there")
+    require(all(isinstance(text, str) for text in description.get("remarks", ())), "its remarks are no text")
     objects = description.get("objects", [])
     require(bool(objects) == ("hull_identity" in arrays), "its names of objects and its identities do not fit")
     for index in range(-1, len(weights) if objects else -1):

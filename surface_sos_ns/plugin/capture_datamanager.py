@@ -50,6 +50,9 @@ class CaptureDataManagerConfig(VanillaDataManagerConfig):
     for its batch from the computer's memory."""
     check_poses: bool = True
     """Stop where features of the photos say that the poses are meant otherwise, or where masks and poses do not fit."""
+    repair_masks: bool = True
+    """Before training, look for what many of the capture's masks have wrong in the same way: a neighbour that is taken
+    along, a part that is missing. Masks that are wrong there do not count there."""
 
 
 class CaptureDataManager(VanillaDataManager[SurfaceSOSDataset]):
@@ -141,7 +144,14 @@ class CaptureDataManager(VanillaDataManager[SurfaceSOSDataset]):
         """What looks for the object, or for what the cameras look at, in the training photos."""
         capture: Transforms = self.dataparser.capture  # type: ignore[attr-defined]
         config = self.config
-        return ObjectSearch(self.train_dataset, self.train_cache, capture, config.prior_image_size, config.check_poses)
+        return ObjectSearch(
+            self.train_dataset,
+            self.train_cache,
+            capture,
+            config.prior_image_size,
+            config.check_poses,
+            config.repair_masks,
+        )
 
     def _load(self, dataset: SurfaceSOSDataset) -> PixelCache:
         """The photos of a dataset, on the training device if they fit there."""

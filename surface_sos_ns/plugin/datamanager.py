@@ -83,7 +83,9 @@ class SurfaceSOSDataManager(CaptureDataManager):
         if self.object_prior is not None:
             return self.object_prior
         views = views_from_cameras(self.train_dataset.cameras)
-        fingerprint = fingerprint_of(self.train_dataset, self.train_cache, views, self.config.prior_image_size)
+        fingerprint = fingerprint_of(
+            self.train_dataset, self.train_cache, views, self.config.prior_image_size, self.config.repair_masks
+        )
         path = None if folder is None else Path(folder) / PRIOR_FILE
         prior = None if path is None else load_prior(path, fingerprint)
         if prior is None:
@@ -91,6 +93,8 @@ class SurfaceSOSDataManager(CaptureDataManager):
             if path is not None:
                 prior = save_prior(prior, path, fingerprint)
         if prior.masks_at_hand:
+            for view in prior.repaired:
+                self._take_repair(view, prior)
             self.train_cache.set_weights(prior.hull.view_weights)  # the masks at hand are the finer ones
             for view, identity in enumerate(prior.identities):
                 if identity is not None:
@@ -112,6 +116,14 @@ class SurfaceSOSDataManager(CaptureDataManager):
         views = views_from_cameras(self.train_dataset.cameras)
         distance = np.linalg.norm(views.centres() - sphere.centre, axis=1)
         return float(np.round(np.median(sphere.radius * views.fx / np.maximum(distance, sphere.radius))))
+
+    def _take_repair(self, view: int, prior: ObjectPrior) -> None:
+        """Take over where the repaired mask of a view, which may be smaller, says nothing any more."""
+        from surface_sos_ns.capture.piece_repair import transfer_repair
+
+        mask, repaired = self.train_cache.mask(view), prior.masks[view]
+        if mask is not None and repaired is not None:
+            self.train_cache.set_mask(view, transfer_repair(mask, repaired))
 
     def _find_object(self, views: Views, folder: Path | None) -> ObjectPrior:
         return self.object_search().find(views, folder)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ class ObjectSearch:
     """Longer side, in pixels, of the photos that are looked at; larger ones are made smaller."""
     check_poses: bool
     """Stop where the poses cannot be those of the photos, or where masks and poses do not fit."""
+    repair_masks: bool = True
+    """Look for what many of the capture's masks have wrong in the same way, see `capture.piece_repair`."""
 
     def find(self, views: Views, folder: Path | None) -> ObjectPrior:
         """The object's sphere, the voted hull and the masks to start from, world frame.
@@ -61,6 +64,7 @@ class ObjectSearch:
         """
         from surface_sos_ns.capture.cut_off import cut_off_remark
         from surface_sos_ns.capture.object_prior import GIVEN, LOW_CONFIDENCE, build_object_prior
+        from surface_sos_ns.capture.piece_repair import repair_masks, say_decisions
 
         small, images, points = self._photos_and_points(views, folder)
         given = map(self.cache.mask, range(len(self.cache)))  # one at a time: all of them are larger than all photos
@@ -83,10 +87,10 @@ class ObjectSearch:
         remark = cut_off_remark(masks, [Path(name).name for name in self.dataset.metadata["file_paths"]])
         if remark is not None:
             say(remark)
-        prior = build_object_prior(
+        build = partial(
+            build_object_prior,
             small,
-            masks,
-            points,
+            points=points,
             object_point=point,
             object_radius=radius,
             source=origin,
@@ -95,8 +99,16 @@ class ObjectSearch:
             photos=images,
             progress=say,
         )
+        prior = build(masks)
         if has_masks:
             self._check_masks(prior)
+            if self.repair_masks and not names:
+                repaired = repair_masks(small, masks, images, points, prior.sphere)
+                say_decisions(repaired.decisions, say, warn)
+                if repaired.changed:
+                    prior = build(repaired.masks, photos=None)  # colours cannot settle what the masks disagree on
+                remarks = tuple(decision.sentence() for decision in repaired.decisions)
+                prior = replace(prior, repaired=repaired.changed, remarks=remarks)
         elif prior.confidence < LOW_CONFIDENCE:
             say(
                 f"the object is uncertain (masks and vote agree at IoU {prior.confidence:.2f} only): "

@@ -19,11 +19,11 @@ if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs befo
 __all__ = ["PRIOR_FILE", "fingerprint_of", "load_prior", "read_prior", "save_prior"]
 
 PRIOR_FILE = "object_prior.npz"
-PRIOR_VERSION = 5
+PRIOR_VERSION = 6
 """Raised when the object prior of the same photos would come out differently."""
 
 
-def fingerprint_of(dataset: SurfaceSOSDataset, cache: PixelCache, views: Views, image_size: int) -> str:
+def fingerprint_of(dataset: SurfaceSOSDataset, cache: PixelCache, views: Views, image_size: int, repair: bool) -> str:
     """Digest of everything that the prior depends on.
 
     Args:
@@ -31,9 +31,10 @@ def fingerprint_of(dataset: SurfaceSOSDataset, cache: PixelCache, views: Views, 
         cache: of the same photos and the capture's masks.
         views: of the same photos, world frame.
         image_size: longer side, in pixels, of the photos from which the object is found.
+        repair: whether masks are repaired.
     """
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((PRIOR_VERSION, image_size)).encode())
+    digest.update(repr((PRIOR_VERSION, image_size, repair)).encode())
     for tensor in (cache.images, cache.masks, cache.mask_weights):
         digest.update(b"none" if tensor is None else tensor.cpu().numpy().reshape(-1).data)
     if cache.identities is not None:

@@ -106,7 +106,7 @@ def collect(
         title=title or run.capture.resolve().name,
         method=str(trainer.method_name),
         date=datetime.date.today().isoformat(),
-        sentences=_sentences(reports, masks, run.objects),
+        sentences=_sentences(reports, masks, run.objects) + _remarks(prior),
         views=reports,
         masks=masks,
         confidence=None if prior is None else prior.confidence,
@@ -223,6 +223,13 @@ def _fitted(image: torch.Tensor, width: int, height: int) -> np.ndarray:
 
 
 # ------------------------------------------------------------------ words and figures
+
+
+def _remarks(prior: ObjectPrior | None) -> list[str]:
+    """What was decided on masks that are wrong in the same way, before training."""
+    if prior is None:
+        return []
+    return [f"{remark[0].upper()}{remark[1:]}." for remark in prior.remarks]
 
 
 def _sentences(views: Sequence[ViewReport], masks: str, objects: Sequence[str] = ()) -> list[str]:
