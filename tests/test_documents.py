@@ -8,6 +8,7 @@ import re
 import shlex
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -263,6 +264,8 @@ def names_in_table(guide: str) -> set[str]:
 def test_metric_table_is_complete() -> None:
     import torch
 
+    from surface_sos_ns.models.surface_sos.appearance import Appearance
+    from surface_sos_ns.plugin.fitted_metrics import fitted_metrics
     from surface_sos_ns.utils.metrics import image_metrics, mask_metrics, object_metrics
     from surface_sos_ns.utils.part_metrics import part_metrics
 
@@ -271,7 +274,10 @@ def test_metric_table_is_complete() -> None:
     metrics = {*mask_metrics(halves, halves), *image_metrics(*[halves[..., None].expand(-1, -1, 3)] * 2)}
     metrics |= part_metrics(halves.numpy(), halves.numpy()).keys()
     metrics |= object_metrics(halves, halves, ["NAME"]).keys()
-    assert names_in_table("evaluation.md") == metrics | {"clean_plate_psnr", "lpips"}
+    grey, scene = torch.full((24, 24, 3), 0.5), SimpleNamespace(appearance=Appearance(1))
+    view = {"rgb": grey, "accumulation": grey[..., :1]}
+    metrics |= fitted_metrics(scene, view, {"image": grey}, lambda rays, code: grey).keys()
+    assert names_in_table("evaluation.md") == metrics | {"clean_plate_psnr", "lpips", "lpips_fitted"}
 
 
 def test_output_table_is_complete(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def picture(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], tuple[Tenso
         chunks: list[int] = []
         said: list[str] = []
 
-        def render_rays(scene: Any, rays: RayBundle, need: Need, shown: None) -> dict[str, Tensor]:
+        def render_rays(scene: Any, rays: RayBundle, need: Need, shown: None, code: None) -> dict[str, Tensor]:
             if len(rays) > possible:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             chunks.append(len(rays))
