@@ -45,12 +45,13 @@ LEARNING_SIZE, LEARNING_VIEWS = 320, 60
 HULL_RESOLUTION = 64
 """Voxels along an edge of the hulls that are compared."""
 
+FEWEST_MASKS = 3
+"""Of fewer masks the hull would agree with whatever is in them."""
 LEAST_KNOWN = 0.97
 """Share of the object, and of its surroundings, that their colours alone have to put on the right side."""
 MOST_DENIED = 0.12
 """Share of the masks' pixels, at any depth, whose colours may say surroundings; where it is more, a part of the object
 has the colours of its surroundings."""
-
 LEAST_GAIN = 0.01
 """Rise of the mean IoU of masks and hull that the corrections have to bring: masks that are right already stay."""
 
@@ -150,15 +151,16 @@ def corrected_by_colours(
         ValueError: masks and views do not match in number or size.
     """
     binary = binary_masks(views, masks)
-    usable = [index for index, mask in enumerate(binary) if mask is not None and mask.any() and not mask.all()]
-    if len(usable) < 3:
+    known = {i: mask for i, mask in enumerate(binary) if mask is not None and mask.any() and not mask.all()}
+    if len(known) < FEWEST_MASKS:
         return None
-    chosen = [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, LEARNING_VIEWS).round().astype(int))]
+    chosen = [list(known)[i] for i in np.unique(np.linspace(0, len(known) - 1, LEARNING_VIEWS).round().astype(int))]
     few = views.subset(chosen)
     small = few.scaled(min(1.0, LEARNING_SIZE / float(max(few.width.max(), few.height.max()))))
     pictures = [resized(photos[index], *size) for index, size in zip(chosen, small.sizes(), strict=True)]
     shrunk = [
-        resized(np.float32(binary[index]), *size) >= 0.5 for index, size in zip(chosen, small.sizes(), strict=True)
+        resized(known[index].astype(np.float32), *size) >= 0.5
+        for index, size in zip(chosen, small.sizes(), strict=True)
     ]
     split = split_by_colours(pictures, shrunk)
     if not split.clear or split.removed + split.added == 0:
@@ -173,10 +175,9 @@ def corrected_by_colours(
             f"{split.surroundings_share:.0%} of the other): they take {split.removed:.0%} from the masks and add "
             f"{split.added:.0%}, which then agree with their hull at IoU {after:.2f} instead of {before:.2f}"
         )
-    result: list[np.ndarray | None] = []
-    for photo, mask in zip(photos, binary, strict=True):
-        known = mask is not None and mask.any() and not mask.all()
-        result.append(None if mask is None else np.float32(split.corrected(photo, mask) if known else mask))
+    result = [None if mask is None else mask.astype(np.float32) for mask in binary]
+    for index, mask in known.items():
+        result[index] = split.corrected(photos[index], mask).astype(np.float32)
     return result
 
 
