@@ -48,6 +48,8 @@ COARSEST_HULL, FINEST_HULL, VOXEL_PIXELS = 64, 128, 5.0
 """Voxels along an edge of the hulls that are compared, at least and at most, and how many pixels of the photos they may
 be across: outlines decide, and are lost in voxels that are larger."""
 
+FEWEST_MASKS = 3
+"""Of fewer masks the hull would agree with whatever is in them."""
 LEAST_KNOWN = 0.97
 """Share of the object, and of its surroundings, that their colours alone have to put on the right side."""
 LEAST_KNOWN_OF_EACH = 0.965
@@ -58,7 +60,6 @@ LEAST_KNOWN_OF_ONE = 0.93
 MOST_DENIED = 0.12
 """Share of the masks' pixels, at any depth, whose colours may say surroundings; where it is more, a part of the object
 has the colours of its surroundings."""
-
 LEAST_GAIN = 0.01
 """Rise of the mean IoU of masks and hull that the corrections have to bring: masks that are right already stay."""
 
@@ -162,15 +163,15 @@ def corrected_by_colours(
         ValueError: masks and views do not match in number or size.
     """
     binary = binary_masks(views, masks)
-    usable = [index for index, mask in enumerate(binary) if mask is not None and mask.any() and not mask.all()]
-    if len(usable) < 3:
+    known = {i: mask for i, mask in enumerate(binary) if mask is not None and mask.any() and not mask.all()}
+    if len(known) < FEWEST_MASKS:
         return None
-    chosen = [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, LEARNING_VIEWS).round().astype(int))]
+    chosen = [list(known)[i] for i in np.unique(np.linspace(0, len(known) - 1, LEARNING_VIEWS).round().astype(int))]
     few = views.subset(chosen)
     small = few.scaled(min(1.0, LEARNING_SIZE / float(max(few.width.max(), few.height.max()))))
     pictures = [resized(photos[index], *size) for index, size in zip(chosen, small.sizes(), strict=True)]
     shrunk = [
-        resized(np.asarray(binary[index], np.float32), *size) >= 0.5
+        resized(known[index].astype(np.float32), *size) >= 0.5
         for index, size in zip(chosen, small.sizes(), strict=True)
     ]
     candidates: list[Sequence[ColourSplit]] = []
@@ -196,12 +197,10 @@ def corrected_by_colours(
     if progress:
         progress(_sentence(splits, before, after))
     one = splits[0] if splits is not each else None
-    result: list[np.ndarray | None] = []
-    for photo, mask in zip(photos, binary, strict=True):
-        if mask is None or not mask.any() or mask.all():
-            result.append(None if mask is None else mask.astype(np.float32))
-            continue
-        result.append(_improved(one or split_by_colours([photo], [mask]), photo, mask).astype(np.float32))
+    result = [None if mask is None else mask.astype(np.float32) for mask in binary]
+    for index, mask in known.items():
+        split = one or split_by_colours([photos[index]], [mask])
+        result[index] = _improved(split, photos[index], mask).astype(np.float32)
     return result
 
 
