@@ -36,7 +36,7 @@ SHARES = (0.4, 0.25, 0.15, 0.09, 0.06)
 """Shares of the masks that show a piece, at least, and that lack it, in the order in which pieces are looked for."""
 FEWEST_VOXELS, FEWEST_PIXELS = 30, 4
 """Voxels of a piece, at least, and pixels of the size of a voxel in a mask that can tell of it."""
-LEAST_VIEWS = 4
+LEAST_VIEWS = 3
 """Masks that show a piece, at least, and that lack it."""
 ALIKE = 0.75
 """Of the masks that show a piece, the share that covers each of its voxels; of those that lack it, the share that

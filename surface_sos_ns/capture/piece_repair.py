@@ -133,7 +133,7 @@ def repair_masks(
             mask = kept[view]
             if mask is not None and piece.taken[view] != (1 if decision.belongs else -1):
                 kept[view] = _without_vote(mask, found, piece, view, decision.belongs)
-                if not np.array_equal(mask, kept[view]):
+                if (kept[view] != mask).any():  # type: ignore[union-attr]
                     changed.add(view)
     return RepairedMasks(kept, tuple(sorted(changed)), tuple(decisions))
 
