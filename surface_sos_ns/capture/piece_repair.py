@@ -49,6 +49,7 @@ class PieceDecision:
 
     @property
     def views(self) -> int:
+        """Number of masks in which it can be told whether they hold it."""
         return int((self.piece.taken != 0).sum())
 
     @property
@@ -132,8 +133,9 @@ def repair_masks(
         for view in found.pictures:
             mask = kept[view]
             if mask is not None and piece.taken[view] != (1 if decision.belongs else -1):
-                kept[view] = _without_vote(mask, found, piece, view, decision.belongs)
-                if (kept[view] != mask).any():  # type: ignore[union-attr]
+                repaired = _without_vote(mask, found, piece, view, decision.belongs)
+                if (repaired != mask).any():
+                    kept[view] = repaired
                     changed.add(view)
     return RepairedMasks(kept, tuple(sorted(changed)), tuple(decisions))
 
