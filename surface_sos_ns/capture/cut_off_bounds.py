@@ -23,8 +23,8 @@ FARTHEST = 3
 object, and one or two may be wrong."""
 MAX_REACH = 2.0
 """The object ends at most so many reaches from its core."""
-HALO = 0.12
-"""Probability from which on the sphere holds a cell: as a level lowered by a tenth of the votes. It is more than the
+HALO = 0.03
+"""Probability from which on the sphere holds a cell: as a level lowered by a sixth of the votes. It is more than the
 hull, as training starts from more than the hull."""
 RESOLUTION = 48
 ROUNDS = 6
