@@ -23,8 +23,9 @@ FARTHEST = 3
 object, and one or two may be wrong."""
 MAX_REACH = 2.0
 """The object ends at most so many reaches from its core."""
-HALO = 0.12
-"""Probability of cells that most of the sphere has to hold: as a level lowered by a tenth of the votes."""
+HALO = 0.03
+"""Probability from which on the sphere holds a cell: as a level lowered by a sixth of the votes. It is more than the
+hull, as training starts from more than the hull."""
 RESOLUTION = 48
 ROUNDS = 6
 
@@ -45,24 +46,17 @@ def sphere_of_cut_off(
     sphere = ObjectSphere(core, 1.6 * reach, source)
     for _ in range(ROUNDS):
         hull = vote_hull(views, masks, sphere, RESOLUTION)
-        around = dominant_component(hull.probability >= HALO, hull.probability, (core - sphere.centre) / sphere.radius)
-        around &= _distance(sphere, core) <= MAX_REACH * reach
-        solid = around & (hull.probability >= 0.5)
-        if not solid.any():
+        held = dominant_component(hull.probability >= HALO, hull.probability, (core - sphere.centre) / sphere.radius)
+        held &= _distance(sphere, core) <= MAX_REACH * reach
+        if not held.any():
             break
-        halo, inner = _places(around, sphere), _places(solid, sphere)
-        # Thin parts hold few cells: no share of the solid ones is left out.
-        low = np.minimum(np.percentile(halo, 0.2, axis=0), inner.min(axis=0))
-        high = np.maximum(np.percentile(halo, 99.8, axis=0), inner.max(axis=0))
-        centre = (low + high) / 2
-        extent = float(
-            max(
-                np.linalg.norm(inner - centre, axis=1).max(), np.percentile(np.linalg.norm(halo - centre, axis=1), 99.5)
-            )
-        )
+        # Thin parts hold few cells, and few cameras see them: no share of the cells is left out.
+        places = voxel_centres(RESOLUTION)[np.argwhere(held)] * sphere.radius + sphere.centre
+        centre = (places.min(axis=0) + places.max(axis=0)) / 2
+        extent = float(np.linalg.norm(places - centre, axis=1).max())
         extent += sphere.radius / RESOLUTION
         found = ObjectSphere(centre, margin * extent, source)
-        if _touches_cube(solid) and found.radius > 0.85 * sphere.radius and sphere.radius < 2 * MAX_REACH * reach:
+        if _touches_cube(held) and found.radius > 0.85 * sphere.radius and sphere.radius < 2 * MAX_REACH * reach:
             sphere = ObjectSphere(centre, 1.4 * sphere.radius, source)
             continue
         settled = np.linalg.norm(centre - sphere.centre) < 0.08 * extent
@@ -89,11 +83,6 @@ def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float
         distance = np.hypot(rows + 0.5 - uv[0, 1], columns + 0.5 - uv[0, 0])
         reaches.append(float(np.percentile(distance, 97)) / float(views.fx[index]) * float(depth[0]))
     return sorted(reaches)[-min(FARTHEST, len(reaches))]
-
-
-def _places(cells: np.ndarray, sphere: ObjectSphere) -> np.ndarray:
-    """(P, 3) centres of the cells (R, R, R) that are true, world frame."""
-    return voxel_centres(len(cells))[np.argwhere(cells)] * sphere.radius + sphere.centre
 
 
 def _distance(sphere: ObjectSphere, point: np.ndarray) -> np.ndarray:
