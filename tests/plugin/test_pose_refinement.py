@@ -83,7 +83,9 @@ def test_the_gradient_to_a_pose_is_that_of_finite_differences(kind: str, monkeyp
     monkeypatch.setattr(
         scene.renderer,
         "background_view",
-        lambda o, d, state: BackgroundView(torch.zeros_like(o), o[:, 0], torch.zeros_like(o[:, :1]), behind),
+        lambda o, d, state, light=None: BackgroundView(
+            torch.zeros_like(o), o[:, 0], torch.zeros_like(o[:, :1]), behind
+        ),
     )
     monkeypatch.setattr(
         LabelHead, "gate", lambda self, logits, progress: torch.full_like(logits, 0.9)

@@ -15,6 +15,8 @@ from surface_sos_ns.models.surface_sos.config import SceneConfig
 
 LIGHT_CODES = 16
 """Length of the latent codes where the light differs from photo to photo."""
+LARGE_RADIUS = 256.0
+"""Radius of the object sphere in the photos, pixels, up to which the presets' sizes fit."""
 CELLS_PER_PIXEL = 1.0
 """Cells of the finest level of FoCoR's hash grid in a pixel, at least."""
 SHARPNESS_PER_PIXEL = 1.5
@@ -33,8 +35,8 @@ class Adaptation:
         changing_light: the light differs from photo to photo by more than an exposure: each photo gets a latent code,
             and rays that meet nothing show a sky.
         pixels_per_radius: how large the object sphere's radius is in the photos, pixels, median; 0 where it is not
-            known. In large photos, or of an object that pictures cut off, it is large: grids get finer and outlines
-            sharper.
+            known. In large photos, or of an object that pictures cut off, it may exceed `LARGE_RADIUS`: grids get
+            finer and outlines sharper.
     """
 
     changing_light: bool = False
@@ -44,6 +46,8 @@ class Adaptation:
         """The scene model's sizes for this capture; never coarser than those given."""
         if self.changing_light:
             config = replace(config, light_codes=config.light_codes or LIGHT_CODES, sky=True)
+        if self.pixels_per_radius <= LARGE_RADIUS:
+            return config
         grid, (before, inside, beyond) = config.foreground_grid, config.candidates
         finest = math.ceil(2.0 * CELLS_PER_PIXEL * self.pixels_per_radius)
         cells = math.ceil(2.0 * self.pixels_per_radius / PIXELS_PER_CACHE_CELL / CACHE_STEP) * CACHE_STEP
