@@ -8,17 +8,26 @@ from torch import Tensor
 
 from surface_sos_ns.ops.cpu.threads import parallel
 
-_BLOCK = 1 << 12  # elements. A loop's remainder beyond full SIMD vectors rounds differently, so pieces end on vectors
+_BLOCK = 1 << 12  # elements
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _step(first_block, last_block, value, gradient, mean, square, rate, beta1, beta2, epsilon, scale):  # type: ignore[no-untyped-def]
+    # Block by block: a loop's remainder beyond full SIMD vectors rounds differently, and which elements are in it must
+    # not depend on how the work is divided.
+    for block in range(first_block, last_block):
+        first, last = block * _BLOCK, (block + 1) * _BLOCK  # a slice ends where the array does
+        _step_block(
+            value[first:last], gradient[first:last], mean[first:last], square[first:last],
+            rate, beta1, beta2, epsilon, scale,
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _step_block(value, gradient, mean, square, rate, beta1, beta2, epsilon, scale):  # type: ignore[no-untyped-def]
     zero, one = np.float32(0), np.float32(1)
-    # Slices, so that indices start at 0: numba checks an index that may be negative (it would count from the end), and
-    # LLVM does not vectorise loops with such a check. The same goes for branches.
-    first, last = first_block * _BLOCK, last_block * _BLOCK  # a slice ends where the array does
-    value, gradient = value[first:last], gradient[first:last]
-    mean, square = mean[first:last], square[first:last]
+    # On slices, so that indices start at 0: numba checks an index that may be negative (it would count from the end),
+    # and LLVM does not vectorise loops with such a check. The same goes for branches.
     for i in range(value.shape[0]):
         g = gradient[i]
         m = beta1 * mean[i] + (one - beta1) * g
