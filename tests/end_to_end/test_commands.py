@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -303,6 +304,10 @@ class Scored(nn.Module):
 
     def get_image_metrics_and_images(self, outputs: dict, batch: dict) -> tuple[dict[str, float], dict]:
         return dict(self.scores[batch["image_idx"]]), {}
+
+    @staticmethod
+    def fitting_appearance() -> nullcontext[None]:
+        return nullcontext()
 
 
 class Loader(list):
