@@ -20,6 +20,7 @@ from surface_sos_ns.capture.hull_voting import binary_masks, vote_hull
 from surface_sos_ns.capture.mask_centre import (
     core_of_masks,
     direction_spread,
+    pixel_reach,
     points_in_masks,
     silhouette_radius,
     with_pixels,
@@ -213,11 +214,9 @@ def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray, whole: b
     """
     reaches = []
     for index, mask in enumerate(masks):
-        uv, depth = views.project_one(index, core[None])
-        if np.isfinite(uv).all():
-            rows, columns = np.nonzero(mask)
-            distance = np.hypot(rows + 0.5 - uv[0, 1], columns + 0.5 - uv[0, 0])
-            reaches.append(float(np.percentile(distance, 99)) / float(views.fx[index]) * float(depth[0]))
+        reach = pixel_reach(views, index, mask, core, 99)
+        if reach is not None:
+            reaches.append(reach)
     if not reaches:
         raise CaptureError(
             f"No view with a coarse mask looks at the object's place {np.round(core, 3).tolist()}. Check the named "

@@ -9,7 +9,7 @@ import numpy as np
 
 from surface_sos_ns.capture.names import listed
 
-__all__ = ["CUT_OFF_SHARE", "cut_off_masks", "cut_off_remark", "mostly_whole"]
+__all__ = ["CUT_OFF_SHARE", "cut_off_masks", "cut_off_remark", "largest_component", "mostly_whole"]
 
 BORDER_RUN = 0.02
 """Length along a border from which on a mask counts as cut off there, over the picture's shorter side."""
@@ -39,6 +39,12 @@ def mostly_whole(masks: Sequence[np.ndarray | None]) -> bool:
     return int(cut_off_masks(masks).sum()) < CUT_OFF_SHARE * max(there, 1)
 
 
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the largest connected component of a mask (H, W) bool that has object pixels."""
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+
+
 def cut_off_remark(masks: Sequence[np.ndarray | None], names: Sequence[str]) -> str | None:
     """How many photos cut the object off and what follows from that, in a sentence; None if none does.
 
@@ -64,6 +70,5 @@ def _touches_border(mask: np.ndarray) -> bool:
     least = max(2.0, BORDER_RUN * min(mask.shape))
     if max(np.count_nonzero(edge) for edge in edges) < least:
         return False
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    main = labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+    main = largest_component(mask)
     return max(np.count_nonzero(edge) for edge in (main[0], main[-1], main[:, 0], main[:, -1])) >= least

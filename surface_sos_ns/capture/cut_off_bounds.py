@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
+from surface_sos_ns.capture.cut_off import largest_component
 from surface_sos_ns.capture.hull import dominant_component, voxel_centres
 from surface_sos_ns.capture.hull_voting import vote_hull
+from surface_sos_ns.capture.mask_centre import pixel_reach
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 
@@ -73,15 +74,8 @@ def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float
     Of one view the 97th percentile of the distances of the pixels of its largest component from the core's projection,
     which may lie outside the picture; of all views the `FARTHEST` one.
     """
-    reaches = []
-    for index, mask in enumerate(masks):
-        uv, depth = views.project_one(index, core[None])
-        if not np.isfinite(uv).all():
-            continue
-        _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-        rows, columns = np.nonzero(labels == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA])))
-        distance = np.hypot(rows + 0.5 - uv[0, 1], columns + 0.5 - uv[0, 0])
-        reaches.append(float(np.percentile(distance, 97)) / float(views.fx[index]) * float(depth[0]))
+    every = (pixel_reach(views, index, largest_component(mask), core, 97) for index, mask in enumerate(masks))
+    reaches = [reach for reach in every if reach is not None]
     return sorted(reaches)[-min(FARTHEST, len(reaches))]
 
 

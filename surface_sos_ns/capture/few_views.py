@@ -85,13 +85,9 @@ def crossing(views: Views, masks: Sequence[np.ndarray | None], weights: np.ndarr
     for index, mask in enumerate(masks):
         if mask is None or weights[index] <= 0 or not mask.any():
             continue
-        rows, columns = mask.shape
-        uv, _ = views.project_one(index, points)
-        with np.errstate(invalid="ignore"):
-            column = np.floor(uv[:, 0] * (columns / views.width[index]))
-            row = np.floor(uv[:, 1] * (rows / views.height[index]))
-            inside = np.flatnonzero((column >= 0) & (row >= 0) & (column < columns) & (row < rows))
-        hit = inside[mask[row[inside].astype(np.int64), column[inside].astype(np.int64)]]
+        places = views.pixel_places(index, points, mask.shape)
+        inside = np.flatnonzero(places >= 0)
+        hit = inside[mask.ravel()[places[inside]]]
         sight = points[hit] - views.centres()[index]
         sight /= np.maximum(np.linalg.norm(sight, axis=1, keepdims=True), 1e-12)
         for place, (i, j) in enumerate(((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))):

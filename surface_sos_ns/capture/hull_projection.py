@@ -146,17 +146,13 @@ def _splat(view: Views, index: int, values: np.ndarray, sphere: ObjectSphere, fl
         return np.zeros((height, width), np.float32)
     axis = voxel_centres(values.shape[0]).astype(np.float64)
     points = np.stack([axis[i] for i in voxels], axis=-1) * sphere.radius + sphere.centre
-    uv, _ = view.project_one(index, points)
     footprint = voxel_footprint(view, index, sphere, values.shape[0])
     shrink = max(1.0, footprint)
     small_height, small_width = max(1, round(height / shrink)), max(1, round(width / shrink))
-    with np.errstate(invalid="ignore"):
-        column = np.floor(uv[:, 0] * (small_width / width))
-        row = np.floor(uv[:, 1] * (small_height / height))
-        visible = (column >= 0) & (row >= 0) & (column < small_width) & (row < small_height)
+    places = view.pixel_places(index, points, (small_height, small_width))
+    visible = places >= 0
     image = np.zeros(small_height * small_width, np.float32)
-    flat = (row[visible] * small_width + column[visible]).astype(np.int64)
-    np.maximum.at(image, flat, values[voxels][visible])
+    np.maximum.at(image, places[visible], values[voxels][visible])
     image = ndimage.grey_closing(image.reshape(small_height, small_width), 3)
     if (small_height, small_width) != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

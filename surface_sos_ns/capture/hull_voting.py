@@ -267,14 +267,11 @@ class _SilhouetteIoU:
                 result.append(None)
                 continue
             rows, columns = mask.shape
-            uv, _ = self.views.project_one(index, points)
-            with np.errstate(invalid="ignore"):
-                column = np.floor(uv[:, 0] * np.float32(columns / self.views.width[index]))
-                row = np.floor(uv[:, 1] * np.float32(rows / self.views.height[index]))
-                visible = (column >= 0) & (row >= 0) & (column < columns) & (row < rows)
+            places = self.views.pixel_places(index, points, mask.shape)
+            visible = places >= 0
             image = np.zeros(rows * columns, np.float32)
             # Values are sorted, and the last assignment to a repeated index wins: the maximum.
-            image[(row[visible] * columns + column[visible]).astype(np.int64)] = sorted_values[visible]
+            image[places[visible]] = sorted_values[visible]
             result.append(ndimage.grey_closing(image.reshape(rows, columns), 3))
         return result
 

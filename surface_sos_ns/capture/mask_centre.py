@@ -18,7 +18,7 @@ from surface_sos_ns.capture.views import Views
 if TYPE_CHECKING:
     from surface_sos_ns.capture.points import SparsePoints
 
-__all__ = ["core_of_masks", "direction_spread", "points_in_masks", "silhouette_radius", "with_pixels"]
+__all__ = ["core_of_masks", "direction_spread", "pixel_reach", "points_in_masks", "silhouette_radius", "with_pixels"]
 
 MIN_OBJECT_POINTS = 20
 """Fewer sparse points on the object are ignored."""
@@ -132,22 +132,29 @@ def _mask_coverage(
     for index, mask in enumerate(masks):
         if mask is None:
             continue
-        value, inside = _sample_nearest(views, index, mask, points)
-        covered += value
+        places = views.pixel_places(index, points, mask.shape)
+        inside = places >= 0
+        covered[inside] += mask.ravel()[places[inside]]
         visible += inside
     return covered, visible
 
 
-def _sample_nearest(views: Views, index: int, image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values (P,) of an image where points project, nearest neighbour, 0 outside; and whether (P,) they are inside."""
-    uv, _ = views.project_one(index, points)
-    height, width = image.shape[:2]
-    with np.errstate(invalid="ignore"):
-        inside = (uv[:, 0] >= 0) & (uv[:, 1] >= 0) & (uv[:, 0] < width) & (uv[:, 1] < height)
-    values = np.zeros((len(points), *image.shape[2:]), np.float32)
-    columns, rows = np.floor(uv[inside]).astype(np.int64).T
-    values[inside] = image[rows, columns]
-    return values, inside
+def pixel_reach(views: Views, index: int, region: np.ndarray, core: np.ndarray, percentile: float) -> float | None:
+    """How far pixels lie from the projection of ``core``, world units at its depth; None where that is behind.
+
+    Args:
+        views: world frame.
+        index: of the view.
+        region: (H, W) bool, the pixels, some of them true.
+        core: (3,) world frame; its projection may lie outside the picture.
+        percentile: of the distances, 0 to 100.
+    """
+    uv, depth = views.project_one(index, core[None])
+    if not np.isfinite(uv).all():
+        return None
+    rows, columns = np.nonzero(region)
+    distance = np.hypot(rows + 0.5 - uv[0, 1], columns + 0.5 - uv[0, 0])
+    return float(np.percentile(distance, percentile)) / float(views.fx[index]) * float(depth[0])
 
 
 def silhouette_radius(views: Views, masks: Sequence[np.ndarray | None], core: np.ndarray) -> float:
@@ -159,16 +166,13 @@ def silhouette_radius(views: Views, masks: Sequence[np.ndarray | None], core: np
     for index, mask in enumerate(masks):
         if mask is None:
             continue
-        uv, depth = views.project_one(index, core[None])
-        if not np.isfinite(uv).all():
-            continue
-        column, row = np.floor(uv[0]).astype(int)
+        place = int(views.pixel_places(index, core[None], mask.shape)[0])
         _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        if not (0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]) or labels[row, column] == 0:
+        if place < 0 or labels.flat[place] == 0:
             continue
-        rows, columns = np.nonzero(labels == labels[row, column])
-        distance = np.hypot(rows + 0.5 - uv[0, 1], columns + 0.5 - uv[0, 0])
-        radii.append(float(np.percentile(distance, 97)) / float(views.fx[index]) * float(depth[0]))
+        reach = pixel_reach(views, index, labels == labels.flat[place], core, 97)
+        if reach is not None:
+            radii.append(reach)
     if not radii:
         raise CaptureError(
             f"No coarse mask covers the object's place {np.round(core, 3).tolist()}. Check the named point (it is in "

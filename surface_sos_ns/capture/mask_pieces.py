@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from surface_sos_ns.capture.hull import voxel_centres
 from surface_sos_ns.capture.hull_projection import voxel_footprint
 from surface_sos_ns.capture.hull_voting import binary_masks
+from surface_sos_ns.capture.mask_centre import direction_spread
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
 
@@ -70,13 +71,11 @@ class MaskPiece:
         taken: (N,) int8 of the views: 1 the mask holds it, -1 the mask lacks it, 0 it cannot be told, since there is no
             mask, the piece is out of the picture, or before or behind the rest.
         area: its pixels over those of the object, median of the views where it can be told.
-        contrast: mean share of its pixels that the masks cover which hold it, less that of the masks which lack it.
     """
 
     voxels: np.ndarray
     taken: np.ndarray
     area: float
-    contrast: float
 
     @property
     def share(self) -> float:
@@ -144,10 +143,10 @@ def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: Object
         measured = _measured(pictures, own, inner)
         if measured is None:
             continue
-        said, area, contrast = measured
+        said, area = measured
         taken = np.zeros(len(views), np.int8)
         taken[used] = said
-        piece = MaskPiece(points[members], taken, area, contrast)
+        piece = MaskPiece(points[members], taken, area)
         same = next((i for i, other in enumerate(pieces) if _one_thing(piece, other, spacing)), None)
         if same is not None:
             chosen[same] = np.union1d(chosen[same], members)
@@ -157,7 +156,7 @@ def find_pieces(views: Views, masks: Sequence[np.ndarray | None], sphere: Object
         explained = sum(int((rest & cover).sum()) for rest, cover in zip(beside, covers, strict=True))
         sight = piece.voxels.mean(axis=0) - views.centres()
         sight /= np.linalg.norm(sight, axis=1, keepdims=True)
-        from_all_sides = _spread(sight[taken > 0]) >= LEAST_SPREAD * _spread(sight[taken != 0])
+        from_all_sides = direction_spread(sight[taken > 0]) >= LEAST_SPREAD * direction_spread(sight[taken != 0])
         if explained >= LEAST_EXPLAINED * every and from_all_sides:
             pieces.append(piece)
             chosen.append(members)
@@ -185,22 +184,13 @@ class MaskPicture:
     def __init__(self, views: Views, view: int, mask: np.ndarray, grid: ObjectSphere, resolution: int) -> None:
         self.views, self.view = views, view
         shrink = max(1.0, voxel_footprint(views, view, grid, resolution))
-        self.full = mask.shape
         size = max(1, round(mask.shape[1] / shrink)), max(1, round(mask.shape[0] / shrink))
         self.mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         self.dilated = self.mask > 0.25
 
     def places(self, points: np.ndarray) -> np.ndarray:
         """(P,) positions, row by row, of the pixels where points (P, 3) are seen; -1 out of the picture."""
-        uv, _ = self.views.project_one(self.view, points)
-        rows, columns = self.mask.shape
-        with np.errstate(invalid="ignore"):
-            column = np.floor(uv[:, 0] * np.float32(columns / self.full[1]))
-            row = np.floor(uv[:, 1] * np.float32(rows / self.full[0]))
-            inside = (column >= 0) & (row >= 0) & (column < columns) & (row < rows)
-        place = np.full(len(points), -1, np.int64)
-        place[inside] = (row[inside] * columns + column[inside]).astype(np.int64)
-        return place
+        return self.views.pixel_places(self.view, points, self.mask.shape)
 
     def silhouette(self, places: np.ndarray) -> np.ndarray:
         """(h, w) uint8 0 or 1: pixels of voxels at these places, gaps between them closed."""
@@ -333,14 +323,9 @@ def _alike(
     return enough & (both >= least * np.maximum(told_yes, 1)) & (neither >= least * np.maximum(told_no, 1))
 
 
-def _spread(directions: np.ndarray) -> float:
-    """Mean squared sine of the angles between unit directions (N, 3) and their principal direction, 0 to 2/3."""
-    return float(1 - np.linalg.eigvalsh(directions.T @ directions / len(directions))[-1])
-
-
 def _measured(
     pictures: Sequence[MaskPicture], own: Sequence[np.ndarray], inner: Sequence[np.ndarray]
-) -> tuple[np.ndarray, float, float] | None:
+) -> tuple[np.ndarray, float] | None:
     """What the masks say of a group of voxels in the pictures; None where some hold half of it, or it is small.
 
     Args:
@@ -349,7 +334,7 @@ def _measured(
         inner: (h, w) silhouettes of the core in each.
 
     Returns:
-        Of each picture 1, -1 or 0, see `MaskPiece.taken`; area; contrast.
+        Of each picture 1, -1 or 0, see `MaskPiece.taken`; and the area.
     """
     kernel = np.ones((3, 3), np.uint8)
     shares, areas = np.full(len(pictures), np.nan), np.zeros(len(pictures))
@@ -364,4 +349,4 @@ def _measured(
         return None
     contrast = float(shares[taken > 0].mean() - shares[taken < 0].mean())
     area = float(np.median(areas[told]))
-    return (taken, area, contrast) if area >= LEAST_AREA and contrast >= LEAST_CONTRAST else None
+    return (taken, area) if area >= LEAST_AREA and contrast >= LEAST_CONTRAST else None

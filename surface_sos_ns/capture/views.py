@@ -142,6 +142,24 @@ class Views:
         x, y, depth = self.project_camera(view, local[..., 0], local[..., 1], local[..., 2])
         return np.stack([x, y], axis=-1), depth
 
+    def pixel_places(self, view: int, points: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+        """(P,) int64 positions, row by row, of the pixels in which one view sees points; -1 out of the picture.
+
+        Args:
+            view: its index.
+            points: (P, 3), world frame. Points in float32 are projected in float32.
+            size: rows and columns of the picture, which may be smaller or larger than the view's.
+        """
+        rows, columns = size
+        uv, _ = self.project_one(view, points)
+        with np.errstate(invalid="ignore"):
+            column = np.floor(uv[:, 0] * (columns / int(self.width[view])))
+            row = np.floor(uv[:, 1] * (rows / int(self.height[view])))
+            inside = (column >= 0) & (row >= 0) & (column < columns) & (row < rows)
+        places = np.full(len(points), -1, np.int64)
+        places[inside] = (row[inside] * columns + column[inside]).astype(np.int64)
+        return places
+
     def project_camera(
         self, view: int, right: np.ndarray, up: np.ndarray, back: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from surface_sos_ns.capture.names import listed
+from surface_sos_ns.plugin.view_rendering import ray_times
 
 if TYPE_CHECKING:
     from surface_sos_ns.plugin.datamanager import SurfaceSOSDataManager
@@ -34,16 +35,14 @@ def photo_errors(model: SurfaceSOSModel, data: SurfaceSOSDataManager) -> np.ndar
     """
     cache, scene = data.train_cache, model.scene
     generator = torch.Generator().manual_seed(0)  # not the global one, whose state belongs to the run
-    starts = cache.starts.cpu()
+    starts, valid = cache.starts.cpu(), None if cache.valid is None else cache.valid.cpu().long()
     training = scene.training
     scene.eval()
     errors = []
     try:
         for view in range(len(cache)):
             first, end = int(starts[view]), int(starts[view + 1])
-            positions = (
-                torch.arange(first, end) if cache.valid is None else _between(cache.valid.cpu().long(), first, end)
-            )
+            positions = torch.arange(first, end) if valid is None else _between(valid, first, end)
             if not len(positions):
                 errors.append(np.nan)
                 continue
@@ -51,9 +50,8 @@ def photo_errors(model: SurfaceSOSModel, data: SurfaceSOSDataManager) -> np.ndar
             batch = cache.gather(drawn.to(cache.images.device))
             rays = data.train_ray_generator(batch["indices"]).to(model.device)
             origins, directions = scene.frame.rays(rays.origins, rays.directions)
-            time = None if scene.deformation is None or rays.times is None else rays.times[..., 0]
             own = torch.full((PIXELS,), view, device=model.device)
-            rgb = scene.render(origins, directions, own, plate=False, time=time).rgb
+            rgb = scene.render(origins, directions, own, plate=False, time=ray_times(scene, rays)).rgb
             errors.append(float((rgb - batch["image"][..., :3].to(rgb)).square().mean()))
     finally:
         scene.train(training)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -157,17 +157,15 @@ class SurfaceSOSPipeline(VanillaPipeline):
             if changing:
                 say(light.sentence(LIGHT_CODES))
         pixels = data.pixels_per_radius(folder) if config.adapt_detail else 0.0
-        adaptation = Adaptation(changing, pixels)
-        finer = replace(adaptation, changing_light=False)
-        if finer.applied(config.scene) == config.scene:
-            adaptation = Adaptation(changing)
+        sizes = Adaptation(pixels_per_radius=pixels).applied(config.scene)
+        if sizes == config.scene:
+            pixels = 0.0
         else:
-            sizes = finer.applied(config.scene)
             say(
                 f"the object is large in the photos ({2 * pixels:.0f} pixels across its sphere): its finest grid has "
                 f"{sizes.foreground_grid.max_resolution} cells per axis, its cache {sizes.cache_resolution}"
             )
-        self.model.take_adaptation(adaptation)
+        self.model.take_adaptation(Adaptation(changing, pixels))
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes

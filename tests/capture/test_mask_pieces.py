@@ -139,7 +139,7 @@ def test_masks_without_a_piece_stay_as_they_are(views: Views, shapes: dict) -> N
 
 def decision(holding: int, lacking: int, joint: float, support: float = 0.0, colour: float = 0.0) -> PieceDecision:
     taken = np.array([1] * holding + [-1] * lacking, np.int8)
-    piece = MaskPiece(np.zeros((1, 3), np.float32), taken, 0.12, 0.9)
+    piece = MaskPiece(np.zeros((1, 3), np.float32), taken, 0.12)
     return PieceDecision(piece, PieceEvidence(float(np.log(holding / lacking)), joint, support, colour))
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.stored_values import as_tensor, from_tensor
 
 LIGHT_CODES = 16
 """Length of the latent codes where the light differs from photo to photo."""
@@ -61,8 +60,8 @@ class Adaptation:
         )
 
     def stored(self) -> Tensor:
-        """(N,) uint8, for a checkpoint: JSON in UTF-8."""
-        return torch.tensor(list(json.dumps(asdict(self)).encode()), dtype=torch.uint8)
+        """(N,) uint8, for a checkpoint; see `stored_adaptation`."""
+        return as_tensor(asdict(self))
 
 
 NO_ADAPTATION = Adaptation()
@@ -77,4 +76,4 @@ def stored_adaptation(state: Mapping[str, Any], prefix: str = "") -> Adaptation:
         prefix: before the scene's own keys.
     """
     stored = state.get(f"{prefix}adaptation_text")
-    return NO_ADAPTATION if stored is None else Adaptation(**json.loads(bytes(stored.tolist()).decode()))
+    return NO_ADAPTATION if stored is None else Adaptation(**from_tensor(stored))

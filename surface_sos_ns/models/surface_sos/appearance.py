@@ -61,11 +61,6 @@ class Appearance(nn.Module):
             code, light = code[:, :EXPOSURE_WIDTH], None if self.light is None else code[:, EXPOSURE_WIDTH:]
         return ViewAppearance(torch.exp(code[:, :3]), code[:, 3:], light)
 
-    def of_view(self, view: int) -> Tensor:
-        """(1, width) code of a training view, relative to the mean; without a gradient."""
-        codes = [self.exposure, *([] if self.light is None else [self.light])]
-        return torch.cat([(each[view] - each.mean(0)).detach() for each in codes])[None]
-
     def regulariser(self) -> Tensor:
         """() mean square of exposures, plus that of latent codes."""
         exposure = self.exposure.square().mean()

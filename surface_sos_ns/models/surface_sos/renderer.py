@@ -19,7 +19,7 @@ from surface_sos_ns.clean_plate.clean_plate import CleanPlate, PlateView
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.fields.deformation import Deformation, Displacement
 from surface_sos_ns.fields.sky import Sky
-from surface_sos_ns.models.surface_sos.appearance import Appearance
+from surface_sos_ns.models.surface_sos.appearance import Appearance, ViewAppearance
 from surface_sos_ns.models.surface_sos.background import Background, BackgroundSamples
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.foreground import Foreground, ForegroundSamples
@@ -140,9 +140,7 @@ class Renderer:
         code: Tensor | None = None,
     ) -> Rendering:
         """See `SurfaceSOS.render`."""
-        gain, offset, light = self.appearance(view, code)
-        if light is not None:
-            light = light.expand(origins.shape[0], -1)
+        gain, offset, light = self._appearance(origins.shape[0], view, code)
         layers = self.layers(origins, directions, state, regulariser_points, time, light)
         samples, front, back, split, to_object, crop, weights = layers
         colours, opaque, head_values = self._colours(layers, directions, light, split.predicted_rgb)
@@ -186,11 +184,14 @@ class Renderer:
 
     def recoloured(self, layers: RayLayers, directions: Tensor, code: Tensor) -> Tensor:
         """See `SurfaceSOS.recoloured`."""
-        gain, offset, light = self.appearance(None, code)
-        if light is not None:
-            light = light.expand(directions.shape[0], -1)
+        gain, offset, light = self._appearance(directions.shape[0], None, code)
         colours, opaque, _ = self._colours(layers, directions, light, None)
         return self._to_display(colours.rgb) * gain + offset * opaque[:, None]
+
+    def _appearance(self, rays: int, view: Tensor | None, code: Tensor | None) -> ViewAppearance:
+        """The appearance of so many rays, see `Appearance.forward`; with a latent code of each where there are some."""
+        found = self.appearance(view, code)
+        return found if found.light is None else found._replace(light=found.light.expand(rays, -1))
 
     def _colours(
         self, layers: RayLayers, directions: Tensor, light: Tensor | None, predicted: Tensor | None
@@ -263,9 +264,8 @@ class Renderer:
         rgb = self.background.colours(back, samples, directions, weights.background_only, light=light)
         blank = no_values(origins, 3)
         colours = self.ops.composite_colours(weights, blank, self._to_light(rgb), blank)
-        confidence = self.clean_plate.confidence(samples, weights.background_only)
         colours, _ = self._over_sky(colours, weights, directions, light)
-        confidence = self._with_sky(confidence, weights)
+        confidence = self._background_confidence(samples, weights)
         return BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
     # ------------------------------------------------------------------ samples
@@ -398,8 +398,7 @@ class Renderer:
         none = torch.zeros_like(weights.alpha)
         if not complete:
             return PlateView(colours.background, none, none, none)
-        confidence = self.clean_plate.confidence(samples, weights.background_only)
-        confidence = self._with_sky(confidence, weights)
+        confidence = self._background_confidence(samples, weights)
         first_pass = BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
         def render_background(origins: Tensor, directions: Tensor, light: Tensor | None = None) -> BackgroundView:
@@ -441,8 +440,9 @@ class Renderer:
         )
         return over, torch.ones_like(weights.accumulation)
 
-    def _with_sky(self, confidence: Tensor, weights: RayWeights) -> Tensor:
+    def _background_confidence(self, samples: Samples, weights: RayWeights) -> Tensor:
         """Confidence (R,) in the background alone; the sky is sure."""
+        confidence = self.clean_plate.confidence(samples, weights.background_only)
         if self.sky is None:
             return confidence
         return torch.lerp(torch.ones_like(confidence), confidence, weights.background_only.sum(-1).clamp(0, 1))

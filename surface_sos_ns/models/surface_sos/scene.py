@@ -5,7 +5,6 @@ Everything is in the object frame, with the object in the unit sphere; only `fra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -28,6 +27,7 @@ from surface_sos_ns.models.surface_sos.initialisation import SightLines, fit_to_
 from surface_sos_ns.models.surface_sos.object_grid import ObjectGrid
 from surface_sos_ns.models.surface_sos.renderer import RayLayers, Renderer, RenderState, Shown
 from surface_sos_ns.models.surface_sos.rendering import Mattes, Rendering
+from surface_sos_ns.models.surface_sos.stored_values import as_tensor, from_tensor
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
 from surface_sos_ns.sampling.field_cache import FieldCache
@@ -128,7 +128,7 @@ class SurfaceSOS(nn.Module):
         if adaptation != NO_ADAPTATION:
             self.register_buffer("adaptation_text", adaptation.stored())
         if self.objects:
-            self.register_buffer("object_names", _encoded(self.objects))
+            self.register_buffer("object_names", as_tensor(self.objects))
         self._done = 0.0  # the buffer's value on the host: reading it from a GPU would stall
 
     # ------------------------------------------------------------------ state
@@ -356,9 +356,4 @@ def stored_objects(state: Mapping[str, Any], prefix: str = "") -> tuple[str, ...
         prefix: before the scene's own keys.
     """
     stored = state.get(f"{prefix}object_names")
-    return () if stored is None else tuple(json.loads(bytes(stored.tolist()).decode()))
-
-
-def _encoded(names: Sequence[str]) -> Tensor:
-    """Names as (N,) uint8, JSON in UTF-8."""
-    return torch.tensor(list(json.dumps(list(names)).encode()), dtype=torch.uint8)
+    return () if stored is None else tuple(from_tensor(stored))
