@@ -11,6 +11,9 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
+# Two files of tests at a time; a file stays together, since its tests share what is costly to make.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+
 # Threads that wait by spinning take the cores away from those that work, several times over on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -20,7 +23,7 @@ demo: $(INSTALLED) ffmpeg
 	@$(VENV)/bin/surface-sos demo
 
 test: $(INSTALLED) ffmpeg
-	@$(VENV)/bin/python -m pytest --durations=15
+	@$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) --durations=15
 
 # What is listed at the end is not quick: it lacks a marker `seconds`.
 test-fast: $(INSTALLED)

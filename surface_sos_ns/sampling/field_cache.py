@@ -5,6 +5,7 @@ They take the place of instant-ngp's occupancy grid (which the paper uses) and o
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,6 +57,19 @@ def look_up_nearest(grid: Tensor, points: Tensor, extent: float) -> Tensor:
     n = grid.shape[0]
     cell = ((points / extent + 1) * (0.5 * n)).long().clamp(0, n - 1)
     return grid.reshape(-1)[(cell[..., 0] * n + cell[..., 1]) * n + cell[..., 2]]
+
+
+def distance_to_cells(cells: Tensor) -> Tensor:
+    """Signed distance (N, N, N), in cells, to the border of cells (N, N, N) bool, negative in them; far for none."""
+    from scipy.ndimage import distance_transform_edt
+
+    there = cells.cpu().numpy()
+    outer, inner = distance_transform_edt(~there), distance_transform_edt(there)
+    if not there.any() or there.all():
+        return torch.full_like(cells, -len(cells) if there.any() else len(cells), dtype=torch.float32)
+    # Both are distances to the nearest centre on the other side; the border is half a cell before it.
+    distance = np.where(there, 0.5 - inner, outer - 0.5)
+    return torch.as_tensor(distance.astype(np.float32), device=cells.device)
 
 
 class FieldCache(nn.Module):

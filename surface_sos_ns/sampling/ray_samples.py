@@ -40,6 +40,11 @@ class Samples(NamedTuple):
         points = origins[self.rays, None] + directions[self.rays, None] * self.middle[..., None]
         return self._replace(points=points.reshape(-1, 3))
 
+    def from_farther_back(self, distance: Tensor) -> Samples:
+        """The same samples, with distances from origins that are farther back on the given rays by (R,)."""
+        added = distance[self.rays, None]
+        return self._replace(edges=self.edges + added, middle=self.middle + added)
+
 
 @dataclass(frozen=True)
 class SamplePlan:
@@ -48,7 +53,7 @@ class SamplePlan:
     candidates: tuple[int, int, int]
     """Coarse intervals per ray before, inside and beyond the object sphere."""
     near_fraction: float
-    """Rays start at this fraction of the distance to the object sphere."""
+    """Rays start at this fraction of the distance to the object sphere (see `candidates.advance_of_rays`)."""
     far: float
     """Least distance of the last coarse edge."""
     samples: int

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from surface_sos_ns.sampling.candidates import candidate_edges, sphere_crossing
+from surface_sos_ns.sampling.candidates import advance_of_rays, candidate_edges, sphere_crossing
 from surface_sos_ns.sampling.contraction import contract
 from surface_sos_ns.sampling.field_cache import FieldCache, grid_centres, look_up, look_up_nearest
 from surface_sos_ns.sampling.importance import draw_edges
@@ -56,6 +56,18 @@ def test_candidate_edges_increase_and_cover(distance):
     assert torch.allclose(edges[ahead, 5], enter[ahead], atol=1e-3)
     assert torch.allclose(edges[ahead, 21], leave[ahead], atol=1e-3)
     assert torch.allclose(edges[ahead, 0], (0.4 * enter[ahead]).clamp(min=1e-2), atol=1e-5)
+
+
+def test_rays_are_advanced_where_the_object_is_farther_than_its_sphere():
+    towards = torch.tensor([[0.0, 0.0, -1.0]])
+    for height, to_object, expected in (
+        (0.5, 0.4, 0.16),  # in the sphere
+        (1.1, 0.8, 0.4 * (0.8 - 0.1)),  # just outside of it
+        (3.0, 1.2, 0.0),  # far: the distance to the sphere is the larger one
+        (0.5, 0.0, 0.0),  # in the object, or without one
+    ):
+        found = advance_of_rays(torch.tensor([[0.0, 0.0, height]]), towards, torch.tensor([to_object]), 0.4)
+        assert float(found) == pytest.approx(expected, abs=1e-6)
 
 
 def test_candidates_beyond_are_even_in_disparity():

@@ -7,7 +7,7 @@ sample, and the gate the alpha of eq. 3 that splits the layers: the label's, or 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,14 @@ from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.foreground import Foreground
 from surface_sos_ns.models.surface_sos.heads import LabelHead
 from surface_sos_ns.ops.torch_ops import TorchOps
-from surface_sos_ns.sampling.field_cache import FieldCache, cell_centres, grid_centres, look_up, look_up_nearest
+from surface_sos_ns.sampling.field_cache import (
+    FieldCache,
+    cell_centres,
+    distance_to_cells,
+    grid_centres,
+    look_up,
+    look_up_nearest,
+)
 
 MIN_HULL_PROBABILITY = 0.02
 """Probability of the voted hull up to which no point can belong to the object."""
@@ -63,6 +70,7 @@ class ObjectGrid(nn.Module):
     identity: Tensor
     grown: Tensor  # the hull, dilated; only where the object may deform
     probability: Tensor
+    to_hull: Tensor  # distance of each cell's centre to the nearest cell of the hull; 0 without a hull
 
     def __init__(
         self,
@@ -82,6 +90,7 @@ class ObjectGrid(nn.Module):
             self.register_buffer("grown", torch.zeros(n, n, n))
         self.register_buffer("hull", torch.zeros(n, n, n))
         self.register_buffer("probability", torch.zeros(n, n, n))
+        self.register_buffer("to_hull", torch.zeros(n, n, n), persistent=False)
         if label.objects > 1:
             self.register_buffer("identity", torch.ones(n, n, n, dtype=torch.uint8))
 
@@ -117,12 +126,31 @@ class ObjectGrid(nn.Module):
         if self.deformation is not None:
             cells = math.ceil(self.deformation.config.bound * n / 2)
             self.grown.copy_(F.max_pool3d(self.hull[None], 2 * cells + 1, stride=1, padding=cells)[0])
+        self._measure_to_hull()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._measure_to_hull()
+
+    def _measure_to_hull(self) -> None:
+        solid = self.hull >= 0.5
+        if solid.any():
+            self.to_hull.copy_(distance_to_cells(solid).clamp(min=0.0) * (2.0 / len(solid)))
+        else:
+            self.to_hull.zero_()
 
     # ------------------------------------------------------------------ at points
 
     def crop(self, points: Tensor) -> Tensor:
         """m^P (...) at points (..., 3); 0 outside the object cube. No gradient."""
         return self.ops.look_up_in_cube(self.probability, points.detach())
+
+    def distance_to_hull(self, points: Tensor) -> Tensor:
+        """Distance (...) from points (..., 3) to the voted hull, object radii; 0 without a hull.
+
+        For points outside the cube it is that of the cube's nearest point, which is less.
+        """
+        return self.ops.look_up(self.to_hull, points.detach(), 1.0)
 
     def hull_probability(self, points: Tensor) -> Tensor:
         """Probability (...) of the voted hull at points (..., 3); 0 outside the object cube. No gradient."""

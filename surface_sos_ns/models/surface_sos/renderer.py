@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +28,8 @@ from surface_sos_ns.models.surface_sos.rendering import Mattes, RegulariserPoint
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights, no_values, scale_gradient
-from surface_sos_ns.sampling.field_cache import FieldCache
+from surface_sos_ns.sampling.candidates import advance_of_rays
+from surface_sos_ns.sampling.field_cache import FieldCache, distance_to_cells
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
 from surface_sos_ns.sampling.selection import Selection
 from surface_sos_ns.training.schedules import Progress
@@ -121,7 +121,7 @@ class Renderer:
         there = objects[self.object_grid.cell_owners() - 1]
         cache = FieldCache(self.cache.resolution, self.cache.background_resolution, self.cache.splits)
         # Where a removed object touched a shown one, the field has no surface: samples are drawn at the cut.
-        cache.sdf = torch.maximum(self.cache.sdf, _distance_to(there) * self.cache.cell)
+        cache.sdf = torch.maximum(self.cache.sdf, distance_to_cells(there) * self.cache.cell)
         cache.gate, cache.density = self.cache.gate * there, self.cache.density
         solid, _ = self.object_grid.solid_cells()
         return Shown(objects, cache, self.clean_plate.support_map.shade_of(solid & there))
@@ -298,8 +298,10 @@ class Renderer:
         fixed = (origins.detach(), directions.detach())
         probability = self.object_grid.probability
         cache = self.cache if state.shown is None else state.shown.cache
-        samples = self.ops.sample_rays(cache, probability, hull, *fixed, plan, state.training)
-        samples = self.background.select_samples(samples)
+        advance = advance_of_rays(*fixed, self.object_grid.distance_to_hull(fixed[0]), plan.near_fraction)
+        begin = fixed[0] + advance[:, None] * fixed[1]
+        samples = self.ops.sample_rays(cache, probability, hull, begin, fixed[1], plan, state.training)
+        samples = self.background.select_samples(samples).from_farther_back(advance)
         # Refined poses get gradients through the points at the drawn distances, not through the drawing.
         refined = origins.requires_grad or directions.requires_grad
         return samples.on_rays(origins, directions) if refined else samples
@@ -454,19 +456,6 @@ class Renderer:
     def _to_display(self, colours: Tensor) -> Tensor:
         """The inverse of `_to_light`, for blended colours."""
         return to_display(colours) if self.config.blending == "light" else colours
-
-
-def _distance_to(cells: Tensor) -> Tensor:
-    """Signed distance (N, N, N), in cells, to the border of cells (N, N, N) bool, negative in them; far for none."""
-    from scipy.ndimage import distance_transform_edt
-
-    there = cells.cpu().numpy()
-    outer, inner = distance_transform_edt(~there), distance_transform_edt(there)
-    if not there.any() or there.all():
-        return torch.full_like(cells, -len(cells) if there.any() else len(cells), dtype=torch.float32)
-    # Both are distances to the nearest centre on the other side; the border is half a cell before it.
-    distance = np.where(there, 0.5 - inner, outer - 0.5)
-    return torch.as_tensor(distance.astype(np.float32), device=cells.device)
 
 
 def _object_depth(weights: Tensor, edges: Tensor, to_object: Tensor) -> Tensor:

@@ -88,6 +88,34 @@ def test_a_ray_through_the_ball_hits_it_and_one_beside_it_does_not(started):
 
 
 @torch.no_grad()
+def test_the_distance_to_the_hull_is_the_balls_inside_the_cube_and_less_outside(started):
+    at = torch.tensor([[0.0, 0.0, 0.9], [0.6, -0.6, 0.0], [0.1, 0.0, 0.2], [0.0, 4.0, 0.0]])
+    truth = (at.norm(dim=-1) - BALL).clamp(min=0.0)
+    found = started.object_grid.distance_to_hull(at)
+    assert torch.allclose(found[:3], truth[:3], atol=1.5 * 2 / TINY.probability_resolution)
+    assert float(found[3]) == pytest.approx(0.5, abs=0.05)  # of (0, 1, 0)
+    loaded = SurfaceSOS(TINY, views=3)
+    loaded.load_state_dict(started.state_dict())
+    assert torch.equal(loaded.object_grid.to_hull, started.object_grid.to_hull)
+
+
+@torch.no_grad()
+def test_a_camera_in_the_sphere_does_not_see_what_floats_right_before_it(started, monkeypatch):
+    scene, middle = copy_of(started), torch.tensor([0.0, 0.0, 0.85])
+
+    def fog(points: Tensor) -> tuple[Tensor, Tensor]:
+        return 300.0 * ((points - middle).norm(dim=-1) < 0.06), points.new_zeros(len(points), 7)
+
+    monkeypatch.setattr(scene.background.field, "forward", fog)
+    n = len(scene.cache.density)
+    scene.cache.density.copy_(300.0 * ((grid_centres(n, 2.0) - middle).norm(dim=-1) < 0.15).view(n, n, n))
+    down = torch.tensor([[0.0, 0.0, -1.0]])
+    close, far = (float(scene.render(torch.tensor([[0.0, 0.0, z]]), down).alpha) for z in (0.95, 2.5))
+    assert close > 0.95  # the fog ends at a third of the way from this camera to the ball
+    assert far < 0.05  # and is in the way of one that is farther off
+
+
+@torch.no_grad()
 def test_the_rendered_disc_has_the_balls_area(started):
     axis = torch.linspace(-0.98, 0.98, 50)
     points = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
