@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from surface_sos_ns.capture.cut_off import largest_component
-from surface_sos_ns.capture.hull import dominant_component, voxel_centres
+from surface_sos_ns.capture.few_views import crossing
+from surface_sos_ns.capture.hull import VisualHull, dominant_component, voxel_centres
 from surface_sos_ns.capture.hull_voting import vote_hull
 from surface_sos_ns.capture.mask_centre import pixel_reach
 from surface_sos_ns.capture.sphere import ObjectSphere
@@ -27,6 +28,12 @@ MAX_REACH = 2.0
 HALO = 0.03
 """Probability from which on the sphere holds a cell: as a level lowered by a sixth of the votes. It is more than the
 hull, as training starts from more than the hull."""
+WIDE_HALO = 0.01
+"""The same for cells that many masks cover, from all around: as a level lowered by a quarter of the votes. Masks miss
+thin parts more often than the rest, and outside the sphere nothing can be repaired."""
+MANY_AROUND = 10.0
+"""Sum over pairs of masks of the squared sine between their lines of sight (`few_views.crossing`) from which on masks
+are many: seven from all around."""
 RESOLUTION = 48
 ROUNDS = 6
 
@@ -47,7 +54,9 @@ def sphere_of_cut_off(
     sphere = ObjectSphere(core, 1.6 * reach, source)
     for _ in range(ROUNDS):
         hull = vote_hull(views, masks, sphere, RESOLUTION)
-        held = dominant_component(hull.probability >= HALO, hull.probability, (core - sphere.centre) / sphere.radius)
+        held = dominant_component(
+            _held(views, masks, hull, sphere), hull.probability, (core - sphere.centre) / sphere.radius
+        )
         held &= _distance(sphere, core) <= MAX_REACH * reach
         if not held.any():
             break
@@ -77,6 +86,15 @@ def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float
     every = (pixel_reach(views, index, largest_component(mask), core, 97) for index, mask in enumerate(masks))
     reaches = [reach for reach in every if reach is not None]
     return sorted(reaches)[-min(FARTHEST, len(reaches))]
+
+
+def _held(views: Views, masks: Sequence[np.ndarray], hull: VisualHull, sphere: ObjectSphere) -> np.ndarray:
+    """(R, R, R) bool: the cells that the sphere holds, if they hang together with the core."""
+    held = hull.probability >= HALO
+    missed = np.argwhere((hull.probability >= WIDE_HALO) & ~held)
+    places = voxel_centres(RESOLUTION)[missed] * sphere.radius + sphere.centre
+    held[tuple(missed.T)] = crossing(views, masks, hull.view_weights, places) >= MANY_AROUND
+    return held
 
 
 def _distance(sphere: ObjectSphere, point: np.ndarray) -> np.ndarray:
