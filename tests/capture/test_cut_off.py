@@ -117,6 +117,19 @@ def test_cameras_on_one_side_that_the_object_fills_the_pictures_of_leave_no_cone
     assert np.minimum(BODY.distance(cells), LEG.distance(cells)).max() < 0.45
 
 
+@pytest.mark.seconds(5)
+def test_the_sphere_holds_a_thin_part_that_many_masks_miss():
+    """Each photo ends below the middle of the body, and four in ten masks lack the leg."""
+    whole = ring(40)
+    top = 45.0
+    views = replace(whole, cy=whole.cy - top, height=whole.height - int(top))
+    with_leg, without = masks_of([BODY, LEG], views), masks_of([BODY], views)
+    masks = [without[i] if i % 5 in (0, 2) else with_leg[i] for i in range(len(views))]
+    assert cut_off_masks(masks).all()
+    sphere = find_object_sphere(views, masks)
+    assert np.linalg.norm(np.array(LEG.end) - sphere.centre) + LEG.radius <= 1.05 * sphere.radius
+
+
 @pytest.mark.seconds(3)
 def test_masks_cut_off_on_all_sides_still_bound_the_object():
     """Each photo shows a quarter of a body, another one each time."""
