@@ -18,6 +18,7 @@ from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.plugin.fitted_metrics import fitted_metrics
 from surface_sos_ns.plugin.model import SurfaceSOSModel, SurfaceSOSModelConfig
 from surface_sos_ns.plugin.pipeline import METRICS_OF_SOME_PHOTOS
+from tests.helpers.light_codes import code_of
 from tests.helpers.small_scene import TINY, start
 
 CHANGING = Adaptation(changing_light=True).applied(TINY)
@@ -87,7 +88,7 @@ def test_a_photo_too_small_to_be_halved_has_no_such_figures() -> None:
 def test_a_view_in_the_light_of_a_photo(config: SceneConfig) -> None:
     model = model_of(config)
     mean = model.images(camera(), ["rgb", "alpha"])
-    with model.appearance(model.scene.appearance.of_view(1)):
+    with model.appearance(code_of(model.scene.appearance, 1)):
         photo = model.images(camera(), ["rgb", "alpha"])
     assert (photo["rgb"] - mean["rgb"]).abs().mean() > 0.03
     torch.testing.assert_close(photo["alpha"], mean["alpha"])

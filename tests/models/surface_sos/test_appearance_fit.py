@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from surface_sos_ns.models.surface_sos.adaptation import Adaptation
 from surface_sos_ns.models.surface_sos.appearance_fit import fitted_code, fitted_exposure
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
+from tests.helpers.light_codes import code_of
 from tests.helpers.small_scene import TINY, rays_at, start
 
 CHANGING = Adaptation(changing_light=True).applied(TINY)
@@ -71,7 +72,7 @@ def scene() -> SurfaceSOS:
 
 def test_the_light_of_a_photo_is_found_from_one_half_of_it(scene: SurfaceSOS) -> None:
     left, right = half_planes()
-    view = scene.appearance.of_view(1)
+    view = code_of(scene.appearance, 1)
     before = {name: value.clone() for name, value in scene.state_dict().items()}
     with torch.no_grad():
         photo = [scene.render(*rays, code=view).rgb for rays in (left, right)]

@@ -13,18 +13,12 @@ from surface_sos_ns.models.surface_sos.appearance import Appearance
 from surface_sos_ns.models.surface_sos.config import SceneConfig
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.training.presets import parameter_groups
+from tests.helpers.light_codes import code_of
 from tests.helpers.small_scene import PAPER, TINY, rays_at, start
 
 
 def with_changing_light(config: SceneConfig) -> SceneConfig:
     return Adaptation(changing_light=True).applied(config)
-
-
-def code_of(appearance: Appearance, view: int) -> Tensor:
-    """The code of a training view, relative to the mean."""
-    assert appearance.light is not None
-    codes = torch.cat([appearance.exposure, appearance.light], -1)
-    return codes[view : view + 1] - codes.mean(0)
 
 
 def points_beside_and_on_the_ball() -> Tensor:
