@@ -52,6 +52,6 @@ def with_masks(capture: Path, folder: Path, kind: str) -> tuple[Path, float]:
 def test_masks_get_better(terminal: Terminal, demo_capture: Path, tmp_path: Path, kind: str) -> None:
     folder, before = with_masks(demo_capture, tmp_path / "capture", kind)
     assert before < 0.97
-    run, _ = terminal.train("surface-sos-lite", folder, "never_worse", *STEPS)
+    run, _ = terminal.train("surface-sos-lite", folder, kind.replace(" ", "_"), *STEPS)
     figures, _ = terminal.eval(run)
     assert figures["results"]["mask_iou"] >= before
