@@ -30,20 +30,23 @@ def sphere_crossing(origins: Tensor, directions: Tensor, min_half_width: float =
     return middle - half, middle + half
 
 
-def advance_of_rays(origins: Tensor, directions: Tensor, to_object: Tensor, near_fraction: float) -> Tensor:
+CLOSE_SHARE = 0.6
+"""Share of the way from a camera to the object that is left out where the camera is in the object's sphere."""
+
+
+def advance_of_rays(origins: Tensor, directions: Tensor, to_object: Tensor) -> Tensor:
     """How far (R,) rays are advanced before `candidate_edges`, where the camera is close to the object or its sphere.
 
     There the distance to the sphere says nothing: a sphere that holds what pictures cut off also holds cameras. So rays
-    start at `near_fraction` of the distance to the object itself. 0 for cameras that are farther from the sphere than
+    start at `CLOSE_SHARE` of the distance to the object itself. 0 for cameras that are farther from the sphere than
     the object is from its rim.
 
     Args:
         origins, directions: (R, 3), object frame, directions unit.
         to_object: (R,) distances from the origins to the object, or less.
-        near_fraction: of `candidate_edges`.
     """
     enter, _ = sphere_crossing(origins, directions)
-    return near_fraction * (to_object - enter.clamp(min=0.0)).clamp(min=0.0)
+    return CLOSE_SHARE * (to_object - enter.clamp(min=0.0)).clamp(min=0.0)
 
 
 def candidate_edges(

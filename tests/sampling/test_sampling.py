@@ -61,12 +61,12 @@ def test_candidate_edges_increase_and_cover(distance):
 def test_rays_are_advanced_where_the_object_is_farther_than_its_sphere():
     towards = torch.tensor([[0.0, 0.0, -1.0]])
     for height, to_object, expected in (
-        (0.5, 0.4, 0.16),  # in the sphere
-        (1.1, 0.8, 0.4 * (0.8 - 0.1)),  # just outside of it
+        (0.5, 0.4, 0.6 * 0.4),  # in the sphere
+        (1.1, 0.8, 0.6 * (0.8 - 0.1)),  # just outside of it
         (3.0, 1.2, 0.0),  # far: the distance to the sphere is the larger one
         (0.5, 0.0, 0.0),  # in the object, or without one
     ):
-        found = advance_of_rays(torch.tensor([[0.0, 0.0, height]]), towards, torch.tensor([to_object]), 0.4)
+        found = advance_of_rays(torch.tensor([[0.0, 0.0, height]]), towards, torch.tensor([to_object]))
         assert float(found) == pytest.approx(expected, abs=1e-6)
 
 

@@ -63,8 +63,9 @@ class SceneConfig:
     gate_gradient: float = 0.1
     """Share of the colour loss' gradient that reaches the label: where votes are even, the photos decide."""
     near_fraction: float = 0.4
-    """Rays start at this fraction of the distance from the camera to the object sphere, or to the hull where the camera
-    is close to it. Closer to a camera too few others see the same space to tell a surface from a floater."""
+    """Rays start at this fraction of the distance from the camera to the object sphere. Closer to a camera too few
+    others see the same space to tell a surface from a floater. In or near the sphere it is more: see
+    `sampling.candidates.CLOSE_SHARE`."""
     far: float = 200.0
     """Farthest sample distance, in object radii."""
     light_codes: int = 0

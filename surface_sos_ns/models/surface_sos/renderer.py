@@ -298,7 +298,7 @@ class Renderer:
         fixed = (origins.detach(), directions.detach())
         probability = self.object_grid.probability
         cache = self.cache if state.shown is None else state.shown.cache
-        advance = advance_of_rays(*fixed, self.object_grid.distance_to_hull(fixed[0]), plan.near_fraction)
+        advance = advance_of_rays(*fixed, self.object_grid.distance_to_hull(fixed[0]))
         begin = fixed[0] + advance[:, None] * fixed[1]
         samples = self.ops.sample_rays(cache, probability, hull, begin, fixed[1], plan, state.training)
         samples = self.background.select_samples(samples).from_farther_back(advance)
