@@ -64,8 +64,8 @@ class SceneConfig:
     """Share of the colour loss' gradient that reaches the label: where votes are even, the photos decide."""
     near_fraction: float = 0.4
     """Rays start at this fraction of the distance from the camera to the object sphere. Closer to a camera too few
-    others see the same space to tell a surface from a floater. In or near the sphere it is more: see
-    `sampling.candidates.CLOSE_SHARE`."""
+    others see the same space to tell a surface from a floater. From cameras in or near the sphere they start at 0.6 of
+    the distance to the object's hull."""
     far: float = 200.0
     """Farthest sample distance, in object radii."""
     light_codes: int = 0

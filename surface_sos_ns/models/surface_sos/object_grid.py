@@ -133,7 +133,7 @@ class ObjectGrid(nn.Module):
         self._measure_to_hull()
 
     def _measure_to_hull(self) -> None:
-        solid = self.hull >= 0.5
+        solid = self.reachable >= 0.5
         if solid.any():
             self.to_hull.copy_(distance_to_cells(solid).clamp(min=0.0) * (2.0 / len(solid)))
         else:
@@ -146,7 +146,7 @@ class ObjectGrid(nn.Module):
         return self.ops.look_up_in_cube(self.probability, points.detach())
 
     def distance_to_hull(self, points: Tensor) -> Tensor:
-        """Distance (...) from points (..., 3) to the voted hull, object radii; 0 without a hull.
+        """Distance (...) from points (..., 3) to the hull that the object may reach, object radii; 0 without one.
 
         For points outside the cube it is that of the cube's nearest point, which is less.
         """
