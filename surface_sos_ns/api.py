@@ -108,7 +108,7 @@ class Run:
         checkpoint: the file that was loaded.
         model: in evaluation mode, on a GPU where one works.
         data: how the capture was read for training.
-        source: the capture's transforms.json.
+        source: the capture's transforms.json, or the folder of its COLMAP model.
         views: all photos, in the order of their names.
         factor: how many times smaller than the originals training used the photos.
         capture_to_world: (4, 4) float64, points of transforms.json's frame to the world frame, scale included.
@@ -126,7 +126,9 @@ class Run:
     @property
     def capture(self) -> Path:
         """The folder that the names of the views are relative to."""
-        return self.source.parent
+        from surface_sos_ns.capture.transforms import capture_folder
+
+        return capture_folder(self.source)
 
     # ------------------------------------------------------------------ cameras
 

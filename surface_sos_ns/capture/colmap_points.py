@@ -13,7 +13,7 @@ from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.names import listed, match_references
 from surface_sos_ns.capture.points import SparsePoints
 
-__all__ = ["points_of_model", "read_colmap_points"]
+__all__ = ["points_of_model", "read_colmap_points", "read_model"]
 
 
 def read_colmap_points(folder: Path, photos: Sequence[str]) -> tuple[SparsePoints, np.ndarray]:
@@ -32,7 +32,7 @@ def read_colmap_points(folder: Path, photos: Sequence[str]) -> tuple[SparsePoint
         ImportError: pycolmap is not installed.
         CaptureError: the folder holds no readable model, none of the photos, or an image that could be several photos.
     """
-    model = _read_model(folder)
+    model = read_model(folder)
     view_of = _views_of_images(model, photos, folder)
     centres = np.full((len(photos), 3), np.nan)
     for image_id, view in view_of.items():
@@ -64,8 +64,13 @@ def points_of_model(model: Any, view_of: Mapping[int, int], view_count: int) -> 
     return SparsePoints(xyz, rgb, length, visibility)
 
 
-def _read_model(folder: Path) -> Any:
-    """The pycolmap.Reconstruction of a folder; raises as `read_colmap_points` does."""
+def read_model(folder: Path) -> Any:
+    """The pycolmap.Reconstruction of a folder.
+
+    Raises:
+        ImportError: pycolmap is not installed.
+        CaptureError: the folder holds no readable model.
+    """
     from surface_sos_ns.utils.colmap import pycolmap
 
     try:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.capture.names import listed
 
-__all__ = ["Frame", "Lens", "TransformsFile", "parse_transforms", "unknown_key_remarks"]
+__all__ = ["Frame", "Lens", "TransformsFile", "check_content", "parse_transforms", "unknown_key_remarks"]
 
 MAX_IMAGE_SIDE = 200_000
 """Largest width or height of a photo, pixels."""
@@ -159,6 +159,15 @@ def parse_transforms(text: bytes, source: Path) -> TransformsFile:
         raise CaptureError(f"{source} cannot be read as JSON ({error}). Run ns-process-data again.") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise CaptureError(f"{source} has no list 'frames'. Run ns-process-data again.")
+    return check_content(content, source)
+
+
+def check_content(content: Mapping[str, Any], source: Path) -> TransformsFile:
+    """Checks keys, types and ranges of the JSON values of a transforms.json, which has a list 'frames'.
+
+    Raises:
+        CaptureError: a value has the wrong type or is out of range.
+    """
     try:
         return TransformsFile.model_validate(content)
     except pydantic.ValidationError as error:

@@ -1,7 +1,8 @@
-"""Reads, checks and writes a capture's transforms.json."""
+"""Reads and checks a capture's transforms.json, or the COLMAP model that stands for one; writes transforms.json."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +12,23 @@ import numpy as np
 
 from surface_sos_ns.capture import checks
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.colmap_folder import colmap_content, colmap_folder, find_colmap_model
 from surface_sos_ns.capture.names import listed, natural_order
 from surface_sos_ns.capture.object_names import check_object_names
-from surface_sos_ns.capture.schema import TransformsFile, parse_transforms, unknown_key_remarks
+from surface_sos_ns.capture.schema import TransformsFile, check_content, parse_transforms, unknown_key_remarks
 from surface_sos_ns.capture.views import DISTORTION, Views
 
 if TYPE_CHECKING:
     from surface_sos_ns.capture.schema import Frame, Lens
 
-__all__ = ["Transforms", "read_transforms", "transforms_content", "transforms_file"]
+__all__ = [
+    "Transforms",
+    "capture_content",
+    "capture_folder",
+    "capture_source",
+    "read_transforms",
+    "transforms_content",
+]
 
 INTRINSICS = {"fl_x": "fx", "fl_y": "fy", "cx": "cx", "cy": "cy", "w": "width", "h": "height"}
 PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
@@ -32,7 +41,7 @@ class Transforms:
     """The checked content of transforms.json, with N frames in the order of the file.
 
     Attributes:
-        source: the file.
+        source: the file, or the folder of the COLMAP model.
         file_paths: of the photos, as written.
         views: N cameras in the frame and units of the file.
         masks: for each of ``mask_path``, ``coarse_mask_path``, ``gt_mask_path``, ``gt_objects_path``,
@@ -70,7 +79,7 @@ class Transforms:
     @property
     def folder(self) -> Path:
         """The base of relative paths in the file."""
-        return self.source.parent
+        return capture_folder(self.source)
 
     def __len__(self) -> int:
         return len(self.file_paths)
@@ -96,21 +105,49 @@ class Transforms:
         return (moments - moments.min()) / max(float(np.ptp(moments)), 1e-12)
 
 
-def transforms_file(data: Path) -> Path:
-    """The json file of a capture.
+def capture_source(data: Path) -> Path:
+    """What says where a capture's cameras are: its json file, or else the folder of its COLMAP model.
 
     Args:
         data: the folder of the capture, or the json file.
 
     Raises:
-        CaptureError: there is no such file.
+        CaptureError: there is neither.
     """
-    source = data if data.suffix == ".json" else data / "transforms.json"
     if not data.exists():
         raise CaptureError(f"{data} does not exist; expected a capture's folder (--data FOLDER).")
-    if not source.is_file():
-        raise CaptureError(f"{source} does not exist. Make it from photos or a video with ns-process-data.")
-    return source
+    source = data if data.suffix == ".json" else data / "transforms.json"
+    if source.is_file():
+        return source
+    model = find_colmap_model(data)
+    if model is None:
+        raise CaptureError(
+            f"{source} does not exist, nor a COLMAP model in {data / 'sparse' / '0'}. Make one of them from photos or "
+            "a video: surface-sos process, or ns-process-data."
+        )
+    colmap_folder(model)
+    return model
+
+
+def capture_folder(source: Path) -> Path:
+    """The folder of a capture, to which paths are relative.
+
+    Args:
+        source: see `capture_source`.
+    """
+    return colmap_folder(source) if source.is_dir() else source.parent
+
+
+def capture_content(source: Path) -> dict[str, Any]:
+    """The JSON values of transforms.json, or those that would be in it. To be checked by `read_transforms` before.
+
+    Args:
+        source: see `capture_source`.
+    """
+    if source.is_dir():
+        return colmap_content(source)[0]
+    content: dict[str, Any] = json.loads(source.read_text(encoding="utf-8-sig"))
+    return content
 
 
 def read_transforms(source: Path) -> Transforms:
@@ -118,14 +155,13 @@ def read_transforms(source: Path) -> Transforms:
 
     Intrinsics of a frame override those at the top level.
 
+    Args:
+        source: see `capture_source`.
+
     Raises:
         CaptureError: the file cannot be read, or a value is wrong. The message names file, frame and key.
     """
-    try:
-        text = source.read_bytes()
-    except OSError as error:
-        raise CaptureError(f"{source} cannot be read ({error.strerror}).") from error
-    file = parse_transforms(text, source)
+    file, remarks = _read(source)
     checks.check_frames([frame.file_path for frame in file.frames], source)
     lenses = [_lens(file, frame, source) for frame in file.frames]
     poses = checks.check_poses(
@@ -140,7 +176,7 @@ def read_transforms(source: Path) -> Transforms:
         fisheye=np.array([lens["fisheye"] for lens in lenses]),
     )
     checks.check_lenses(views, names, source)
-    remarks = unknown_key_remarks(file)
+    remarks += unknown_key_remarks(file)
     with_depth = sum("depth_file_path" in frame.model_fields_set for frame in file.frames)
     if with_depth:
         remarks.append(f"depth_file_path of {with_depth} frames: depth is not used here.")
@@ -172,6 +208,23 @@ def read_transforms(source: Path) -> Transforms:
         times=times,
         remarks=remarks,
     )
+
+
+def _read(source: Path) -> tuple[TransformsFile, list[str]]:
+    """The values of the file or of the COLMAP model, and remarks about it."""
+    if source.is_dir():
+        try:
+            content, remarks = colmap_content(source)
+        except ImportError as error:
+            raise CaptureError(
+                f"{source} is a COLMAP model, and pycolmap cannot be imported ({error}); `pip install 'pycolmap>=4'`."
+            ) from error
+        return check_content(content, source), remarks
+    try:
+        text = source.read_bytes()
+    except OSError as error:
+        raise CaptureError(f"{source} cannot be read ({error.strerror}).") from error
+    return parse_transforms(text, source), []
 
 
 def _lens(file: TransformsFile, frame: Frame, source: Path) -> dict[str, float]:

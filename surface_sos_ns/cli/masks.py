@@ -155,20 +155,21 @@ class Masks:
 
     def _of_capture(self, data: Path) -> None:
         """Makes masks of a capture."""
-        from surface_sos_ns.capture.transforms import transforms_file
+        from surface_sos_ns.capture.transforms import capture_folder, capture_source
         from surface_sos_ns.masks.methods import make_provider
-        from surface_sos_ns.masks.write import check_free, finish_interrupted
+        from surface_sos_ns.masks.write import check_free, finish_interrupted, source_to_write
         from surface_sos_ns.utils.files import check_writable
         from surface_sos_ns.utils.locks import locked_folder
 
         provider = make_provider(self.method, self._given(OPTIONS))
-        source = transforms_file(data)
-        with locked_folder(source.parent, "Wait until it is done."):
-            check_writable(source.parent)
-            finish_interrupted(source.parent)
-            check_free(source, self.overwrite)
-            provider.check()
-            self._make(provider, data, source)
+        folder = capture_folder(capture_source(data))
+        with locked_folder(folder, "Wait until it is done."):
+            check_writable(folder)
+            finish_interrupted(folder)
+            with source_to_write(capture_source(data), _say) as source:
+                check_free(source, self.overwrite)
+                provider.check()
+                self._make(provider, data, source)
 
     def _make(self, provider: MaskProvider, data: Path, source: Path) -> None:
         """Has the provider make masks, says how far they agree, and writes them."""

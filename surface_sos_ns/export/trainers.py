@@ -16,7 +16,6 @@ trainer puts into the scene costs it nothing; transforms_object.json is better w
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from surface_sos_ns.capture.transforms import transforms_content
+from surface_sos_ns.capture.transforms import capture_content, transforms_content
 from surface_sos_ns.export.frames import Frame
 from surface_sos_ns.export.meshes import point_file
 from surface_sos_ns.export.objects import Subject, subjects
@@ -71,7 +70,7 @@ def captures(
     }
     poses = np.stack([run.pose(frame.camera) for frame in frames])[:, :3]
     views = replace(lenses[0], camera_to_world=poses, **joined)
-    known = json.loads(run.source.read_bytes())
+    known = capture_content(run.source)
 
     def files(folder: str) -> list[str]:
         return [by_folder[folder].file(Path(), frame).as_posix() for frame in frames]
@@ -133,7 +132,7 @@ def _valid_pixels(run: Run, frames: Sequence[Frame], settings: ExportSettings) -
     """The capture's own masks of valid pixels, where the photos are still those they were made for."""
     if settings.lens != "original" or (settings.size == "training" and run.factor > 1):
         return {}
-    known = {frame["file_path"]: frame.get("mask_path") for frame in json.loads(run.source.read_bytes())["frames"]}
+    known = {frame["file_path"]: frame.get("mask_path") for frame in capture_content(run.source)["frames"]}
     found = [known.get(frame.view.name) for frame in frames if frame.view is not None]
     if not found or None in found:
         return {}

@@ -9,7 +9,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 
 from surface_sos_ns.capture.names import mask_names
 from surface_sos_ns.capture.schema import parse_transforms
+from surface_sos_ns.capture.transforms import capture_content, capture_folder
 from surface_sos_ns.masks.identity_images import sized_identities
 from surface_sos_ns.masks.provider import MaskError
 from surface_sos_ns.utils.encoding import identity_file
@@ -40,6 +42,7 @@ __all__ = [
     "check_free",
     "finish_interrupted",
     "named_objects",
+    "source_to_write",
     "truth_remark",
     "write_mask_files",
     "write_masks",
@@ -72,6 +75,31 @@ class Written:
     folder: Path
     count: int
     kept: Path | None
+
+
+@contextmanager
+def source_to_write(source: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """The json file that is to name a capture's masks; of a COLMAP folder it is written, and removed if masks fail.
+
+    Args:
+        source: see `capture.transforms.capture_source`.
+        say: prints a line.
+
+    Raises:
+        CaptureError: the COLMAP model cannot be read.
+        WriteError: the file cannot be written.
+    """
+    if not source.is_dir():
+        yield source
+        return
+    made = capture_folder(source) / "transforms.json"
+    write_json(made, capture_content(source))
+    try:
+        yield made
+    except BaseException:
+        made.unlink()
+        raise
+    say(f"{made} names the masks now, with the cameras of {source}; where COLMAP runs again, remove it.")
 
 
 def check_free(source: Path, overwrite: bool) -> None:

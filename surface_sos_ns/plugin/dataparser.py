@@ -143,10 +143,10 @@ class SurfaceSOSDataParser(DataParser):
 
     @functools.cached_property
     def capture(self) -> Transforms:
-        """transforms.json, read and checked."""
-        from surface_sos_ns.capture.transforms import read_transforms, transforms_file
+        """transforms.json, or the COLMAP model in its place, read and checked."""
+        from surface_sos_ns.capture.transforms import capture_source, read_transforms
 
-        return read_transforms(transforms_file(Path(self.config.data)))
+        return read_transforms(capture_source(Path(self.config.data)))
 
     @functools.cached_property
     def files(self) -> CaptureFiles:
@@ -548,7 +548,8 @@ def _report_read_only(error: WriteError, data_dir: Path, factor: int, explicit: 
 def _points_files(capture: Transforms, ply: Path | None, world: WorldFrame) -> tuple[PointsFile, ...]:
     """Where the capture's sparse points may be: its COLMAP model (which knows visibility), then its .ply file."""
     files: list[PointsFile] = []
-    for folder in (capture.folder / "colmap" / "sparse" / "0", capture.folder / "sparse" / "0"):
+    found = [capture.source] if capture.source.is_dir() else []
+    for folder in (*found, capture.folder / "colmap" / "sparse" / "0", capture.folder / "sparse" / "0"):
         if not files and ((folder / "points3D.bin").is_file() or (folder / "points3D.txt").is_file()):
             applied = OLD_APPLIED_TRANSFORM if capture.applied_transform is None else capture.applied_transform
             applied = np.vstack([capture.applied_scale * applied[:3], [0, 0, 0, 1]])

@@ -16,6 +16,7 @@ from surface_sos_ns.capture.points_file import PointsFile, first_fitting_points
 from surface_sos_ns.capture.triangulation import triangulate_points
 from surface_sos_ns.capture.views import Views
 from tests.helpers.ball_views import ring
+from tests.helpers.colmap_model import colmap_model
 
 
 def _write_ply(path: Path, xyz: np.ndarray, rgb: np.ndarray, encoding: str) -> None:
@@ -82,7 +83,7 @@ def test_damaged_ply_is_named(tmp_path):
             read_ply_points(path)
 
 
-def test_colmap_model(tmp_path):
+def testcolmap_model(tmp_path):
     model = pycolmap.Reconstruction()
     camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=100, height=80, params=[90, 50, 40], camera_id=1)
     model.add_camera_with_trivial_rig(camera)
@@ -113,7 +114,7 @@ def test_photos_of_one_name_in_two_folders_have_their_own_points(tmp_path, in_b)
     photos = [f"images/a/{number}.jpg" for number in range(3)] + [f"images/b/{number}.jpg" for number in in_b]
     names = [photo.removeprefix("images/") for photo in photos]
     seen_by = [names[:3]] * 5 + [names[3:]] * 7
-    _colmap_model(tmp_path / "model", ring(6), names, np.random.default_rng(0).normal(size=(12, 3)), seen_by=seen_by)
+    colmap_model(tmp_path / "model", ring(6), names, np.random.default_rng(0).normal(size=(12, 3)), seen_by=seen_by)
     in_a = np.array([photo.startswith("images/a/") for photo in photos])
     for order in (np.arange(6), np.arange(6)[::-1]):
         points, _ = read_colmap_points(tmp_path / "model", [photos[index] for index in order])
@@ -122,44 +123,13 @@ def test_photos_of_one_name_in_two_folders_have_their_own_points(tmp_path, in_b)
         assert not (seen_from_a.any(1) & seen_from_b.any(1)).any()
 
 
-def _colmap_model(
-    folder: Path,
-    views: Views,
-    names: list[str],
-    xyz: np.ndarray,
-    scale: float = 1.0,
-    seen_by: list[list[str]] | None = None,
-) -> Path:
-    """A model in a world that is `scale` times as large; every image sees every point if it is not said which do."""
-    model = pycolmap.Reconstruction()
-    focal, size = float(views.fx[0]), (int(views.width[0]), int(views.height[0]))
-    lens = [focal, size[0] / 2, size[1] / 2]
-    model.add_camera_with_trivial_rig(
-        pycolmap.Camera(model="SIMPLE_PINHOLE", width=size[0], height=size[1], params=lens, camera_id=1)
-    )
-    flip = np.diag([1.0, -1.0, -1.0])
-    for index, name in enumerate(names):
-        rotation = flip @ views.camera_to_world[index, :, :3].T
-        pose = pycolmap.Rigid3d(np.c_[rotation, -scale * rotation @ views.camera_to_world[index, :, 3]])
-        image = pycolmap.Image(name, np.full((len(xyz), 2), 10.0), camera_id=1, image_id=index + 1)
-        model.add_image_with_trivial_frame(image, pose)
-    for number, position in enumerate(xyz):
-        track = pycolmap.Track()
-        for name in names if seen_by is None else seen_by[number]:
-            track.add_element(names.index(name) + 1, number)
-        model.add_point3D(scale * position, track, np.array([9, 8, 7], np.uint8))
-    folder.mkdir(parents=True)
-    model.write(str(folder))
-    return folder
-
-
 def test_the_first_points_that_fit_the_cameras_are_taken(tmp_path):
     """A COLMAP model, a model of another scene, one whose names are not clear, and a .ply file."""
     views = ring(6)
     photos = [f"images/{side}/{number}.jpg" for side in "ab" for number in range(3)]
     xyz = np.random.default_rng(0).uniform(-0.3, 0.3, (50, 3))
     names = [photo.removeprefix("images/") for photo in photos]
-    good = _colmap_model(tmp_path / "good", views, names, xyz)
+    good = colmap_model(tmp_path / "good", views, names, xyz)
     turned = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0]])
 
     def points_file(path: Path) -> PointsFile:
@@ -174,9 +144,9 @@ def test_the_first_points_that_fit_the_cameras_are_taken(tmp_path):
     assert {path.name for path in points_file(good).contents} == {"images.bin", "points3D.bin"}
 
     ply_file = PointsFile(ply, (np.eye(4)[:3],), 1.0)
-    other = _colmap_model(tmp_path / "other", views, names, xyz, scale=1.5)
-    unclear = _colmap_model(tmp_path / "unclear", views, [f"{number}.jpg" for number in range(6)], xyz)
-    empty = _colmap_model(tmp_path / "empty", views, names, xyz[:0])
+    other = colmap_model(tmp_path / "other", views, names, xyz, scale=1.5)
+    unclear = colmap_model(tmp_path / "unclear", views, [f"{number}.jpg" for number in range(6)], xyz)
+    empty = colmap_model(tmp_path / "empty", views, names, xyz[:0])
     damaged = tmp_path / "damaged.ply"
     _write_ply(damaged, xyz, np.zeros((50, 3)), "ascii")
     damaged.write_bytes(damaged.read_bytes()[:-200] + b"\xff\xfe")

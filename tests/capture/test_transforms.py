@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.transforms import Transforms, read_transforms, transforms_content, transforms_file
+from surface_sos_ns.capture.transforms import Transforms, capture_source, read_transforms, transforms_content
 from surface_sos_ns.capture.views import Views
 from tests.helpers.poses import orbit
 
@@ -260,8 +260,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_the_file_of_a_capture(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="nowhere does not exist; expected a capture's folder"):
-        transforms_file(tmp_path / "nowhere")
-    with pytest.raises(CaptureError, match=r"transforms.json does not exist. Make it .* with ns-process-data"):
-        transforms_file(tmp_path)
+        capture_source(tmp_path / "nowhere")
+    with pytest.raises(
+        CaptureError, match=r"transforms.json does not exist, nor a COLMAP model in .*sparse.*: surface-sos process, or"
+    ):
+        capture_source(tmp_path)
     (tmp_path / "other.json").write_text("{}")
-    assert transforms_file(tmp_path / "other.json") == tmp_path / "other.json"
+    assert capture_source(tmp_path / "other.json") == tmp_path / "other.json"

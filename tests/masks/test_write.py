@@ -13,9 +13,11 @@ import pytest
 from surface_sos_ns.capture.checks import CaptureError
 from surface_sos_ns.masks import write
 from surface_sos_ns.masks.provider import MaskError
-from surface_sos_ns.masks.write import check_free, write_masks
+from surface_sos_ns.masks.write import check_free, source_to_write, write_masks
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParserConfig
 from surface_sos_ns.utils.files import PREFIX, SUFFIX
+from tests.helpers.ball_views import ring
+from tests.helpers.colmap_model import colmap_model
 
 SIZES = [(32, 24), (32, 24), (40, 24)]
 
@@ -182,3 +184,25 @@ def test_a_capture_that_changed_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(MaskError, match="has changed since"):
         write_masks(source, ["images/0.jpg"], [None], [(32, 24)], {})
     assert not (tmp_path / "coarse_masks").exists()
+
+
+def test_masks_of_a_folder_of_colmaps_are_named_in_a_json_file_that_goes_again_where_they_fail(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    views = ring(3)
+    names = [f"{index}.png" for index in range(3)]
+    for name in names:
+        cv2.imwrite(str(tmp_path / "images" / name), np.zeros((int(views.height[0]), int(views.width[0]), 3), np.uint8))
+    model = colmap_model(tmp_path / "sparse" / "0", views, names, np.random.default_rng(0).normal(size=(9, 3)))
+    lines: list[str] = []
+    with pytest.raises(MaskError, match="nothing found"), source_to_write(model, lines.append):
+        raise MaskError("nothing found")
+    assert not (tmp_path / "transforms.json").exists() and not lines
+    with source_to_write(model, lines.append) as source:
+        write_masks(source, [f"images/{name}" for name in names], [np.ones((8, 8))] * 3, views.sizes(), {})
+    assert source == tmp_path / "transforms.json" and str(model) in lines[0]
+    outputs = SurfaceSOSDataParserConfig(data=tmp_path).setup().get_dataparser_outputs("train")
+    assert outputs.metadata["coarse_mask_filenames"] == [tmp_path / "coarse_masks" / name for name in names]
+    assert outputs.metadata["points_files"][0].is_colmap, "the model's points are still used, with their tracks"
+    with source_to_write(source, lines.append) as again:
+        assert again == source
+    assert len(lines) == 1

@@ -19,7 +19,7 @@ import torch
 import trimesh
 
 from surface_sos_ns.bench.quality.objects import object_counts
-from surface_sos_ns.capture.transforms import transforms_file
+from surface_sos_ns.capture.transforms import capture_content, capture_folder, capture_source
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.mesh import MeshError, object_mesh, surface_mesh
 from surface_sos_ns.utils.errors import UserError, explanation
@@ -127,7 +127,7 @@ def _baseline_masks(config: SurfaceSOSDataParserConfig, folder: Path, method: st
     masks = provider.masks(scene.photos, print).masks
     if all(mask is None for mask in masks):
         raise MaskError(f"{method} found the object in no photo.")
-    write_mask_files(folder, scene.file_paths, masks, scene.photos.sizes, scene.source.parent)
+    write_mask_files(folder, scene.file_paths, masks, scene.photos.sizes, capture_folder(scene.source))
     return folder.resolve()
 
 
@@ -209,7 +209,7 @@ def score_run(config: str, capture: str, folder: str) -> None:
 
 def _plates_without(capture: Path) -> dict[Path, dict[str, Path]]:
     """True pictures without single objects: of each photo, by the name of the removed one. Paths are absolute."""
-    content = json.loads(transforms_file(capture).read_bytes())
+    content = capture_content(capture_source(capture))
     folder = capture.resolve()
     return {
         folder / frame["file_path"]: {name: folder / path for name, path in frame["plates_without"].items()}
