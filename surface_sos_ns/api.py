@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -37,6 +37,7 @@ from surface_sos_ns.plugin.checkpoints import CheckpointError, find_checkpoint, 
 from surface_sos_ns.plugin.config_file import ConfigFileError, method_of, read_config_file
 from surface_sos_ns.plugin.console import say
 from surface_sos_ns.plugin.dataparser import SurfaceSOSDataParser
+from surface_sos_ns.plugin.mesh_texture import PosedPhoto, with_texture
 from surface_sos_ns.plugin.model import SurfaceSOSModel
 from surface_sos_ns.plugin.outputs import OBJECT_IDENTITIES, output_of
 from surface_sos_ns.plugin.pipeline import SurfaceSOSPipelineConfig
@@ -376,7 +377,11 @@ class Run:
         return cutout_of_photo(self.photo(camera) / np.float32(255), self.matte(camera, object))
 
     def mesh(
-        self, object: str | int | None = None, resolution: int = 192, parts: bool | int = False
+        self,
+        object: str | int | None = None,
+        resolution: int = 192,
+        parts: bool | int = False,
+        faces: int | None = None,
     ) -> trimesh.Trimesh:
         """The object's surface, closed, with its colours at the vertices, in the capture's frame and scale.
 
@@ -388,20 +393,48 @@ class Run:
             parts: give each vertex the identity of its part (`mesh.vertex_attributes["part"]`, from 1) and the part's
                 colour instead of its own. True: of the latest result; a number: of that of so many parts. Parts are of
                 one object: without `object`, the mesh is that of the one that the result is of.
+            faces: at most so many triangles, of each object; None for as many as the grid gives.
 
         Raises:
             MeshError: nothing is object in this run, or it has no surface.
             RunError: parts that were not found, or an object that there is not.
         """
         if isinstance(object, int):
-            return self.mesh(None, object, parts)
+            return self.mesh(None, object, parts, faces)
         result = self.part_result(None if parts is True else int(parts), object) if parts else None
         identity = self._identity(object if result is None else result.facts.object)
-        mesh = object_mesh(self.model.scene, resolution, result is None, identity)
+        mesh = object_mesh(self.model.scene, resolution, result is None, identity, faces)
         if result is not None:
             set_parts(mesh, part_labels(result.head, self.model.scene.frame, mesh.vertices), result.parts)
         mesh.apply_transform(np.linalg.inv(self.capture_to_world))
         return mesh
+
+    def textured_mesh(
+        self, object: str | None = None, resolution: int = 192, faces: int = 50_000, size: int | None = None
+    ) -> trimesh.Trimesh:
+        """The object's surface, closed, with a texture from the training photos, in the capture's frame and scale.
+
+        Args:
+            object: one of several by its name; needed where there are several.
+            resolution: as of `mesh`.
+            faces: at most so many triangles.
+            size: texels along each side of the texture; None: about as many as the photos have pixels.
+
+        Raises:
+            MeshError, RunError: as `mesh`.
+            ImageError: a photo is missing, or no image.
+        """
+        if object is None and self.objects:
+            raise RunError(f"Each object has a texture of its own; name one of {', '.join(self.objects)}.")
+        mesh = object_mesh(self.model.scene, resolution, identity=self._identity(object), faces=faces)
+        photos = [
+            PosedPhoto(view.camera, partial(self.photo, view), self.camera(view, "training"))
+            for view in self.views
+            if not view.held_out
+        ]
+        found = with_texture(self.model, mesh, photos, self._output("alpha", object), size)
+        found.apply_transform(np.linalg.inv(self.capture_to_world))
+        return found
 
     def points(self, object: str | None = None, count: int = 50_000, resolution: int = 192) -> SurfacePoints:
         """Points drawn evenly on the mesh, with its colours, and of several objects their identities.

@@ -18,6 +18,7 @@ import torch
 import trimesh
 from scipy.spatial import cKDTree
 
+from surface_sos_ns.plugin.cameras import views_from_cameras
 from tests.helpers.paths import ROOT
 from tests.helpers.terminal import Terminal
 
@@ -230,6 +231,28 @@ def test_the_mesh_is_the_object_in_the_captures_frame_and_in_its_colours(run: An
     found = np.asarray(mesh.visual.vertex_colors)[facing, :3]
     assert np.median(np.abs(found.astype(int) - photo)) < 25
     assert np.median(np.abs(found.astype(int) - photo[::-1])) > 1.2 * np.median(np.abs(found.astype(int) - photo))
+
+
+@pytest.mark.seconds(10)
+def test_a_textured_mesh_lies_where_the_mesh_does_and_looks_like_the_photos(run: Any, demo_capture: Path) -> None:
+    mesh = run.textured_mesh(resolution=96, faces=2000, size=256)
+    assert len(mesh.faces) <= 2000 and lies_on_the_true_object(mesh, demo_capture)
+    texture = np.asarray(mesh.visual.material.baseColorTexture)
+    assert texture.shape == (256, 256, 3)
+    # Vertices that look at a camera have, in the texture, the colour that its photo has there.
+    view = next(view for view in run.views if not view.held_out)
+    pose = run.pose(view)
+    to_eye = pose[:3, 3] - mesh.vertices
+    facing = (mesh.vertex_normals * to_eye).sum(-1) > 0.8 * np.linalg.norm(to_eye, axis=-1)
+    camera = views_from_cameras(view.camera)
+    world = mesh.vertices[facing] @ run.capture_to_world[:3, :3].T + run.capture_to_world[:3, 3]
+    x, y = (camera.project_one(0, world)[0] - 0.5).round().astype(int).T
+    shown = run.matte(view)[y.clip(0, 74), x.clip(0, 99)] > 0.99
+    photo = view.photo()[y.clip(0, 74), x.clip(0, 99)][shown].astype(int)
+    u, v = (256 * mesh.visual.uv[facing][shown]).astype(int).clip(0, 255).T
+    assert shown.sum() > 50
+    apart = np.median(np.abs(texture[255 - v, u] - photo))
+    assert apart < 12 and np.median(np.abs(texture[255 - v, u] - photo[::-1])) > 1.5 * apart
 
 
 # ------------------------------------------------------------------ examples

@@ -14,7 +14,15 @@ from surface_sos_ns.utils.mesh_points import points_on
 if TYPE_CHECKING:
     import trimesh
 
-__all__ = ["POINTS", "glb_file", "mesh_file", "write_mesh", "write_points"]
+__all__ = [
+    "POINTS",
+    "glb_file",
+    "mesh_file",
+    "textured_obj_files",
+    "write_mesh",
+    "write_points",
+    "write_textured_obj",
+]
 
 COLOURS = ("red", "green", "blue")
 LABELS = ("object", "part")
@@ -34,6 +42,25 @@ def write_mesh(mesh: trimesh.Trimesh, paths: Iterable[Path]) -> None:
         write_bytes(path, mesh_file(mesh, path.suffix[1:]))
 
 
+def textured_obj_files(path: Path) -> list[Path]:
+    """The files of a textured mesh in Wavefront's format: the mesh, its material and the texture."""
+    return [path, path.with_suffix(".mtl"), path.with_name(f"{path.stem}_texture.png")]
+
+
+def write_textured_obj(mesh: trimesh.Trimesh, path: Path) -> None:
+    """Writes a mesh with its texture as the files of `textured_obj_files`; the one that names the others last."""
+    from trimesh.exchange.obj import export_obj
+
+    mesh = mesh.copy(include_cache=True)  # with its normals
+    texture = path.with_name(f"{path.stem}_texture.png")
+    mesh.visual.material.name = texture.stem  # type: ignore[union-attr]
+    content: Any = export_obj(mesh, include_normals=True, return_texture=True, mtl_name=f"{path.stem}.mtl")
+    text, others = content
+    for name, data in others.items():
+        write_bytes(path.with_name(name), data)
+    write_bytes(path, text.encode("utf-8"))
+
+
 def mesh_file(mesh: trimesh.Trimesh, kind: str) -> bytes:
     """The content of a file with a mesh and its vertex colours.
 
@@ -51,7 +78,7 @@ def mesh_file(mesh: trimesh.Trimesh, kind: str) -> bytes:
 
 
 def glb_file(meshes: Mapping[str, trimesh.Trimesh]) -> bytes:
-    """The content of a GLB file with a node for each mesh, by name, and their vertex colours.
+    """The content of a GLB file with a node for each mesh, by name, and their vertex colours or textures.
 
     GLB stores vertices in single precision; those far from the origin are stored around their middle, whose place is in
     the file's scene graph.
@@ -62,7 +89,7 @@ def glb_file(meshes: Mapping[str, trimesh.Trimesh]) -> bytes:
     middle = (bounds.min(axis=0) + bounds.max(axis=0)) / 2 if _is_far(bounds) else np.zeros(3)
     scene = trimesh.Scene()
     for name, mesh in meshes.items():
-        near = mesh.copy()
+        near = mesh.copy(include_cache=True)  # with its normals
         near.apply_translation(-middle)
         place = trimesh.transformations.translation_matrix(middle)
         scene.add_geometry(near, node_name=name, geom_name=name, transform=place)

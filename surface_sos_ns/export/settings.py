@@ -58,6 +58,12 @@ class ExportSettings:
     """Files of the mesh: ply, obj, glb."""
     mesh_resolution: int = 192
     """Cells per axis of the grid that the mesh is taken from."""
+    mesh_faces: int | None = None
+    """Triangles of a mesh, at most. By default as many as the grid gives; 50 000 where it gets a texture."""
+    mesh_texture: bool = True
+    """Give obj and glb files a texture from the photos; without it they have colours at the vertices, as ply files."""
+    texture_size: int | None = None
+    """Pixels along each side of the texture; by default about as many as the photos have of the object."""
     parts: int | None = None
     """Which result of surface-sos parts is exported, by its number of parts; the latest if this is not given."""
     data: Path | None = None
@@ -102,6 +108,10 @@ class ExportSettings:
             raise ExportError(f"--fps is {self.fps}; expected at least 1 picture per second.")
         if not 16 <= self.mesh_resolution <= 1024:
             raise ExportError(f"--mesh-resolution is {self.mesh_resolution}; expected 16 to 1024 cells per axis.")
+        if self.mesh_faces is not None and self.mesh_faces < 100:
+            raise ExportError(f"--mesh-faces is {self.mesh_faces}; expected at least 100 triangles.")
+        if self.texture_size is not None and not 64 <= self.texture_size <= 16384:
+            raise ExportError(f"--texture-size is {self.texture_size}; expected 64 to 16384 pixels.")
         if self.output_dir.exists() and not self.output_dir.is_dir():
             raise ExportError(f"{self.output_dir} is a file; expected a folder, or one that is to be made.")
         if self.parts is not None and "parts" not in self.kinds:

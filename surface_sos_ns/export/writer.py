@@ -129,7 +129,12 @@ def _identity(run: Run, settings: ExportSettings) -> Identity:
     of_kind: dict[str, dict[str, Any]] = {
         "clean-plates": {"plates": settings.plates} | ({"remove": " ".join(settings.remove)} if run.objects else {}),
         "video": {"fps": settings.fps},
-        "mesh": {"mesh-resolution": settings.mesh_resolution},
+        "mesh": {
+            "mesh-resolution": settings.mesh_resolution,
+            "mesh-faces": settings.mesh_faces,
+            "mesh-texture": settings.mesh_texture,
+            "texture-size": settings.texture_size,
+        },
     }
     if "parts" in settings.kinds:
         of_kind["parts"] = part_identity(run, settings) | {"mesh-resolution": settings.mesh_resolution}

@@ -297,11 +297,37 @@ def test_nerfstudios_parser_takes_every_file_for_trainers(run: BallRun, tmp_path
 
 
 def test_the_mesh_is_written_in_the_captures_frame_with_colours(run: BallRun, tmp_path: Path) -> None:
-    write_export(run, settings(tmp_path, "mesh", mesh_format=("ply", "obj", "glb")))
+    write_export(run, settings(tmp_path, "mesh", mesh_format=("ply", "obj", "glb"), mesh_texture=False))
+    assert not (tmp_path / "mesh" / "object.mtl").exists()
     for kind in ("ply", "obj", "glb"):
         mesh: Any = trimesh.load(tmp_path / "mesh" / f"object.{kind}", force="mesh")
         assert np.allclose(mesh.bounds, [CENTRE - RADIUS, CENTRE + RADIUS], atol=1e-4), kind
         assert np.abs(np.asarray(mesh.visual.vertex_colors)[:, :3] - COLOUR * 255).max() <= 1, kind
+
+
+def test_a_mesh_has_a_texture_where_the_format_has_one(run: BallRun, tmp_path: Path) -> None:
+    asked = settings(tmp_path, "mesh", mesh_format=("ply", "obj", "glb"), texture_size=128)
+    write_export(run, asked)
+    names = {"object.ply", "object.obj", "object.mtl", "object_texture.png", "object.glb", "object_points.ply"}
+    assert {path.name for path in (tmp_path / "mesh").iterdir()} == names
+    for kind in ("obj", "glb"):
+        loaded: Any = trimesh.load(tmp_path / "mesh" / f"object.{kind}", process=False)
+        mesh = next(iter(loaded.geometry.values())) if kind == "glb" else loaded
+        assert np.allclose(mesh.bounds, [CENTRE - RADIUS, CENTRE + RADIUS], atol=1e-4), kind
+        image = mesh.visual.material.image if kind == "obj" else mesh.visual.material.baseColorTexture
+        assert image.size == (128, 128)
+        pixels = mesh.visual.uv * 128
+        shown = np.asarray(image.convert("RGB"))[np.clip(127 - pixels[:, 1].astype(int), 0, 127)]
+        assert np.abs(shown - np.rint(COLOUR * 255)).max() <= 1, kind
+        outwards = (mesh.vertices - CENTRE) / RADIUS
+        assert (mesh.vertex_normals * outwards).sum(1).min() > 0.99, "normals are the whole surface's, also at seams"
+    assert "Kd 1.0" in (tmp_path / "mesh" / "object.mtl").read_text(), "nothing darkens the texture"
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "mesh").iterdir()}
+    lost = tmp_path / "mesh" / "object.mtl"
+    lost.unlink()
+    write_export(run, asked)
+    changed = {path.name for path, before in written.items() if path.stat().st_mtime_ns != before}
+    assert changed == {"object.obj", "object.mtl", "object_texture.png"}, "what belongs together is made together"
 
 
 def test_meshes_and_points_in_map_coordinates_keep_their_shape(run: BallRun, tmp_path: Path) -> None:
@@ -434,7 +460,7 @@ def test_a_path_of_panoramas_is_refused(run: BallRun, tmp_path: Path) -> None:
 def test_a_run_without_a_surface_says_so_before_anything_is_rendered(
     run: BallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none(*_: Any) -> trimesh.Trimesh:
+    def none(*_: Any, **__: Any) -> trimesh.Trimesh:
         raise MeshError("nothing is object")
 
     monkeypatch.setattr(run, "mesh", none)

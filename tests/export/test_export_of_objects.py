@@ -168,10 +168,13 @@ def test_a_mesh_each_and_one_of_all(run: SlicedBallRun, tmp_path: Path) -> None:
     for index, name in enumerate(OBJECTS):
         low, high = (CENTRE[2] - RADIUS + 2 * RADIUS * k / 3 for k in (index, index + 1))
         _, geometry = scene.graph[name]
-        for mesh in (trimesh.load(tmp_path / "mesh" / f"{name}.ply", force="mesh"), scene.geometry[geometry]):
+        alone: Any = trimesh.load(tmp_path / "mesh" / f"{name}.ply", force="mesh")
+        for mesh in (alone, scene.geometry[geometry]):
             height: Any = mesh.triangles_center[:, 2]
             assert low - 1e-4 < height.min() and height.max() < high + 1e-4
-            assert np.abs(np.asarray(mesh.visual.vertex_colors)[:, :3] - COLOUR * 255).max() <= 1
+        assert np.abs(np.asarray(alone.visual.vertex_colors)[:, :3] - COLOUR * 255).max() <= 1
+        painted = np.asarray(scene.geometry[geometry].visual.material.baseColorTexture)
+        assert np.abs(painted - np.rint(COLOUR * 255)).max() <= 1
     together: Any = trimesh.load(tmp_path / "mesh" / "all.ply", process=False)
     labels = np.ravel(together.metadata["_ply_raw"]["vertex"]["data"]["object"])[together.faces]
     assert (labels == labels[:, :1]).all() and (labels[:, 0] == bands(together.triangles_center, 3)).all()

@@ -24,6 +24,8 @@ from surface_sos_ns.export.writer import write_export
 from surface_sos_ns.models.surface_sos.heads.parts import PartHead
 from surface_sos_ns.ops.torch_ops import TORCH
 from surface_sos_ns.plugin.part_results import PartFacts, read_parts, save_parts
+from surface_sos_ns.texture.atlas import unwrapped
+from surface_sos_ns.texture.bake import textured
 from surface_sos_ns.utils.identity_colours import identity_colours
 from tests.helpers.poses import look_at
 
@@ -81,8 +83,19 @@ class BallRun(Run):
         } | {f"part_ids_{result.parts}": true_parts(one, result.parts)[..., None] for result in self.part_results}
         return {name: images[name].astype(np.float32) for name in names}
 
+    def textured_mesh(
+        self, object: str | None = None, resolution: int = 192, faces: int = 50_000, size: int | None = None
+    ) -> trimesh.Trimesh:
+        ball, size = self.mesh(object), size or 64
+        texture = np.full((size, size, 3), np.rint(COLOUR * 255), np.uint8)
+        return textured(ball, unwrapped(ball, size), texture)
+
     def mesh(
-        self, object: str | int | None = None, resolution: int = 192, parts: bool | int = False
+        self,
+        object: str | int | None = None,
+        resolution: int = 192,
+        parts: bool | int = False,
+        faces: int | None = None,
     ) -> trimesh.Trimesh:
         ball = trimesh.creation.icosphere(subdivisions=2, radius=RADIUS)
         ball.apply_translation(CENTRE)

@@ -71,7 +71,11 @@ class SlicedBallRun(BallRun):
         return {name: image.astype(np.float32) for name, image in images.items()}
 
     def mesh(
-        self, object: str | int | None = None, resolution: int = 192, parts: bool | int = False
+        self,
+        object: str | int | None = None,
+        resolution: int = 192,
+        parts: bool | int = False,
+        faces: int | None = None,
     ) -> trimesh.Trimesh:
         if object in self.lost:
             raise MeshError("no point of the object sphere lies inside the object: there is no surface")

@@ -12,6 +12,7 @@ from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.object_grid import MIN_HULL_PROBABILITY, Membership, ObjectGrid
 from surface_sos_ns.models.surface_sos.scene import SurfaceSOS
 from surface_sos_ns.sampling.field_cache import cell_centres
+from surface_sos_ns.texture.simplify import simplified
 from surface_sos_ns.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +43,11 @@ def object_cube(scene: SurfaceSOS, identity: int | None = None) -> Cube:
 
 
 def object_mesh(
-    scene: SurfaceSOS, resolution: int = 192, colours: bool = False, identity: int | None = None
+    scene: SurfaceSOS,
+    resolution: int = 192,
+    colours: bool = False,
+    identity: int | None = None,
+    faces: int | None = None,
 ) -> trimesh.Trimesh:
     """The object's surface in the world frame: one closed piece, normals outwards; the zero level of `object_field`.
 
@@ -52,14 +57,17 @@ def object_mesh(
         colours: give the vertices colours, see `surface_colours`.
         identity: of one of several objects; None for all of them in one mesh: a piece each, and the vertices'
             attribute `object` (V,) int32 tells which.
+        faces: at most so many triangles, of each object; None for as many as the grid gives.
 
     Raises:
         MeshError: no point belongs to the object, or the foreground is a density.
     """
     if scene.objects and identity is None:
-        return _joined(scene, resolution, colours)
+        return _joined(scene, resolution, colours, faces)
     cube = object_cube(scene, identity)
     mesh = surface_mesh(object_field(scene, resolution, identity, cube), scene.frame, cube)
+    if faces is not None:
+        mesh = simplified(mesh, faces)
     if colours:
         import trimesh
 
@@ -68,7 +76,7 @@ def object_mesh(
     return mesh
 
 
-def _joined(scene: SurfaceSOS, resolution: int, colours: bool) -> trimesh.Trimesh:
+def _joined(scene: SurfaceSOS, resolution: int, colours: bool, faces: int | None) -> trimesh.Trimesh:
     """The meshes of several objects as one; those that were not found are left out.
 
     Raises:
@@ -79,7 +87,7 @@ def _joined(scene: SurfaceSOS, resolution: int, colours: bool) -> trimesh.Trimes
     found, reason = [], None
     for identity in range(1, len(scene.objects) + 1):
         try:
-            mesh = object_mesh(scene, resolution, colours, identity)
+            mesh = object_mesh(scene, resolution, colours, identity, faces)
         except MeshError as error:
             reason = error
             continue
