@@ -12,6 +12,7 @@ from surface_sos_ns.capture.lookup import visible_files
 from surface_sos_ns.capture.names import listed
 from surface_sos_ns.process import structure
 from surface_sos_ns.process.error import ProcessError
+from surface_sos_ns.process.feature_masks import feature_folder, find_masks, write_masks
 from surface_sos_ns.process.folder import begin
 from surface_sos_ns.process.lenses import group_by_camera
 from surface_sos_ns.process.library_output import library_output_to
@@ -19,10 +20,12 @@ from surface_sos_ns.process.pairs import MAX_EXHAUSTIVE, choose_matching, photo_
 from surface_sos_ns.process.photos import MIN_PHOTOS, Photo, copy_upright, find_photos
 from surface_sos_ns.process.scene import write_scene
 from surface_sos_ns.process.settings import ProcessSettings
+from surface_sos_ns.process.standing import MIN_STANDING, standing_share, turntable_advice
 from surface_sos_ns.process.structure import Structure
 from surface_sos_ns.process.video import count_frames, extract_frames
 from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.files import atomic_folder, resumable
+from surface_sos_ns.utils.image_io import read_header
 from surface_sos_ns.utils.progress import Stage
 from surface_sos_ns.utils.text import printable
 
@@ -44,12 +47,16 @@ def run_process(settings: ProcessSettings) -> str:
     """
     structure.require_pycolmap()
     source = _look_at(settings)
+    masks = _look_at_masks(settings, source)
     with resumable():
-        begin(settings.output, _dependencies(settings, source), settings.overwrite)
+        begin(settings.output, _dependencies(settings, source, masks), settings.overwrite)
         names = _bring_images(settings, source)
-        found = _find_structure(settings, names)
+        if settings.use is not None:
+            with Stage(f"Masks of {len(names)} photos", len(names)) as stage:
+                write_masks(masks, names, settings.output, settings.use, stage.advance)
+        found, advice = _find_structure(settings, names)
         write_scene(settings.output, found.model)
-    return _summary(settings, found)
+    return _summary(settings, found, advice)
 
 
 def _look_at(settings: ProcessSettings) -> list[Photo] | int:
@@ -80,13 +87,36 @@ def _look_at(settings: ProcessSettings) -> list[Photo] | int:
     return frames
 
 
-def _dependencies(settings: ProcessSettings, source: list[Photo] | int) -> dict[str, Any]:
+def _look_at_masks(settings: ProcessSettings, source: list[Photo] | int) -> list[Path]:
+    """The mask of each photo, where some are given.
+
+    Raises:
+        ProcessError: options that do not go together, or masks that are missing.
+    """
+    if settings.masks is None and settings.use is None:
+        return []
+    if settings.masks is None or settings.use is None:
+        raise ProcessError(
+            "--masks and --use belong together: a folder of masks, and whether features are looked for on the object "
+            "(--use object, a turntable) or everywhere but there (--use background)."
+        )
+    if isinstance(source, int):
+        raise ProcessError(
+            f"--masks goes with a folder of photos, and {settings.images} is a video. Its frames are in images/ of a "
+            "scene that was made of it, or ffmpeg -i VIDEO -r 3 FRAMES/%04d.jpg writes some: make masks of those, and "
+            "name their folder with --images."
+        )
+    return find_masks(settings.masks, source, settings.images)
+
+
+def _dependencies(settings: ProcessSettings, source: list[Photo] | int, masks: Sequence[Path]) -> dict[str, Any]:
     """What images and features depend on, as JSON gives it back. Matching is not in it: pairs can always be added."""
     files = {} if isinstance(source, int) else {photo.name: photo.source for photo in source}
     files = files or {settings.images.name: settings.images}
     sizes = {name: path.stat().st_size for name, path in files.items()}
     options = {key: asdict(settings)[key] for key in ("frames", "camera_model", "camera", "max_image_size")}
-    return {"images": str(settings.images.resolve()), **options, "files": sizes}
+    given = {"use": settings.use, "masks": [str(path.resolve()) for path in masks]} if masks else {}
+    return {"images": str(settings.images.resolve()), **options, "files": sizes, **given}
 
 
 def _bring_images(settings: ProcessSettings, source: list[Photo] | int) -> list[str]:
@@ -105,8 +135,8 @@ def _bring_images(settings: ProcessSettings, source: list[Photo] | int) -> list[
     return [photo.name for photo in source]
 
 
-def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> Structure:
-    """Features, matches, poses, and again with more matches where few photos were placed.
+def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> tuple[Structure, list[str]]:
+    """Features, matches, poses, and again with more matches where few photos were placed; and what was warned of.
 
     The library's own words go to process.log.
 
@@ -129,33 +159,55 @@ def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> Structur
     def placed(matches: Path, guided: bool) -> Structure:
         with Stage(f"Comparing {len(pairs)} pairs of photos", len(pairs)) as stage:
             structure.match_pairs(matches, names, pairs, threads, stage.advance, guided)
+        if settings.use is None and not guided:
+            advice.extend(_turntable_advice(settings, matches, names))
         with Stage(f"Placing {count} photos", count) as stage:
             return structure.map_photos(matches, images, names, threads, stage.reach)
 
     first: Structure | None = None
+    advice: list[str] = []
     with library_output_to(settings.output / "process.log"):
         with Stage(f"Features of {count} photos", count) as stage:
             structure.extract_features(
-                database, images, groups, settings.camera_model, settings.max_image_size, threads, stage.advance
+                database,
+                images,
+                groups,
+                settings.camera_model,
+                settings.max_image_size,
+                threads,
+                stage.advance,
+                None if settings.use is None else feature_folder(settings.output),
             )
         with suppress(ProcessError):
             first = placed(database, guided=False)
         if first is not None and len(first.placed) >= FEW_PLACED * count:
-            return first
+            return first, advice
         print(f"Only {0 if first is None else len(first.placed)} of them placed; trying again with more matches.")
         more = database.with_name("guided.db")
         structure.copy_features(database, more)
         try:
             second = placed(more, guided=True)
-        except ProcessError:
+        except ProcessError as error:
             if first is None:
-                raise
-            return first
-        return second if first is None or len(second.placed) > len(first.placed) else first
+                raise ProcessError(" ".join(["No poses were found.", *advice]) if advice else str(error)) from error
+            return first, advice
+        return second if first is None or len(second.placed) > len(first.placed) else first, advice
 
 
-def _summary(settings: ProcessSettings, structure: Structure) -> str:
-    """What came out, what to do about it if that is little, and what comes next."""
+def _turntable_advice(settings: ProcessSettings, database: Path, names: Sequence[str]) -> list[str]:
+    """Says where features that stand still look like a turntable; what was said."""
+    images = settings.output / "images"
+    longest = max(max(read_header(images / name).stored) for name in names)
+    share = standing_share(database, names, longest)
+    if share < MIN_STANDING:
+        return []
+    advice = turntable_advice(share, settings.images if settings.images.is_dir() else images)
+    print(f"Warning: {advice}")
+    return [advice]
+
+
+def _summary(settings: ProcessSettings, structure: Structure, advice: Sequence[str]) -> str:
+    """What came out, what to do about it if that is little or was warned of, and what comes next."""
     placed, count = len(structure.placed), len(structure.placed) + len(structure.left_out)
     lines = [
         f"{placed} of {count} photos have a pose; {structure.points} points, {structure.error:.2f} pixels mean "
@@ -163,14 +215,15 @@ def _summary(settings: ProcessSettings, structure: Structure) -> str:
     ]
     if structure.left_out:
         lines.append(f"Without a pose, and not in the scene: {listed(structure.left_out, 10)}.")
-    if placed < FEW_PLACED * count:
+    lines += [f"Warning: {sentence}" for sentence in advice]
+    if placed < FEW_PLACED * count and not advice:
         lines.append(
             "That is few. What helps: more photos between those that have a pose and those that have none, so that "
             "neighbours overlap by two thirds; --matching exhaustive, where it was not; sharper photos; more texture "
             "around the object; no zooming; nothing that moves."
         )
-    lines += [
-        f"Next: surface-sos masks --data {settings.output}    (coarse masks; may be left out)",
-        f"      ns-train surface-sos --data {settings.output}    (on a CPU: surface-sos-lite)",
-    ]
+    steps = [f"ns-train surface-sos --data {settings.output}    (on a CPU: surface-sos-lite)"]
+    if settings.use != "object":  # whose masks are the scene's
+        steps.insert(0, f"surface-sos masks --data {settings.output}    (coarse masks; may be left out)")
+    lines += [f"{'Next:' if step is steps[0] else '     '} {step}" for step in steps]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from surface_sos_ns.process.feature_masks import Use
 from surface_sos_ns.process.lenses import Sharing
 from surface_sos_ns.process.pairs import Matching
 from surface_sos_ns.process.structure import CameraModel
@@ -33,5 +34,11 @@ class ProcessSettings:
     ones), auto (sequential for videos and for more than 200 photos)."""
     max_image_size: int = 1600
     """Features are looked for in photos shrunk to this many pixels; the scene's images keep their size."""
+    masks: Path | None = None
+    """A folder with a mask of the object for each photo, by name; see --use. With --use object they are also the
+    scene's coarse masks."""
+    use: Use | None = None
+    """Where features are looked for, with --masks. object: on the object alone, for a turntable, where the camera
+    stands and the object turns. background: everywhere but there, for things that move about while the camera walks."""
     overwrite: bool = False
     """Begin anew where the output exists. The old folder is not deleted but renamed."""

@@ -87,6 +87,7 @@ def extract_features(
     longest_side: int,
     threads: int,
     advance: Callable[[float], None] = lambda amount: None,
+    masks: Path | None = None,
 ) -> int:
     """SIFT features of all photos, and a camera for each group of them, into the database.
 
@@ -98,6 +99,7 @@ def extract_features(
         longest_side: photos are shrunk to this many pixels for it.
         threads: CPU threads.
         advance: called with the number of photos done.
+        masks: folder of masks, a photo's name with .png behind; no features where they are black.
 
     Returns:
         How many features there are.
@@ -109,6 +111,8 @@ def extract_features(
     for group in groups:
         reader = pycolmap.ImageReaderOptions()
         reader.camera_model = COLMAP_NAMES[camera_model]
+        if masks is not None:
+            reader.mask_path = str(masks)
         for start in range(0, len(group), PHOTOS_AT_A_TIME):
             portion = list(group[start : start + PHOTOS_AT_A_TIME])
             camera = _camera_of(database, group)

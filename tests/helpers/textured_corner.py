@@ -9,6 +9,7 @@ import numpy as np
 
 WIDTH, HEIGHT, FOCAL = 400, 300, 340.0
 SIDE = 4.0  # metres; the corner is at the origin and its sides lie along the axes
+TURNING = 1.6  # metres of each side, where they are on a turntable
 TEXTURE = 900  # pixels
 
 
@@ -29,15 +30,26 @@ def cameras(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([right, np.cross(forward, right), forward], axis=-1), centres
 
 
-def write_photos(folder: Path, count: int, seed: int = 0) -> list[str]:
-    """Writes the photos; their names."""
+def write_photos(folder: Path, count: int, seed: int = 0, turntable: Path | None = None) -> list[str]:
+    """Writes the photos; their names.
+
+    Args:
+        turntable: folder for masks, by the photos' names. The sides are smaller then, and around them is a patterned
+            room that stands still in all photos.
+    """
     rng = np.random.default_rng(seed)
     textures = [_pattern(rng) for _ in range(3)]
+    room = _pattern(rng)[: 2 * HEIGHT, : 2 * WIDTH]
+    whole = np.full((TEXTURE, TEXTURE), 255, np.uint8)
+    if turntable is not None:
+        turntable.mkdir(parents=True, exist_ok=True)
+        whole[round(TEXTURE * TURNING / SIDE) :] = whole[:, round(TEXTURE * TURNING / SIDE) :] = 0
     folder.mkdir(parents=True, exist_ok=True)
     lens = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
     names = []
     for index, (rotation, centre) in enumerate(zip(*cameras(count), strict=True)):
-        picture = np.zeros((2 * HEIGHT, 2 * WIDTH, 3), np.uint8)
+        picture = np.zeros((2 * HEIGHT, 2 * WIDTH, 3), np.uint8) if turntable is None else room.copy()
+        mask = np.zeros((2 * HEIGHT, 2 * WIDTH), np.uint8)
         for axis, texture in enumerate(textures):
             # Metres along the side's two edges to pixels: the columns of the pose that these edges pick.
             edges = np.eye(3)[[(axis + 1) % 3, (axis + 2) % 3]].T
@@ -48,8 +60,11 @@ def write_photos(folder: Path, count: int, seed: int = 0) -> list[str]:
             shift = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
             homography = np.linalg.inv(shift) @ homography @ shift
             size = (2 * WIDTH, 2 * HEIGHT)
-            seen = cv2.warpPerspective(np.full((TEXTURE, TEXTURE), 255, np.uint8), homography, size)
+            seen = cv2.warpPerspective(whole, homography, size)
+            mask = np.maximum(mask, seen)
             picture[seen > 127] = cv2.warpPerspective(texture, homography, size, flags=cv2.INTER_LINEAR)[seen > 127]
         names.append(f"view {index + 1}.png")
         cv2.imwrite(str(folder / names[-1]), cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
+        if turntable is not None:
+            cv2.imwrite(str(turntable / names[-1]), cv2.resize(mask, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA))
     return names

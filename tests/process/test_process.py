@@ -150,10 +150,10 @@ def test_summary_names_what_was_left_out(corner: Path, capfd: pytest.CaptureFixt
             return 1234
 
     command = ProcessSettings(corner / "photos", corner / "scene")
-    text = _summary(command, Structure(Model(), ["a.jpg"] * 9, ["stranger.jpg"]))
+    text = _summary(command, Structure(Model(), ["a.jpg"] * 9, ["stranger.jpg"]), [])
     assert text.startswith("9 of 10 photos have a pose; 1234 points, 0.50 pixels")
     assert "stranger.jpg" in text and "That is few" not in text
-    assert "That is few" in _summary(command, Structure(Model(), ["a.jpg"] * 7, ["b", "c", "d"]))
+    assert "That is few" in _summary(command, Structure(Model(), ["a.jpg"] * 7, ["b", "c", "d"]), [])
     assert f"ns-train surface-sos --data {corner / 'scene'}" in text
 
 
@@ -178,11 +178,13 @@ def test_few_placed_photos_are_tried_again_with_more_matches(
     monkeypatch.setattr(structure, "copy_features", lambda *arguments: None)
     monkeypatch.setattr(structure, "match_pairs", lambda *given: compared.append((given[0].name, given[-1])))
     monkeypatch.setattr(structure, "map_photos", mapped)
+    monkeypatch.setattr(run, "standing_share", lambda *arguments: 0.0)
     asked = ProcessSettings(tmp_path / "photos", tmp_path / "scene")
     for first, second, best in ((3, 6, 6), (6, 3, 6), (None, 4, 4), (5, None, 5), (8, 10, 8)):
         outcomes.update({"database.db": first, "guided.db": second})
         compared.clear()
-        assert len(run._find_structure(asked, names).placed) == best
+        found, advice = run._find_structure(asked, names)
+        assert len(found.placed) == best and not advice
         again = "trying again with more matches" in capfd.readouterr().out
         assert again == (first != 8)
         assert compared == [("database.db", False)] + [("guided.db", True)] * again
