@@ -428,9 +428,8 @@ class Run:
             raise RunError(f"Each object has a texture of its own; name one of {', '.join(self.objects)}.")
         mesh = object_mesh(self.model.scene, resolution, identity=self._identity(object), faces=faces)
         photos = [
-            PosedPhoto(view.camera, partial(self.photo, view), self.camera(view, "training"))
-            for view in self.views
-            if not view.held_out
+            PosedPhoto(view.camera, index, partial(self.photo, view), self.camera(view, "training"))
+            for index, view in enumerate(view for view in self.views if not view.held_out)
         ]
         found = with_texture(self.model, mesh, photos, self._output("alpha", object), size)
         found.apply_transform(np.linalg.inv(self.capture_to_world))

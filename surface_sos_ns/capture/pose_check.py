@@ -59,6 +59,9 @@ HYPOTHESES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 """Other interpretations of the matrices (N, 4, 4) of a file: what to do, and the camera-to-world matrices."""
 
+STANDS = 0.0015
+"""Shift between two photos up to which a feature stands still, over `LONGEST_SIDE`."""
+
 FOCAL_HYPOTHESIS = "fl_x and fl_y are another lens's; about {:g} times of them fit the photos"
 FOCAL_FACTORS = (0.5, 0.7, 1.4, 2.0)
 """Factors of the focal length that are tried."""
@@ -110,7 +113,10 @@ def pose_fit(images: Sequence[np.ndarray], views: Views) -> PoseFit | None:
         if min(len(first.descriptors), len(second.descriptors)) < 2:
             continue
         rows, columns, _ = match_descriptors(first.descriptors @ second.descriptors.T, 0.8)
-        matched[pair] = (first.normalised[rows], second.normalised[columns])
+        here, there = first.normalised[rows], second.normalised[columns]
+        # What stands still is the room behind a turntable, whose poses are the object's, or a mark on the lens.
+        moved = np.linalg.norm(here - there, axis=1) * float(small.fx[pair[0]]) > STANDS * LONGEST_SIDE
+        matched[pair] = (here[moved], there[moved])
     count = sum(len(points) for points, _ in matched.values())
     if count < MIN_MATCHES:
         return None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from surface_sos_ns.clean_plate.observation_grid import ObservationGrid
 from surface_sos_ns.clean_plate.shadow import visible_past
 from surface_sos_ns.clean_plate.support_map import BackgroundView, RenderBackground, SupportMap
+from surface_sos_ns.rendering.ray_context import NO_CONTEXT, RayContext
 from surface_sos_ns.sampling.ray_samples import Samples
 
 MIN_OBJECT_ALPHA = 1e-2
@@ -62,7 +63,7 @@ class CleanPlate(nn.Module):
         alpha: Tensor,
         render_background: RenderBackground,
         kept_shade: Tensor | None = None,
-        light: Tensor | None = None,
+        context: RayContext = NO_CONTEXT,
     ) -> PlateView:
         """The clean plate of rays: rendered again where the object covers it, completed, shadows removed.
 
@@ -72,14 +73,14 @@ class CleanPlate(nn.Module):
             alpha: (R,) the object's matte.
             render_background: see `RenderBackground`.
             kept_shade: of objects that stay, see `SupportMap.complete`; None for none.
-            light: (R, L) latent codes of the rays' photos; None for none.
+            context: of the rays.
         """
         confidence = first_pass.confidence
         background, filled, shadow = self.support_map.complete(origins, directions, first_pass, kept_shade)
         hidden = (alpha > MIN_OBJECT_ALPHA).nonzero()[:, 0]
         if hidden.numel():
             rays = origins[hidden], directions[hidden]
-            second_pass = render_background(*rays, None if light is None else light[hidden])
+            second_pass = render_background(*rays, context.of(hidden))
             completed = self.support_map.complete(*rays, second_pass, kept_shade)
             background = background.index_put((hidden,), completed.colours)
             confidence = confidence.index_put((hidden,), second_pass.confidence)
@@ -113,8 +114,8 @@ class CleanPlate(nn.Module):
             Whether the object stands on (or hangs at) a plane.
         """
 
-        def in_chunks(origins: Tensor, directions: Tensor, light: Tensor | None = None) -> BackgroundView:
-            assert light is None  # the map shows the mean of the photos' light
+        def in_chunks(origins: Tensor, directions: Tensor, context: RayContext = NO_CONTEXT) -> BackgroundView:
+            assert context == NO_CONTEXT  # the map shows the mean of the photos' light
             parts = zip(origins.split(at_once), directions.split(at_once), strict=True)
             views = (render_background(*part) for part in parts)
             return BackgroundView(*map(torch.cat, zip(*views, strict=True)))

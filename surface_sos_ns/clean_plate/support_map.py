@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from surface_sos_ns.clean_plate.inpainting import pull_push
 from surface_sos_ns.clean_plate.shadow import blocked, fit_light, hemisphere, tangents, visible_past
 from surface_sos_ns.rendering.colour_space import to_display, to_light
+from surface_sos_ns.rendering.ray_context import NO_CONTEXT, RayContext
 from surface_sos_ns.sampling.field_cache import cell_centres
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ class BackgroundView(NamedTuple):
 class RenderBackground(Protocol):
     """Renders rays through the background alone."""
 
-    def __call__(self, origins: Tensor, directions: Tensor, light: Tensor | None = None) -> BackgroundView:
+    def __call__(self, origins: Tensor, directions: Tensor, context: RayContext = NO_CONTEXT) -> BackgroundView:
         """Of rays, origins and directions (R, 3) of the object frame.
 
-        `light` (R, L) are latent codes of the rays' photos; None takes the mean of the training photos' light.
+        Without a context in the mean of the training photos' light, and without a room that stands before the camera.
         """
 
 

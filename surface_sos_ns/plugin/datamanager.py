@@ -20,6 +20,7 @@ from surface_sos_ns.utils.image_io import resized
 if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs before training
     from surface_sos_ns.capture.light import LightEvidence
     from surface_sos_ns.capture.object_prior import ObjectPrior
+    from surface_sos_ns.capture.room import StandingRoom
     from surface_sos_ns.capture.views import Views
 
 __all__ = ["SurfaceSOSDataManager", "SurfaceSOSDataManagerConfig"]
@@ -109,6 +110,11 @@ class SurfaceSOSDataManager(CaptureDataManager):
     def light(self, folder: Path | None = None) -> LightEvidence:
         """Whether the light changes from photo to photo; arguments and errors as for `prepare`, which it calls."""
         return self.object_search().light(views_from_cameras(self.train_dataset.cameras), self.prepare(folder).points)
+
+    def room(self, folder: Path | None = None) -> StandingRoom | None:
+        """The room, if it stands still before the camera, as behind a turntable; see `prepare`, which it calls."""
+        views = views_from_cameras(self.train_dataset.cameras)
+        return self.object_search().room(views, self.prepare(folder))
 
     def pixels_per_radius(self, folder: Path | None = None) -> float:
         """How large the object sphere's radius is in the training photos, pixels, median; see `prepare`."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from surface_sos_ns.models.surface_sos.appearance import EXPOSURE_WIDTH
 from surface_sos_ns.models.surface_sos.appearance_fit import fitted_code, fitted_exposure
 from surface_sos_ns.plugin.view_metrics import perceptual_distance
-from surface_sos_ns.plugin.view_rendering import ray_times
+from surface_sos_ns.plugin.view_rendering import ROOM, ray_times
 from surface_sos_ns.utils.metrics import image_metrics
 
 __all__ = ["code_of_photo", "fitted_metrics"]
@@ -57,7 +57,8 @@ def fitted_metrics(
     if not used.any():
         return {}
     if scene.appearance.width == EXPOSURE_WIDTH:  # colours at another exposure follow from those at the mean one
-        opaque = outputs["accumulation"] if getattr(scene, "sky", None) is None else torch.ones_like(rgb[..., :1])
+        surrounded = any(getattr(scene, name, None) is not None for name in ("sky", "room"))
+        opaque = torch.ones_like(rgb[..., :1]) if surrounded else outputs["accumulation"]
         code = fitted_exposure(rgb[:, left][used], opaque[:, left][used], photo[:, left][used])
         gain, offset, _ = scene.appearance(None, code)
         found = (rgb[:, right] * gain + offset * opaque[:, right]).clamp(0, 1)
@@ -77,4 +78,5 @@ def code_of_photo(scene: Any, rays: RayBundle, photo: Tensor) -> Tensor:
     """The appearance code (1, C) with which rays (P,), world frame, look like the colours (P, 3) of a photo."""
     rays = rays.to(scene.frame.centre.device)
     origins, directions = scene.frame.rays(rays.origins, rays.directions)
-    return fitted_code(scene, origins, directions, photo.to(origins), ray_times(scene, rays))
+    room = (rays.metadata or {}).get(ROOM)
+    return fitted_code(scene, origins, directions, photo.to(origins), ray_times(scene, rays), room=room)

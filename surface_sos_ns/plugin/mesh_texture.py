@@ -37,6 +37,7 @@ class PosedPhoto(NamedTuple):
     """A training photo."""
 
     camera: Cameras  # (1,) of the photo's size and lens, world frame, pose as the capture has it
+    view: int  # index of the training view
     read: Callable[[], np.ndarray]  # its (H, W, 3) uint8 pixels
     trained: Cameras  # (1,) the same at the size that training used
 
@@ -116,7 +117,5 @@ def _with_exposures(
 @torch.no_grad()
 def _exposure(model: SurfaceSOSModel, photo: PosedPhoto) -> tuple[np.ndarray, np.ndarray]:
     """Gain and offset (3,) of a training photo."""
-    index = None if model.training_views is None else model.training_views.index_of(photo.camera)
-    view = None if index is None else torch.tensor([index], device=model.device)
-    found = model.scene.appearance(view)
+    found = model.scene.appearance(torch.tensor([photo.view], device=model.device))
     return found.gain[0].cpu().numpy(), found.offset[0].cpu().numpy()

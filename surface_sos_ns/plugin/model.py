@@ -48,6 +48,9 @@ class SurfaceSOSModelConfig(SceneModelConfig):
     """What may differ from photo to photo: the exposure, a gain and an offset per colour channel; or, with codes, the
     light as well: a latent code of each photo goes into the colours of both layers, and rays that meet nothing show a
     sky of that photo. auto takes codes where the photos' light differs by more than an exposure explains."""
+    room: Literal["auto", "space"] = "auto"
+    """Where the room is: auto takes it for a picture that stands still before the camera where photos show that, as
+    behind a turntable; space has it stand still against the object, as around something that one walks around."""
     adapt_detail: bool = True
     """Where the object is large in the photos, give FoCoR a finer grid and a sharper outline than the preset's, so that
     both are of a pixel's size."""
@@ -81,6 +84,7 @@ def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
         objective=paper_objective(config.objective),
         mask_refresh=(),
         light="exposure",
+        room="space",
         adapt_detail=False,
         support_map=False,
     )

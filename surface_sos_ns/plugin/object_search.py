@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs befo
     from surface_sos_ns.capture.light import LightEvidence
     from surface_sos_ns.capture.object_prior import ObjectPrior
     from surface_sos_ns.capture.points import SparsePoints
+    from surface_sos_ns.capture.room import StandingRoom
     from surface_sos_ns.capture.sphere import ObjectSphere
     from surface_sos_ns.capture.transforms import Transforms
     from surface_sos_ns.capture.views import Views
@@ -32,6 +33,9 @@ __all__ = ["ObjectSearch"]
 LEAST_IOU, DOUBTFUL_IOU = 0.35, 0.6
 """IoU of given masks with their hull under which they cannot belong to these poses, and under which it is doubtful."""
 CHECK_OFF = "--pipeline.datamanager.check-poses False"
+
+ROOM_MARGIN = 0.02
+"""Pixels around the projected hull that are not taken for the room behind the object, over the photo's longer side."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,21 @@ class ObjectSearch:
 
         small, images = self._small_photos(views)
         return light_changes(images, small, points)
+
+    def room(self, views: Views, prior: ObjectPrior) -> StandingRoom | None:
+        """The room, if it stands still before the camera while the object turns; see `capture.room`.
+
+        Args:
+            views: of the training photos, world frame.
+            prior: what was found of the object.
+        """
+        from surface_sos_ns.capture.hull_projection import outline_band, project_hull
+        from surface_sos_ns.capture.room import standing_room
+
+        small, images = self._small_photos(views)
+        covered = [np.asarray(image) > 0.3 for image in project_hull(prior.hull, prior.sphere, small)]
+        margin = ROOM_MARGIN * float(max(small.width.max(), small.height.max()))
+        return standing_room(images, small, [image | outline_band(image, margin) for image in covered])
 
     def _small_photos(self, views: Views) -> tuple[Views, list[np.ndarray]]:
         """The views and photos at the size that is looked at."""

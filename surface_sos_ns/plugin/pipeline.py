@@ -156,6 +156,9 @@ class SurfaceSOSPipeline(VanillaPipeline):
             changing = light.changes
             if changing:
                 say(light.sentence(LIGHT_CODES))
+        room = data.room(folder) if config.room == "auto" else None
+        if room is not None:
+            say(room.sentence())
         pixels = data.pixels_per_radius(folder) if config.adapt_detail else 0.0
         sizes = Adaptation(pixels_per_radius=pixels).applied(config.scene)
         if sizes == config.scene:
@@ -165,7 +168,7 @@ class SurfaceSOSPipeline(VanillaPipeline):
                 f"the object is large in the photos ({2 * pixels:.0f} pixels across its sphere): its finest grid has "
                 f"{sizes.foreground_grid.max_resolution} cells per axis, its cache {sizes.cache_resolution}"
             )
-        self.model.take_adaptation(Adaptation(changing, pixels))
+        self.model.take_adaptation(Adaptation(changing, pixels, None if room is None else room.size))
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes

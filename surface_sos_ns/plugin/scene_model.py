@@ -21,7 +21,7 @@ from surface_sos_ns.plugin.outputs import Need, ViewImages, needs_of
 from surface_sos_ns.plugin.part_results import PartResult
 from surface_sos_ns.plugin.training_views import TrainingViews
 from surface_sos_ns.plugin.view_metrics import comparison_images, view_metrics
-from surface_sos_ns.plugin.view_rendering import FILLED, BeforeChunk, ViewRenderer, render_rays
+from surface_sos_ns.plugin.view_rendering import FILLED, BeforeChunk, ViewRenderer, render_rays, with_room
 from surface_sos_ns.plugin.viewer.controls import ViewerControls
 from surface_sos_ns.plugin.viewer.defaults import ViewerDefaults
 from surface_sos_ns.plugin.viewer.display_settings import DisplaySettings
@@ -193,6 +193,12 @@ class SceneModel(Model):
                 camera = self.training_views.with_time(camera)
         return camera
 
+    def rays_of(self, camera: Cameras, obb_box: OrientedBox | None = None) -> RayBundle:
+        """The rays (H, W) of one camera, as `as_trained` has it; world frame."""
+        camera = self.as_trained(camera.to(self.device))
+        rays = camera.generate_rays(camera_indices=0, keep_shape=True, obb_box=obb_box)
+        return with_room(self.scene, rays, camera)
+
     @contextmanager
     def appearance(self, code: Tensor | None) -> Iterator[None]:
         """Inside, views are rendered with this exposure, white balance and light, instead of the training photos' mean.
@@ -208,7 +214,7 @@ class SceneModel(Model):
 
     def code_of_photo(self, camera: Cameras, photo: Tensor) -> Tensor:
         """The appearance code (1, C) with which the view of one camera looks like its photo (H, W, 3), 0 to 1."""
-        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+        rays = self.rays_of(camera)
         with self._evaluating():
             return code_of_photo(self.scene, rays.flatten(), photo.reshape(-1, 3))
 
@@ -256,7 +262,7 @@ class SceneModel(Model):
         need = max((needs[name] for name in names), default=None)
         if need is None:
             return {}
-        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+        rays = self.rays_of(camera)
         found = self.render_view(rays, need, smooth_edges, before_chunk)
         return {name: found[name] for name in names}
 
@@ -284,7 +290,7 @@ class SceneModel(Model):
         Raises:
             UserError: there is no object of such a name.
         """
-        rays = self.as_trained(camera.to(self.device)).generate_rays(camera_indices=0, keep_shape=True)
+        rays = self.rays_of(camera)
         return self.render_without(rays, names, smooth_edges)
 
     def render_without(
@@ -318,7 +324,7 @@ class SceneModel(Model):
 
         Where the object may deform, a camera without a time shows it as the nearest training view saw it.
         """
-        return cast("MutableMapping[str, Tensor]", super().get_outputs_for_camera(self.as_trained(camera), obb_box))
+        return self.get_outputs_for_camera_ray_bundle(self.rays_of(camera, obb_box))
 
     def get_outputs_for_camera_ray_bundle(  # type: ignore[override]
         self, camera_ray_bundle: RayBundle

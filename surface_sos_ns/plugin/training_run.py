@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
+from surface_sos_ns.fields.room import Room
 from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.models.surface_sos.initialisation import camera_distance, sight_lines
 from surface_sos_ns.plugin.console import say, warn
@@ -151,6 +152,8 @@ class TrainingRun(RunStory):
                 self.model.config.initial_fit_steps,
                 None if prior.hull_identity is None else torch.as_tensor(prior.hull_identity),
             )
+            if scene.room is not None:
+                self._start_room(scene.room)
         if lines is not None:
             self.model.set_sparse_points(lines.points)
         if self.model.training_views is not None:
@@ -159,6 +162,14 @@ class TrainingRun(RunStory):
         done = self.schedule.last_mask_refresh(self.first_step)
         if done is not None:
             self.self_training.restore(self.model, done)
+
+    def _start_room(self, room: Room) -> None:
+        """Start a room that stands still before the camera from what the photos show of it."""
+        found = self.datamanager.room(self.folder)
+        assert found is not None, "it was found before, see SurfaceSOSPipeline.adapt"
+        axes = self.cameras.camera_to_worlds[:, :3, :3]
+        picture, known, extent = (torch.from_numpy(each).float() for each in (found.picture, found.known, found.extent))
+        room.take(picture, known, extent, axes)
 
     # ------------------------------------------------------------------ steps
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
@@ -30,7 +31,10 @@ from surface_sos_ns.plugin.outputs import (
 from surface_sos_ns.rendering.antialiasing import edge_pixels, sub_pixel_directions
 from surface_sos_ns.utils.errors import UserError
 
-__all__ = ["FILLED", "BeforeChunk", "ViewRenderer", "ray_times", "render_rays"]
+__all__ = ["FILLED", "ROOM", "BeforeChunk", "ViewRenderer", "ray_times", "render_rays", "with_room"]
+
+ROOM = "room_directions"
+"""Key of the rays' metadata under which their directions in the camera's axes are."""
 
 BeforeChunk = Callable[[int], None]
 """Called with the number of rays that are rendered next; may raise to break off."""
@@ -43,6 +47,14 @@ removed then."""
 def ray_times(scene: SurfaceSOS, rays: RayBundle) -> Tensor | None:
     """(R,) in [0, 1], when each ray was taken, for an object that may deform; else None."""
     return None if scene.deformation is None or rays.times is None else rays.times[..., 0]
+
+
+def with_room(scene: SurfaceSOS, rays: RayBundle, camera: Cameras) -> RayBundle:
+    """The rays of a camera (1,), which know where they look in a room that stands still before it, if there is one."""
+    if getattr(scene, "room", None) is not None:
+        axes = camera.camera_to_worlds[0, :3, :3].to(rays.directions)
+        rays.metadata[ROOM] = rays.directions @ axes
+    return rays
 
 
 def render_rays(
@@ -65,6 +77,8 @@ def render_rays(
     choices: dict[str, Any] = {} if shown is None else {"shown": shown}
     if code is not None:
         choices["code"] = code
+    if ROOM in (rays.metadata or {}):
+        choices["room"] = rays.metadata[ROOM]
     rendering = scene.render(origins, directions, plate=need is Need.PLATE, time=time, **choices)
     images = _with_objects(layer_images(rendering, scene.frame), rendering.objects, scene)
     for head in scene.painted_heads:
@@ -166,6 +180,8 @@ class ViewRenderer:
             pixel_area=rays.pixel_area[chosen][:, None].expand(*shape, 1) / (shape[1] + 1),
             times=None if rays.times is None else rays.times[chosen][:, None].expand(*shape, 1).contiguous(),
         )
+        if ROOM in (rays.metadata or {}):
+            parts.metadata[ROOM] = sub_pixel_directions(rays.metadata[ROOM], chosen, edge_samples)
         found = self._in_chunks(parts, min(need, Need.LAYERS), before_chunk)
         colours = {name for name in found if name.partition("_")[0] == PARTS}
         for name in ("alpha", "rgb", "foreground", "overlay", *(output_of("alpha", name) for name in names), *colours):

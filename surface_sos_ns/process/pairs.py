@@ -8,13 +8,17 @@ from typing import Literal
 
 __all__ = ["Matching", "blocks", "choose_matching", "photo_pairs"]
 
-Matching = Literal["exhaustive", "sequential"]
+Matching = Literal["exhaustive", "sequential", "circle"]
 
 MAX_EXHAUSTIVE = 200
 """Photos up to which all pairs are compared; the time goes with the square."""
 
 NEIGHBOURS = 10
 """Photos before and after that each is compared with, where they were taken in a row."""
+
+CIRCLE_NEIGHBOURS = 6
+"""The same on a circle, where the last photo is the first one's neighbour. Photos of opposite sides of an object have
+nothing in common but what looks alike, and few features do not tell."""
 
 KEYFRAME = 5
 """Of a row every so many photos are compared with each other, however far apart: so a round trip closes."""
@@ -23,22 +27,28 @@ BLOCK = 8
 """Photos by photos that are compared at a time."""
 
 
-def choose_matching(count: int, in_a_row: bool) -> Matching:
+def choose_matching(count: int, in_a_row: bool, turns: bool = False) -> Matching:
     """How a capture is matched where the user did not say.
 
     Args:
         count: number of photos.
         in_a_row: they are frames of a video.
+        turns: the object turns before a camera that stands.
     """
+    if turns and count > 2 * CIRCLE_NEIGHBOURS:
+        return "circle"
     return "sequential" if in_a_row or count > MAX_EXHAUSTIVE else "exhaustive"
 
 
 def photo_pairs(count: int, matching: Matching) -> list[tuple[int, int]]:
     """Pairs (first < second) of photos to compare, sorted.
 
-    ``sequential`` takes near neighbours, ever more distant ones (2, 4, 8 ... apart), and all pairs of keyframes.
+    ``sequential`` takes near neighbours, ever more distant ones (2, 4, 8 ... apart), and all pairs of keyframes;
+    ``circle`` near neighbours, the first photo and the last being neighbours.
     """
     pairs = combinations(range(count), 2)
+    if matching == "circle":
+        return [(a, b) for a, b in pairs if min(b - a, count - (b - a)) <= CIRCLE_NEIGHBOURS]
     if matching == "exhaustive":
         return list(pairs)
     return [(a, b) for a, b in pairs if _worth_it(a, b)]

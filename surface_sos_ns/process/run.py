@@ -20,7 +20,7 @@ from surface_sos_ns.process.pairs import MAX_EXHAUSTIVE, choose_matching, photo_
 from surface_sos_ns.process.photos import MIN_PHOTOS, Photo, copy_upright, find_photos
 from surface_sos_ns.process.scene import write_scene
 from surface_sos_ns.process.settings import ProcessSettings
-from surface_sos_ns.process.standing import MIN_STANDING, standing_share, turntable_advice
+from surface_sos_ns.process.standing import MIN_STANDING, drop_standing, standing_share, turntable_advice
 from surface_sos_ns.process.structure import Structure
 from surface_sos_ns.process.video import count_frames, extract_frames
 from surface_sos_ns.utils.cores import usable_cores
@@ -146,9 +146,12 @@ def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> tuple[St
     images, database = settings.output / "images", settings.output / "colmap" / "database.db"
     threads, count, in_a_row = usable_cores(), len(names), settings.images.is_file()
     groups = [[path.name for path in group] for group in group_by_camera([images / n for n in names], settings.camera)]
-    matching = choose_matching(count, in_a_row) if settings.matching == "auto" else settings.matching
+    turns = settings.use == "object"
+    matching = choose_matching(count, in_a_row, turns) if settings.matching == "auto" else settings.matching
     pairs = photo_pairs(count, matching)
-    kind = f"{settings.camera_model} lens, {len(groups)} camera{'s' if len(groups) > 1 else ''}"
+    # A few features in the middle of the photos tell one focal length, and no more of a lens.
+    camera_model = "simple" if turns and settings.camera_model == "opencv" else settings.camera_model
+    kind = f"{camera_model} lens, {len(groups)} camera{'s' if len(groups) > 1 else ''}"
     print(f"{count} photos, {kind}; {len(pairs)} pairs ({matching}); {threads} threads.")
     if settings.matching == "auto" and matching == "sequential" and not in_a_row:
         print(
@@ -159,10 +162,12 @@ def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> tuple[St
     def placed(matches: Path, guided: bool) -> Structure:
         with Stage(f"Comparing {len(pairs)} pairs of photos", len(pairs)) as stage:
             structure.match_pairs(matches, names, pairs, threads, stage.advance, guided)
+        if settings.use == "object":
+            drop_standing(matches, names, pairs, _longest_side(images, names))
         if settings.use is None and not guided:
             advice.extend(_turntable_advice(settings, matches, names))
         with Stage(f"Placing {count} photos", count) as stage:
-            return structure.map_photos(matches, images, names, threads, stage.reach)
+            return structure.map_photos(matches, images, names, threads, stage.reach, settings.use == "object")
 
     first: Structure | None = None
     advice: list[str] = []
@@ -172,11 +177,12 @@ def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> tuple[St
                 database,
                 images,
                 groups,
-                settings.camera_model,
+                camera_model,
                 settings.max_image_size,
                 threads,
                 stage.advance,
                 None if settings.use is None else feature_folder(settings.output),
+                settings.use == "object",
             )
         with suppress(ProcessError):
             first = placed(database, guided=False)
@@ -194,11 +200,15 @@ def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> tuple[St
         return second if first is None or len(second.placed) > len(first.placed) else first, advice
 
 
+def _longest_side(images: Path, names: Sequence[str]) -> int:
+    """Of all photos, pixels."""
+    return max(max(read_header(images / name).stored) for name in names)
+
+
 def _turntable_advice(settings: ProcessSettings, database: Path, names: Sequence[str]) -> list[str]:
     """Says where features that stand still look like a turntable; what was said."""
     images = settings.output / "images"
-    longest = max(max(read_header(images / name).stored) for name in names)
-    share = standing_share(database, names, longest)
+    share = standing_share(database, names, _longest_side(images, names))
     if share < MIN_STANDING:
         return []
     advice = turntable_advice(share, settings.images if settings.images.is_dir() else images)

@@ -26,12 +26,13 @@ class ProcessSettings:
     """Of a video: how many frames are taken, each the sharpest of its stretch."""
     camera_model: CameraModel = "opencv"
     """The lens: opencv (usual; radial and tangential distortion), simple (for few photos; one number of distortion),
-    pinhole (rendered or undistorted images), fisheye."""
+    pinhole (rendered or undistorted images), fisheye. With --use object, opencv means simple."""
     camera: Sharing = "auto"
     """Which photos share a lens: auto (those of one size, camera and focal length), shared (all), per-image."""
     matching: Literal["auto"] | Matching = "auto"
     """Which photos are compared: exhaustive (all pairs), sequential (neighbours in the order of names, and some far
-    ones), auto (sequential for videos and for more than 200 photos)."""
+    ones), circle (neighbours, and the last with the first), auto (circle for a turntable, sequential for videos and for
+    more than 200 photos)."""
     max_image_size: int = 1600
     """Features are looked for in photos shrunk to this many pixels; the scene's images keep their size."""
     masks: Path | None = None
@@ -39,6 +40,7 @@ class ProcessSettings:
     scene's coarse masks."""
     use: Use | None = None
     """Where features are looked for, with --masks. object: on the object alone, for a turntable, where the camera
-    stands and the object turns. background: everywhere but there, for things that move about while the camera walks."""
+    stands and the object turns; photos in the order of their names. background: everywhere but there, for things that
+    move about while the camera walks."""
     overwrite: bool = False
     """Begin anew where the output exists. The old folder is not deleted but renamed."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["MIN_STANDING", "standing_share", "turntable_advice"]
+__all__ = ["MIN_STANDING", "drop_standing", "standing_share", "turntable_advice"]
 
 STANDS = 0.0015
 """Shift of a feature between neighbouring photos, over the photo's longer side, up to which it counts as standing."""
@@ -49,6 +50,49 @@ def standing_share(database: Path, names: Sequence[str], longest_side: int) -> f
             shift = np.linalg.norm(here[matches[:, 0]] - there[matches[:, 1]], axis=1)
             shares.append(float((shift < STANDS * longest_side).mean()))
     return float(np.median(shares)) if shares else 0.0
+
+
+def drop_standing(database: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]], longest_side: int) -> int:
+    """Removes the matches whose feature is at the same pixel in both photos, and looks for relative poses again.
+
+    Where the object turns and the room stands, masks that are not exact let some of the room in; and a few features
+    that agree perfectly outvote many on the object.
+
+    Args:
+        database: pycolmap's, with features and matches; changed in place.
+        names: of the photos.
+        pairs: indices into the names.
+        longest_side: of the photos, pixels.
+
+    Returns:
+        How many matches were removed.
+    """
+    from surface_sos_ns.utils.colmap import pycolmap
+
+    dropped, changed = 0, []
+    with closing(pycolmap.Database.open(database)) as opened:
+        ids = {image.name: image.image_id for image in opened.read_all_images()}
+        places = {name: np.asarray(opened.read_keypoints(index))[:, :2] for name, index in ids.items()}
+        for first, second in ((names[a], names[b]) for a, b in pairs):
+            if first not in ids or second not in ids or not opened.exists_matches(ids[first], ids[second]):
+                continue
+            matches = np.asarray(opened.read_matches(ids[first], ids[second]))
+            shift = np.linalg.norm(places[first][matches[:, 0]] - places[second][matches[:, 1]], axis=1)
+            standing = shift < 2 * STANDS * longest_side
+            if standing.any():
+                opened.delete_matches(ids[first], ids[second])
+                opened.delete_two_view_geometry(ids[first], ids[second])
+                opened.write_matches(ids[first], ids[second], matches[~standing].astype(np.uint32))
+                changed.append(f"{first} {second}\n")
+                dropped += int(standing.sum())
+    if changed:
+        options = pycolmap.TwoViewGeometryOptions()
+        options.ransac.random_seed = 0
+        with tempfile.TemporaryDirectory() as folder:
+            listed = Path(folder) / "pairs.txt"
+            listed.write_text("".join(changed), encoding="utf-8")
+            pycolmap.verify_matches(database, listed, options)
+    return dropped
 
 
 def turntable_advice(share: float, images: Path) -> str:

@@ -39,6 +39,10 @@ PHOTOS_PER_CENTRE = 20
 
 SEED = 0
 
+OBJECT_PEAK = 0.002
+"""Contrast of the weakest SIFT feature that is taken, 0 to 1, where features are on an object alone: there are few of
+them then. COLMAP's own value is 0.0067."""
+
 FREE_MB = 64
 """Megabytes that must be free before pycolmap writes the next portion: where it finds the disk full, it aborts."""
 
@@ -88,6 +92,7 @@ def extract_features(
     threads: int,
     advance: Callable[[float], None] = lambda amount: None,
     masks: Path | None = None,
+    few: bool = False,
 ) -> int:
     """SIFT features of all photos, and a camera for each group of them, into the database.
 
@@ -100,6 +105,7 @@ def extract_features(
         threads: CPU threads.
         advance: called with the number of photos done.
         masks: folder of masks, a photo's name with .png behind; no features where they are black.
+        few: take weak features, too: there will be few, on an object alone.
 
     Returns:
         How many features there are.
@@ -113,6 +119,8 @@ def extract_features(
         reader.camera_model = COLMAP_NAMES[camera_model]
         if masks is not None:
             reader.mask_path = str(masks)
+        if few:
+            options.sift.peak_threshold = OBJECT_PEAK
         for start in range(0, len(group), PHOTOS_AT_A_TIME):
             portion = list(group[start : start + PHOTOS_AT_A_TIME])
             camera = _camera_of(database, group)
@@ -191,6 +199,7 @@ def map_photos(
     names: Sequence[str],
     threads: int,
     reach: Callable[[float], None] = lambda done: None,
+    few: bool = False,
 ) -> Structure:
     """Incremental mapping: registers photos one after the other and refines poses, points and lenses together.
 
@@ -200,6 +209,9 @@ def map_photos(
         names: of all photos.
         threads: CPU threads.
         reach: called with the number of photos placed so far.
+        few: there are few features, on an object alone, which fills a part of the photos. Fewer are enough, they have
+            to fit better, and the lens stays as the photos say until all are placed: so few do not tell focal length
+            and distance apart.
 
     Returns:
         The largest reconstruction.
@@ -214,6 +226,12 @@ def map_photos(
     options.num_threads = threads
     options.random_seed = SEED
     options.ba_global_function_tolerance = 1e-6  # as ns-process-data has it: finer does not show, and takes long
+    if few:
+        mapper = options.mapper
+        mapper.init_min_num_inliers, mapper.abs_pose_min_num_inliers, options.min_num_matches = 30, 15, 12
+        mapper.init_min_tri_angle, mapper.filter_min_tri_angle, mapper.abs_pose_min_inlier_ratio = 6.0, 3.0, 0.2
+        mapper.filter_max_reproj_error = 1.5
+        options.ba_refine_focal_length = options.ba_refine_extra_params = False
     placed = 0
 
     def first_two() -> None:
@@ -244,20 +262,24 @@ def map_photos(
             "spot); the object or what it stands on needs texture; nothing but the camera may move. "
             "Where photos are compared in a row only, try --matching exhaustive."
         )
-    _refine(model, threads)
+    _refine(model, threads, few)
     found = {image.name for image in model.images.values() if image.has_pose}
     return Structure(model, sorted(found), sorted(set(names) - found))
 
 
-def _refine(model: Any, threads: int) -> None:
-    """One more adjustment of everything, principal points included where enough photos tell them."""
+def _refine(model: Any, threads: int, few: bool) -> None:
+    """One more adjustment of everything, principal points included where enough photos tell them.
+
+    Of the lens only the focal length where there are `few` features, in a part of the photos: the rest is not told.
+    """
     from surface_sos_ns.utils.colmap import pycolmap
 
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     options.ceres.solver_options.num_threads = threads
     photos = [sum(image.camera_id == camera for image in model.images.values()) for camera in model.cameras]
-    options.refine_principal_point = min(count for count in photos if count) >= PHOTOS_PER_CENTRE
+    options.refine_principal_point = not few and min(count for count in photos if count) >= PHOTOS_PER_CENTRE
+    options.refine_extra_params = not few
     pycolmap.bundle_adjustment(model, options)
     model.update_point_3d_errors()
 

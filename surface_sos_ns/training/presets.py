@@ -113,10 +113,12 @@ RATES = {
     "sharpness": Rate(1e-3, eps=1e-8),
     "appearance": Rate(1e-3, eps=1e-8),
     "light": Rate(5e-3, eps=1e-8),
+    "room": Rate(2e-3, eps=1e-8),
     "deformation": Rate(2e-3),
     "camera_opt": Rate(1e-3),
 }
-"""Learning rates by parameter group. The last two exist where the object may deform, and where poses are refined."""
+"""Learning rates by parameter group. The last three exist where a room stands still before the camera, where the object
+may deform, and where poses are refined."""
 
 
 def parameter_groups(scene: SurfaceSOS) -> dict[str, list[Parameter]]:
@@ -134,8 +136,8 @@ def _group(name: str) -> str:
         return "sharpness"
     if name.startswith("foreground.field."):
         return "surface"
-    if part == "deformation":
-        return "deformation"
+    if part in ("deformation", "room"):
+        return part
     if part == "appearance":
         return "light" if name.endswith("light") else "appearance"
     return "grids" if name.endswith("table") else "nets"

@@ -25,7 +25,9 @@ def pipeline(light: str = "auto", residual: float = 2 * MAX_RESIDUAL, pixels: fl
     box = SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]))
     found._model = config.setup(scene_box=box, num_train_data=3, metadata={})
     found.datamanager = SimpleNamespace(  # type: ignore[assignment]
-        light=lambda folder: LightEvidence(residual, 20), pixels_per_radius=lambda folder: pixels
+        light=lambda folder: LightEvidence(residual, 20),
+        pixels_per_radius=lambda folder: pixels,
+        room=lambda folder: None,
     )
     return found
 

@@ -575,6 +575,10 @@ def test_a_video_held_upright_is_upright(clip: tuple[Path, list[np.ndarray]], tm
 
 def test_pairs() -> None:
     assert photo_pairs(4, "exhaustive") == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    circle = photo_pairs(20, "circle")
+    assert all((a, b) in circle for a, b in ((0, 6), (0, 19), (0, 14), (5, 19))) and len(circle) == 20 * 6
+    assert not {(0, 7), (0, 13), (3, 16)} & set(circle)
+    assert choose_matching(44, False, turns=True) == "circle" and choose_matching(12, False, turns=True) == "exhaustive"
     row = photo_pairs(121, "sequential")
     assert len(row) < 121 * 120 / 2 / 3 and row == sorted(set(row))
     assert {(40, b) for b in range(41, 51)} <= set(row)  # neighbours

@@ -36,15 +36,19 @@ class Adaptation:
         pixels_per_radius: how large the object sphere's radius is in the photos, pixels, median; 0 where it is not
             known. In large photos, or of an object that pictures cut off, it may exceed `LARGE_RADIUS`: grids get
             finer and outlines sharper.
+        room: width and height of the picture of a room that stands still before the camera; None where none does.
     """
 
     changing_light: bool = False
     pixels_per_radius: float = 0.0
+    room: tuple[int, int] | None = None
 
     def applied(self, config: SceneConfig) -> SceneConfig:
         """The scene model's sizes for this capture; never coarser than those given."""
         if self.changing_light:
             config = replace(config, light_codes=config.light_codes or LIGHT_CODES, sky=True)
+        if self.room is not None:
+            config = replace(config, room=self.room, sky=False)
         if self.pixels_per_radius <= LARGE_RADIUS:
             return config
         grid, (before, inside, beyond) = config.foreground_grid, config.candidates
@@ -76,4 +80,8 @@ def stored_adaptation(state: Mapping[str, Any], prefix: str = "") -> Adaptation:
         prefix: before the scene's own keys.
     """
     stored = state.get(f"{prefix}adaptation_text")
-    return NO_ADAPTATION if stored is None else Adaptation(**from_tensor(stored))
+    if stored is None:
+        return NO_ADAPTATION
+    found = from_tensor(stored)
+    room = found.pop("room", None)
+    return Adaptation(**found, room=None if room is None else (int(room[0]), int(room[1])))

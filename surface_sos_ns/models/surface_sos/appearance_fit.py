@@ -73,7 +73,13 @@ def fitted_exposure(rgb: Tensor, opaque: Tensor, photo: Tensor) -> Tensor:
 
 
 def fitted_code(
-    scene: SurfaceSOS, origins: Tensor, directions: Tensor, photo: Tensor, time: Tensor | None = None, seed: int = 0
+    scene: SurfaceSOS,
+    origins: Tensor,
+    directions: Tensor,
+    photo: Tensor,
+    time: Tensor | None = None,
+    seed: int = 0,
+    room: Tensor | None = None,
 ) -> Tensor:
     """The appearance code with which a scene's rays look like a photo.
 
@@ -85,6 +91,7 @@ def fitted_code(
         photo: (P, 3) colours of the photo there, 0 to 1.
         time: (P,) in [0, 1], see `SurfaceSOS.render`.
         seed: equal seeds give equal codes.
+        room: (P, 3), see `SurfaceSOS.render`.
 
     Returns:
         (1, C) code, relative to the mean of the training views', for `SurfaceSOS.render`.
@@ -95,14 +102,15 @@ def fitted_code(
         for _ in range(BATCHES):
             chosen = torch.randint(len(photo), (RAYS,), generator=generator).to(photo.device)
             layers = scene.layers(origins[chosen], directions[chosen], None if time is None else time[chosen])
-            batches.append(_Batch(layers, directions[chosen], photo[chosen]))
+            behind = None if room is None else room[chosen]
+            batches.append(_Batch(layers, directions[chosen], photo[chosen], behind))
         code = torch.zeros(1, scene.appearance.width, device=photo.device)
         if code.shape[1] > EXPOSURE_WIDTH:
             code = _by_descent(scene, code, batches)
         code[:, :EXPOSURE_WIDTH] = 0
-        rgb = torch.cat([scene.recoloured(each.layers, each.directions, code) for each in batches])
+        rgb = torch.cat([scene.recoloured(each.layers, each.directions, code, each.room) for each in batches])
     opaque = torch.cat([each.layers.weights.accumulation for each in batches])
-    opaque = opaque if scene.sky is None else torch.ones_like(opaque)
+    opaque = opaque if scene.sky is None and room is None else torch.ones_like(opaque)
     exposure = fitted_exposure(rgb, opaque[:, None], torch.cat([each.photo for each in batches]))
     return torch.cat([exposure, code[:, EXPOSURE_WIDTH:]], -1)
 
@@ -113,6 +121,7 @@ class _Batch(NamedTuple):
     layers: RayLayers
     directions: Tensor
     photo: Tensor
+    room: Tensor | None  # (R, 3), see `SurfaceSOS.render`
 
 
 def _by_descent(scene: SurfaceSOS, start: Tensor, batches: Sequence[_Batch]) -> Tensor:
@@ -123,7 +132,7 @@ def _by_descent(scene: SurfaceSOS, start: Tensor, batches: Sequence[_Batch]) -> 
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
         for step in range(STEPS):
             batch = batches[step % len(batches)]
-            shown = scene.recoloured(batch.layers, batch.directions, code)
+            shown = scene.recoloured(batch.layers, batch.directions, code, batch.room)
             error = F.smooth_l1_loss(shown, batch.photo, beta=OUTLIER) * 2 * OUTLIER
             loss = error + SHRINKAGE * code[:, EXPOSURE_WIDTH:].square().mean()
             optimizer.zero_grad()

@@ -73,6 +73,9 @@ class SceneConfig:
     photos whose light differs. 0: a gain and an offset per colour channel are all that differs."""
     sky: bool = False
     """Rays that meet nothing show a sky, whose colour depends on direction and light alone, instead of black."""
+    room: tuple[int, int] | None = None
+    """Rays that meet nothing show a picture of the room, so many pixels wide and high, that stands still before the
+    camera, as behind a turntable; in place of a sky."""
     colour_threshold: float = 1e-3
     """Colours are evaluated at samples with a larger weight than this only."""
     deformation: DeformationConfig = RIGID

@@ -17,6 +17,7 @@ from torch import Tensor
 from surface_sos_ns.clean_plate.clean_plate import CleanPlate, PlateView
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.fields.deformation import Deformation, Displacement
+from surface_sos_ns.fields.room import Room
 from surface_sos_ns.fields.sky import Sky
 from surface_sos_ns.models.surface_sos.appearance import Appearance, ViewAppearance
 from surface_sos_ns.models.surface_sos.background import Background, BackgroundSamples
@@ -28,6 +29,7 @@ from surface_sos_ns.models.surface_sos.rendering import Mattes, RegulariserPoint
 from surface_sos_ns.ops.torch_ops import TorchOps
 from surface_sos_ns.rendering.colour_space import to_display, to_light
 from surface_sos_ns.rendering.composite import PackedValues, RayColours, RayWeights, no_values, scale_gradient
+from surface_sos_ns.rendering.ray_context import NO_CONTEXT, RayContext
 from surface_sos_ns.sampling.candidates import advance_of_rays
 from surface_sos_ns.sampling.field_cache import FieldCache, distance_to_cells
 from surface_sos_ns.sampling.ray_samples import SamplePlan, Samples
@@ -101,12 +103,13 @@ class Renderer:
         appearance: Appearance,
         clean_plate: CleanPlate,
         sky: Sky | None = None,
+        room: Room | None = None,
     ):
         self.config = config
         self.foreground, self.background, self.label, self.heads = foreground, background, label, heads
         self.attached: list[Head] = []  # heads that were learned after the run, see `SurfaceSOS.attach`
         self.deformation, self.object_grid, self.cache = deformation, object_grid, cache
-        self.appearance, self.clean_plate, self.sky = appearance, clean_plate, sky
+        self.appearance, self.clean_plate, self.sky, self.room = appearance, clean_plate, sky, room
 
     @property
     def ops(self) -> TorchOps:
@@ -138,18 +141,20 @@ class Renderer:
         regulariser_points: Tensor | None = None,
         time: Tensor | None = None,
         code: Tensor | None = None,
+        room: Tensor | None = None,
     ) -> Rendering:
         """See `SurfaceSOS.render`."""
         gain, offset, light = self._appearance(origins.shape[0], view, code)
+        context = RayContext(light, room)
         layers = self.layers(origins, directions, state, regulariser_points, time, light)
         samples, front, back, split, to_object, crop, weights = layers
-        colours, opaque, head_values = self._colours(layers, directions, light, split.predicted_rgb)
+        colours, opaque, head_values = self._colours(layers, directions, context, split.predicted_rgb)
         if split.label is not None:
             head_values[self.label.name] = self.label.accumulate(weights, split.label)
         if state.training:
             self.clean_plate.observe(samples, weights.background.detach())
         plate_view = self._plate(
-            origins, directions, samples, weights, colours, state, plate and not state.training, light
+            origins, directions, samples, weights, colours, state, plate and not state.training, context
         )
 
         alpha, count = weights.alpha[:, None], front.size
@@ -182,10 +187,10 @@ class Renderer:
             regularisers=RegulariserPoints(further, front.surface.sdf[count:], normals[count:], split.label_logits),
         )
 
-    def recoloured(self, layers: RayLayers, directions: Tensor, code: Tensor) -> Tensor:
+    def recoloured(self, layers: RayLayers, directions: Tensor, code: Tensor, room: Tensor | None = None) -> Tensor:
         """See `SurfaceSOS.recoloured`."""
         gain, offset, light = self._appearance(directions.shape[0], None, code)
-        colours, opaque, _ = self._colours(layers, directions, light, None)
+        colours, opaque, _ = self._colours(layers, directions, RayContext(light, room), None)
         return self._to_display(colours.rgb) * gain + offset * opaque[:, None]
 
     def _appearance(self, rays: int, view: Tensor | None, code: Tensor | None) -> ViewAppearance:
@@ -194,22 +199,23 @@ class Renderer:
         return found if found.light is None else found._replace(light=found.light.expand(rays, -1))
 
     def _colours(
-        self, layers: RayLayers, directions: Tensor, light: Tensor | None, predicted: Tensor | None
+        self, layers: RayLayers, directions: Tensor, context: RayContext, predicted: Tensor | None
     ) -> tuple[RayColours, Tensor, dict[str, Tensor]]:
         """Colours of rays, before the exposure; how opaque (R,) they are; and the values of heads.
 
         Args:
             layers: of R rays.
             directions: (R, 3) unit.
-            light: (R, L) latent codes, None for their mean.
+            context: of the rays.
             predicted: colours of the foreground at the samples near its surface, where they are known already.
         """
         samples, front, back, _, _, crop, weights = layers
+        light = context.light
         rgb_f, head_values = self._surface_values(samples, front, directions, weights, predicted, light)
         rgb_b = self.background.colours(back, samples, directions, weights.background, weights.background_only, light)
         unit = samples.near_surface.pack(front.unit)
         colours = self.ops.composite_colours(weights, self._to_light(rgb_f), self._to_light(rgb_b), unit)
-        colours, opaque = self._over_sky(colours, weights, directions, light, crop)
+        colours, opaque = self._over_surroundings(colours, weights, directions, context, crop)
         return colours, opaque, head_values
 
     def layers(
@@ -254,18 +260,18 @@ class Renderer:
         return Mattes(alpha.index_put((samples.rays,), weights.alpha), each)
 
     def background_view(
-        self, origins: Tensor, directions: Tensor, state: RenderState, light: Tensor | None = None
+        self, origins: Tensor, directions: Tensor, state: RenderState, context: RayContext = NO_CONTEXT
     ) -> BackgroundView:
         """See `SurfaceSOS.background_view`."""
         samples = self.sample(origins, directions, replace(self.plan(state), background_only=True), state)
         back = self.background.evaluate(samples, directions, state.progress)
         none, ones = no_values(origins), samples.edges.new_ones(samples.edges.shape[0])
         weights = self.ops.composite_weights(none, back.opacity, none, samples.edges, ones, ones)
-        rgb = self.background.colours(back, samples, directions, weights.background_only, light=light)
+        rgb = self.background.colours(back, samples, directions, weights.background_only, light=context.light)
         blank = no_values(origins, 3)
         colours = self.ops.composite_colours(weights, blank, self._to_light(rgb), blank)
-        colours, _ = self._over_sky(colours, weights, directions, light)
-        confidence = self._background_confidence(samples, weights)
+        colours, _ = self._over_surroundings(colours, weights, directions, context)
+        confidence = self._background_confidence(samples, weights, context)
         return BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
     # ------------------------------------------------------------------ samples
@@ -394,47 +400,50 @@ class Renderer:
         colours: RayColours,
         state: RenderState,
         complete: bool,
-        light: Tensor | None,
+        context: RayContext,
     ) -> PlateView:
         """The clean plate: from the samples at hand or, with `complete`, rendered behind the object and completed."""
         none = torch.zeros_like(weights.alpha)
         if not complete:
             return PlateView(colours.background, none, none, none)
-        confidence = self._background_confidence(samples, weights)
+        confidence = self._background_confidence(samples, weights, context)
         first_pass = BackgroundView(colours.background, confidence, weights.background_only, samples.edges)
 
-        def render_background(origins: Tensor, directions: Tensor, light: Tensor | None = None) -> BackgroundView:
-            return self.background_view(origins, directions, state, light)
+        def render_background(origins: Tensor, directions: Tensor, context: RayContext = NO_CONTEXT) -> BackgroundView:
+            return self.background_view(origins, directions, state, context)
 
         shade = None if state.shown is None else state.shown.shade
         return self.clean_plate.complete(
-            origins, directions, first_pass, weights.alpha, render_background, shade, light
+            origins, directions, first_pass, weights.alpha, render_background, shade, context
         )
 
-    def _over_sky(
+    def _over_surroundings(
         self,
         colours: RayColours,
         weights: RayWeights,
         directions: Tensor,
-        light: Tensor | None = None,
+        context: RayContext,
         crop: Tensor | None = None,
     ) -> tuple[RayColours, Tensor]:
-        """Colours of rays with the sky behind all that they meet, and how opaque (R,) they are then.
+        """Colours of rays with the room or the sky behind all that they meet, and how opaque (R,) they are then.
 
-        Rays through m^P do not teach the sky their colours: what they miss there is the object.
+        Rays through m^P do not teach it their colours: what they miss there is the object.
 
         Args:
             colours, weights: of R rays.
             directions: (R, 3) unit.
-            light: (R, L) latent codes, None for their mean.
+            context: of the rays.
             crop: (R,) highest m^P along the ray; None where nothing is learned.
         """
-        if self.sky is None:
+        if self.room is not None and context.room is not None:
+            behind = self.room(context.room)
+        elif self.sky is not None:
+            behind = self.sky(directions, context.light)
+        else:
             return colours, weights.accumulation
-        sky = self.sky(directions, light)
         if crop is not None:
-            sky = scale_gradient(sky, (1.0 - crop)[:, None])
-        behind = to_light(sky) if self.config.blending == "light" else sky
+            behind = scale_gradient(behind, (1.0 - crop)[:, None])
+        behind = to_light(behind) if self.config.blending == "light" else behind
         left = (1.0 - weights.accumulation).clamp(min=0.0)[:, None]
         alone = weights.background_only.sum(-1, keepdim=True)
         over = colours._replace(
@@ -442,12 +451,16 @@ class Renderer:
         )
         return over, torch.ones_like(weights.accumulation)
 
-    def _background_confidence(self, samples: Samples, weights: RayWeights) -> Tensor:
-        """Confidence (R,) in the background alone; the sky is sure."""
+    def _background_confidence(self, samples: Samples, weights: RayWeights, context: RayContext) -> Tensor:
+        """Confidence (R,) in the background alone; the sky is sure, a room where photos show it."""
         confidence = self.clean_plate.confidence(samples, weights.background_only)
-        if self.sky is None:
+        if self.room is not None and context.room is not None:
+            behind = self.room.confidence(context.room)
+        elif self.sky is not None:
+            behind = torch.ones_like(confidence)
+        else:
             return confidence
-        return torch.lerp(torch.ones_like(confidence), confidence, weights.background_only.sum(-1).clamp(0, 1))
+        return torch.lerp(behind, confidence, weights.background_only.sum(-1).clamp(0, 1))
 
     def _to_light(self, colours: PackedValues) -> PackedValues:
         """Colours of samples in the space in which they are blended, see `SceneConfig.blending`."""

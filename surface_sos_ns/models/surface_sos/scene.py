@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from surface_sos_ns.clean_plate.clean_plate import CleanPlate
 from surface_sos_ns.clean_plate.support_map import BackgroundView
 from surface_sos_ns.fields.deformation import Deformation
+from surface_sos_ns.fields.room import Room
 from surface_sos_ns.fields.sky import Sky
 from surface_sos_ns.models.surface_sos.adaptation import NO_ADAPTATION, Adaptation
 from surface_sos_ns.models.surface_sos.appearance import Appearance
@@ -30,6 +31,7 @@ from surface_sos_ns.models.surface_sos.rendering import Mattes, Rendering
 from surface_sos_ns.models.surface_sos.stored_values import as_tensor, from_tensor
 from surface_sos_ns.ops.choose import choose_ops
 from surface_sos_ns.ops.torch_ops import TorchOps, use_ops
+from surface_sos_ns.rendering.ray_context import NO_CONTEXT, RayContext
 from surface_sos_ns.sampling.field_cache import FieldCache
 from surface_sos_ns.training.mask_reliability import MaskReliability
 from surface_sos_ns.training.residual_metric import ResidualMetric
@@ -60,6 +62,7 @@ class SurfaceSOS(nn.Module):
         cache: cached values of both fields, which guide sampling.
         appearance: of the training views.
         sky: what rays show that meet nothing; None where they show black.
+        room: the same where the room stands still before the camera, as on a turntable; None where it does not.
         clean_plate: confidence and completion of the background.
         deformation: the object's motion; None where it does not deform.
         ops: back-end of the numeric operations, chosen again when the model is moved to another device.
@@ -104,6 +107,7 @@ class SurfaceSOS(nn.Module):
         self.heads = nn.ModuleList(make_heads(config, ops))
         self.appearance = Appearance(views, config.light_codes)
         self.sky = Sky(config.hidden, config.light_codes, ops) if config.sky else None
+        self.room = Room(*config.room, views) if config.room is not None else None
         self.cache = FieldCache(config.cache_resolution, config.background_cache_resolution, config.split == "votes")
         self.clean_plate = CleanPlate(config.observation_resolution, several=bool(self.objects))
         self.reliability = MaskReliability(max(views, 1), self.label.objects)
@@ -122,6 +126,7 @@ class SurfaceSOS(nn.Module):
             self.appearance,
             self.clean_plate,
             self.sky,
+            self.room,
         )
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))  # whether `initialise` has been called
@@ -212,6 +217,7 @@ class SurfaceSOS(nn.Module):
         time: Tensor | None = None,
         shown: Shown | None = None,
         code: Tensor | None = None,
+        room: Tensor | None = None,
     ) -> Rendering:
         """Render rays (eq. 3-7); in training, also count them in the observation grid.
 
@@ -225,12 +231,16 @@ class SurfaceSOS(nn.Module):
             time: (R,) in [0, 1], when each ray was taken; needed where the object may deform.
             shown: some of several objects, see `showing`; outside training. None renders all.
             code: (R, C) or (1, C) appearance, in place of a training view's; see `Appearance`.
+            room: (R, 3) unit directions in the camera's axes, for a room that stands still before it (`Room`); known
+                of training views. Without them rays that meet nothing show black.
 
         Raises:
             ValueError: the object may deform and no times are given.
         """
+        if self.room is not None and room is None and view is not None:
+            room = self.room.directions(directions, view)
         return self.renderer.render(
-            origins, directions, self._state(shown), view, plate, regulariser_points, time, code
+            origins, directions, self._state(shown), view, plate, regulariser_points, time, code, room
         )
 
     def matte(self, origins: Tensor, directions: Tensor, time: Tensor | None = None) -> Tensor:
@@ -248,24 +258,24 @@ class SurfaceSOS(nn.Module):
         """
         return self.renderer.layers(origins, directions, self._state(), time=time)
 
-    def recoloured(self, layers: RayLayers, directions: Tensor, code: Tensor) -> Tensor:
+    def recoloured(self, layers: RayLayers, directions: Tensor, code: Tensor, room: Tensor | None = None) -> Tensor:
         """The colours (R, 3) of `render` at another appearance, of rays whose layers are known.
 
         Args:
             layers: of the rays.
             directions: (R, 3) unit.
-            code: (1, C) or (R, C), as of `render`.
+            code, room: as of `render`.
         """
-        return self.renderer.recoloured(layers, directions, code)
+        return self.renderer.recoloured(layers, directions, code, room)
 
     @property
     def sample_margin(self) -> float:
         """Distance from FoCoR's surface, object radii, up to which the foreground is evaluated on rays."""
         return float(self.renderer.plan(self._state()).margin)
 
-    def background_view(self, origins: Tensor, directions: Tensor, light: Tensor | None = None) -> BackgroundView:
+    def background_view(self, origins: Tensor, directions: Tensor, context: RayContext = NO_CONTEXT) -> BackgroundView:
         """Rays (R, 3) through the background alone, at samples drawn for it; see `RenderBackground`."""
-        return self.renderer.background_view(origins, directions, self._state(), light)
+        return self.renderer.background_view(origins, directions, self._state(), context)
 
     # ------------------------------------------------------------------ a run
 

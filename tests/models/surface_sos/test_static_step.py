@@ -20,6 +20,7 @@ SCENES = {
     "default": (TINY, PRESETS["full"].objective, ()),
     "several objects": (TINY, PRESETS["full"].objective, ("left", "middle", "right")),
     "changing light": (Adaptation(changing_light=True).applied(TINY), PRESETS["full"].objective, ()),
+    "a room before the camera": (Adaptation(room=(8, 6)).applied(TINY), PRESETS["full"].objective, ()),
     "paper": (PAPER, PRESETS["paper"].objective, ()),
     "directional": (DIRECTIONAL, PRESETS["full"].objective, ()),
     "density in front": (replace(TINY, foreground="density"), replace(PRESETS["full"].objective, eikonal=0.0), ()),
