@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import trimesh
 
-from surface_sos_ns.capture.transforms import read_transforms, transforms_file
+from surface_sos_ns.capture.transforms import capture_source, read_transforms
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.demo.detector_masks import chosen_photos, noisy_outline, with_neighbour, without_part
 from surface_sos_ns.utils.overlap import intersection_over_union
@@ -80,7 +80,7 @@ def main() -> None:
     images = [cv2.imread(str(capture / frame["gt_objects_path"]), cv2.IMREAD_UNCHANGED) for frame in frames]
     truths, neighbours = [image == identity for image in images], [image == other for image in images]
     mesh = trimesh.load(capture / "gt_meshes" / f"{arguments.object}.ply", process=False)
-    parts = part_images(read_transforms(transforms_file(capture)).views, truths, mesh, arguments.part_share)
+    parts = part_images(read_transforms(capture_source(capture)).views, truths, mesh, arguments.part_share)
     held_out = [i for i, frame in enumerate(frames) if frame["file_path"] in content["val_filenames"]]
     groups = [[i for i in range(len(frames)) if i not in held_out], held_out]
     kinds = {"true": None, "noisy": None} | {f"neighbour_{100 * s:.0f}": s for s in NEIGHBOUR}

@@ -42,6 +42,7 @@ class Diary:
 
     def __init__(self) -> None:
         self.written: list[str] = []
+        self.room = None
 
     def __getattr__(self, name: str) -> Any:
         def asked(*arguments: Any, **options: Any) -> Any:
