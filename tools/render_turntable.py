@@ -5,8 +5,8 @@
     ns-train surface-sos-lite --data turntable
 
 Writes a capture whose poses are the camera's in the can's frame, with very rough coarse masks, masks as a detector
-gives them (detector_masks/), true masks and clean plates. The light is gathered anew for each frame, which takes 20 s of
-a core at 640 x 480. Frames that are there already are kept: the same command goes on with what was interrupted.
+gives them (detector_masks/), true masks and clean plates. The light is gathered anew for each frame: 20 s of a core at
+640 x 480. Frames that are there already are kept: the same command goes on with what was interrupted.
 """
 
 from __future__ import annotations
