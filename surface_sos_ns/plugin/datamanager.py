@@ -51,6 +51,7 @@ class SurfaceSOSDataManager(CaptureDataManager):
 
     def __init__(self, config: SurfaceSOSDataManagerConfig, *args: Any, **kwargs: Any) -> None:
         self.object_prior: ObjectPrior | None = None
+        self._room: tuple[StandingRoom | None] | None = None  # None until it was looked for
         super().__init__(config, *args, **kwargs)
 
     def make_sampler(self, rays: int) -> OutlineSampler:
@@ -113,8 +114,10 @@ class SurfaceSOSDataManager(CaptureDataManager):
 
     def room(self, folder: Path | None = None) -> StandingRoom | None:
         """The room, if it stands still before the camera, as behind a turntable; see `prepare`, which it calls."""
-        views = views_from_cameras(self.train_dataset.cameras)
-        return self.object_search().room(views, self.prepare(folder))
+        if self._room is None:
+            views = views_from_cameras(self.train_dataset.cameras)
+            self._room = (self.object_search().room(views, self.prepare(folder)),)
+        return self._room[0]
 
     def pixels_per_radius(self, folder: Path | None = None) -> float:
         """How large the object sphere's radius is in the training photos, pixels, median; see `prepare`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+
+from surface_sos_ns.process.structure import SEED, open_database
 
 __all__ = ["MIN_STANDING", "drop_standing", "standing_share", "turntable_advice"]
 
@@ -34,10 +35,8 @@ def standing_share(database: Path, names: Sequence[str], longest_side: int) -> f
     Returns:
         0 to 1; 0 where no pair has enough matches.
     """
-    from surface_sos_ns.utils.colmap import pycolmap
-
     shares = []
-    with closing(pycolmap.Database.open(database)) as opened:
+    with open_database(database) as opened:
         ids = {image.name: image.image_id for image in opened.read_all_images()}
         known = [ids[name] for name in names if name in ids]
         for first, second in itertools.pairwise(known):
@@ -70,7 +69,7 @@ def drop_standing(database: Path, names: Sequence[str], pairs: Sequence[tuple[in
     from surface_sos_ns.utils.colmap import pycolmap
 
     dropped, changed = 0, []
-    with closing(pycolmap.Database.open(database)) as opened:
+    with open_database(database) as opened:
         ids = {image.name: image.image_id for image in opened.read_all_images()}
         places = {name: np.asarray(opened.read_keypoints(index))[:, :2] for name, index in ids.items()}
         for first, second in ((names[a], names[b]) for a, b in pairs):
@@ -87,7 +86,7 @@ def drop_standing(database: Path, names: Sequence[str], pairs: Sequence[tuple[in
                 dropped += int(standing.sum())
     if changed:
         options = pycolmap.TwoViewGeometryOptions()
-        options.ransac.random_seed = 0
+        options.ransac.random_seed = SEED
         with tempfile.TemporaryDirectory() as folder:
             listed = Path(folder) / "pairs.txt"
             listed.write_text("".join(changed), encoding="utf-8")

@@ -24,6 +24,7 @@ __all__ = [
     "extract_features",
     "map_photos",
     "match_pairs",
+    "open_database",
     "require_pycolmap",
 ]
 
@@ -139,7 +140,7 @@ def extract_features(
                 extraction_options=options,
             )
             advance(len(portion))
-    with _opened(database) as opened:
+    with open_database(database) as opened:
         return int(opened.num_keypoints())
 
 
@@ -149,7 +150,7 @@ def copy_features(database: Path, target: Path) -> None:
         return
     with atomic_file(target) as partial:
         shutil.copyfile(database, partial)
-        with _opened(partial) as opened:
+        with open_database(partial) as opened:
             opened.clear_matches()
             opened.clear_two_view_geometries()
 
@@ -192,7 +193,7 @@ def match_pairs(
                 database, matching_options=options, pairing_options=pairing, verification_options=verification
             )
             advance(len(portion))
-    with _opened(database) as opened:
+    with open_database(database) as opened:
         return int(opened.num_verified_image_pairs())
 
 
@@ -294,11 +295,11 @@ def _camera_of(database: Path, group: Sequence[str]) -> int | None:
     if not database.exists():
         return None
     wanted = set(group)
-    with _opened(database) as opened:
+    with open_database(database) as opened:
         return next((image.camera_id for image in opened.read_all_images() if image.name in wanted), None)
 
 
-def _opened(database: Path) -> Any:
+def open_database(database: Path) -> Any:
     """A context with the database."""
     from contextlib import closing
 
