@@ -12,10 +12,12 @@ import numpy as np
 
 from surface_sos_ns.capture.bounds import find_object_sphere
 from surface_sos_ns.capture.checks import CaptureError
+from surface_sos_ns.capture.cut_off import mostly_whole
 from surface_sos_ns.capture.hull import VisualHull, main_components
 from surface_sos_ns.capture.hull_projection import project_hull
-from surface_sos_ns.capture.hull_voting import vote_hull
+from surface_sos_ns.capture.hull_voting import binary_masks, vote_hull
 from surface_sos_ns.capture.mask_colours import corrected_by_colours
+from surface_sos_ns.capture.mask_outlines import moved_outlines
 from surface_sos_ns.capture.object_hulls import hull_identities
 from surface_sos_ns.capture.points import SparsePoints
 from surface_sos_ns.capture.sphere import ObjectSphere
@@ -29,6 +31,8 @@ GIVEN = "coarse masks"
 """`ObjectPrior.source` of masks that came with the capture."""
 CORRECTED = "coarse masks, corrected by the photos' colours"
 """The same where colours had a say, see `capture.mask_colours`."""
+MOVED = "coarse masks, their outlines moved"
+"""The same where outlines were too wide or too narrow all around, see `capture.mask_outlines`."""
 LOW_CONFIDENCE = 0.5
 """Mean IoU of the masks with the hull's projection below which the object was probably not found."""
 
@@ -53,7 +57,7 @@ class ObjectPrior:
         masks: N coarse masks (H, W) float32 in [0, 1]; None where a view has none.
         points: sparse points, world frame, or None.
         confidence: mean IoU of the masks with the hull's projection, in [0, 1].
-        source: of the masks: `GIVEN`, `CORRECTED`, or the method that made them, such as "masks by selfment".
+        source: of the masks: `GIVEN`, `CORRECTED`, `MOVED`, or the method that made them, such as "masks by selfment".
         objects: names of several objects, in the order of their identities, which are 1 to K; empty for one.
         identities: N images (H, W) uint8, which of several objects each mask shows, 0 for none; empty for one object.
         hull_identity: (R, R, R) uint8 in 1 to K, whose hull it is; None with one object.
@@ -76,7 +80,7 @@ class ObjectPrior:
     @property
     def masks_given(self) -> bool:
         """Whether the capture came with the masks, corrected or not."""
-        return self.source in (GIVEN, CORRECTED)
+        return self.source in (GIVEN, CORRECTED, MOVED)
 
     @property
     def masks_at_hand(self) -> bool:
@@ -289,6 +293,11 @@ def build_object_prior(
         if corrected is not None:
             masks, source = corrected, CORRECTED if source == GIVEN else source
     hull = vote_hull(views, masks, sphere, resolution, progress=progress)
+    if not several and not mostly_whole(binary_masks(views, masks)):
+        moved = moved_outlines(views, masks, hull, sphere, progress)
+        if moved is not None:
+            masks, source = moved, MOVED if source == GIVEN else source
+            hull = vote_hull(views, masks, sphere, resolution, progress=progress)
     if points is not None:
         hull = _cut_at_support_plane(hull, sphere, views, points)
     kept = [None if mask is None else np.asarray(mask, np.float32) for mask in masks]
