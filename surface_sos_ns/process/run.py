@@ -22,6 +22,7 @@ from surface_sos_ns.process.scene import write_scene
 from surface_sos_ns.process.settings import ProcessSettings
 from surface_sos_ns.process.standing import MIN_STANDING, drop_standing, standing_share, turntable_advice
 from surface_sos_ns.process.structure import Structure
+from surface_sos_ns.process.turntable import settle_on_one_axis
 from surface_sos_ns.process.video import count_frames, extract_frames
 from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.files import atomic_folder, resumable
@@ -167,7 +168,8 @@ def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> tuple[St
         if settings.use is None and not guided:
             advice.extend(_turntable_advice(settings, matches, names))
         with Stage(f"Placing {count} photos", count) as stage:
-            return structure.map_photos(matches, images, names, threads, stage.reach, settings.use == "object")
+            found = structure.map_photos(matches, images, names, threads, stage.reach, settings.use == "object")
+        return settle_on_one_axis(found, matches, images, names) if settings.use == "object" else found
 
     first: Structure | None = None
     advice: list[str] = []

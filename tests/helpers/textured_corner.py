@@ -19,23 +19,35 @@ def _pattern(rng: np.random.Generator) -> np.ndarray:
     return np.clip(128 + 55 * np.sum(layers, axis=0), 0, 255).astype(np.uint8)
 
 
-def cameras(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (N, 3, 3) of OpenCV cameras to the world and centres (N, 3), around the corner, looking into it."""
+def cameras(count: int, level: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (N, 3, 3) of OpenCV cameras to the world and centres (N, 3), around the corner, looking into it.
+
+    Args:
+        level: on a circle around an upright axis, as a turntable has them; else they go up and down.
+    """
     turn = np.linspace(0.1, 0.42, count) * np.pi
-    centres = np.stack([4.2 * np.cos(turn), 4.2 * np.sin(turn), 1.6 + 0.9 * np.sin(3 * turn)], axis=1)
-    forward = np.array([0.7, 0.7, 0.8]) - centres
+    if level:
+        middle = np.array([0.8, 0.8, 0.0])
+        centres = middle + np.stack([3.4 * np.cos(turn), 3.4 * np.sin(turn), np.full(count, 1.9)], axis=1)
+        forward, up = middle + np.array([0.0, 0.0, 0.7]) - centres, [0.0, 0.0, 1.0]
+    else:
+        centres = np.stack([4.2 * np.cos(turn), 4.2 * np.sin(turn), 1.6 + 0.9 * np.sin(3 * turn)], axis=1)
+        forward, up = np.array([0.7, 0.7, 0.8]) - centres, [0.0, 0.1, 1.0]
     forward /= np.linalg.norm(forward, axis=1, keepdims=True)
-    right = np.cross(forward, [0.0, 0.1, 1.0])
+    right = np.cross(forward, up)
     right /= np.linalg.norm(right, axis=1, keepdims=True)
     return np.stack([right, np.cross(forward, right), forward], axis=-1), centres
 
 
-def write_photos(folder: Path, count: int, seed: int = 0, turntable: Path | None = None) -> list[str]:
+def write_photos(
+    folder: Path, count: int, seed: int = 0, turntable: Path | None = None, level: bool = False
+) -> list[str]:
     """Writes the photos; their names.
 
     Args:
         turntable: folder for masks, by the photos' names. The sides are smaller then, and around them is a patterned
             room that stands still in all photos.
+        level: see `cameras`.
     """
     rng = np.random.default_rng(seed)
     textures = [_pattern(rng) for _ in range(3)]
@@ -47,7 +59,7 @@ def write_photos(folder: Path, count: int, seed: int = 0, turntable: Path | None
     folder.mkdir(parents=True, exist_ok=True)
     lens = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
     names = []
-    for index, (rotation, centre) in enumerate(zip(*cameras(count), strict=True)):
+    for index, (rotation, centre) in enumerate(zip(*cameras(count, level), strict=True)):
         picture = np.zeros((2 * HEIGHT, 2 * WIDTH, 3), np.uint8) if turntable is None else room.copy()
         mask = np.zeros((2 * HEIGHT, 2 * WIDTH), np.uint8)
         for axis, texture in enumerate(textures):
