@@ -55,6 +55,9 @@ class Masks:
     without."""
     output: Path | None = None
     """With images: the folder for the masks, which must not exist or be empty."""
+    load_config: Path | None = None
+    """Click: the config.yml of a run whose result is to be corrected. Its own masks are shown, the least certain photos
+    first; corrections are carried to all photos, and the last line says how to go on from the run."""
     method: Literal[
         "auto", "prior", "selfment", "cosegment", "maskrcnn", "sam2", "text", "rembg", "folder", "click"
     ] = "auto"
@@ -123,7 +126,9 @@ class Masks:
 
         if self.data is not None and self.images is not None:
             raise MaskError("--data and --images exclude each other: a capture, or photos without poses.")
-        if self.data is not None:
+        if self.load_config is not None:
+            self._of_result(self.load_config)
+        elif self.data is not None:
             if self.output is not None:
                 raise MaskError("--output goes with --images; masks of a capture are written into it.")
             self._of_capture(self.data)
@@ -133,6 +138,22 @@ class Masks:
             self._without_poses(self.images, self.output)
         else:
             raise MaskError("Name a capture with --data, or photos without poses with --images.")
+
+    def _of_result(self, config: Path) -> None:
+        """Corrects the masks of a run's result."""
+        from surface_sos_ns.cli.correction import correct_result
+        from surface_sos_ns.masks.click import Click
+        from surface_sos_ns.masks.methods import make_provider
+        from surface_sos_ns.masks.provider import MaskError
+
+        if self.method != "click":
+            raise MaskError("--load-config goes with --method click, which corrects a run's result.")
+        for name in ("images", "output", "objects", "names", *NEED_POSES):
+            if getattr(self, name) not in (None, (), False):
+                raise MaskError(f"--{name.replace('_', '-')} does not go with --load-config; leave it out.")
+        provider = make_provider(self.method, self._given(OPTIONS))
+        assert isinstance(provider, Click)
+        correct_result(config, provider, self.data, self.overwrite, _say)
 
     def _without_poses(self, images: Path, output: Path) -> None:
         """Makes masks of photos without cameras."""

@@ -55,15 +55,25 @@ class Click(MaskProvider):
             raise MaskError(why_not)
 
     def masks(self, photos: Photos, progress: Progress) -> CoarseMasks:
-        from surface_sos_ns.masks.click_page import ClickPage
-
         if len(photos) < MIN_PHOTOS:
             raise MaskError(f"The capture has {len(photos)} photo(s); clicking needs {MIN_PHOTOS} at least.")
-        session = self._session(photos)
-        page = ClickPage([image.shape[:2] for image in photos.images], self.host, self.port, progress, self.names)
         what = "every object" if self.names else "the object"
+        return self.serve(self._session(photos), f"click {what} in a few photos, then press Done there", progress)
+
+    def serve(self, session: ClickSession, task: str, progress: Progress) -> CoarseMasks:
+        """Shows a session's photos in the browser until the user is done.
+
+        Args:
+            session: what is clicked on.
+            task: what the user has to do there, as it follows "open ... in a browser,".
+            progress: called with one line per stage.
+        """
+        from surface_sos_ns.masks.click_page import ClickPage
+
+        photos = session.photos
+        page = ClickPage([image.shape[:2] for image in photos.images], self.host, self.port, progress, self.names)
         try:
-            progress(f"open {page.address} in a browser, click {what} in a few photos, then press Done there")
+            progress(f"open {page.address} in a browser, {task}")
             for line in reachability_notes(self.host, page.port):
                 progress(line)
             _serve(page, session, progress)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs befo
     from surface_sos_ns.capture.light import LightEvidence
     from surface_sos_ns.capture.object_prior import ObjectPrior
     from surface_sos_ns.capture.room import StandingRoom
+    from surface_sos_ns.capture.sphere import ObjectSphere
     from surface_sos_ns.capture.views import Views
 
 __all__ = ["SurfaceSOSDataManager", "SurfaceSOSDataManagerConfig"]
@@ -45,12 +46,14 @@ class SurfaceSOSDataManager(CaptureDataManager):
 
     Attributes:
         object_prior: what :meth:`prepare` found; None before.
+        prior_renewed: whether the run's folder has another one: masks or photos have changed since it was found.
     """
 
     config: SurfaceSOSDataManagerConfig
 
     def __init__(self, config: SurfaceSOSDataManagerConfig, *args: Any, **kwargs: Any) -> None:
         self.object_prior: ObjectPrior | None = None
+        self.prior_renewed = False
         self._room: tuple[StandingRoom | None] | None = None  # None until it was looked for
         super().__init__(config, *args, **kwargs)
 
@@ -65,7 +68,7 @@ class SurfaceSOSDataManager(CaptureDataManager):
         if band is not None:
             yield band
 
-    def prepare(self, folder: Path | None = None) -> ObjectPrior:
+    def prepare(self, folder: Path | None = None, sphere: ObjectSphere | None = None) -> ObjectPrior:
         """Find the object, once, before training: its sphere, the voted hull and the masks to start from.
 
         Installs the masks and how far each is trusted into the training batches, and the band around the outline of the
@@ -74,6 +77,7 @@ class SurfaceSOSDataManager(CaptureDataManager):
         Args:
             folder: of the run, where ``object_prior.npz`` is kept, so that a resumed run starts from the same prior;
                 None keeps nothing. A kept prior is used only if photos, masks, cameras, points and hints are the same.
+            sphere: that the object is looked for in, world frame: of a run that is gone on with. None finds one.
 
         Returns:
             What training starts from, world frame.
@@ -91,7 +95,8 @@ class SurfaceSOSDataManager(CaptureDataManager):
         path = None if folder is None else Path(folder) / PRIOR_FILE
         prior = None if path is None else load_prior(path, fingerprint)
         if prior is None:
-            prior = self._find_object(views, folder)
+            self.prior_renewed = path is not None and path.is_file()
+            prior = self._find_object(views, folder, sphere)
             if path is not None:
                 prior = save_prior(prior, path, fingerprint)
         if prior.masks_at_hand:
@@ -134,8 +139,8 @@ class SurfaceSOSDataManager(CaptureDataManager):
         if mask is not None and repaired is not None:
             self.train_cache.set_mask(view, transfer_repair(mask, repaired))
 
-    def _find_object(self, views: Views, folder: Path | None) -> ObjectPrior:
-        return self.object_search().find(views, folder)
+    def _find_object(self, views: Views, folder: Path | None, sphere: ObjectSphere | None) -> ObjectPrior:
+        return self.object_search().find(views, folder, sphere)
 
     def _band(self, prior: ObjectPrior, views: Views) -> Tensor:
         """(B,) positions of the valid pixels near the projected hull's outline, in all training views.

@@ -55,12 +55,13 @@ class ObjectSearch:
     repair_masks: bool = True
     """Look for what many of the capture's masks have wrong in the same way, see `capture.piece_repair`."""
 
-    def find(self, views: Views, folder: Path | None) -> ObjectPrior:
+    def find(self, views: Views, folder: Path | None, sphere: ObjectSphere | None = None) -> ObjectPrior:
         """The object's sphere, the voted hull and the masks to start from, world frame.
 
         Args:
             views: of the training photos, world frame.
             folder: keeps triangulated points, which take long to find; None keeps nothing.
+            sphere: that the object is in, world frame, in place of what the user said of it and of one that is found.
 
         Raises:
             CaptureError: poses, or masks and poses, do not fit the photos.
@@ -75,7 +76,7 @@ class ObjectSearch:
         masks = [
             None if mask is None else resized(mask, *size) for mask, size in zip(given, small.sizes(), strict=True)
         ]
-        point, radius = self._hint()
+        point, radius = self._hint() if sphere is None else (sphere.centre, sphere.radius)
         has_masks = any(mask is not None and bool((mask >= 0.5).any()) for mask in masks)
         origin = GIVEN
         names = self.dataset.object_names

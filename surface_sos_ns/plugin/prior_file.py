@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # capture/ brings scipy and more, which no command needs befo
 __all__ = ["PRIOR_FILE", "fingerprint_of", "load_prior", "read_prior", "save_prior"]
 
 PRIOR_FILE = "object_prior.npz"
-PRIOR_VERSION = 6
+PRIOR_VERSION = 7
 """Raised when the object prior of the same photos would come out differently."""
 
 

@@ -91,6 +91,14 @@ class SelfTraining:
         newest = next((n for n in range(number, 1, -1) if self._path(n).exists()), 1)
         self._install(model, load_masks(self._path(newest), len(self.cache)), resumed=True)
 
+    def keep_given(self, number: int) -> None:
+        """Leave all masks as they are, and note that as what the `number`-th refresh did, for a run that is resumed.
+
+        Raises:
+            WriteError: it cannot be noted.
+        """
+        save_masks(self._path(number), [None] * len(self.cache))
+
     def _given(self, view: int) -> Mask | None:
         """The mask of a view that the run was started from; None where it has none any more."""
         mask = None if view in self._replaced else self.cache.mask(view)

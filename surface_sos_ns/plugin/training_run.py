@@ -124,7 +124,12 @@ class TrainingRun(RunStory):
         """
         # Adam's moments of table entries that are rarely hit decay into denormals, which are slow on CPUs.
         torch.set_flush_denormal(True)
-        self.prior = self.datamanager.prepare(self.folder)
+        frame, sphere = self.model.scene.frame, None
+        if bool(self.model.scene.ready):
+            from surface_sos_ns.capture.sphere import ObjectSphere
+
+            sphere = ObjectSphere(frame.centre.cpu().numpy(), float(frame.radius), "the run's that is gone on with")
+        self.prior = self.datamanager.prepare(self.folder, sphere)
 
     def initialise(self) -> None:
         """Start the model from what `prepare` found, unless a checkpoint says more.
@@ -141,7 +146,10 @@ class TrainingRun(RunStory):
         frame = ObjectFrame(prior.sphere.centre, prior.sphere.radius)
         cameras = frame.points(self._camera_centres())
         lines = None if prior.points is None else sight_lines(prior.points, cameras, frame, self.model.device)
-        if not bool(scene.ready):
+        renewed = bool(scene.ready) and self.datamanager.prior_renewed
+        if renewed:
+            self._take_new_masks(prior)
+        elif not bool(scene.ready):
             hull = prior.initial_hull(self.model.config.hull_slack)
             scene.initialise(
                 frame,
@@ -160,8 +168,19 @@ class TrainingRun(RunStory):
             self.model.training_views.set(self.cameras)
         self.self_training = SelfTraining(self.datamanager.train_cache, self.cameras, self.folder, prior.masks_given)
         done = self.schedule.last_mask_refresh(self.first_step)
-        if done is not None:
+        if done is not None and renewed:
+            self.self_training.keep_given(done)
+        elif done is not None:
             self.self_training.restore(self.model, done)
+
+    def _take_new_masks(self, prior: ObjectPrior) -> None:
+        """Go on with other masks than the run was started with: the fields stay, what was learned about masks goes."""
+        scene = self.model.scene
+        identity = None if prior.hull_identity is None else torch.as_tensor(prior.hull_identity)
+        hull = torch.as_tensor(prior.initial_hull(self.model.config.hull_slack).probability)
+        scene.object_grid.start(hull.to(self.model.device), None if identity is None else identity.to(hull.device))
+        scene.reliability.forget(range(self.cameras.camera_to_worlds.shape[0]))
+        say("the coarse masks are others than when this run was started: it goes on with the new ones")
 
     def _start_room(self, room: Room) -> None:
         """Start a room that stands still before the camera from what the photos show of it."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.plugin.model import SurfaceSOSModelConfig
 from surface_sos_ns.plugin.run_schedule import RunSchedule
 from surface_sos_ns.plugin.training_run import TrainingRun, small_objects_remark
@@ -43,6 +44,7 @@ class Diary:
     def __init__(self) -> None:
         self.written: list[str] = []
         self.room = None
+        self.frame = ObjectFrame(np.array([1.0, 2.0, 3.0]), 0.5)
 
     def __getattr__(self, name: str) -> Any:
         def asked(*arguments: Any, **options: Any) -> Any:
@@ -51,7 +53,7 @@ class Diary:
         return asked
 
 
-def a_run(folder: Path, diary: Diary, ready: bool, first_step: int = 0) -> TrainingRun:
+def a_run(folder: Path, diary: Diary, ready: bool, first_step: int = 0, renewed: bool = False) -> TrainingRun:
     """A run of ten steps: masks are refreshed before step 4, m^P before step 6, cached fields every fifth step."""
     config = SurfaceSOSModelConfig(
         total_steps=10, mask_refresh=(0.4,), probability_refresh=(0.6,), cache_interval=5, support_map=True
@@ -69,8 +71,13 @@ def a_run(folder: Path, diary: Diary, ready: bool, first_step: int = 0) -> Train
         initial_hull=lambda slack: hull,
     )
 
-    def prepare(where: Path) -> Any:
+    def prepare(where: Path, sphere: Any) -> Any:
         assert where == folder
+        if ready:
+            np.testing.assert_array_equal(sphere.centre, [1.0, 2.0, 3.0])
+            assert sphere.radius == 0.5
+        else:
+            assert sphere is None
         diary.written.append("prepare")
         return prior
 
@@ -100,6 +107,7 @@ def a_run(folder: Path, diary: Diary, ready: bool, first_step: int = 0) -> Train
     )
     manager: Any = SimpleNamespace(
         prepare=prepare,
+        prior_renewed=renewed,
         train_cache=Cache(),
         train_dataset=SimpleNamespace(cameras=Camera(**vars(cameras)), metadata={"file_paths": ["a.jpg"]}),
     )
@@ -147,3 +155,24 @@ def test_a_resumed_run_keeps_its_fields_and_takes_back_its_masks(
     resumed.prepare()
     resumed.initialise()
     assert diary.written == ["prepare", *restored]
+
+
+def test_a_run_that_is_gone_on_with_takes_other_masks_and_forgets_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = a_run(tmp_path, Diary(), ready=True)
+    before.prepare()
+    before.initialise()
+    before.before_step(4)  # its own masks, in a file
+    diary = Diary()
+    corrected = a_run(tmp_path, diary, ready=True, first_step=5, renewed=True)
+    corrected.prepare()
+    corrected.initialise()
+    assert diary.written == ["prepare", "start", "forget"], "and no mask of its own"
+    assert "it goes on with the new ones" in capsys.readouterr().out
+    # Stopped and resumed again, it still has the new ones: those of before are not taken back.
+    again = Diary()
+    resumed = a_run(tmp_path, again, ready=True, first_step=6)
+    resumed.prepare()
+    resumed.initialise()
+    assert again.written == ["prepare"]
