@@ -24,9 +24,11 @@ class Need(enum.IntEnum):
 
     MATTE = 0
     """The object's alpha alone."""
-    LAYERS = 1
+    OBJECT = 1
+    """The object's colours as well, on the rays that meet it."""
+    LAYERS = 2
     """Colours and geometry of both layers, as far as they can be seen."""
-    PLATE = 2
+    PLATE = 3
     """What the object hides as well."""
 
 
@@ -37,7 +39,7 @@ NEEDS: dict[str, Need] = {
     "rgb": Need.LAYERS,
     "mask": Need.MATTE,
     "alpha": Need.MATTE,
-    "foreground": Need.LAYERS,
+    "foreground": Need.OBJECT,
     "background": Need.PLATE,
     "background_confidence": Need.PLATE,
     "shadow": Need.PLATE,
@@ -55,7 +57,7 @@ OBJECTS, OBJECT_IDENTITIES = "objects", "object_ids"
 OF_EACH_OBJECT: dict[str, Need] = {
     "mask": Need.MATTE,
     "alpha": Need.MATTE,
-    "foreground": Need.LAYERS,
+    "foreground": Need.OBJECT,
     "overlay": Need.LAYERS,
 }
 """Outputs that there are of each of several objects as well, under `output_of(OUTPUT, NAME)`, and what they take."""
@@ -122,13 +124,13 @@ def object_images(alpha: Tensor, each: Tensor, names: Sequence[str], threshold: 
 
 
 def object_layers(images: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """The outputs of several objects that need colours: of each its foreground and overlay (..., 3).
+    """The outputs of several objects that need colours: of each its foreground and, with `rgb`, overlay (..., 3).
 
     An object has the share of the foreground's colour that it has of its alpha: the colours of two objects mix where
     both are in one pixel.
 
     Args:
-        images: rgb, foreground and alpha, and alpha of each object.
+        images: foreground and alpha, alpha of each object, and rgb where the whole view is rendered.
         names: of the objects.
     """
     found: dict[str, Tensor] = {}
@@ -136,7 +138,8 @@ def object_layers(images: Mapping[str, Tensor], names: Sequence[str]) -> dict[st
         alpha = images[output_of("alpha", name)]
         share = alpha / images["alpha"].clamp(min=1e-3)
         found[output_of("foreground", name)] = images["foreground"] * share.clamp(0, 1)
-        found[output_of("overlay", name)] = overlay_image(images["rgb"], alpha)
+        if "rgb" in images:
+            found[output_of("overlay", name)] = overlay_image(images["rgb"], alpha)
     return found
 
 

@@ -71,9 +71,14 @@ def render_rays(
     """
     origins, directions = scene.frame.rays(rays.origins, rays.directions)
     time = ray_times(scene, rays)
-    if need is Need.MATTE and shown is None:
+    if need < Need.LAYERS and shown is None:
         mattes = scene.mattes(origins, directions, time=time)
-        return _with_objects(matte_images(mattes.alpha), mattes.objects, scene)
+        images = matte_images(mattes.alpha)
+        if need is Need.OBJECT:
+            meet = mattes.alpha > 0
+            images["foreground"] = torch.zeros_like(directions)
+            images["foreground"][meet] = render_rays(scene, rays[meet], Need.LAYERS, code=code)["foreground"]
+        return _with_objects(images, mattes.objects, scene)
     choices: dict[str, Any] = {} if shown is None else {"shown": shown}
     if code is not None:
         choices["code"] = code
@@ -94,7 +99,7 @@ def _with_objects(images: dict[str, Tensor], each: Tensor | None, scene: Surface
     if each is None:
         return images
     images |= object_images(images["alpha"], each, scene.objects)
-    return images | object_layers(images, scene.objects) if "rgb" in images else images
+    return images | object_layers(images, scene.objects) if "foreground" in images else images
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,7 @@ class ViewRenderer:
         if names:
             each = torch.cat([images[output_of("alpha", name)] for name in names], -1)
             images |= object_images(images["alpha"], each, names)
-            images |= object_layers(images, names) if "rgb" in images else {}
+            images |= object_layers(images, names) if "foreground" in images else {}
 
 
 _say_once = functools.cache(say)

@@ -14,8 +14,9 @@ from torch import Tensor
 from surface_sos_ns.models.surface_sos.gpu_memory import MIN_RAYS_AT_ONCE
 from surface_sos_ns.plugin import view_rendering
 from surface_sos_ns.plugin.outputs import Need
-from surface_sos_ns.plugin.view_rendering import ViewRenderer
+from surface_sos_ns.plugin.view_rendering import ViewRenderer, render_rays
 from surface_sos_ns.utils.errors import UserError
+from tests.helpers.small_scene import TINY, rays_at, start
 
 HEIGHT, WIDTH = 30, 150
 
@@ -63,3 +64,18 @@ def test_memory_that_runs_out_halves_them(picture: Callable[..., Any]) -> None:
 def test_a_full_gpu_is_one_sentence(picture: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match=f"^The GPU's memory is full: {MIN_RAYS_AT_ONCE} rays cannot be rendered"):
         picture(4096, 100)
+
+
+@pytest.mark.parametrize("objects", [(), ("left", "right")])
+def test_the_objects_colours_alone_are_those_of_the_whole_view(objects: tuple[str, ...]) -> None:
+    scene = start(TINY, steps=60, objects=objects).eval()
+    axis = torch.linspace(-1.4, 1.4, 24)
+    points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
+    origins, directions = rays_at(points)
+    origins = scene.frame.to_world(origins)
+    rays = RayBundle(origins=origins, directions=directions, pixel_area=torch.ones_like(origins[:, :1]))
+    with torch.no_grad():
+        whole, alone = (render_rays(scene, rays, need) for need in (Need.LAYERS, Need.OBJECT))
+    assert "rgb" not in alone and 0.02 < float((alone["alpha"] > 0).float().mean()) < 0.9
+    for name in ("foreground", *(f"foreground_{one}" for one in objects)):
+        assert torch.allclose(alone[name], whole[name], atol=1e-5)

@@ -127,7 +127,7 @@ def cut_open(images: dict[str, Tensor], cut: Cut, begun_in: Tensor, objects: Seq
         own = (begun_in == torch.arange(1, len(objects) + 1, device=begun_in.device)).to(opened["alpha"])
         each = torch.where(inside, own, _alpha_of_each(images, objects)) * seen
         opened |= object_images(opened["alpha"], each, objects)
-        opened |= object_layers(opened, objects) if "rgb" in images else {}
+        opened |= object_layers(opened, objects) if "foreground" in images else {}
     return opened
 
 
