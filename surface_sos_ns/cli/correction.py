@@ -30,7 +30,7 @@ from surface_sos_ns.utils.progress import Stage
 
 __all__ = ["correct_result", "going_on"]
 
-LONGEST_SIDE = 400
+LONGEST_SIDE = 320
 """Pixels of the rendered mattes and depths: corrections are carried over at this size."""
 MORE_STEPS = 0.25
 """Steps that a corrected run is gone on with, over those that it has had."""
@@ -108,9 +108,9 @@ def _clicked(run: Run, scene: Scene, provider: Click, say: Callable[[str], None]
         for index, (width, height) in zip(indices, views.sizes(), strict=True):
             camera = run.camera(index)
             camera.rescale_output_resolution(width / int(camera.width[0]), "round")
-            images = run.render(camera, ["alpha", "depth"])
-            mattes.append(resized(images["alpha"][..., 0], width, height))
-            depths.append(resized(images["depth"][..., 0], width, height))
+            images = run.model.images(camera, ["alpha", "depth"], smooth_edges=False)
+            mattes.append(resized(images["alpha"][..., 0].cpu().numpy(), width, height))
+            depths.append(resized(images["depth"][..., 0].cpu().numpy(), width, height))
             stage.advance(1)
     given = _given_masks(run)
     sure = [

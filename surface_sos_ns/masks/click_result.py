@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.click import ClickSession
-from surface_sos_ns.masks.points_to_masks import ClickedPoint, mask_of_clicks
+from surface_sos_ns.masks.points_to_masks import ClickedPoint, mask_of_clicks, part_of_clicks
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos
 from surface_sos_ns.masks.surface_transfer import transferred
 from surface_sos_ns.utils.overlap import intersection_over_union
@@ -44,9 +44,9 @@ def corrected_mask(photo: np.ndarray, clicks: Sequence[ClickedPoint], before: np
     solid = np.asarray(before) >= 0.5
     missing = [click for click in clicks if click.positive and not solid[int(click.y), int(click.x)]]
     result = solid.copy()
-    if missing:  # what looks alike around them, and not like what is around the object
+    if missing:
         others = [click for click in clicks if not click.positive]
-        result |= _regions_at(mask_of_clicks(photo, [*missing, *others]) & ~solid, missing)
+        result |= _regions_at(part_of_clicks(photo, [*missing, *others]) & ~solid, missing)
     wrong = [click for click in clicks if not click.positive and result[int(click.y), int(click.x)]]
     if wrong:
         result &= ~_regions_at(result & ~mask_of_clicks(photo, clicks, result), wrong)

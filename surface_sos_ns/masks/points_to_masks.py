@@ -31,13 +31,16 @@ from surface_sos_ns.masks.geometry import (
 )
 from surface_sos_ns.masks.provider import MaskError
 
-__all__ = ["ClickedMasks", "ClickedPoint", "mask_of_clicks", "masks_from_clicks"]
+__all__ = ["ClickedMasks", "ClickedPoint", "mask_of_clicks", "masks_from_clicks", "part_of_clicks"]
 
 CLICK_RADIUS = 2.5
 """Radius of the disc around a click that gets the click's label, in pixels of the shrunk photo."""
 
 RESOLUTION = 96
 """Voxels along an edge of the hull's grid."""
+
+PART = 0.12
+"""How far from a click a part that is clicked may reach, over the photo's longer side."""
 
 ROUNDS = 2
 """Times that the hull seeds a GrabCut in all photos."""
@@ -105,6 +108,25 @@ def mask_of_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], before: np
         return np.zeros(photo.shape[:2], bool)
     mask = _with_clicks(cut(small, labels), clicks, factor)
     return enlarge(mask, photo.shape[1], photo.shape[0]) >= 0.5
+
+
+def part_of_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint]) -> np.ndarray:
+    """What positive clicks in one photo are on, within `PART` of them: the rest of an object that is known mostly.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        clicks: of this photo, in its pixels, a positive one among them; negative ones bound the part.
+
+    Returns:
+        (H, W) bool: what is nearer, along what looks alike, to a positive click than to a negative one or to what is
+        farther away.
+    """
+    factor = min(1.0, LONGEST_SIDE / max(photo.shape[:2]))
+    small = _shrunk(photo, factor)
+    ours, others = (_discs(small.shape[:2], clicks, factor, kind) for kind in (True, False))
+    away = cv2.distanceTransform((~ours).astype(np.uint8), cv2.DIST_L2, 5) > PART * max(small.shape[:2])
+    mask = _geodesic(small, ours) < _geodesic(small, (others | away) & ~ours)
+    return enlarge(_with_clicks(mask, clicks, factor), photo.shape[1], photo.shape[0]) >= 0.5
 
 
 def masks_from_clicks(
