@@ -28,12 +28,14 @@ from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.locks import locked_folder
 from surface_sos_ns.utils.progress import Stage
 
-__all__ = ["correct_result", "going_on"]
+__all__ = ["correct_result", "next_command"]
 
 LONGEST_SIDE = 320
 """Pixels of the rendered mattes and depths: corrections are carried over at this size."""
 MORE_STEPS = 0.25
 """Steps that a corrected run is gone on with, over those that it has had."""
+MOST_BEYOND = 0.2
+"""Share of what was added that may lie outside the run's object sphere: outlines do, by their error."""
 RUN_ONLY = (
     *("data", "output_dir", "experiment_name", "timestamp", "project_name", "prompt", "vis", "machine", "viewer"),
     *("load_dir", "load_step", "load_checkpoint", "load_config", "max_num_iterations", "optimizers"),
@@ -72,7 +74,7 @@ def correct_result(
         with source_to_write(run.source, say) as source:
             check_free(source, overwrite)
             scene = read_scene(source)
-            found = _clicked(run, scene, provider, say)
+            found, beyond = _clicked(run, scene, provider, say)
             for remark in found.remarks:
                 say(remark)
             photos = scene.photos
@@ -82,23 +84,31 @@ def correct_result(
     if written.kept is not None:
         say(f"what was there is kept in {written.kept}, with the {source.name} that named it")
     say(f"{written.count} masks in {written.folder}; look at {source.parent / SHEET}")
-    say(f"Next: {going_on(run, folder if data is None else data)}")
+    anew = beyond > MOST_BEYOND
+    if anew:
+        say(
+            f"{beyond:.0%} of what was added lies outside the sphere in which this run looked for the object, so it "
+            "cannot be gone on with: a new run finds a larger one."
+        )
+    say(f"Next: {next_command(run, folder if data is None else data, anew)}")
 
 
-def going_on(run: Run, data: Path) -> str:
-    """The command line that goes on from a run with other masks, for a quarter of its length."""
+def next_command(run: Run, data: Path, anew: bool = False) -> str:
+    """The command line that goes on from a run with other masks, for a quarter of its length; or starts one anew."""
     from nerfstudio.configs.method_configs import all_methods
 
     trainer = read_config(run.config)
     done = read_total_steps(run.checkpoint) or int(run.checkpoint.stem.rpartition("-")[2]) + 1
     total = done + 50 * math.ceil(MORE_STEPS * done / 50)
     options = changed_options(trainer, all_methods[str(trainer.method_name)], RUN_ONLY)
-    command = ["ns-train", str(trainer.method_name), "--data", str(data), "--load-dir", str(run.checkpoint.parent)]
-    return shlex.join([*command, "--max-num-iterations", str(total), *options])
+    command = ["ns-train", str(trainer.method_name), "--data", str(data)]
+    if not anew:
+        command += ["--load-dir", str(run.checkpoint.parent), "--max-num-iterations", str(total)]
+    return shlex.join([*command, *options])
 
 
-def _clicked(run: Run, scene: Scene, provider: Click, say: Callable[[str], None]) -> CoarseMasks:
-    """The corrected masks, in the order of the scene's photos."""
+def _clicked(run: Run, scene: Scene, provider: Click, say: Callable[[str], None]) -> tuple[CoarseMasks, float]:
+    """The corrected masks, in the order of the scene's photos; the share of what was added that is out of reach."""
     place = {view.path.resolve(): view.index for view in run.views}
     indices = [place[Path(file).resolve()] for file in scene.photos.files]
     views = views_from_cameras(run.cameras).subset(indices)
@@ -125,7 +135,9 @@ def _clicked(run: Run, scene: Scene, provider: Click, say: Callable[[str], None]
     masks: list[np.ndarray | None] = [None] * len(order)
     for mask, index in zip(found.masks, order, strict=True):
         masks[index] = mask
-    return dataclasses.replace(found, masks=masks)
+    frame = run.model.scene.frame
+    beyond = session.added_beyond(frame.centre.cpu().numpy(), float(frame.radius))
+    return dataclasses.replace(found, masks=masks), beyond
 
 
 def _given_masks(run: Run) -> dict[int, np.ndarray]:

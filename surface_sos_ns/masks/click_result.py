@@ -11,7 +11,7 @@ from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.click import ClickSession
 from surface_sos_ns.masks.points_to_masks import ClickedPoint, mask_of_clicks, part_of_clicks
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos
-from surface_sos_ns.masks.surface_transfer import transferred
+from surface_sos_ns.masks.surface_transfer import added_beyond, transferred
 from surface_sos_ns.utils.overlap import intersection_over_union
 from surface_sos_ns.utils.text import as_code
 
@@ -114,6 +114,10 @@ class ResultSession(ClickSession):
             "others are the run's own"
         )
         return CoarseMasks(self.masks, np.ones(len(self.masks)), [remark])
+
+    def added_beyond(self, centre: np.ndarray, radius: float) -> float:
+        """Share of what was added that lies outside a sphere of the world frame, see `surface_transfer`."""
+        return added_beyond(self.views, self.mattes, self.masks, self.depths, centre, radius)
 
     def mask(self, view: int) -> np.ndarray:
         """(H, W) bool, see `ClickSession.mask`."""

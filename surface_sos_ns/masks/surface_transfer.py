@@ -10,7 +10,7 @@ import numpy as np
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.utils.image_io import resized
 
-__all__ = ["surface_places", "transferred"]
+__all__ = ["added_beyond", "surface_places", "transferred"]
 
 TOLERANCE = 0.02
 """How much farther away than the surface that a photo shows a place may be, over the distance, to be seen there."""
@@ -65,6 +65,29 @@ def transferred(
             votes += _seen_in(views, other, depths[other], changes, places)
         result.append(_changed(np.asarray(mask, np.float32), votes))
     return result
+
+
+def added_beyond(
+    views: Views,
+    before: Sequence[np.ndarray],
+    after: Sequence[np.ndarray],
+    depths: Sequence[np.ndarray],
+    centre: np.ndarray,
+    radius: float,
+) -> float:
+    """Share of what masks got that lies outside a sphere, 0 to 1; 0 where they got nothing.
+
+    Args:
+        views, depths: see `transferred`.
+        before, after: N masks (H, W) in [0, 1] of any sizes.
+        centre, radius: of the sphere, world frame.
+    """
+    added = beyond = 0
+    for view, depth in enumerate(depths):
+        changes = _changes(before[view], after[view] >= 0.5, depth.shape) > 0
+        away = np.linalg.norm(surface_places(views, view, depth)[changes] - centre, axis=-1)
+        added, beyond = added + len(away), beyond + np.count_nonzero(away > radius)
+    return beyond / max(added, 1)
 
 
 def _changes(before: np.ndarray, after: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,7 +13,7 @@ from surface_sos_ns.cli.masks import Masks
 from surface_sos_ns.masks.click_result import ResultSession, certainty, corrected_mask
 from surface_sos_ns.masks.points_to_masks import ClickedPoint
 from surface_sos_ns.masks.provider import MaskError, Photos
-from surface_sos_ns.masks.surface_transfer import surface_places, transferred
+from surface_sos_ns.masks.surface_transfer import added_beyond, surface_places, transferred
 from surface_sos_ns.plugin.command_line import changed_options
 from tests.helpers.ball_views import iou, ring, sphere_masks
 
@@ -179,3 +179,16 @@ def test_options_that_lead_from_a_preset_to_a_run():
 def test_options_that_do_not_go_together_are_refused_before_anything_is_read(options, words, tmp_path):
     with pytest.raises(MaskError, match=words):
         Masks(load_config=tmp_path / "config.yml", **options).main()
+
+
+def test_share_of_what_was_added_outside_a_sphere():
+    depths = [floor_and_ball(view)[0] for view in range(3)]
+    three = VIEWS.subset([0, 1, 2])
+    balls = [mask.astype(np.float32) for mask in sphere_masks(three, CENTRE, RADIUS)]
+    after = [np.maximum(ball, beside_the_ball(view)) for view, ball in enumerate(balls)]
+    middle = np.array([0.0, 0.9, -RADIUS])  # of the disc on the floor
+    assert added_beyond(three, balls, after, depths, middle, 0.3) == pytest.approx(0.0, abs=0.02)
+    assert added_beyond(three, balls, after, depths, CENTRE, 0.3) == 1.0
+    assert added_beyond(three, balls, balls, depths, CENTRE, 0.3) == 0.0
+    # A circle of half the radius has a quarter of the area.
+    assert added_beyond(three, balls, after, depths, middle, 0.125) == pytest.approx(0.75, abs=0.08)
