@@ -31,6 +31,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from surface_sos_ns.models.surface_sos.adaptation import Adaptation
 from surface_sos_ns.models.surface_sos.config import SceneConfig
+from surface_sos_ns.models.surface_sos.frame import ObjectFrame
 from surface_sos_ns.ops.cpu import threads
 from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TorchOps
@@ -74,6 +75,7 @@ class TinyScene:
     """What a run asks of the scene between steps; ten weights have none of it."""
 
     ready = True
+    frame = ObjectFrame()
     reliability = MaskReliability(1)
     ops = TorchOps()
 
@@ -168,7 +170,10 @@ class TinyData:
     def __init__(self, width: int) -> None:
         self.width = width
 
-    def prepare(self, folder: Path) -> Any:
+    prior_renewed = False
+
+    def prepare(self, folder: Path, sphere: Any) -> Any:
+        assert (sphere.centre == 0).all() and sphere.radius == 1.0
         return SimpleNamespace(sphere=SimpleNamespace(centre=np.zeros(3), radius=1.0), points=None, masks_given=True)
 
     def next_train(self, step: int) -> tuple[torch.Tensor, dict]:

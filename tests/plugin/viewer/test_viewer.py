@@ -37,6 +37,10 @@ OUTPUTS = (
 )
 
 
+CUT_OUT = {Need.MATTE, Need.LAYERS}
+"""What the scene is asked for a cut-out: the matte, and colours on the rays that meet the object."""
+
+
 @pytest.mark.seconds(4)
 def test_every_output_can_be_shown_while_training(session):
     session.image()  # the first one fills the list of outputs
@@ -129,7 +133,7 @@ def test_only_what_the_panel_shows_is_rendered_and_all_is_offered(session, spy):
     assert offered(session) == list(OUTPUTS) and panel.output_render == "rgb"
     for name in (*OUTPUTS, "mask"):
         session.image(name)
-        assert spy.so_far() == {NEEDS[name]}, name
+        assert spy.so_far() == (CUT_OUT if name == "foreground" else {NEEDS[name]}), name
         assert offered(session) == list(OUTPUTS)
     panel._split.value = True
     for name in ("alpha", "normals", "background"):
@@ -237,12 +241,12 @@ def test_commands_get_what_they_ask_for_and_no_more(model, spy):
     mask = outputs["mask"]
     assert spy.so_far() == {Need.MATTE} and mask.shape == (24, 32, 3) and outputs["alpha"].shape == (24, 32, 1)
     outputs["rgba"] = model.get_rgba_image(outputs)
-    assert spy.so_far() == {Need.LAYERS} and list(outputs) == [*OUTPUTS, "rgba"]
+    assert spy.so_far() == CUT_OUT and list(outputs) == [*OUTPUTS, "rgba"]
     assert outputs["mask"] is mask, "nerfstudio scales some in place"
     with pytest.raises(KeyError):
         outputs["no such output"]
     view()["mask"]
-    assert spy.so_far() == {Need.LAYERS}, "as in the view before"
+    assert spy.so_far() == CUT_OUT, "as in the view before"
     metrics, images = model.get_image_metrics_and_images(view(), {"image": torch.rand(24, 32, 3)})
     assert spy.so_far() == {Need.PLATE, Need.LAYERS}, "once whole, and more rays of its outline without the plate"
     assert np.isfinite(metrics["psnr"]) and "background" in images
