@@ -71,7 +71,9 @@ class Click(MaskProvider):
         from surface_sos_ns.masks.click_page import ClickPage
 
         photos = session.photos
-        page = ClickPage([image.shape[:2] for image in photos.images], self.host, self.port, progress, self.names)
+        page = ClickPage(
+            [image.shape[:2] for image in photos.images], self.host, self.port, progress, self.names, session.task
+        )
         try:
             progress(f"open {page.address} in a browser, {task}")
             for line in reachability_notes(self.host, page.port):
@@ -130,8 +132,11 @@ class ClickSession:
     Attributes:
         points: clicks in the order they were made, in pixels of the photos as they are in ``photos.images``.
         shown: index of the photo that is shown.
+        task: see `ClickPage`.
         found: what :meth:`propagate` found last; points may have been clicked since.
     """
+
+    task: ClassVar[str | None] = None
 
     def __init__(self, photos: Photos) -> None:
         self.photos = photos

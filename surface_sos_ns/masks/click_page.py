@@ -81,6 +81,7 @@ class ClickPage:
         host, port: where to listen; if the port is taken, at the next free one.
         progress: told when the last browser has gone.
         names: of several objects, which get a button each; empty for one object.
+        task: what the user has to do (markdown), where it is something else than to click the object in a few photos.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class ClickPage:
         port: int,
         progress: Callable[[str], None],
         names: Sequence[str] = (),
+        task: str | None = None,
     ) -> None:
         import viser
 
@@ -110,7 +112,7 @@ class ClickPage:
         # A panel beside the photo rather than over it.
         self._server.gui.configure_theme(control_layout="fixed", show_share_button=False, show_logo=False)
         self._server.scene.world_axes.visible = False
-        self._add_controls(len(sizes), names)
+        self._add_controls(len(sizes), names, task)
         self._server.on_client_connect(self._welcome)
         self._server.on_client_disconnect(self._farewell)
 
@@ -157,9 +159,9 @@ class ClickPage:
         time.sleep(LOADING)  # the last words still have to get there
         self._server.stop()
 
-    def _add_controls(self, count: int, names: Sequence[str]) -> None:
+    def _add_controls(self, count: int, names: Sequence[str], task: str | None) -> None:
         gui = self._server.gui
-        gui.add_markdown(HELP_OBJECTS if names else HELP)
+        gui.add_markdown(task or (HELP_OBJECTS if names else HELP))
         if names:
             self._add_objects(names)
             self._status = gui.add_markdown("")  # above the buttons for photos: it says what the next click is for

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
 
 from surface_sos_ns.capture.views import Views
 from surface_sos_ns.masks.click import ClickSession
-from surface_sos_ns.masks.points_to_masks import ClickedPoint, mask_of_clicks, part_of_clicks
+from surface_sos_ns.masks.points_to_masks import ClickedPoint, part_of_clicks
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos
 from surface_sos_ns.masks.surface_transfer import added_beyond, transferred
 from surface_sos_ns.utils.overlap import intersection_over_union
 from surface_sos_ns.utils.text import as_code
 
 __all__ = ["ResultSession", "certainty", "corrected_mask"]
+
+TASK = """The run's own masks are shown, those of the least certain photos first. **Click what is missing; where too
+much is, tick *not the object* and click that.** Two or three photos from different sides are enough where they show all
+that is wrong. *Propagate* carries it to all photos.
+Scroll to zoom, drag with the right button to move."""
 
 REACH = 3
 """Pixels around a click within which a changed region counts as clicked."""
@@ -36,6 +42,8 @@ def certainty(matte: np.ndarray, given: np.ndarray | None) -> float:
 def corrected_mask(photo: np.ndarray, clicks: Sequence[ClickedPoint], before: np.ndarray) -> np.ndarray:
     """(H, W) bool: a mask with regions added that have a positive click, and regions removed that have a negative one.
 
+    A click reaches as far as what looks alike, and no farther than `points_to_masks.PART`: large regions take several.
+
     Args:
         photo: (H, W, 3) uint8 RGB.
         clicks: of this photo, in its pixels.
@@ -49,7 +57,8 @@ def corrected_mask(photo: np.ndarray, clicks: Sequence[ClickedPoint], before: np
         result |= _regions_at(part_of_clicks(photo, [*missing, *others]) & ~solid, missing)
     wrong = [click for click in clicks if not click.positive and result[int(click.y), int(click.x)]]
     if wrong:
-        result &= ~_regions_at(result & ~mask_of_clicks(photo, clicks, result), wrong)
+        exchanged = [replace(click, positive=not click.positive) for click in clicks]
+        result &= ~_regions_at(part_of_clicks(photo, exchanged) & result, wrong)
     return result
 
 
@@ -73,6 +82,8 @@ class ResultSession(ClickSession):
         views: N views of the depths' sizes, world frame of the run.
         depths: N depths (h, w) along the rays, world units.
     """
+
+    task = TASK
 
     def __init__(
         self, photos: Photos, mattes: Sequence[np.ndarray], views: Views, depths: Sequence[np.ndarray]

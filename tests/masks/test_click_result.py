@@ -111,6 +111,20 @@ def test_clicks_add_and_remove_what_they_are_on_and_nothing_else():
     assert iou(both, squares[0] | squares[2]) > 0.9
 
 
+def test_a_wrong_piece_that_touches_the_object_goes_alone():
+    """As a white wall behind a white cat: clicks on other parts of the object do not make the rest of it go."""
+    photo, _, squares = three_squares()
+    column = np.nonzero(squares[1])[1].max() + 1
+    wall = np.zeros_like(squares[1])
+    wall[45:75, column : column + 12] = True
+    photo[wall] = (60, 190, 80)  # nearly the colour of the square that it touches
+    photo[45:75, column] = 30
+    mask = squares[0] | squares[1] | wall
+    clicks = [ClickedPoint(0, 34, 60, True), ClickedPoint(0, 134, 60, True), ClickedPoint(0, column + 6.5, 60, False)]
+    found = corrected_mask(photo, clicks, mask)
+    assert iou(found, squares[0] | squares[1] | squares[2]) > 0.9
+
+
 def test_certainty_is_one_minus_what_is_undecided_times_the_agreement():
     matte = np.zeros((10, 10))
     matte[:, :4] = 1.0
