@@ -23,6 +23,7 @@ from surface_sos_ns.capture.hull import VOTE_SOFTNESS, VisualHull, voxel_centres
 from surface_sos_ns.capture.hull_projection import voxel_footprint
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.outline_distance import signed_distance
 from surface_sos_ns.utils.overlap import intersection_over_union
 
 __all__ = ["binary_masks", "mask_agreement", "vote_hull"]
@@ -147,12 +148,9 @@ def binary_masks(views: Views, masks: Sequence[np.ndarray | None]) -> list[np.nd
 
 def _soft_mask(mask: np.ndarray, dilation_px: float) -> np.ndarray:
     """(H, W) float32: a dilated mask, 1 inside and 0 outside, with a ramp of two pixels across its outline."""
-    inner = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-    outer = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
     if mask.all():
         return np.ones(mask.shape, np.float32)
-    signed = np.where(mask, inner - 0.5, 0.5 - outer) + dilation_px
-    return np.clip(0.5 + 0.5 * signed, 0.0, 1.0).astype(np.float32)
+    return np.clip(0.5 + 0.5 * (signed_distance(mask) + dilation_px), 0.0, 1.0).astype(np.float32)
 
 
 class _Votes(NamedTuple):

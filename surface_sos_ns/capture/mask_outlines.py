@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 
 from surface_sos_ns.capture.hull import VisualHull
@@ -18,9 +17,10 @@ from surface_sos_ns.capture.hull_projection import project_hull
 from surface_sos_ns.capture.hull_voting import binary_masks
 from surface_sos_ns.capture.sphere import ObjectSphere
 from surface_sos_ns.capture.views import Views
+from surface_sos_ns.utils.outline_distance import signed_distance
 from surface_sos_ns.utils.overlap import intersection_over_union
 
-__all__ = ["moved_outline", "moved_outlines", "outline_offset", "signed_distance"]
+__all__ = ["moved_outline", "moved_outlines", "outline_offset"]
 
 FARTHEST = 0.03
 """How far from the hull's outline a piece of a mask's outline may be to have a say, over the photo's longer side. What
@@ -33,17 +33,6 @@ FEWEST_PIXELS = 20
 """Outline pixels near the hull's outline that a mask needs."""
 BORDER = 2
 """Pixels at the picture's border that are no outline of the object."""
-
-
-def signed_distance(mask: np.ndarray) -> np.ndarray:
-    """(H, W) float32: distance of each pixel to a mask's outline in pixels, positive inside.
-
-    Args:
-        mask: (H, W) bool, with pixels of both sides.
-    """
-    inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-    outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
-    return np.where(mask, inside - 0.5, 0.5 - outside).astype(np.float32)
 
 
 def outline_offset(mask: np.ndarray, silhouette: np.ndarray) -> float:

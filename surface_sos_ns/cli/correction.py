@@ -12,20 +12,18 @@ import numpy as np
 
 from surface_sos_ns.api import Run, load_run, read_config
 from surface_sos_ns.capture.checks import CaptureError
-from surface_sos_ns.capture.transforms import capture_folder
 from surface_sos_ns.masks.click import Click
 from surface_sos_ns.masks.click_result import ResultSession, certainty
 from surface_sos_ns.masks.contact_sheet import contact_sheet
 from surface_sos_ns.masks.provider import CoarseMasks, MaskError, Photos
-from surface_sos_ns.masks.write import SHEET, check_free, finish_interrupted, source_to_write, write_masks
+from surface_sos_ns.masks.summary import about
+from surface_sos_ns.masks.write import capture_to_write, say_written, write_masks
 from surface_sos_ns.plugin.cameras import views_from_cameras
 from surface_sos_ns.plugin.checkpoints import read_total_steps
 from surface_sos_ns.plugin.command_line import changed_options
 from surface_sos_ns.plugin.photos_for_masks import Scene, read_scene
 from surface_sos_ns.plugin.prior_file import PRIOR_FILE, read_prior
-from surface_sos_ns.utils.files import check_writable
 from surface_sos_ns.utils.image_io import resized
-from surface_sos_ns.utils.locks import locked_folder
 from surface_sos_ns.utils.progress import Stage
 
 __all__ = ["correct_result", "next_command"]
@@ -67,30 +65,22 @@ def correct_result(
             f"{config} has several objects ({', '.join(run.objects)}); results with one object can be corrected so "
             "far. Make new masks: surface-sos masks --method click --names ..."
         )
-    folder = capture_folder(run.source)
-    with locked_folder(folder, "Wait until it is done."):
-        check_writable(folder)
-        finish_interrupted(folder)
-        with source_to_write(run.source, say) as source:
-            check_free(source, overwrite)
-            scene = read_scene(source)
-            found, beyond = _clicked(run, scene, provider, say)
-            for remark in found.remarks:
-                say(remark)
-            photos = scene.photos
-            about = {"method": "click", "run": str(run.config.resolve()), "remarks": list(found.remarks)}
-            sheet = contact_sheet(photos, found.masks)
-            written = write_masks(source, scene.file_paths, found.masks, photos.sizes, about, sheet, overwrite)
-    if written.kept is not None:
-        say(f"what was there is kept in {written.kept}, with the {source.name} that named it")
-    say(f"{written.count} masks in {written.folder}; look at {source.parent / SHEET}")
+    with capture_to_write(run.source, overwrite, say) as source:
+        scene = read_scene(source)
+        found, beyond = _clicked(run, scene, provider, say)
+        for remark in found.remarks:
+            say(remark)
+        known = about(scene.file_paths, provider, {"load_config": run.config.resolve()}, found, None, False)
+        sheet = contact_sheet(scene.photos, found.masks)
+        written = write_masks(source, scene.file_paths, found.masks, scene.photos.sizes, known, sheet, overwrite)
+    say_written(written, source, say)
     anew = beyond > MOST_BEYOND
     if anew:
         say(
             f"{beyond:.0%} of what was added lies outside the sphere in which this run looked for the object, so it "
             "cannot be gone on with: a new run finds a larger one."
         )
-    say(f"Next: {next_command(run, folder if data is None else data, anew)}")
+    say(f"Next: {next_command(run, run.capture if data is None else data, anew)}")
 
 
 def next_command(run: Run, data: Path, anew: bool = False) -> str:

@@ -176,21 +176,14 @@ class Masks:
 
     def _of_capture(self, data: Path) -> None:
         """Makes masks of a capture."""
-        from surface_sos_ns.capture.transforms import capture_folder, capture_source
+        from surface_sos_ns.capture.transforms import capture_source
         from surface_sos_ns.masks.methods import make_provider
-        from surface_sos_ns.masks.write import check_free, finish_interrupted, source_to_write
-        from surface_sos_ns.utils.files import check_writable
-        from surface_sos_ns.utils.locks import locked_folder
+        from surface_sos_ns.masks.write import capture_to_write
 
         provider = make_provider(self.method, self._given(OPTIONS))
-        folder = capture_folder(capture_source(data))
-        with locked_folder(folder, "Wait until it is done."):
-            check_writable(folder)
-            finish_interrupted(folder)
-            with source_to_write(capture_source(data), _say) as source:
-                check_free(source, self.overwrite)
-                provider.check()
-                self._make(provider, data, source)
+        with capture_to_write(capture_source(data), self.overwrite, _say) as source:
+            provider.check()
+            self._make(provider, data, source)
 
     def _make(self, provider: MaskProvider, data: Path, source: Path) -> None:
         """Has the provider make masks, says how far they agree, and writes them."""
@@ -224,7 +217,7 @@ class Masks:
         from surface_sos_ns.masks.provider import MaskError
         from surface_sos_ns.masks.summary import about
         from surface_sos_ns.masks.vote import voted_masks
-        from surface_sos_ns.masks.write import SHEET, write_masks
+        from surface_sos_ns.masks.write import say_written, write_masks
         from surface_sos_ns.utils.progress import Stage
 
         photos = scene.photos
@@ -265,9 +258,7 @@ class Masks:
             masks.identities,
             masks.names,
         )
-        if written.kept is not None:
-            _say(f"what was there is kept in {written.kept}, with the {scene.source.name} that named it")
-        _say(f"{written.count} masks in {written.folder}; look at {scene.source.parent / SHEET}")
+        say_written(written, scene.source, _say)
         _say(f"Next: ns-train surface-sos-lite --data {self.data}")
 
     def _given(self, names: Sequence[str]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from surface_sos_ns.utils.outline_distance import signed_distance
+
 OUTLINE_PIXELS = 1.2
 """Standard deviation, in pixels, of how far an outline is off."""
 WAVE_PIXELS = 14.0
@@ -45,10 +47,8 @@ def noisy_outline(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if not truth.any():
         return np.zeros(truth.shape, np.uint8)
     height, width = truth.shape
-    inside = cv2.distanceTransform(truth.astype(np.uint8), cv2.DIST_L2, 5)
-    outside = cv2.distanceTransform((~truth).astype(np.uint8), cv2.DIST_L2, 5)
     rows, columns = int(height / WAVE_PIXELS) + 3, int(width / WAVE_PIXELS) + 3
     grid = rng.standard_normal((rows, columns)).astype(np.float32)
     waves = cv2.resize(grid, None, fx=WAVE_PIXELS, fy=WAVE_PIXELS, interpolation=cv2.INTER_CUBIC)[:height, :width]
-    distance = np.where(truth, inside - 0.5, 0.5 - outside) + OUTLINE_PIXELS * waves
+    distance = signed_distance(truth) + OUTLINE_PIXELS * waves
     return np.rint(255 * np.clip(0.5 + 0.5 * distance, 0, 1)).astype(np.uint8)

@@ -24,6 +24,7 @@ from surface_sos_ns.masks.identity_images import sized_identities
 from surface_sos_ns.masks.provider import MaskError
 from surface_sos_ns.utils.encoding import identity_file
 from surface_sos_ns.utils.files import (
+    check_writable,
     leftovers,
     remove_leftovers,
     temporary_folder,
@@ -33,15 +34,18 @@ from surface_sos_ns.utils.files import (
     writing,
 )
 from surface_sos_ns.utils.image_io import resized, write_image
+from surface_sos_ns.utils.locks import locked_folder
 
 __all__ = [
     "ABOUT",
     "FOLDER",
     "SHEET",
     "Written",
+    "capture_to_write",
     "check_free",
     "finish_interrupted",
     "named_objects",
+    "say_written",
     "source_to_write",
     "truth_remark",
     "write_mask_files",
@@ -100,6 +104,34 @@ def source_to_write(source: Path, say: Callable[[str], None]) -> Iterator[Path]:
         made.unlink()
         raise
     say(f"{made} names the masks now, with the cameras of {source}; where COLMAP runs again, remove it.")
+
+
+@contextmanager
+def capture_to_write(source: Path, overwrite: bool, say: Callable[[str], None]) -> Iterator[Path]:
+    """The json file of a capture whose masks are to be written; nobody else writes to the capture meanwhile.
+
+    Args:
+        source: see `capture.transforms.capture_source`.
+        overwrite: whether coarse masks that are there may be moved away.
+        say: prints a line.
+
+    Raises:
+        UserError: the capture cannot be written to, another process does, or there are masks already.
+    """
+    folder = capture_folder(source)
+    with locked_folder(folder, "Wait until it is done."):
+        check_writable(folder)
+        finish_interrupted(folder)
+        with source_to_write(source, say) as named:
+            check_free(named, overwrite)
+            yield named
+
+
+def say_written(written: Written, source: Path, say: Callable[[str], None]) -> None:
+    """Says where masks are now, and where those that were there before."""
+    if written.kept is not None:
+        say(f"what was there is kept in {written.kept}, with the {source.name} that named it")
+    say(f"{written.count} masks in {written.folder}; look at {source.parent / SHEET}")
 
 
 def check_free(source: Path, overwrite: bool) -> None:

@@ -22,8 +22,6 @@ from scipy.spatial.transform import Rotation
 
 __all__ = ["Observations", "OneAxis", "fit_one_axis", "start_one_axis", "triangulated"]
 
-WIDTHS = (8.0, 4.0, 2.0, 1.0)
-"""Pixels at which an observation counts half as much as an exact one, one after the other."""
 MOST_STEPS = 60
 """Of Levenberg and Marquardt's method, for each width."""
 LEAST_GAIN = 1e-6
@@ -48,6 +46,10 @@ class Observations:
     point: np.ndarray
     places: np.ndarray
     focal: float
+
+    def kept(self, which: np.ndarray) -> Observations:
+        """Those of `which` (M,) bool."""
+        return Observations(self.photo[which], self.point[which], self.places[which], self.focal)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def triangulated(model: OneAxis, seen: Observations, points: int) -> np.ndarray:
 
 
 def fit_one_axis(
-    model: OneAxis, seen: Observations, points: np.ndarray, widths: Sequence[float] = WIDTHS
+    model: OneAxis, seen: Observations, points: np.ndarray, widths: Sequence[float]
 ) -> tuple[OneAxis, np.ndarray]:
     """The turn and the points with the least robust reprojection error.
 
@@ -150,7 +152,7 @@ def fit_one_axis(
         model: to start from.
         seen: the observations.
         points: (P, 3) to start from, object frame, before the cameras.
-        widths: see `WIDTHS`.
+        widths: pixels at which an observation counts half as much as an exact one, one after the other.
 
     Returns:
         The fit, and the points (P, 3).

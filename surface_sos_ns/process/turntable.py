@@ -82,9 +82,8 @@ def best_angles(model: OneAxis, seen: Observations) -> np.ndarray:
         mine = (seen.photo == photo) & (often[seen.point] >= 3)
         points, own = np.unique(seen.point[mine], return_inverse=True)
         rest = np.isin(seen.point, points) & (seen.photo != photo)
-        others = replace(
-            seen, photo=seen.photo[rest], point=np.searchsorted(points, seen.point[rest]), places=seen.places[rest]
-        )
+        others = seen.kept(rest)
+        others = replace(others, point=np.searchsorted(points, others.point))
         if len(points) == 0:
             continue
         places = triangulated(model, others, len(points))
@@ -176,7 +175,7 @@ def _settled(
     """
     points = np.full((count, 3), np.nan)
     for number, widths in enumerate(ROUNDS):
-        trusted = _of_photos(seen, known)
+        trusted = seen.kept(known[seen.photo])
         places = triangulated(model, trusted, count)
         possible = ~np.isnan(places[:, 0])
         possible[trusted.point[~np.isfinite(_lengths(model, trusted, places))]] = False
@@ -216,18 +215,11 @@ def _lengths(model: OneAxis, seen: Observations, points: np.ndarray) -> np.ndarr
     return np.where(np.isnan(lengths), np.inf, lengths)
 
 
-def _of_photos(seen: Observations, photos: np.ndarray) -> Observations:
-    """The observations of some photos, (N,) bool."""
-    kept = photos[seen.photo]
-    return replace(seen, photo=seen.photo[kept], point=seen.point[kept], places=seen.places[kept])
-
-
 def _of_points(seen: Observations, points: np.ndarray) -> tuple[Observations, np.ndarray]:
     """The observations of some points, (P,) bool, that two photos or more see, numbered anew; and which they are."""
     chosen = np.flatnonzero(points & (np.bincount(seen.point, minlength=len(points)) >= 2))
-    kept = np.isin(seen.point, chosen)
-    point = np.searchsorted(chosen, seen.point[kept])
-    return replace(seen, photo=seen.photo[kept], point=point, places=seen.places[kept]), chosen
+    used = seen.kept(np.isin(seen.point, chosen))
+    return replace(used, point=np.searchsorted(chosen, used.point)), chosen
 
 
 def _reconstruction(

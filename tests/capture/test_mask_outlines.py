@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from surface_sos_ns.capture.hull_voting import vote_hull
-from surface_sos_ns.capture.mask_outlines import moved_outline, moved_outlines, outline_offset, signed_distance
+from surface_sos_ns.capture.mask_outlines import moved_outline, moved_outlines, outline_offset
 from surface_sos_ns.capture.object_prior import GIVEN, MOVED, build_object_prior
 from surface_sos_ns.capture.sphere import ObjectSphere
+from surface_sos_ns.utils.outline_distance import signed_distance
 from tests.helpers.ball_views import iou, ring
 from tests.helpers.capsules import Capsule, cropped_above, masks_of
 

@@ -104,7 +104,7 @@ def test_fit_takes_drift_and_tilt_out_of_free_poses(zoom):
     seen = noisy(replace(seen, places=seen.places * zoom), 0.3, 0.08)
     start = start_one_axis(drifting(truth.poses(), 6.0))
     assert pose_error(start, truth) > 1.5
-    found, places = fit_one_axis(start, seen, triangulated(start, seen, len(points)))
+    found, places = fit_one_axis(start, seen, triangulated(start, seen, len(points)), (8.0, 4.0, 2.0, 1.0))
     assert pose_error(found, truth) < 0.35
     assert found.zoom == pytest.approx(zoom, rel=0.02)
     error = np.linalg.norm(found.errors(seen, places), axis=1)
