@@ -64,6 +64,7 @@ def paper_scene(scene: SceneConfig) -> SceneConfig:
         blending="display",
         first_sharpness=20.0,
         last_sharpness=200.0,
+        sharpening=1.0,
     )
 
 

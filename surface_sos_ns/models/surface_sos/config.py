@@ -57,6 +57,9 @@ class SceneConfig:
     initialisation at the hull: FoCoR must occlude the background before that learns the object's colours."""
     last_sharpness: float = 400.0
     """Floor of b at the end of the run, in 1 / object radius; in short runs a learned b alone stays too small."""
+    sharpening: float = 4.0
+    """Factor on b, reached over the last part of the run (`SHARPENING`). A b that surfaces can still move with makes
+    outlines softer than those of photos; once surfaces are found it can be higher."""
     gate_slope: tuple[float, float] = (1.0, 6.0)
     """Factor on the label's logit in the gate (the alpha of eq. 3), at the start and the end of the run: the split
     hardens."""

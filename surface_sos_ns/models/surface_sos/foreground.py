@@ -22,6 +22,8 @@ GEOMETRY_WIDTH = 12
 """Length of FoCoR's geometry feature (Fig. 3)."""
 ANNEALING_END = 0.3
 """Fraction of the run at which NeuS' cosine annealing ends."""
+SHARPENING = (0.8, 1.0)
+"""Fractions of the run between which b is sharpened, when its floor has reached its end."""
 
 
 class ForegroundSamples(NamedTuple):
@@ -77,9 +79,11 @@ class Foreground(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(0.3))  # v in b = exp(10 v), as in NeuS
 
     def sharpness(self, progress: Progress) -> Tensor:
-        """() b of eq. 6, in 1 / object radius: the learned value on top of a floor that rises over the run."""
+        """() b of eq. 6, in 1 / object radius: the learned value on top of a floor that rises over the run, and both
+        times a factor that rises at its end."""
         floor = geometric(progress, self.config.first_sharpness, self.config.last_sharpness, 0.8)
-        return floor + torch.exp(10.0 * self.log_sharpness).clamp(max=2.0 * self.config.last_sharpness)
+        b = floor + torch.exp(10.0 * self.log_sharpness).clamp(max=2.0 * self.config.last_sharpness)
+        return b * geometric(ramp(progress, *SHARPENING), 1.0, self.config.sharpening)
 
     def evaluate(
         self,

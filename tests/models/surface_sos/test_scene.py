@@ -22,6 +22,7 @@ from surface_sos_ns.ops.torch_ops import TORCH, TorchOps, use_ops
 from surface_sos_ns.plugin.outputs import Need, needs_of
 from surface_sos_ns.plugin.view_rendering import render_rays
 from surface_sos_ns.sampling.field_cache import grid_centres
+from surface_sos_ns.training import presets
 from surface_sos_ns.training.objective import ObjectiveConfig, draw_regulariser_points, training_losses
 from tests.helpers.small_scene import BALL, DIRECTIONAL, PAPER, TINY, a_batch, rays_at, start, tensors
 
@@ -430,6 +431,17 @@ def test_sharpness_has_a_floor_that_rises_over_the_run():
         floors.append(scene.sharpness.item())
     assert floors == sorted(floors) and floors[0] >= TINY.first_sharpness - 1e-3
     assert floors[2] == pytest.approx(TINY.last_sharpness, rel=0.1)
+
+
+def test_sharpness_is_multiplied_at_the_end_of_the_run_and_not_in_the_papers_preset():
+    for sharpening in (1.0, 4.0):
+        scene = SurfaceSOS(replace(TINY, sharpening=sharpening), views=1)
+        found = []
+        for progress in (0.8, 0.9, 1.0):
+            scene.set_progress(progress)
+            found.append(scene.sharpness.item() / scene.foreground.sharpness(0.8).item())
+        assert found == pytest.approx([1.0, sharpening**0.5, sharpening])
+    assert presets.PAPER.scene.sharpening == 1.0
 
 
 def test_it_says_what_runs():
