@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from surface_sos_ns.cli.batch import Batch
 from surface_sos_ns.cli.bench import Bench
 from surface_sos_ns.cli.capture import Capture
 from surface_sos_ns.cli.convert import Convert
@@ -32,6 +33,7 @@ Command = (
     | Annotated[Masks, tyro.conf.subcommand(name="masks")]
     | Annotated[Parts, tyro.conf.subcommand(name="parts")]
     | Annotated[Export, tyro.conf.subcommand(name="export")]
+    | Annotated[Batch, tyro.conf.subcommand(name="batch")]
     | Annotated[Bench, tyro.conf.subcommand(name="bench")]
     | Annotated[Report, tyro.conf.subcommand(name="report")]
 )
@@ -40,13 +42,7 @@ Command = (
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status. See `utils.errors` for which errors are sentences."""
     escape_in_output()
-    command = tyro.cli(
-        Command,
-        args=arguments,
-        prog="surface-sos",
-        description=f"Tools beside ns-train and ns-render. With {DEBUG}=1 in the environment errors show their trace.",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
+    command = parse(arguments)
     silence_known_warnings()
     try:
         with exit_on_signal(signal.SIGTERM):
@@ -71,6 +67,17 @@ def main(arguments: list[str] | None = None) -> int:
         _complain(words)
         return 1
     return 0
+
+
+def parse(arguments: list[str] | None) -> Command:
+    """The command that the words of a command line ask for. Words that it does not know end the program."""
+    return tyro.cli(
+        Command,
+        args=arguments,
+        prog="surface-sos",
+        description=f"Tools beside ns-train and ns-render. With {DEBUG}=1 in the environment errors show their trace.",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    )
 
 
 def _complain(words: str) -> None:

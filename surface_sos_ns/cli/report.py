@@ -8,7 +8,7 @@ from typing import Literal
 
 from surface_sos_ns.report.error import ReportError
 from surface_sos_ns.utils.extras import require_package
-from surface_sos_ns.utils.files import check_writable, remove_leftovers, write_text
+from surface_sos_ns.utils.files import check_writable, remove_leftovers, write_json, write_text
 
 
 @dataclass
@@ -23,6 +23,8 @@ class Report:
     """Photos that are shown, evenly chosen (those with truth among them), or all. All are measured in any case."""
     metrics: Path | None = None
     """What ns-eval wrote; by default metrics.json beside config.yml, where it is there."""
+    figures: Path | None = None
+    """Also write the page's figures, and what is known of each photo, as JSON to this file."""
     data: Path | None = None
     """The capture's folder, where it was moved since training."""
     overwrite: bool = False
@@ -56,6 +58,10 @@ class Report:
             raise ReportError(f"{self.page} exists; give --overwrite to replace it, or another --output.")
         if not self.page.parent.is_dir():
             raise ReportError(f"{self.page.parent} does not exist; make the folder first, or choose another --output.")
+        if self.figures is not None and self.figures.exists() and not self.overwrite:
+            raise ReportError(f"{self.figures} exists; give --overwrite to replace it, or another --figures.")
+        if self.figures is not None and not self.figures.parent.is_dir():
+            raise ReportError(f"{self.figures.parent} does not exist; make the folder first.")
         require_package("pymatting", "surface-sos report")
         check_writable(self.page.parent)
 
@@ -64,9 +70,12 @@ class Report:
         self.check()
         from surface_sos_ns.api import load_run
         from surface_sos_ns.report.collect import collect
+        from surface_sos_ns.report.figures import figures
         from surface_sos_ns.report.page import page
 
         content = collect(load_run(self.load_config, self.data), self.views, self.metrics)
         remove_leftovers(self.page.parent)
         write_text(self.page, page(content))
+        if self.figures is not None:
+            write_json(self.figures, figures(content))
         print(self.page.resolve())

@@ -93,10 +93,11 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         absolute, so that commands find the capture and the run from any folder.
 
         Raises:
-            UserError: the run's folder holds another run, is being written to by another process, or cannot be written
-                (by TensorBoard, where that is asked for).
+            UserError: several devices are asked for; or the run's folder holds another run, is being written to by
+                another process, or cannot be written (by TensorBoard, where that is asked for).
         """
         show_explanations_alone()
+        self._refuse_several_devices()
         self._check_name_for_tensorboard()
         self._refuse_another_run()
         self.claim_folder()
@@ -135,6 +136,15 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         check_writable(folder)
         remove_leftovers(folder)
         remove_leftovers(self.get_checkpoint_dir())
+
+    def _refuse_several_devices(self) -> None:
+        """A run is a minute or two on one GPU; sharing its tables would take longer than that."""
+        machine = self.machine
+        if machine.num_devices * machine.num_machines > 1:
+            raise UserError(
+                f"--machine.num-devices {machine.num_devices} --machine.num-machines {machine.num_machines}: one "
+                "capture trains on one device. Several devices take several captures: surface-sos batch."
+            )
 
     def _refuse_another_run(self) -> None:
         """Do not train over a run that is there, unless it is the one that is gone on with."""

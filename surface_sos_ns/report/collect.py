@@ -171,7 +171,8 @@ def _view(run: Run, view: View, coarse: np.ndarray | None, truth: dict[str, Any]
     found = alpha > THRESHOLD
     given = None if coarse is None else resized(coarse, width, height)
     usable = given is not None and bool((given >= THRESHOLD).any())
-    report = ViewReport(view.name, view.held_out, "missing", float(found.mean()))
+    at_edge = bool(found[[0, -1]].any() or found[:, [0, -1]].any())
+    report = ViewReport(view.name, view.held_out, "missing", float(found.mean()), at_edge=at_edge)
     if run.objects:
         identities = images[OBJECT_IDENTITIES][..., 0].cpu().numpy().astype(np.uint8)
         report = dataclasses.replace(report, identities=identities)

@@ -70,6 +70,7 @@ class ViewReport:
             empty where the view is measured only.
         metrics: against the truth, by ns-eval's names.
         identities: (h, w) uint8, which of several objects each pixel is found to be of, 0 for none; None with one.
+        at_edge: whether the object reaches the picture's edge.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ViewReport:
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     identities: np.ndarray | None = None
+    at_edge: bool = False
 
 
 @dataclass(frozen=True)

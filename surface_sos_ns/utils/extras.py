@@ -15,6 +15,7 @@ EXTRA = {
     "pymatting": "export",
     "pycocotools": "export",
     "pysodmetrics": "saliency",
+    "ray": "batch",
     "transformers": "masks",
 }
 """The extra, in pyproject.toml, that installs each of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
 import re
@@ -23,6 +24,10 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """ANSI escape sequences."""
 STEP = re.compile(r"^\s*(\d+) \((\d+(?:\.\d+)?)%\)")
 """Step and percentage in a line of nerfstudio's training log."""
+PR_SET_PDEATHSIG = 1
+"""Linux' prctl: which signal a process gets when its parent has ended."""
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+"""Loaded here: between fork and exec nothing may be loaded."""
 
 
 class CommandFailed(UserError):
@@ -37,6 +42,8 @@ class Finished:
     """Wall time."""
     peak_gb: float | None
     """Peak resident memory in GB; None if the system does not provide it."""
+    cpu_seconds: float | None = None
+    """Time of all its threads on processor cores; None if the system does not provide it."""
 
 
 def run_module(
@@ -72,6 +79,7 @@ def run_module(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=environment,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
 
         def read() -> None:
@@ -92,7 +100,7 @@ def run_module(
                 while not lines.empty():
                     on_line(lines.get())
                 on_tick()
-            code, peak_gb = _wait(process)
+            code, peak_gb, cpu_seconds = _wait(process)
         except BaseException as error:
             # Ctrl-C in a terminal reaches the command too, and it may save its state before it ends.
             if not isinstance(error, KeyboardInterrupt):
@@ -110,20 +118,33 @@ def run_module(
             f"`{' '.join(arguments[:2])}` ended with exit status {code}. Its whole output is in {log};\n"
             "the last lines:\n" + "\n".join("    " + line for line in tail)
         )
-    return Finished(time.monotonic() - start, peak_gb)
+    return Finished(time.monotonic() - start, peak_gb, cpu_seconds)
 
 
-def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float | None]:
-    """Exit status of a process, and its peak memory in GB if the system provides it."""
+def _end_with_parent() -> None:
+    """Linux: this process gets SIGTERM when the thread that started it ends, also where that is killed."""
+    assert _LIBC is not None
+    _LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float | None, float | None]:
+    """Exit status of a process, its peak memory in GB and its time on cores, if the system provides them."""
     if not hasattr(os, "wait4"):  # Windows
-        return process.wait(), None
+        return process.wait(), None, None
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait again
-    return process.returncode, peak_gb(usage)
+    return process.returncode, peak_gb(usage), usage.ru_utime + usage.ru_stime
 
 
 def train(
-    method: str, capture: Path, run: Path, name: str, seed: int, options: Sequence[str] = ()
+    method: str,
+    capture: Path,
+    run: Path,
+    name: str,
+    seed: int,
+    options: Sequence[str] = (),
+    timestamp: str = "run",
+    log: Path | None = None,
 ) -> tuple[Path, Finished]:
     """Runs ns-train without a viewer; returns the run's config.yml, and time and memory.
 
@@ -132,14 +153,16 @@ def train(
         run: folder for the log (train.log) and the results (training/).
         name: experiment name.
         options: further options of ns-train.
+        timestamp: name of the run's folder.
+        log: file for the output; by default in `run`.
 
     Raises:
         CommandFailed: training ended with an error, or left no config.yml.
     """
     arguments = ["nerfstudio.scripts.train", method, "--data", str(capture), "--output-dir", str(run / "training")]
-    arguments += ["--experiment-name", name, "--timestamp", "run", "--vis", "tensorboard"]
+    arguments += ["--experiment-name", name, "--timestamp", timestamp, "--vis", "tensorboard"]
     arguments += ["--machine.seed", str(seed), "--logging.local-writer.max-log-size", "0", *options]
-    log = run / "train.log"
+    log = log or run / "train.log"
     with Stage(f"Training {method} (its own log: {log})", 100.0) as stage:
 
         def on_line(line: str) -> None:
@@ -148,7 +171,7 @@ def train(
                 stage.reach(float(found.group(2)))
 
         done = run_module(arguments, log, on_line, lambda: stage.reach(stage.done))
-    configs = sorted((run / "training").rglob("config.yml"))
-    if not configs:
-        raise CommandFailed(f"Training ended but left no config.yml under {run / 'training'}; see {log}.")
-    return configs[-1], done
+    config = run / "training" / name / method / timestamp / "config.yml"
+    if not config.is_file():
+        raise CommandFailed(f"Training ended but left no {config}; see {log}.")
+    return config, done

@@ -870,3 +870,11 @@ def test_nerfstudios_commands_read_the_checkpoints_beside_the_config_that_they_a
         assert checkpoint == path / "nerfstudio_models" / "step-000000019.ckpt"
         assert f"Loaded {checkpoint}" in said.get().replace("\n", "")
         assert loaded.load_dir == trainer.checkpoint_dir, "nerfstudio's own choice"
+
+
+def test_several_devices_are_refused_before_anything_is_written(config: SurfaceSOSTrainerConfig) -> None:
+    for machine in ({"num_devices": 2}, {"num_machines": 2}):
+        several = dataclasses.replace(config, machine=dataclasses.replace(config.machine, **machine))
+        with pytest.raises(UserError, match="surface-sos batch"):
+            several.save_config()
+        assert not several.get_base_dir().exists()

@@ -31,6 +31,7 @@ from surface_sos_ns.report.content import (
     repairs,
 )
 from surface_sos_ns.report.curves import Curve, curve_points, curve_svg, curves_of
+from surface_sos_ns.report.figures import figures
 from surface_sos_ns.report.page import page
 from surface_sos_ns.report.turntable import COLUMNS, MARGIN, Turntable, turntable
 from surface_sos_ns.utils.pictures import size_within, tinted
@@ -383,6 +384,9 @@ def test_a_page_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.Cap
     assert "does not exist" in refused("--output", str(tmp_path / "none" / "page.html"))
     assert "at least 1" in refused("--output", str(tmp_path / "page.html"), "--views", "0")
     assert "ns-eval" in refused("--overwrite", "--metrics", str(tmp_path / "none.json"))
+    page = ("--output", str(tmp_path / "page.html"))
+    assert "report.html exists" in refused(*page, "--figures", str(tmp_path / "report.html"))
+    assert "does not exist" in refused(*page, "--figures", str(tmp_path / "none" / "figures.json"))
     assert cli.main(["report", "--load-config", str(tmp_path / "none.yml")]) == 1
     assert "config.yml of a run" in capsys.readouterr().err
 
@@ -399,6 +403,16 @@ def test_views_are_chosen_evenly_and_half_of_them_with_truth_at_most() -> None:
     assert len(set(chosen)) == 8 and chosen == sorted(chosen)
     assert len(set(chosen) & {4, 12, 20, 28, 36, 44}) == 4 and {0, 47} <= set(chosen)
     assert set(chosen_views(48, 8, [30])) >= {0, 30, 47}
+
+
+def test_figures_for_programs_are_those_of_the_page(content: Content) -> None:
+    views = [a_view(0, agreement=0.5), a_view(1, agreement=0.9, at_edge=True), a_view(2, agreement=None, found=0.0)]
+    found = json.loads(json.dumps(figures(dataclasses.replace(content, views=views))))
+    assert (found["agreement"], found["confidence"]) == (pytest.approx(0.7), 0.8)
+    assert (found["found"], found["at_edge"]) == (pytest.approx(2 / 3), 0.5)
+    assert [view["name"] for view in found["views"]] == NAMES[:3] and "pictures" not in found["views"][0]
+    nothing = figures(dataclasses.replace(content, views=[a_view(0, agreement=None, found=0.0)]))
+    assert nothing["agreement"] is None and nothing["at_edge"] is None and nothing["found"] == 0.0
 
 
 @pytest.mark.seconds(12)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from surface_sos_ns.utils.user_commands import CommandFailed, run_module
@@ -29,6 +31,7 @@ def test_time_and_memory_are_those_of_the_command(tmp_path: Path, monkeypatch: p
     assert said == ["done"]
     assert 0.5 <= run.seconds < 60
     assert run.peak_gb is not None and 1.0 < run.peak_gb < 20
+    assert run.cpu_seconds is not None and 0.01 < run.cpu_seconds < 60
 
 
 @pytest.mark.seconds(8)
@@ -37,3 +40,21 @@ def test_a_mistake_is_one_sentence_without_what_libraries_say_meanwhile(tmp_path
     done = subprocess.run([sys.executable, "-m", "surface_sos_ns.cli", *command], capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
     assert re.fullmatch(r"surface-sos: .*config\.yml does not exist; .*\n", done.stderr), done.stderr
+
+
+def test_a_command_ends_with_the_program_that_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform != "linux":
+        pytest.skip("other systems do not tell a process that its parent has ended")
+    (tmp_path / "endless.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(120)")
+    code = (
+        "import sys; from pathlib import Path; from surface_sos_ns.utils.user_commands import run_module\n"
+        "run_module(['endless'], Path(sys.argv[1]), lambda line: print(line, flush=True))"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    program = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
+    assert program.stdout is not None and program.stdout.readline() == "begun\n"
+    (command,) = psutil.Process(program.pid).children()
+    program.kill()
+    program.wait()
+    command.wait(20)
+    assert not command.is_running()

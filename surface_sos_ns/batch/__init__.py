@@ -1,0 +1,1 @@
+"""`surface-sos batch`: many captures, each from photos to a report, on Ray."""
