@@ -32,10 +32,11 @@ class Engine:
     Args:
         ray: the module.
         settings: of the batch.
+        dashboard: host and port of Ray's own page; empty where there is none.
     """
 
-    def __init__(self, ray: Any, settings: BatchSettings):
-        self._ray, self._settings = ray, settings
+    def __init__(self, ray: Any, settings: BatchSettings, dashboard: str = ""):
+        self._ray, self._settings, self.dashboard = ray, settings, dashboard
         self.has_gpu = self._total("GPU") > 0
         self.cpus = settings.cpus or max(1, min(MOST_CPUS, usable_cores()))
         gpus = settings.gpus if settings.gpus is not None else float(self.has_gpu)
@@ -101,12 +102,13 @@ def engine(settings: BatchSettings) -> Iterator[Engine]:
     if settings.address is None:
         # Ray's own switch for machines that are no part of a cluster: with it, it believes a loopback address.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine reach 127.0.0.1 too
     import ray
 
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if settings.address is None:
-            ray.init(
+            context = ray.init(
                 address="local",
                 _node_ip_address=LOOPBACK,
                 dashboard_host=LOOPBACK,
@@ -115,10 +117,10 @@ def engine(settings: BatchSettings) -> Iterator[Engine]:
                 **common,
             )
         else:
-            ray.init(address=settings.address, **common)
+            context = ray.init(address=settings.address, **common)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise BatchError(f"No Ray cluster answers at {settings.address or LOOPBACK}: {error}") from error
     try:
-        yield Engine(ray, settings)
+        yield Engine(ray, settings, context.dashboard_url or "")
     finally:
         ray.shutdown()

@@ -72,6 +72,8 @@ def run_batch(settings: BatchSettings, parse: Parse, say: Callable[[str], None] 
             f"{len(jobs)} captures, {jobs[0].method}; {where.slots()} at a time, {where.cpus} cores each{device}. "
             f"Results in {settings.output}"
         )
+        if where.dashboard:
+            say(f"Ray's dashboard: http://{where.dashboard} (it asks for the token that `ray get-auth-token` prints)")
         progress = _work(settings, jobs, where, say)
     page = settings.output / FILES[0]
     bad = [outcome.name for outcome in progress.outcomes.values() if outcome.state == "failed"]

@@ -112,14 +112,17 @@ def _link(source: str, target: str) -> None:
 
 
 def _train(job: Job, log: Path) -> Finished:
-    """A training, or the rest of one that was interrupted: runs are called run-1, run-2, each going on from the one
-    before."""
-    before = [path for path in _runs(job) if any((path / "nerfstudio_models").glob("step-*.ckpt"))]
-    options = arguments(job, "train")
-    if before:
-        options += ["--load-dir", str(before[-1] / "nerfstudio_models")]
-    number = len(_runs(job)) + 1
-    _, done = train(job.method, job.scene, job.folder, job.name, job.seed, options, f"run-{number}", log)
+    """A training, or the rest of one that was interrupted.
+
+    Runs are called run-1, run-2, each going on from the one before. One that was interrupted before its first
+    checkpoint is begun again where it was: what it found out about the object is there.
+    """
+    runs, options = _runs(job), arguments(job, "train")
+    saved = [path for path in runs if any((path / "nerfstudio_models").glob("step-*.ckpt"))]
+    if saved:
+        options += ["--load-dir", str(saved[-1] / "nerfstudio_models")]
+    name = f"run-{len(saved) + 1}"
+    _, done = train(job.method, job.scene, job.folder, job.name, job.seed, options, name, log)
     return done
 
 

@@ -31,7 +31,7 @@ from surface_sos_ns.batch.stages import Stage
 class InOrder:
     """An engine that does one stage after the other, in the order in which they are handed in."""
 
-    has_gpu, gpus, cpus = False, 0.0, 2
+    has_gpu, gpus, cpus, dashboard = False, 0.0, 2, ""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -186,7 +186,7 @@ def test_on_ray_a_broken_capture_fails_by_its_sentence_and_nothing_is_served_to_
         if where.status == psutil.CONN_LISTEN and where.pid in family
     ]
     said, complaint = batch.communicate(timeout=300)
-    assert "1 captures, surface-sos-lite" in first
+    assert "1 captures, surface-sos-lite" in first and "dashboard: http://127.0.0.1:" in said
     assert len(listening) > 3 and set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert batch.returncode == 1 and "holds 1 photos" in said
     assert re.search(r"surface-sos: 1 of 1 captures failed \(photos\)", complaint), complaint
