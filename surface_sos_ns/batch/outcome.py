@@ -123,13 +123,13 @@ def collect(job: Job) -> Outcome:
     )
 
 
-def write_outcome(folder: Path, outcome: Outcome) -> None:
+def write_outcome(job: Job, outcome: Outcome) -> None:
     """Writes result.json, and picture.jpg where a picture can be made of what is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / RESULT, asdict(outcome))
-    picture = _picture(folder)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_json(job.folder / RESULT, asdict(outcome))
+    picture = _picture(job)
     if picture is not None:
-        write_bytes(folder / PICTURE, picture)
+        write_bytes(job.folder / PICTURE, picture)
 
 
 def read_outcome(content: bytes | None) -> Outcome | None:
@@ -150,15 +150,15 @@ def _photos(job: Job) -> tuple[int | None, int | None]:
     return (len(image_files(images)) if images.is_dir() else None), placed
 
 
-def _picture(folder: Path) -> bytes | None:
+def _picture(job: Job) -> bytes | None:
     """A JPEG file of the object, cut out; of a photo where there is no cut-out yet."""
     from PIL import Image
 
     from surface_sos_ns.utils.pictures import over_checkerboard
 
-    cutouts = folder / "export" / "cutouts"
-    photos = folder / "scene" / "images"
-    for place in (cutouts, photos):
+    cutouts = job.folder / "export" / "cutouts"
+    places = [cutouts, job.scene / "images", *([job.place] if job.kind == "photos" else [])]
+    for place in places:
         files = image_files(place) if place.is_dir() else []
         if not files:
             continue

@@ -93,7 +93,11 @@ def _row(outcome: Outcome, has_picture: bool) -> str:
     if outcome.photos is not None:
         placed = str(outcome.photos) if outcome.placed is None else f"{outcome.placed} of {outcome.photos}"
     cells = [
-        (f'{picture}<span class="name">{name}<br><span class="soft">{_text(outcome.kind)}</span></span>', outcome.name),
+        (
+            f'<div class="who">{picture}<span class="name">{name}<br>'
+            f'<span class="soft">{_text(outcome.kind)}</span></span></div>',
+            outcome.name,
+        ),
         (f'<span class="{outcome.state}">{state}</span>{problem}', outcome.state),
         (tags or UNKNOWN, _urgency(outcome)),
         (placed, outcome.placed),

@@ -95,11 +95,11 @@ def run_stage(
                 moved = move_aside(job, stage) or moved
             _do(job, stage, mark)
             outcome = collect(job)
-            write_outcome(job.folder, outcome)
+            write_outcome(job, outcome)
             _send(job, stage, storage)
     except Exception as error:
         outcome = failed(collect(job), name, _sentence(error), f"logs/{name}.log" if _log(job, name).is_file() else "")
-        write_outcome(job.folder, outcome)
+        write_outcome(job, outcome)
         if not isinstance(error, CommandFailed) and explanation(error) is None:
             raise
     return Result(mark, outcome, _content(job.folder / PICTURE), moved="" if moved is None else str(moved))

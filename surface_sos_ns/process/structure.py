@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from surface_sos_ns.process.doubtful import place_doubtful_again
 from surface_sos_ns.process.error import ProcessError
 from surface_sos_ns.process.pairs import blocks
 from surface_sos_ns.utils.files import atomic_file, require_space, temporary_folder
@@ -248,17 +249,24 @@ def map_photos(
         placed += 1
         reach(placed)
 
-    with temporary_folder(database.parent) as folder:
-        require_space(folder, FREE_MB)
-        models = pycolmap.incremental_mapping(
-            database,
-            images,
-            folder,
-            options,
-            initial_image_pair_callback=first_two,
-            next_image_callback=one_more,
-        )
-    model = max(models.values(), key=lambda one: (one.num_reg_images(), one.num_points3D()), default=None)
+    def mapped(start: Path | None = None) -> Any:
+        with temporary_folder(database.parent) as folder:
+            require_space(folder, FREE_MB)
+            models = pycolmap.incremental_mapping(
+                database,
+                images,
+                folder,
+                options,
+                input_path="" if start is None else start,
+                initial_image_pair_callback=first_two,
+                next_image_callback=one_more,
+            )
+        return max(models.values(), key=lambda one: (one.num_reg_images(), one.num_points3D()), default=None)
+
+    model = mapped()
+    if model is not None:
+        with temporary_folder(database.parent) as folder:
+            model = place_doubtful_again(model, mapped, folder)
     if model is None or model.num_reg_images() < 3:
         raise ProcessError(
             f"No poses were found for these {len(names)} photos: no three of them show enough of the same. Photos must "
