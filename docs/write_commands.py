@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,6 @@ from write_options import documented, shown  # type: ignore[import-not-found]  #
 
 PAGE = Path(__file__).with_name("reference") / "commands.md"
 GUIDES = {
-    "demo": "../index.md",
     "capture": "../captures.md",
     "convert": "../guides/benchmarks.md",
     "process": "../guides/process.md",
@@ -140,7 +140,7 @@ def reference() -> str:
     page = [INTRODUCTION]
     for name, kind in subcommands(Command).items():
         page += sections(f"surface-sos {name}", kind, 2)
-    return "\n".join(page).rstrip("\n") + "\n"
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(page)).rstrip("\n") + "\n"
 
 
 if __name__ == "__main__":
