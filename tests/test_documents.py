@@ -269,10 +269,11 @@ def names_in_table(guide: str) -> set[str]:
 @pytest.mark.seconds(2)
 def test_metric_table_is_complete() -> None:
     import torch
+    import trimesh
 
     from surface_sos_ns.models.surface_sos.appearance import Appearance
     from surface_sos_ns.plugin.fitted_metrics import fitted_metrics
-    from surface_sos_ns.utils.metrics import image_metrics, mask_metrics, object_metrics
+    from surface_sos_ns.utils.metrics import image_metrics, mask_metrics, mesh_metrics, object_metrics
     from surface_sos_ns.utils.part_metrics import part_metrics
 
     halves = torch.zeros(16, 16)
@@ -283,6 +284,9 @@ def test_metric_table_is_complete() -> None:
     grey, scene = torch.full((24, 24, 3), 0.5), SimpleNamespace(appearance=Appearance(1))
     view = {"rgb": grey, "accumulation": grey[..., :1]}
     metrics |= fitted_metrics(scene, view, {"image": grey}, lambda rays, code: grey).keys()
+    box = trimesh.creation.box()
+    for name in mesh_metrics(box, box, samples=10):
+        assert f"| {name} |" in (DOCS / "reference" / "files.md").read_text()
     assert names_in_table("evaluation.md") == metrics | {"clean_plate_psnr", "lpips", "lpips_fitted"}
 
 
