@@ -3,6 +3,7 @@
 # make test-fast   those of them that are quick, for an answer in between
 # make test-all    all tests: the slow ones, those on a GPU and those in a browser as well
 # make lint        style and types           make format   mend the style
+# make docs        the documentation as a site, in docs/_build; every warning is an error
 # make clean       remove what these commands made
 #
 # Everything is installed once, into .venv. Another Python: make PYTHON=python3.11 demo
@@ -17,7 +18,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 # Threads that wait by spinning take the cores away from those that work, several times over on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-fast test-all lint format clean ffmpeg
+.PHONY: demo test test-fast test-all lint format docs clean ffmpeg
 
 demo: $(INSTALLED) ffmpeg
 	@$(VENV)/bin/surface-sos demo
@@ -42,8 +43,13 @@ format: $(INSTALLED)
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
+# -n: also what autodoc refers to must exist; conf.py names the packages whose own pages are not looked at.
+docs: $(INSTALLED)
+	@$(VENV)/bin/python -m sphinx -n -W --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .import_linter_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build docs/_build *.egg-info .mypy_cache .import_linter_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so an interrupted installation is taken up again and a finished one is not repeated.

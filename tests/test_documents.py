@@ -6,21 +6,27 @@ import dataclasses
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 from nerfstudio.configs.method_configs import all_methods
 from nerfstudio.utils import install_checks
 
+from surface_sos_ns.capture.schema import Frame, TransformsFile
 from tests.helpers.command_line import METHODS, NERFSTUDIO, help_text, leaves, our_command, parsed, train_config, words
 from tests.helpers.paths import ROOT
 
-DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("configs/**/*.md"))]
+DOCS = ROOT / "docs"
+GLOSSARY = DOCS / "concepts" / "glossary.md"
+PAGES = [page for page in sorted(DOCS.glob("**/*.md")) if DOCS / "_build" not in page.parents]
+DOCUMENTS = [ROOT / "README.md", *PAGES, *sorted(ROOT.glob("configs/**/*.md"))]
 RECIPES = sorted(ROOT.glob("configs/*.args"))
-CODE_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+CODE_BLOCK = re.compile(r"^```([^`\n]*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")
 
 
@@ -64,27 +70,26 @@ def test_a_broken_link_would_be_found(tmp_path: Path) -> None:
     assert anchors(document) == {"the-first-part-twice", "the-first-part-twice-1"}
 
 
-def test_files_named_in_the_architecture_exist() -> None:
+@pytest.mark.parametrize("page", [DOCS / "architecture.md", GLOSSARY], ids=named)
+def test_files_named_in_the_architecture_exist(page: Path) -> None:
     package = ROOT / "surface_sos_ns"
-    names = re.findall(r"`((?:[\w.]+/)*\w+\.py|(?:\w+/)+)`", (ROOT / "docs" / "architecture.md").read_text())
+    names = re.findall(r"`((?:[\w.]+/)*\w+\.py|(?:\w+/)+)`", page.read_text())
     assert len(names) > 20
     for name in names:
         places = [ROOT / name, package / name, *package.glob(f"*/{name}")]
-        assert any(place.exists() for place in places), f"architecture.md names {name}"
+        assert any(place.exists() for place in places), f"{named(page)} names {name}"
 
 
 def equation_rows() -> list[tuple[list[str], list[str]]]:
-    """Files and symbols of each row of the tables of equations in architecture.md."""
-    rows = re.findall(
-        r"^\|[^|]*\|[^|]*\|([^|]*)\|([^|]*)\|$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE
-    )
+    """Files and symbols of each row of the tables of symbols and of equations in the glossary."""
+    rows = re.findall(r"^\|[^|]*\|[^|]*\|([^|]*)\|([^|]*)\|$", GLOSSARY.read_text(), re.MULTILINE)
     found = [tuple(re.findall(r"`([^`]+)`", cell) for cell in row) for row in rows]
     return [(files, symbols) for files, symbols in found if files and symbols and "/" in files[0]]
 
 
 def test_symbols_of_the_equations_are_in_the_files_beside_them() -> None:
     rows = equation_rows()
-    assert len(rows) > 20
+    assert len(rows) > 50
     for files, symbols in rows:
         paths = [ROOT / "surface_sos_ns" / name for name in files]
         sources = [path for place in paths for path in ([place] if place.is_file() else place.rglob("*.py"))]
@@ -264,10 +269,11 @@ def names_in_table(guide: str) -> set[str]:
 @pytest.mark.seconds(2)
 def test_metric_table_is_complete() -> None:
     import torch
+    import trimesh
 
     from surface_sos_ns.models.surface_sos.appearance import Appearance
     from surface_sos_ns.plugin.fitted_metrics import fitted_metrics
-    from surface_sos_ns.utils.metrics import image_metrics, mask_metrics, object_metrics
+    from surface_sos_ns.utils.metrics import image_metrics, mask_metrics, mesh_metrics, object_metrics
     from surface_sos_ns.utils.part_metrics import part_metrics
 
     halves = torch.zeros(16, 16)
@@ -278,6 +284,9 @@ def test_metric_table_is_complete() -> None:
     grey, scene = torch.full((24, 24, 3), 0.5), SimpleNamespace(appearance=Appearance(1))
     view = {"rgb": grey, "accumulation": grey[..., :1]}
     metrics |= fitted_metrics(scene, view, {"image": grey}, lambda rays, code: grey).keys()
+    box = trimesh.creation.box()
+    for name in mesh_metrics(box, box, samples=10):
+        assert f"| {name} |" in (DOCS / "reference" / "files.md").read_text()
     assert names_in_table("evaluation.md") == metrics | {"clean_plate_psnr", "lpips", "lpips_fitted"}
 
 
@@ -323,11 +332,70 @@ def test_loss_table_shows_the_presets() -> None:
         assert [weight > 0 for weight in weights] == expected, f"{name}: {weights}"
 
 
-def test_the_page_of_options_is_what_the_code_says() -> None:
-    spec = importlib.util.spec_from_file_location("write_options", ROOT / "docs" / "write_options.py")
+def script_of_the_docs(name: str) -> ModuleType:
+    """A script that writes a page, or Sphinx's settings."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+def test_the_page_of_commands_is_what_the_code_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)  # the scripts import each other as they lie there
+    script = script_of_the_docs("write_commands")
+    page = script.PAGE.read_text()
+    assert page == script.reference(), f"{named(script.PAGE)} is out of date: python docs/write_commands.py"
+    # Each command has a section, and in it exactly the options that its --help names.
+    sections = dict(re.findall(r"^##+ `surface-sos ([a-z0-9 ]+)`$(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE))
+    levels = [(name,) for name in subcommands("surface-sos")]
+    levels += [(*level, name) for level in levels for name in subcommands("surface-sos", level)]
+    assert sections.keys() == {" ".join(level) for level in levels} and len(levels) > 15
+    for level in levels:
+        rows = re.findall(r"^\| (`--.*?) \| ", sections[" ".join(level)], flags=re.MULTILINE)
+        # Its lines begin with options; what is said about them is further in. In a terminal there is a frame around.
+        listed = re.findall(r"^(?:│|  ?) ?(--[a-z0-9-]+(?:, --no-[a-z0-9-]+)?)", help_text("surface-sos", level), re.M)
+        assert OPTION.findall(" ".join(rows)) == OPTION.findall(" ".join(listed)), level
+
+
+def test_every_key_of_a_capture_is_in_the_page_of_captures() -> None:
+    page = (DOCS / "captures.md").read_text()
+    keys = {*TransformsFile.model_fields, *Frame.model_fields} - {"frames", "k5", "k6", "depth_file_path"}  # not used
+    assert len(keys) > 30
+    missing = {key for key in keys if not re.search(rf"[`\s]{key}[`\s]", page)}
+    assert not missing
+
+
+# ------------------------------------------------------------------ the site
+
+
+def test_links_out_of_the_docs_lead_to_pages_of_the_site() -> None:
+    pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install -e '.[docs]'")
+    conf = script_of_the_docs("conf")
+    for outside, inside in conf.PAGES.items():
+        assert (ROOT / outside).exists() and (DOCS / inside).is_file(), outside
+    text = "[a](../../configs/README.md#x) [b](python.md) [c](https://x.org/y)\n```bash\n[d](../../README.md)\n```\n"
+    guides = DOCS / "guides"
+    shown = conf.with_links_of_the_site(text, guides, guides / "page.md")
+    assert shown == text.replace("../../configs/README.md", "../reference/recipes.md")
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install -e '.[docs]'")
+    recipe = re.search(r"^\t@\$\(VENV\)/bin/python (-m sphinx .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None and "-W" in recipe[1].split() and "-n" in recipe[1].split()
+    arguments = [word.replace("docs/_build", str(tmp_path)) for word in recipe[1].split()]
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made = {page.relative_to(tmp_path / "html").with_suffix(".md") for page in (tmp_path / "html").rglob("*.html")}
+    assert {page.relative_to(DOCS) for page in PAGES} - made == {Path("benchmarks.md")}
+    assert "in_the_light_of" in (tmp_path / "html" / "reference" / "api.html").read_text()
+
+
+def test_the_page_of_options_is_what_the_code_says() -> None:
+    script = script_of_the_docs("write_options")
     page = (ROOT / "docs" / "options.md").read_text()
     assert page == script.reference(), "docs/options.md is out of date: python docs/write_options.py"
     # Each row is an option that ns-train knows, and its defaults are those of the methods of its part of the page.

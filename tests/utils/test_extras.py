@@ -104,6 +104,6 @@ def test_each_extra_installs_the_packages_it_is_named_for() -> None:
     }
     for package, extra in extras.EXTRA.items():
         assert package in of[extra], f"{package} is not in the extra {extra}"
-    assert of["dev"]["surface-sos-ns"] == {"demo", "export", "onnx", "saliency"}, (
-        "make test and demo set up all that they need"
+    assert of["dev"]["surface-sos-ns"] == {"batch", "demo", "docs", "export", "onnx", "saliency"}, (
+        "make test, demo and docs set up all that they need"
     )
