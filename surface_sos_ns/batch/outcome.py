@@ -166,8 +166,9 @@ def _picture(job: Job) -> bytes | None:
             if place == cutouts and (box := image.getbbox()) is not None:
                 image = image.crop(box)
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-            values = np.asarray(image.convert("RGBA"))
-            picture = over_checkerboard(values[..., :3], values[..., 3] / np.float32(255))
+            values = np.asarray(image.convert("RGBA")).astype(np.float32)
+            alpha = values[..., 3] / 255
+            picture = over_checkerboard(values[..., :3] * alpha[..., None], alpha)
             out = io.BytesIO()
             Image.fromarray(picture).save(out, "JPEG", quality=85)
             return out.getvalue()
