@@ -18,7 +18,7 @@ from nerfstudio.utils import install_checks
 from tests.helpers.command_line import METHODS, NERFSTUDIO, help_text, leaves, our_command, parsed, train_config, words
 from tests.helpers.paths import ROOT
 
-DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("configs/**/*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("configs/**/*.md"))]
 RECIPES = sorted(ROOT.glob("configs/*.args"))
 CODE_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")
