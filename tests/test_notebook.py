@@ -25,7 +25,7 @@ def test_the_notebook_is_kept_without_outputs() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.seconds(150)
+@pytest.mark.seconds(200)
 def test_the_notebook_runs_from_a_clean_kernel(tmp_path: Path) -> None:
     """Few steps, no photos of one's own. Each cell shows what it is for."""
     notebook = Path(shutil.copy(NOTEBOOK, tmp_path))
@@ -36,7 +36,8 @@ def test_the_notebook_runs_from_a_clean_kernel(tmp_path: Path) -> None:
     found = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800)
     assert found.returncode == 0, found.stdout[-6000:]
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    shown = [output for cell in cells for output in cell.get("outputs", []) if output["output_type"] == "display_data"]
-    assert len(shown) == 3 and all("image/png" in picture["data"] for picture in shown)
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]  # beside words in colour
+    assert len(pictures) == 3
     assert len(list((tmp_path / "results" / "masks").iterdir())) == 24
     assert (tmp_path / "results" / "cutouts").is_dir()
