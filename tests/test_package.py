@@ -12,7 +12,8 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-MEGABYTE = 1 << 20
+LIMIT = 1 << 20
+"""Bytes: 1 MB is read as 1 MiB here. Half a thousand files of code alone take 2 % more than 1 000 000 bytes."""
 
 
 def run(*arguments: str | Path) -> str:
@@ -31,7 +32,7 @@ def test_the_wheel_is_small_and_complete(tmp_path: Path) -> None:
     run("build", "--outdir", dist, source)  # the source archive, and the wheel from it
     assert "PASSED" in run("twine", "check", "--strict", *dist.iterdir())
     (wheel,) = dist.glob("*.whl")
-    assert wheel.stat().st_size < MEGABYTE
+    assert wheel.stat().st_size < LIMIT
     inside = set(zipfile.ZipFile(wheel).namelist())
     files = {path for path in (source / "surface_sos_ns").rglob("*") if path.is_file() and path.suffix != ".pyc"}
     expected = {path.relative_to(source).as_posix() for path in files}
