@@ -2,8 +2,11 @@
 # make test        the tests: what must pass before a change lands
 # make test-fast   those of them that are quick, for an answer in between
 # make test-all    all tests: the slow ones, those on a GPU and those in a browser as well
+# make test-docs   those of the documents, and of the examples in CONTRIBUTING.md
+# make test-gpu    those on a GPU
 # make lint        style and types           make format   mend the style
 # make docs        the documentation as a site, in docs/_build; every warning is an error
+# make package     source archive and wheel in dist/, checked
 # make clean       remove what these commands made
 #
 # Everything is installed once, into .venv. Another Python: make PYTHON=python3.11 demo
@@ -18,7 +21,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 # Threads that wait by spinning take the cores away from those that work, several times over on a busy machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-fast test-all lint format docs clean ffmpeg
+.PHONY: demo test test-fast test-all test-docs test-gpu lint format docs package clean ffmpeg
 
 demo: $(INSTALLED) ffmpeg
 	@$(VENV)/bin/surface-sos demo
@@ -32,6 +35,12 @@ test-fast: $(INSTALLED)
 
 test-all: $(INSTALLED) ffmpeg
 	@$(VENV)/bin/python -m pytest -m '' --durations=30
+
+test-docs: $(INSTALLED)
+	@$(VENV)/bin/python -m pytest tests/test_documents.py tests/test_contributing.py tests/test_house.py
+
+test-gpu: $(INSTALLED)
+	@$(VENV)/bin/python -m pytest -m gpu --durations=15
 
 lint: $(INSTALLED)
 	@$(VENV)/bin/ruff check .
@@ -48,8 +57,14 @@ docs: $(INSTALLED)
 	@$(VENV)/bin/python -m sphinx -n -W --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
 	@echo docs/_build/html/index.html
 
+package: $(INSTALLED)
+	@rm -rf build dist
+	@$(VENV)/bin/python -m build
+	@$(VENV)/bin/python -m twine check --strict dist/*
+	@$(VENV)/bin/python -m pytest -m slow tests/test_package.py
+
 clean:
-	rm -rf $(VENV) build docs/_build *.egg-info .mypy_cache .import_linter_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .import_linter_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so an interrupted installation is taken up again and a finished one is not repeated.

@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from surface_sos_ns.api import Run, RunError, View, load_run
 
-__version__ = "0.1.0"
+    __version__: str
+
 __all__ = ["Run", "RunError", "View", "load_run"]
 
 
 def __getattr__(name: str) -> Any:
-    """What is listed above, imported when it is first asked for: it brings nerfstudio along."""
+    """What is listed above, imported when it is first asked for: it brings nerfstudio along. And the version."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("surface-sos-ns")
     if name in __all__:
         from surface_sos_ns import api
 

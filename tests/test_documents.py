@@ -24,7 +24,7 @@ from tests.helpers.paths import ROOT
 DOCS = ROOT / "docs"
 GLOSSARY = DOCS / "concepts" / "glossary.md"
 PAGES = [page for page in sorted(DOCS.glob("**/*.md")) if DOCS / "_build" not in page.parents]
-DOCUMENTS = [ROOT / "README.md", *PAGES, *sorted(ROOT.glob("configs/**/*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *PAGES, *sorted(ROOT.glob("configs/**/*.md"))]
 RECIPES = sorted(ROOT.glob("configs/*.args"))
 CODE_BLOCK = re.compile(r"^```([^`\n]*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")

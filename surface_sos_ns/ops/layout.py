@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from surface_sos_ns.utils.errors import UserError
 
@@ -43,24 +45,29 @@ class GridLayout:
         return self.levels * self.features
 
     @property
-    def resolutions(self) -> np.ndarray:
+    def resolutions(self) -> NDArray[np.int64]:
         """(L,) cells per axis of each level, in geometric progression."""
         if self.levels == 1:
             return np.array([self.base_resolution], dtype=np.int64)
         growth = math.log(self.max_resolution / self.base_resolution) / (self.levels - 1)
-        return np.floor(self.base_resolution * np.exp(growth * np.arange(self.levels)) + 1e-6).astype(np.int64)
+        resolutions: NDArray[np.floating[Any]] = np.floor(
+            self.base_resolution * np.exp(growth * np.arange(self.levels)) + 1e-6
+        )
+        return resolutions.astype(np.int64)
 
     @property
-    def entries(self) -> np.ndarray:
+    def entries(self) -> NDArray[np.int64]:
         """(L,) table entries of each level: one per vertex if they fit, else 2**log2_entries hashed ones."""
-        return np.minimum((self.resolutions + 1) ** 3, 2**self.log2_entries)
+        entries: NDArray[np.int64] = np.minimum((self.resolutions + 1) ** 3, 2**self.log2_entries)
+        return entries
 
     @property
-    def hashed(self) -> np.ndarray:
+    def hashed(self) -> NDArray[np.bool_]:
         """(L,) bool, whether a level is hashed."""
-        return (self.resolutions + 1) ** 3 > 2**self.log2_entries
+        hashed: NDArray[np.bool_] = (self.resolutions + 1) ** 3 > 2**self.log2_entries
+        return hashed
 
     @property
-    def offsets(self) -> np.ndarray:
+    def offsets(self) -> NDArray[np.int64]:
         """(L,) first entry of each level in the flat table."""
         return np.concatenate([[0], np.cumsum(self.entries)[:-1]]).astype(np.int64)

@@ -87,7 +87,8 @@ def scale_growth(opacity: Tensor, scale: Tensor) -> Tensor:
 
     Gradient descent increases what has a negative gradient.
     """
-    return _ScaleGrowth.apply(opacity, scale)
+    result: Tensor = _ScaleGrowth.apply(opacity, scale)
+    return result
 
 
 def scale_gradient(values: Tensor, scale: Tensor) -> Tensor:

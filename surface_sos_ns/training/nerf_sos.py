@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from surface_sos_ns.models.nerf_sos.radiance_field import RayRadiance
@@ -93,8 +95,8 @@ class SegmentationData:
         sizes: list[tuple[int, int]],
         origins: Tensor,
         directions: Tensor,
-        features: Sequence[np.ndarray],
-        descriptors: np.ndarray,
+        features: Sequence[NDArray[np.floating[Any]]],
+        descriptors: NDArray[np.floating[Any]],
     ) -> SegmentationData:
         """Render the grids once.
 

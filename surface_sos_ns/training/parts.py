@@ -6,6 +6,7 @@ field serves all views. Its background channel has none either: the points lie o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +79,7 @@ def coherence_loss(shares: Tensor, pairs: Tensor, weights: Tensor) -> Tensor:
         weights: (E,) of the pairs.
     """
     change = (shares[pairs[:, 0]] - shares[pairs[:, 1]]).square().sum(-1)
-    return 0.5 * (weights * change).mean() * len(shares) ** 0.5
+    return 0.5 * (weights * change).mean() * math.sqrt(len(shares))
 
 
 def part_losses(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -32,7 +33,7 @@ _DTYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.floa
 _MIN_NORM = np.float32(1e-12)  # as torch.nn.functional.normalize
 
 
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+def _arrays(*tensors: Tensor) -> list[NDArray[np.floating[Any]]]:
     """Contiguous arrays of float tensors.
 
     Raises:
@@ -51,7 +52,7 @@ def _check(condition: bool, what: str) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _is_ascending(index, limit):
+def _is_ascending(index, limit):  # type: ignore[no-untyped-def]
     """Whether positions ascend strictly from 0 or more to less than `limit`."""
     fine = True
     previous = -1
@@ -61,14 +62,14 @@ def _is_ascending(index, limit):
     return fine and previous < limit
 
 
-def _checked_positions(index: Tensor, entries: int, limit: int) -> np.ndarray:
+def _checked_positions(index: Tensor, entries: int, limit: int) -> NDArray[np.int64]:
     """The positions of a list as an array, after checks: kernels would read and write out of bounds.
 
     Raises:
         ValueError: another type or number than `entries`, not ascending, or not in [0, limit).
     """
     _check(index.dtype == torch.int64 and index.is_cpu, "positions of samples are int64 on the CPU")
-    array: np.ndarray = index.contiguous().numpy()
+    array: NDArray[np.int64] = index.contiguous().numpy()
     _check(array.shape == (entries,), f"{entries} values need as many positions, got {tuple(array.shape)}")
     _check(_is_ascending(array, limit), f"positions of samples must ascend and lie in [0, {limit})")
     return array
@@ -78,7 +79,7 @@ def _checked_positions(index: Tensor, entries: int, limit: int) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _surface_opacity(first, last, sdf, normal, direction, interval, index, sharpness, anneal, opacity, unit):
+def _surface_opacity(first, last, sdf, normal, direction, interval, index, sharpness, anneal, opacity, unit):  # type: ignore[no-untyped-def]
     """Opacity (eq. 6) and unit normals of sections, block by block."""
     listed, samples = index.shape[0] > 0, interval.shape[1]
     length = interval.reshape(-1)
@@ -104,7 +105,7 @@ def _surface_opacity(first, last, sdf, normal, direction, interval, index, sharp
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _surface_opacity_backward(
+def _surface_opacity_backward(  # type: ignore[no-untyped-def]
     first, last, sdf, normal, direction, interval, index, sharpness, anneal, by_opacity, by_unit,
     grad_sdf, grad_normal, grad_sharpness,
 ):  # fmt: skip
@@ -219,11 +220,12 @@ def section_opacity(
     index: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """See `rendering.composite.section_opacity`."""
-    return _SurfaceOpacity.apply(sdf, normal, directions, interval, sharpness, anneal, index)
+    result: tuple[Tensor, Tensor] = _SurfaceOpacity.apply(sdf, normal, directions, interval, sharpness, anneal, index)
+    return result
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _density_opacity(first, last, density, crop, interval, index, factor, result):
+def _density_opacity(first, last, density, crop, interval, index, factor, result):  # type: ignore[no-untyped-def]
     """Opacities; or if `factor` has an entry per sample, `factor` times their derivative by the density."""
     listed, slope = index.shape[0] > 0, factor.shape[0] > 0
     free = np.empty(_BLOCK, density.dtype)
@@ -264,14 +266,15 @@ class _DensityOpacity(torch.autograd.Function):
 
 def density_section_opacity(density: Tensor, crop: Tensor, interval: Tensor, index: Tensor | None) -> Tensor:
     """See `rendering.composite.density_section_opacity`."""
-    return _DensityOpacity.apply(density, crop, interval, index)
+    result: Tensor = _DensityOpacity.apply(density, crop, interval, index)
+    return result
 
 
 # ------------------------------------------------------------------ weights along rays
 
 
 @njit(cache=True, nogil=True)
-def _lower_bound(index, value):
+def _lower_bound(index, value):  # type: ignore[no-untyped-def]
     """Number of entries of an ascending list that are less than `value`."""
     low, high = 0, index.shape[0]
     while low < high:
@@ -284,7 +287,7 @@ def _lower_bound(index, value):
 
 
 @njit(cache=True, nogil=True)
-def _unpack(values, index, at, start, row):
+def _unpack(values, index, at, start, row):  # type: ignore[no-untyped-def]
     """Unpack a list's values of one ray to a row of its samples, 0 elsewhere.
 
     `at` is the first entry of the ray, `start` the position of its first sample. Returns the next ray's first entry.
@@ -297,7 +300,7 @@ def _unpack(values, index, at, start, row):
 
 
 @njit(cache=True, nogil=True)
-def _pack(row, index, at, start, values):
+def _pack(row, index, at, start, values):  # type: ignore[no-untyped-def]
     """The inverse of `_unpack`."""
     while at < index.shape[0] and index[at] < start + row.shape[0]:
         values[at] = row[index[at] - start]
@@ -306,7 +309,7 @@ def _pack(row, index, at, start, values):
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _ray_weights(
+def _ray_weights(  # type: ignore[no-untyped-def]
     first, last, opacity_f, near, opacity_b, background, gate, inside, edges, to_object, crop,
     weights_f, weights_b, background_only, growth_scale, sums,
 ):  # fmt: skip
@@ -353,7 +356,7 @@ def _ray_weights(
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _ray_weights_backward(
+def _ray_weights_backward(  # type: ignore[no-untyped-def]
     first, last, opacity_f, near, opacity_b, background, gate, inside, edges, to_object, growth_scale,
     by_foreground, by_background, by_background_only, by_alpha, by_accumulation, by_depth, by_distortion,
     grad_f, grad_b, grad_gate,
@@ -491,14 +494,17 @@ def composite_weights(
     crop: Tensor,
 ) -> tuple[Tensor, ...]:
     """See `rendering.composite.composite_weights`."""
-    return _Weights.apply(opacity_f, near, opacity_b, background, gate, inside, edges, to_object, crop)
+    result: tuple[Tensor, ...] = _Weights.apply(
+        opacity_f, near, opacity_b, background, gate, inside, edges, to_object, crop
+    )
+    return result
 
 
 # ------------------------------------------------------------------ colours along rays
 
 
 @njit(cache=True, nogil=True)
-def _seen(index, weights, others, threshold, chosen, positions):
+def _seen(index, weights, others, threshold, chosen, positions):  # type: ignore[no-untyped-def]
     """Fill `chosen` and `positions`; returns the number of samples above the threshold."""
     count = 0
     for n in range(index.shape[0]):
@@ -520,7 +526,7 @@ def seen_samples(index: Tensor, threshold: float, weights: Tensor, others: Tenso
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _ray_colours(
+def _ray_colours(  # type: ignore[no-untyped-def]
     first, last, weights_f, weights_b, background_only, rgb_f, seen_f, rgb_b, seen_b, unit, near, min_opacity,
     foreground, background, both, normal,
 ):  # fmt: skip
@@ -559,7 +565,7 @@ def _ray_colours(
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _ray_colours_backward(
+def _ray_colours_backward(  # type: ignore[no-untyped-def]
     first, last, weights_f, weights_b, background_only, rgb_f, seen_f, rgb_b, seen_b, unit, near, min_opacity,
     growth_scale, background, by_foreground, by_background, by_both, by_normal,
     grad_weights_f, grad_weights_b, grad_background_only, grad_rgb_f, grad_rgb_b, grad_unit,
@@ -681,16 +687,17 @@ def composite_colours(
     min_opacity: float,
 ) -> tuple[Tensor, ...]:
     """See `rendering.composite.composite_colours`."""
-    return _Colours.apply(
+    result: tuple[Tensor, ...] = _Colours.apply(
         weights_f, weights_b, background_only, growth_scale, rgb_f, seen_f, rgb_b, seen_b, unit, near, min_opacity
     )
+    return result
 
 
 # ------------------------------------------------------------------ other values along rays
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _accumulate(first, last, weights, values, index, result):
+def _accumulate(first, last, weights, values, index, result):  # type: ignore[no-untyped-def]
     """Weighted sums of C channels, ray by ray."""
     samples, channels = weights.shape[1], values.shape[1]
     flat = weights.reshape(-1)
@@ -706,7 +713,7 @@ def _accumulate(first, last, weights, values, index, result):
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _accumulate_backward(first, last, weights, index, by_result, grad_values):
+def _accumulate_backward(first, last, weights, index, by_result, grad_values):  # type: ignore[no-untyped-def]
     """Gradient of `_accumulate` for the values."""
     samples, channels = weights.shape[1], by_result.shape[1]
     flat = weights.reshape(-1)
@@ -744,4 +751,5 @@ def accumulate_detached(weights: Tensor, values: Tensor, index: Tensor) -> Tenso
     """See `rendering.composite.accumulate_detached`."""
     columns = values[:, None] if values.ndim == 1 else values
     found = _Accumulate.apply(weights.detach(), columns, index)
-    return found[:, 0] if values.ndim == 1 else found
+    result: Tensor = found[:, 0] if values.ndim == 1 else found
+    return result

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
 from surface_sos_ns.ops.cpu.grid import BLOCK
@@ -23,7 +24,7 @@ def padded(rows: int) -> int:
     return (rows + 3) // 4 * 4
 
 
-def pad(matrix: Tensor) -> np.ndarray:
+def pad(matrix: Tensor) -> NDArray[np.float32]:
     """A weight matrix (N, K) or bias (N,) with zeros up to multiples of four, as a new array."""
     sizes = [padded(size) for size in matrix.shape]
     result = torch.zeros(sizes)
@@ -31,7 +32,7 @@ def pad(matrix: Tensor) -> np.ndarray:
     return result.numpy()
 
 
-def unpadded(totals: Sequence[np.ndarray], parameters: Sequence[Tensor]) -> list[Tensor]:
+def unpadded(totals: Sequence[NDArray[np.float32]], parameters: Sequence[Tensor]) -> list[Tensor]:
     """Gradients of parameters: padded ones, summed over their groups (first axis) and cut to the parameters' shapes."""
     pairs = zip(totals, parameters, strict=True)
     return [torch.from_numpy(t.sum(0))[tuple(slice(size) for size in p.shape)] for t, p in pairs]

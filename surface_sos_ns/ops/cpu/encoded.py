@@ -49,4 +49,5 @@ def encoded_network(points: Tensor, table: Tensor, layout: GridLayout, *paramete
         ValueError: a point is NaN.
         UserError: hidden widths are unequal or no multiple of 4.
     """
-    return _Encoded.apply(points, table, layout, *parameters)
+    result: Tensor = _Encoded.apply(points, table, layout, *parameters)
+    return result

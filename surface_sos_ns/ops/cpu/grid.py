@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
 from surface_sos_ns.ops.cpu import simd
@@ -135,9 +136,9 @@ def _gather(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _scatter(
+def _scatter(  # type: ignore[no-untyped-def]
     first_level, last_level, x, resolutions, entries, hashed, offsets, by_feature, by_jacobian, along, kind, table
-):  # type: ignore[no-untyped-def]
+):
     points, width = x.shape[1], table.shape[1]
     entry = np.empty(11 * BLOCK, np.int32)
     fraction = np.empty(3 * BLOCK, np.float32)
@@ -190,9 +191,9 @@ def _scatter(
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _scatter_to_points(
+def _scatter_to_points(  # type: ignore[no-untyped-def]
     first_chunk, last_chunk, x, table, resolutions, entries, hashed, offsets, by_feature, by_jacobian, along, kind, out
-):  # type: ignore[no-untyped-def]
+):
     """Gradient of the points: that of the features times the Jacobian, that of the Jacobian times mixed derivatives."""
     points, width = x.shape[1], table.shape[1]
     entry = np.empty(11 * BLOCK, np.int32)
@@ -246,7 +247,7 @@ def _scatter_to_points(
 
 
 @functools.cache
-def _arrays(layout: GridLayout) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _arrays(layout: GridLayout) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
     return layout.resolutions.astype(np.int32), layout.entries, layout.hashed, layout.offsets
 
 
@@ -254,7 +255,7 @@ _NOTHING = np.zeros((0, 1, 1, 0), np.float32)
 _NOWHERE = np.zeros((3, 0), np.float32)
 
 
-def as_rows(points: Tensor) -> np.ndarray:
+def as_rows(points: Tensor) -> NDArray[np.float32]:
     """Points (P, 3) as an array of rows (3, P).
 
     Raises:
@@ -267,8 +268,8 @@ def as_rows(points: Tensor) -> np.ndarray:
 
 
 def gather(
-    x: np.ndarray, table: Tensor, layout: GridLayout, jacobian: bool, blocked: bool
-) -> tuple[np.ndarray, np.ndarray]:
+    x: NDArray[np.float32], table: Tensor, layout: GridLayout, jacobian: bool, blocked: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Features (N, C, B) and, with `jacobian`, their Jacobian (N, C, 3, B) at points (3, P) of the unit cube.
 
     Blocked, B is BLOCK and N * B >= P, with zeros after the last point; otherwise N is 1 and B is P.
@@ -287,12 +288,12 @@ def gather(
 
 
 def scatter(
-    x: np.ndarray,
+    x: NDArray[np.float32],
     table: Tensor,
     layout: GridLayout,
-    by_feature: np.ndarray,
-    by_jacobian: np.ndarray = _NOTHING,
-    along: np.ndarray = _NOWHERE,
+    by_feature: NDArray[np.float32],
+    by_jacobian: NDArray[np.float32] = _NOTHING,
+    along: NDArray[np.float32] = _NOWHERE,
     kind: int = NONE,
 ) -> Tensor:
     """Gradient of the table of `gather`, by those of features (N, C, B) and Jacobian (see NONE, FULL, PRODUCT)."""
@@ -302,12 +303,12 @@ def scatter(
 
 
 def scatter_to_points(
-    x: np.ndarray,
+    x: NDArray[np.float32],
     table: Tensor,
     layout: GridLayout,
-    by_feature: np.ndarray,
-    by_jacobian: np.ndarray = _NOTHING,
-    along: np.ndarray = _NOWHERE,
+    by_feature: NDArray[np.float32],
+    by_jacobian: NDArray[np.float32] = _NOTHING,
+    along: NDArray[np.float32] = _NOWHERE,
     kind: int = NONE,
 ) -> Tensor:
     """Gradient (P, 3) of the points; arguments as for `scatter`."""

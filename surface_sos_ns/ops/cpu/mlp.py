@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
 from surface_sos_ns.ops.cpu import dense, simd
@@ -111,7 +112,7 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _backward(
+def _backward(  # type: ignore[no-untyped-def]
     first_group,
     last_group,
     points,
@@ -131,7 +132,7 @@ def _backward(
     db2,
     dw3,
     db3,
-):  # type: ignore[no-untyped-def]
+):
     hidden, deep, groups = w1t.shape[1], w2t.shape[0] > 0, dw1.shape[0]
     blocks = (points + BLOCK - 1) // BLOCK
     x, dx = np.empty((w1t.shape[0], BLOCK), np.float32), np.empty((w1t.shape[0], BLOCK), np.float32)
@@ -200,8 +201,14 @@ class Layers:
         self.hidden, self.depth = hidden, len(parameters) // 2 - 1
 
     def forward(
-        self, rows: np.ndarray, directions: np.ndarray, points: int, outputs: int, squash: bool, keep: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self,
+        rows: NDArray[np.float32],
+        directions: NDArray[np.float32],
+        points: int,
+        outputs: int,
+        squash: bool,
+        keep: bool,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Outputs (O, P), and with `keep` the hidden activations (blocks, hidden * depth, B) for the backward."""
         blocks, _ = dense.block_and_group_counts(points)
         out = np.empty((outputs, points), np.float32)
@@ -214,14 +221,14 @@ class Layers:
 
     def backward(
         self,
-        rows: np.ndarray,
-        directions: np.ndarray,
-        kept: np.ndarray,
-        out: np.ndarray,
-        by_out: np.ndarray,
+        rows: NDArray[np.float32],
+        directions: NDArray[np.float32],
+        kept: NDArray[np.float32],
+        out: NDArray[np.float32],
+        by_out: NDArray[np.float32],
         squash: bool,
         to_rows: bool,
-    ) -> tuple[np.ndarray, list[np.ndarray]]:
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
         """Gradients of the rows (empty unless `to_rows`), and of weights and biases in turn, for `dense.unpadded`."""
         points = out.shape[1]
         _, groups = dense.block_and_group_counts(points)
@@ -274,4 +281,5 @@ def network(inputs: Tensor, directions: Tensor, squash: bool, *parameters: Tenso
     Raises:
         UserError: hidden widths are unequal or no multiple of 4.
     """
-    return _Network.apply(inputs, directions, squash, *parameters)
+    result: Tensor = _Network.apply(inputs, directions, squash, *parameters)
+    return result

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
 from surface_sos_ns.ops.cpu.simd import exp, sigmoid, truncate
@@ -433,11 +434,11 @@ def _live(first, last, origins, directions, candidates, sdf, n, margin, live):  
                 break
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def _array(tensor: Tensor) -> NDArray[np.float32]:
     return tensor.detach().to(torch.float32).contiguous().numpy()
 
 
-def _flat_grid(grid: Tensor) -> tuple[np.ndarray, int]:
+def _flat_grid(grid: Tensor) -> tuple[NDArray[np.float32], int]:
     """An (N, N, N) grid as a flat array, and N.
 
     Raises:
@@ -450,12 +451,12 @@ def _flat_grid(grid: Tensor) -> tuple[np.ndarray, int]:
 
 
 @functools.lru_cache(maxsize=8)
-def _fractions(counts: tuple[int, int, int]) -> np.ndarray:
+def _fractions(counts: tuple[int, int, int]) -> NDArray[np.float32]:
     parts = [torch.linspace(0, 1, count + 1) for count in counts]
     return torch.cat([parts[0][:-1], parts[1][:-1], parts[2]]).numpy()
 
 
-def _rays(origins: Tensor, directions: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _rays(origins: Tensor, directions: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     if origins.ndim != 2 or origins.shape[1] != 3 or directions.shape != origins.shape:
         raise ValueError(f"rays must be two of (R, 3), got {tuple(origins.shape)} and {tuple(directions.shape)}")
     return _array(origins), _array(directions)

@@ -82,9 +82,9 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _backward(
+def _backward(  # type: ignore[no-untyped-def]
     first_group, last_group, p, h, jac, w1, w1t, w2, w2t, beta, c, zs, by_value, by_normal, dp, dh, dw1, db1, dw2, db2
-):  # type: ignore[no-untyped-def]
+):
     points, width, hidden = p.shape[1], h.shape[1], w1.shape[0]
     inputs, outputs, groups = w1.shape[1], w2.shape[0], dw1.shape[0]
     blocks = (points + BLOCK - 1) // BLOCK

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 
 @intrinsic
-def _two_to_the(typingctx: Any, exponent: Any) -> Any:  # type: ignore[no-untyped-def]
+def _two_to_the(typingctx: Any, exponent: Any) -> Any:
     """2**exponent as float32 for a whole number in [-126, 127]: its bits are the exponent's."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -27,7 +27,7 @@ def _two_to_the(typingctx: Any, exponent: Any) -> Any:  # type: ignore[no-untype
 
 
 @intrinsic
-def truncate(typingctx: Any, value: Any) -> Any:  # type: ignore[no-untyped-def]
+def truncate(typingctx: Any, value: Any) -> Any:
     """float -> int32 directly: numba converts by way of int64, which halves the SIMD width."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -37,7 +37,7 @@ def truncate(typingctx: Any, value: Any) -> Any:  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def add_pair(typingctx: Any, target: Any, at: Any, source: Any, start: Any) -> Any:  # type: ignore[no-untyped-def]
+def add_pair(typingctx: Any, target: Any, at: Any, source: Any, start: Any) -> Any:
     """`target[2 at : 2 at + 2] += source[2 start : 2 start + 2]` of contiguous float32 arrays, as one SIMD addition."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -14,7 +14,7 @@ _BLOCK = 1024  # elements of a program
 
 
 @triton.jit
-def _bias_correction(step, log_beta):
+def _bias_correction(step, log_beta):  # type: ignore[no-untyped-def]
     """1 - beta**step. Where that is close to 0 the series of the exponential keeps the digits that would cancel."""
     power = step * log_beta
     series = 1.0 + power * (1 / 2 + power * (1 / 6 + power * (1 / 24 + power * (1 / 120 + power * (1 / 720)))))
@@ -22,7 +22,7 @@ def _bias_correction(step, log_beta):
 
 
 @triton.jit
-def adam_kernel(
+def adam_kernel(  # type: ignore[no-untyped-def]
     value,
     gradient,
     mean,

@@ -38,7 +38,8 @@ def _optional(gradient: Tensor | None) -> Tensor | None:
 def _section_opacity(
     sdf: Tensor, normal: Tensor, directions: Tensor, interval: Tensor, sharpness: Tensor, anneal: Tensor
 ) -> tuple[Tensor, Tensor]:
-    return _kernels().section_opacity(sdf, normal, directions, interval, sharpness, anneal)
+    result: tuple[Tensor, Tensor] = _kernels().section_opacity(sdf, normal, directions, interval, sharpness, anneal)
+    return result
 
 
 @custom_op("surface_sos::section_opacity_backward", mutates_args=())
@@ -53,9 +54,10 @@ def _section_opacity_backward(
     by_unit: Tensor | None,
     to_directions: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _kernels().section_opacity_backward(
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _kernels().section_opacity_backward(
         sdf, normal, directions, interval, sharpness, anneal, by_opacity, by_unit, to_directions
     )
+    return result
 
 
 @_section_opacity.register_fake
@@ -87,12 +89,14 @@ _section_opacity.register_autograd(_backward_section, setup_context=_save_sectio
 
 @custom_op("surface_sos::density_opacity", mutates_args=())
 def _density_opacity(density: Tensor, crop: Tensor, interval: Tensor) -> Tensor:
-    return _kernels().density_opacity(density, crop, interval)
+    result: Tensor = _kernels().density_opacity(density, crop, interval)
+    return result
 
 
 @custom_op("surface_sos::density_opacity_backward", mutates_args=())
 def _density_opacity_backward(density: Tensor, crop: Tensor, interval: Tensor, by_opacity: Tensor) -> Tensor:
-    return _kernels().density_opacity(density, crop, interval, by_opacity)
+    result: Tensor = _kernels().density_opacity(density, crop, interval, by_opacity)
+    return result
 
 
 @_density_opacity.register_fake
@@ -119,7 +123,10 @@ _density_opacity.register_autograd(_backward_density, setup_context=_save_densit
 def _ray_weights(
     opacity_f: Tensor, opacity_b: Tensor, gate: Tensor, edges: Tensor, to_object: Tensor, crop: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _kernels().ray_weights(opacity_f, opacity_b, gate, edges, to_object, crop)
+    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] = _kernels().ray_weights(
+        opacity_f, opacity_b, gate, edges, to_object, crop
+    )
+    return result
 
 
 @custom_op("surface_sos::ray_weights_backward", mutates_args=())
@@ -140,7 +147,10 @@ def _ray_weights_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     by_weights = (by_foreground, by_background, by_background_only)
     by_sums = (by_alpha, by_accumulation, by_depth, by_distortion)
-    return _kernels().ray_weights_backward(opacity_f, opacity_b, gate, edges, to_object, crop, *by_weights, *by_sums)
+    result: tuple[Tensor, Tensor, Tensor] = _kernels().ray_weights_backward(
+        opacity_f, opacity_b, gate, edges, to_object, crop, *by_weights, *by_sums
+    )
+    return result
 
 
 @_ray_weights.register_fake
@@ -181,7 +191,10 @@ def _ray_colours(
     rgb_b: Tensor,
     unit: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _kernels().ray_colours(weights_f, weights_b, background_only, rgb_f, rgb_b, unit)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _kernels().ray_colours(
+        weights_f, weights_b, background_only, rgb_f, rgb_b, unit
+    )
+    return result
 
 
 @custom_op("surface_sos::ray_colours_backward", mutates_args=())
@@ -199,7 +212,10 @@ def _ray_colours_backward(
     by_normal: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = (weights_f, weights_b, background_only, growth_scale, rgb_f, rgb_b, unit)
-    return _kernels().ray_colours_backward(*inputs, by_foreground, by_background, by_both, by_normal)
+    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] = _kernels().ray_colours_backward(
+        *inputs, by_foreground, by_background, by_both, by_normal
+    )
+    return result
 
 
 @_ray_colours.register_fake
@@ -229,7 +245,8 @@ _ray_colours.register_autograd(_backward_colours, setup_context=_save_colours)
 
 @custom_op("surface_sos::accumulate", mutates_args=())
 def _accumulate(weights: Tensor, values: Tensor) -> Tensor:
-    return _kernels().accumulate(weights, values)
+    result: Tensor = _kernels().accumulate(weights, values)
+    return result
 
 
 @_accumulate.register_fake
@@ -280,7 +297,8 @@ def section_opacity(
     _check("normal", normal, count, 3)
     _check("sharpness", sharpness)
     moving = (x.contiguous() for x in (sdf, normal, directions))
-    return _section_opacity(*moving, lengths.contiguous(), sharpness, scalar(anneal, sdf))
+    result: tuple[Tensor, Tensor] = _section_opacity(*moving, lengths.contiguous(), sharpness, scalar(anneal, sdf))
+    return result
 
 
 def density_section_opacity(density: Tensor, crop: Tensor, interval: Tensor) -> Tensor:
@@ -292,7 +310,8 @@ def density_section_opacity(density: Tensor, crop: Tensor, interval: Tensor) -> 
     crops, lengths = (x.detach().reshape(-1).contiguous() for x in (crop, interval))
     _check("crop", crops, density.numel())
     _check("interval", lengths, density.numel())
-    return _density_opacity(density.contiguous(), crops, lengths)
+    result: Tensor = _density_opacity(density.contiguous(), crops, lengths)
+    return result
 
 
 def composite_weights(
@@ -338,7 +357,8 @@ def accumulate_detached(weights: Tensor, values: PackedValues) -> Tensor:
     spread = values.spread(*weights.shape)
     channels = spread if spread.ndim == 3 else spread[..., None]
     found = _accumulate(weights.detach().contiguous(), channels.contiguous())
-    return found if spread.ndim == 3 else found[:, 0]
+    result: Tensor = found if spread.ndim == 3 else found[:, 0]
+    return result
 
 
 # ------------------------------------------------------------------ whether they work

@@ -35,7 +35,7 @@ _MAX_EXPONENT = tl.constexpr(80.0)  # its exponential is finite
 
 
 @triton.jit
-def _tile(rays, SAMPLES: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):
+def _tile(rays, SAMPLES: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """Rays (BLOCK,) of a program, which of them exist, positions (BLOCK, PADDED), and which of these are samples."""
     ray = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     sample = tl.arange(0, PADDED)
@@ -44,7 +44,7 @@ def _tile(rays, SAMPLES: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr
 
 
 @triton.jit
-def _vectors(pointer, at, valid):
+def _vectors(pointer, at, valid):  # type: ignore[no-untyped-def]
     """Components of 3-vectors."""
     x = tl.load(pointer + at * 3, mask=valid, other=0.0)
     y = tl.load(pointer + at * 3 + 1, mask=valid, other=0.0)
@@ -53,14 +53,14 @@ def _vectors(pointer, at, valid):
 
 
 @triton.jit
-def _store_vectors(pointer, at, valid, x, y, z):
+def _store_vectors(pointer, at, valid, x, y, z):  # type: ignore[no-untyped-def]
     tl.store(pointer + at * 3, x, mask=valid)
     tl.store(pointer + at * 3 + 1, y, mask=valid)
     tl.store(pointer + at * 3 + 2, z, mask=valid)
 
 
 @triton.jit
-def _gradient(pointer, at, valid, like):
+def _gradient(pointer, at, valid, like):  # type: ignore[no-untyped-def]
     """An incoming gradient, of the shape of `like`; zeros where there is none."""
     found = tl.zeros(like.shape, tl.float32)
     if pointer is not None:
@@ -69,7 +69,7 @@ def _gradient(pointer, at, valid, like):
 
 
 @triton.jit
-def _relu(x):
+def _relu(x):  # type: ignore[no-untyped-def]
     return tl.where(x < 0.0, 0.0, x)  # unlike tl.maximum, it keeps NaN
 
 
@@ -77,27 +77,27 @@ def _relu(x):
 
 
 @triton.jit
-def _multiply(before_1, own_1, before_2, own_2):
+def _multiply(before_1, own_1, before_2, own_2):  # type: ignore[no-untyped-def]
     """Join two runs of samples, each given as the product of all but its last factor, and that factor."""
     return before_1 * own_1 * before_2, own_2
 
 
 @triton.jit
-def _before(factors):
+def _before(factors):  # type: ignore[no-untyped-def]
     """Product of the factors of all nearer samples."""
     before, _ = tl.associative_scan((tl.full(factors.shape, 1.0, tl.float32), factors), 1, _multiply)
     return before
 
 
 @triton.jit
-def _compose(add_1, times_1, own_add_1, own_times_1, add_2, times_2, own_add_2, own_times_2):
+def _compose(add_1, times_1, own_add_1, own_times_1, add_2, times_2, own_add_2, own_times_2):  # type: ignore[no-untyped-def]
     """Join two runs of maps `x -> add + times * x`, each given as the composition of all but its last, and that one."""
     add_1, times_1 = own_add_1 + own_times_1 * add_1, own_times_1 * times_1
     return add_2 + times_2 * add_1, times_2 * times_1, own_add_2, own_times_2
 
 
 @triton.jit
-def _behind(add, times, end):
+def _behind(add, times, end):  # type: ignore[no-untyped-def]
     """Result x_s of the maps of all farther samples: `x_s = add_{s+1} + times_{s+1} x_{s+1}`, from `end` on."""
     none, one = tl.zeros(add.shape, tl.float32), tl.full(add.shape, 1.0, tl.float32)
     add, times, _, _ = tl.associative_scan((none, one, add, times), 1, _compose, reverse=True)
@@ -108,27 +108,27 @@ def _behind(add, times, end):
 
 
 @triton.jit
-def _entering(cosine, anneal):
+def _entering(cosine, anneal):  # type: ignore[no-untyped-def]
     """Minus the annealed cosine (see `neus_opacity`)."""
     return _relu(0.5 - 0.5 * cosine) * (1.0 - anneal) + _relu(-cosine) * anneal
 
 
 @triton.jit
-def _after_section(sdf, drop, sharpness):
+def _after_section(sdf, drop, sharpness):  # type: ignore[no-untyped-def]
     """exp(b f) at the section's far end, where `drop` is by how much b f falls through it; large ones are cut off."""
     exponent = sharpness * sdf - 0.5 * drop
     return tl.exp(tl.where(exponent > _MAX_EXPONENT, _MAX_EXPONENT, exponent))
 
 
 @triton.jit
-def _inverse_norm(x, y, z):
+def _inverse_norm(x, y, z):  # type: ignore[no-untyped-def]
     """1 / |v|, and |v|; short vectors are treated as by `torch.nn.functional.normalize`."""
     size = tl.sqrt(x * x + y * y + z * z)
     return 1.0 / tl.where(size < _MIN_NORM, _MIN_NORM, size), size
 
 
 @triton.jit(do_not_specialize=["rays"])
-def _section_opacity(
+def _section_opacity(  # type: ignore[no-untyped-def]
     sdf,
     normal,
     directions,
@@ -157,7 +157,7 @@ def _section_opacity(
 
 
 @triton.jit(do_not_specialize=["rays"])
-def _section_opacity_backward(
+def _section_opacity_backward(  # type: ignore[no-untyped-def]
     sdf,
     normal,
     directions,
@@ -208,7 +208,7 @@ def _section_opacity_backward(
 
 
 @triton.jit(do_not_specialize=["count"])
-def _density_opacity(density, crop, interval, by_opacity, result, count, BLOCK: tl.constexpr):
+def _density_opacity(density, crop, interval, by_opacity, result, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """Opacities; or with an incoming gradient, that times their derivative by the density."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     valid = at < count
@@ -225,7 +225,7 @@ def _density_opacity(density, crop, interval, by_opacity, result, count, BLOCK: 
 
 
 @triton.jit
-def _edges_of(edges, ray, exists, at, valid, object_distance):
+def _edges_of(edges, ray, exists, at, valid, object_distance):  # type: ignore[no-untyped-def]
     """Of sections: middle, and middle and length in normalised distance t / (t + to_object)."""
     place = at + ray[:, None]  # a ray has one edge more than it has samples
     near, far = tl.load(edges + place, mask=valid, other=0.0), tl.load(edges + place + 1, mask=valid, other=0.0)
@@ -234,14 +234,14 @@ def _edges_of(edges, ray, exists, at, valid, object_distance):
 
 
 @triton.jit
-def _growth_scale(middle, object_distance, crop):
+def _growth_scale(middle, object_distance, crop):  # type: ignore[no-untyped-def]
     """See `background_growth_scale`."""
     closeness = middle / object_distance
     return tl.minimum(closeness * closeness, 1.0) * (1.0 - crop)
 
 
 @triton.jit(do_not_specialize=["rays"])
-def _ray_weights(
+def _ray_weights(  # type: ignore[no-untyped-def]
     opacity_f,
     opacity_b,
     gate,
@@ -290,7 +290,7 @@ def _ray_weights(
 
 
 @triton.jit(do_not_specialize=["rays"])
-def _ray_weights_backward(
+def _ray_weights_backward(  # type: ignore[no-untyped-def]
     opacity_f,
     opacity_b,
     gate,
@@ -360,7 +360,7 @@ def _ray_weights_backward(
 
 
 @triton.jit(do_not_specialize=["rays"])
-def _ray_colours(
+def _ray_colours(  # type: ignore[no-untyped-def]
     weights_f,
     weights_b,
     background_only,
@@ -393,7 +393,7 @@ def _ray_colours(
 
 
 @triton.jit(do_not_specialize=["rays"])
-def _ray_colours_backward(
+def _ray_colours_backward(  # type: ignore[no-untyped-def]
     weights_f,
     weights_b,
     background_only,
@@ -450,7 +450,7 @@ def _ray_colours_backward(
 
 
 @triton.jit(do_not_specialize=["rays", "channels"])
-def _accumulate(
+def _accumulate(  # type: ignore[no-untyped-def]
     weights,
     values,
     result,

@@ -56,7 +56,8 @@ def _level_encoding(resolution: int, features: int, log2_entries: int) -> nn.Mod
     )
     # frees the module's own table, which is not used
     encoding.params = nn.Parameter(encoding.params.detach()[:0].clone())
-    return encoding
+    module: nn.Module = encoding
+    return module
 
 
 def _interpolate(at: Tensor, table: Tensor, resolution: int, log2_entries: int) -> Tensor:
@@ -65,7 +66,8 @@ def _interpolate(at: Tensor, table: Tensor, resolution: int, log2_entries: int) 
     encoding = _level_encoding(resolution, features, log2_entries)
     parameters = F.pad(table, (0, 0, 0, -table.shape[0] % 8)).reshape(-1)
     with _LOCK:
-        return torch.func.functional_call(encoding, {"params": parameters}, ((at - 0.5) / resolution,))[:, :features]
+        values: Tensor = torch.func.functional_call(encoding, {"params": parameters}, ((at - 0.5) / resolution,))
+        return values[:, :features]
 
 
 def encode(x: Tensor, table: Tensor, layout: GridLayout, jacobian: bool = False) -> tuple[Tensor, Tensor | None]:

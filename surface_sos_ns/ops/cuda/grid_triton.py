@@ -39,13 +39,13 @@ _PARAMETERS = tl.constexpr(6)  # numbers per level, see `_Plan`
 
 
 @triton.jit
-def _level_parameters(levels, level):
+def _level_parameters(levels, level):  # type: ignore[no-untyped-def]
     row = levels + level * _PARAMETERS
     return tl.load(row), tl.load(row + 1), tl.load(row + 2), tl.load(row + 3), tl.load(row + 4), tl.load(row + 5)
 
 
 @triton.jit
-def _locate(points, rows, valid, axis: tl.constexpr, cells):
+def _locate(points, rows, valid, axis: tl.constexpr, cells):  # type: ignore[no-untyped-def]
     """Cell, and fraction of the way through it, along one axis. NaN points get cell 0 and a NaN fraction."""
     p = tl.load(points + rows * 3 + axis, mask=valid, other=0.5)
     kept = tl.where(p > 0.0, p, 0.0)  # NaN becomes 0: converting it to an integer would be undefined
@@ -56,7 +56,7 @@ def _locate(points, rows, valid, axis: tl.constexpr, cells):
 
 
 @triton.jit
-def _face(x, y, z, stride_x, stride_y, stride_z, mask):
+def _face(x, y, z, stride_x, stride_y, stride_z, mask):  # type: ignore[no-untyped-def]
     """Entries, within their level, of a cell's four corners at one z, named by x and y.
 
     Dense levels have mask 0, hashed ones strides 0. Computed in 64 bits, of which the lower half is kept: the uint32
@@ -74,7 +74,7 @@ def _face(x, y, z, stride_x, stride_y, stride_z, mask):
 
 
 @triton.jit
-def _value(table, entry, F: tl.constexpr, COLUMNS: tl.constexpr):
+def _value(table, entry, F: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Features (BLOCK, COLUMNS) of entries, float32."""
     k = tl.arange(0, COLUMNS)[None, :]
     places = table + (entry * F)[:, None] + k
@@ -83,7 +83,7 @@ def _value(table, entry, F: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def _values(table, x, y, z, sx, sy, sz, mask, F: tl.constexpr, COLUMNS: tl.constexpr):
+def _values(table, x, y, z, sx, sy, sz, mask, F: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Features of a cell's four corners at one z, as of `_face`."""
     e00, e10, e01, e11 = _face(x, y, z, sx, sy, sz, mask)
     v00, v10 = _value(table, e00, F, COLUMNS), _value(table, e10, F, COLUMNS)
@@ -92,7 +92,7 @@ def _values(table, x, y, z, sx, sy, sz, mask, F: tl.constexpr, COLUMNS: tl.const
 
 
 @triton.jit(do_not_specialize=["count"])
-def _gather(
+def _gather(  # type: ignore[no-untyped-def]
     points,
     table,
     levels,
@@ -152,14 +152,14 @@ def _gather(
 
 
 @triton.jit
-def _add(table, entry, value, live, F: tl.constexpr, COLUMNS: tl.constexpr):
+def _add(table, entry, value, live, F: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Add atomically to entries, for live rows."""
     k = tl.arange(0, COLUMNS)[None, :]
     tl.atomic_add(table + (entry * F)[:, None] + k, value, mask=live[:, None] & (k < F), sem="relaxed")
 
 
 @triton.jit
-def _add_to_face(table, x, y, z, sx, sy, sz, mask, live, c00, c10, c01, c11, F: tl.constexpr, COLUMNS: tl.constexpr):
+def _add_to_face(table, x, y, z, sx, sy, sz, mask, live, c00, c10, c01, c11, F: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Add atomically to a cell's four corners at one z, named by x and y, for live rows."""
     e00, e10, e01, e11 = _face(x, y, z, sx, sy, sz, mask)
     _add(table, e00, c00, live, F, COLUMNS)
@@ -169,7 +169,7 @@ def _add_to_face(table, x, y, z, sx, sy, sz, mask, live, c00, c10, c01, c11, F: 
 
 
 @triton.jit
-def _gradients(
+def _gradients(  # type: ignore[no-untyped-def]
     grad_features,
     grad_jacobians,
     rows,
@@ -198,7 +198,7 @@ def _gradients(
 
 
 @triton.jit(do_not_specialize=["count"])
-def _scatter(
+def _scatter(  # type: ignore[no-untyped-def]
     points,
     levels,
     grad_features,
@@ -273,7 +273,7 @@ def _scatter(
 
 
 @triton.jit(do_not_specialize=["count"])
-def _scatter_to_points(
+def _scatter_to_points(  # type: ignore[no-untyped-def]
     points,
     table,
     levels,

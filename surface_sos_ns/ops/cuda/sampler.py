@@ -27,7 +27,8 @@ def _kernels() -> Any:
 
 @custom_op("surface_sos::look_up", mutates_args=())
 def _look_up(grid: Tensor, points: Tensor, extent: float) -> Tensor:
-    return _kernels().look_up(grid, points, extent)
+    result: Tensor = _kernels().look_up(grid, points, extent)
+    return result
 
 
 @_look_up.register_fake
@@ -52,7 +53,7 @@ def _sample_edges(
     background_only: bool,
     draws: int,
 ) -> Tensor:
-    return _kernels().sample_edges(
+    result: Tensor = _kernels().sample_edges(
         origins,
         directions,
         density,
@@ -68,6 +69,7 @@ def _sample_edges(
         background_only,
         draws,
     )
+    return result
 
 
 @_sample_edges.register_fake
@@ -88,9 +90,10 @@ def _place_samples(
     max_crop: float,
     background_only: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _kernels().place_samples(
+    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] = _kernels().place_samples(
         origins, directions, edges, sdf, probability, hull, margin, min_hull, max_crop, background_only
     )
+    return result
 
 
 @_place_samples.register_fake
@@ -108,7 +111,8 @@ def look_up(grid: Tensor, points: Tensor, extent: float) -> Tensor:
         ValueError: the grid is no cube.
     """
     _check_cubes(grid)
-    return _look_up(grid.contiguous(), points.reshape(-1, 3).contiguous(), extent).view(points.shape[:-1])
+    result: Tensor = _look_up(grid.contiguous(), points.reshape(-1, 3).contiguous(), extent).view(points.shape[:-1])
+    return result
 
 
 def sample_edges(
@@ -133,7 +137,7 @@ def sample_edges(
         raise ValueError(f"jitter must be {(rays, draws)}, got {tuple(jitter.shape)}")
     _check_cubes(cache.density)
     _check_cubes(cache.sdf, cache.gate)
-    return _sample_edges(
+    result: Tensor = _sample_edges(
         origins.contiguous(),
         directions.contiguous(),
         cache.density.contiguous(),
@@ -149,6 +153,7 @@ def sample_edges(
         plan.background_only,
         draws,
     )
+    return result
 
 
 def sample_rays(

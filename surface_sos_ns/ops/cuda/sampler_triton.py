@@ -33,14 +33,14 @@ _INFINITY = tl.constexpr(float("inf"))
 
 
 @triton.jit
-def _clip(x, top):
+def _clip(x, top):  # type: ignore[no-untyped-def]
     """x clipped to [0, top]; NaN becomes 0, as converting it to an integer would be undefined."""
     x = tl.where(x > 0.0, x, 0.0)
     return tl.where(x < top, x, top)
 
 
 @triton.jit
-def _neighbours(x, n):
+def _neighbours(x, n):  # type: ignore[no-untyped-def]
     """Indices of the cell centres on either side of x in [-1, 1], and the fraction of the way to the upper one."""
     top = (n - 1).to(tl.float32)
     at = _clip((x + 1.0) * (0.5 * n) - 0.5, top)
@@ -49,13 +49,13 @@ def _neighbours(x, n):
 
 
 @triton.jit
-def _along_z(grid, row, lower, upper, fraction, needed):
+def _along_z(grid, row, lower, upper, fraction, needed):  # type: ignore[no-untyped-def]
     a = tl.load(grid + row + lower, mask=needed, other=0.0)
     return a + (tl.load(grid + row + upper, mask=needed, other=0.0) - a) * fraction
 
 
 @triton.jit
-def _trilinear(grid, x, y, z, n, needed):
+def _trilinear(grid, x, y, z, n, needed):  # type: ignore[no-untyped-def]
     """Trilinear value of a grid (n, n, n) over [-1, 1]^3, constant beyond the outermost centres; 0 if not needed."""
     i0, i1, fx = _neighbours(x, n)
     j0, j1, fy = _neighbours(y, n)
@@ -70,13 +70,13 @@ def _trilinear(grid, x, y, z, n, needed):
 
 
 @triton.jit
-def _cell(x, n):
+def _cell(x, n):  # type: ignore[no-untyped-def]
     """Index of the cell that contains x in [-1, 1]."""
     return _clip((x + 1.0) * (0.5 * n), (n - 1).to(tl.float32)).to(tl.int32)
 
 
 @triton.jit(do_not_specialize=["n", "count"])
-def look_up_kernel(grid, points, values, scale, n, count, BLOCK: tl.constexpr):
+def look_up_kernel(grid, points, values, scale, n, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """`field_cache.look_up` for BLOCK points; `scale` is the inverse of the extent."""
     first = tl.program_id(0).to(tl.int64) * BLOCK
     at = tl.arange(0, BLOCK)
@@ -92,7 +92,7 @@ def look_up_kernel(grid, points, values, scale, n, count, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _edge(i, near, enter, leave, BEFORE: tl.constexpr, WITHIN: tl.constexpr, BEYOND: tl.constexpr, far):
+def _edge(i, near, enter, leave, BEFORE: tl.constexpr, WITHIN: tl.constexpr, BEYOND: tl.constexpr, far):  # type: ignore[no-untyped-def]
     """The i-th edge of `candidate_edges`; the last one for any i beyond it."""
     i = tl.minimum(i, BEFORE + WITHIN + BEYOND).to(tl.float32)
     first = near + (enter - near) * (i / (BEFORE if BEFORE > 0 else 1))
@@ -105,20 +105,20 @@ def _edge(i, near, enter, leave, BEFORE: tl.constexpr, WITHIN: tl.constexpr, BEY
 
 
 @triton.jit
-def _latest(last, one_before, next_last, next_one_before):
+def _latest(last, one_before, next_last, next_one_before):  # type: ignore[no-untyped-def]
     """The last two of numbers that are not negative, from those of two parts; -1 where a part has only one."""
     return next_last, tl.where(next_one_before < 0.0, last, next_one_before)
 
 
 @triton.jit
-def _previous(x, first):
+def _previous(x, first):  # type: ignore[no-untyped-def]
     """x of the lane before, which is not negative; `first` in the first lane."""
     _, found = tl.associative_scan((x, tl.full(x.shape, -1.0, tl.float32)), 0, _latest)
     return tl.where(found < 0.0, first, found)
 
 
 @triton.jit(do_not_specialize=["d", "n"])
-def edges_kernel(
+def edges_kernel(  # type: ignore[no-untyped-def]
     origins,
     directions,
     density,
@@ -208,13 +208,13 @@ def edges_kernel(
 
 
 @triton.jit
-def _point(origins, directions, ray, t, axis: tl.constexpr, exists):
+def _point(origins, directions, ray, t, axis: tl.constexpr, exists):  # type: ignore[no-untyped-def]
     start = tl.load(origins + ray * 3 + axis, mask=exists, other=0.0)
     return start + tl.load(directions + ray * 3 + axis, mask=exists, other=0.0) * t
 
 
 @triton.jit(do_not_specialize=["n", "m", "count"])
-def samples_kernel(
+def samples_kernel(  # type: ignore[no-untyped-def]
     origins,
     directions,
     edges,
