@@ -23,7 +23,7 @@ release = version = version_of("surface-sos-ns")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = [
     "_build",
-    "benchmarks.md",  # tells those who come by an old link where its tables have gone
+    "nerfstudio",  # for nerfstudio's site
 ]
 html_theme = "furo"
 html_title = f"{project} {release}"
@@ -46,12 +46,20 @@ nitpick_ignore_regex = [
 
 PAGES = {
     "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "guides/security.md",
     "configs/README.md": "reference/recipes.md",
     "configs/bench/README.md": "reference/benchmark_recipes.md",
     "examples": "reference/examples.md",
 }
 """Pages of the site that stand for what is outside `docs/`."""
-SHOWN = {"reference/recipes": "configs/README.md", "reference/benchmark_recipes": "configs/bench/README.md"}
+SHOWN = {
+    "contributing": "CONTRIBUTING.md",
+    "changelog": "CHANGELOG.md",
+    "reference/recipes": "configs/README.md",
+    "reference/benchmark_recipes": "configs/bench/README.md",
+}
 """Pages that are no more than a link on GitHub: in the site they have the text that it leads to."""
 CODE = re.compile(r"^(```.*?^```)", flags=re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)\s#]+)")

@@ -390,7 +390,8 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     made = {page.relative_to(tmp_path / "html").with_suffix(".md") for page in (tmp_path / "html").rglob("*.html")}
-    assert {page.relative_to(DOCS) for page in PAGES} - made == {Path("benchmarks.md")}
+    left_out = {page.relative_to(DOCS) for page in PAGES} - made
+    assert {page.parent for page in left_out} == {Path("nerfstudio")}  # those are for another site
     assert "in_the_light_of" in (tmp_path / "html" / "reference" / "api.html").read_text()
 
 

@@ -202,7 +202,7 @@ def test_the_entry_for_nerfstudio_is_of_its_class(monkeypatch: pytest.MonkeyPatc
 
 def test_figures_for_nerfstudio_are_those_of_the_benchmarks() -> None:
     page = (ROOT / "docs" / "nerfstudio" / "surface_sos.md").read_text(encoding="utf-8")
-    figures = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    figures = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(surface-sos[\w-]*)` \| [^|]* \| ([\d.]+ GB) by count", page, re.MULTILINE))
     assert len(rows) == 3
     for name, memory in rows.items():
