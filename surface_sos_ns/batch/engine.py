@@ -118,8 +118,10 @@ def engine(settings: BatchSettings) -> Iterator[Engine]:
             )
         else:
             context = ray.init(address=settings.address, **common)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise BatchError(f"No Ray cluster answers at {settings.address or LOOPBACK}: {error}") from error
+    except Exception as error:  # Ray raises plain ones, too
+        where = "Ray did not start" if settings.address is None else f"No Ray cluster answers at {settings.address}"
+        advice = "Is the machine very busy, or its disk full? Try again." if settings.address is None else ""
+        raise BatchError(f"{where}: {' '.join(str(error).split())} {advice}".rstrip()) from error
     try:
         yield Engine(ray, settings, context.dashboard_url or "")
     finally:

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from surface_sos_ns.batch.job import Job, Kind
 from surface_sos_ns.batch.stages import stages_of
 from surface_sos_ns.batch.stamps import read_stamp, stamp_path
@@ -23,6 +21,8 @@ RESULT, PICTURE = "result.json", "picture.jpg"
 """Files in a capture's folder."""
 PICTURE_SIDE = 240
 """Pixels of the picture's longer side."""
+GREY = (224, 224, 224, 255)
+"""Behind a cut-out."""
 LOW_AGREEMENT = 0.75
 """IoU of found masks with what training started from, below which a capture is to be looked at."""
 FEW_PLACED = 0.8
@@ -154,8 +154,6 @@ def _picture(job: Job) -> bytes | None:
     """A JPEG file of the object, cut out; of a photo where there is no cut-out yet."""
     from PIL import Image
 
-    from surface_sos_ns.utils.pictures import over_checkerboard
-
     cutouts = job.folder / "export" / "cutouts"
     places = [cutouts, job.scene / "images", *([job.place] if job.kind == "photos" else [])]
     for place in places:
@@ -166,11 +164,10 @@ def _picture(job: Job) -> bytes | None:
             if place == cutouts and (box := image.getbbox()) is not None:
                 image = image.crop(box)
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-            values = np.asarray(image.convert("RGBA")).astype(np.float32)
-            alpha = values[..., 3] / 255
-            picture = over_checkerboard(values[..., :3] * alpha[..., None], alpha)
+            image = image.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", image.size, GREY), image).convert("RGB")
             out = io.BytesIO()
-            Image.fromarray(picture).save(out, "JPEG", quality=85)
+            picture.save(out, "JPEG", quality=85)
             return out.getvalue()
     return None
 

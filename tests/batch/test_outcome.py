@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,4 +50,21 @@ def test_the_picture_is_the_object_once_it_is_cut_out(tmp_path: Path) -> None:
     picture = np.asarray(Image.open(io.BytesIO((job.folder / PICTURE).read_bytes())))
     assert picture.shape == (10, 20, 3)
     assert np.abs(picture[:, :8].astype(int) - (200, 30, 30)).max() < 25
-    assert np.ptp(picture[:, 13:].astype(int), axis=2).max() < 25  # a grey board, where there is next to nothing
+    assert np.ptp(picture[:, 13:].astype(int), axis=2).max() < 25  # grey, where there is next to nothing
+
+
+def test_a_worker_imports_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "photos" / "a.png")
+    code = f"""
+import sys
+from pathlib import Path
+from surface_sos_ns.batch.job import Job
+from surface_sos_ns.batch.outcome import collect, write_outcome
+import surface_sos_ns.batch.stage_run
+job = Job("cup", {str(tmp_path / "photos")!r}, "photos", Path({str(tmp_path / "cup")!r}), "surface-sos-lite")
+write_outcome(job, collect(job))
+print("torch" in sys.modules, "nerfstudio" in sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "False False\n" and (tmp_path / "cup" / PICTURE).is_file()
