@@ -112,7 +112,7 @@ def engine(settings: BatchSettings) -> Iterator[Engine]:
                 address="local",
                 _node_ip_address=LOOPBACK,
                 dashboard_host=LOOPBACK,
-                include_dashboard=True,
+                include_dashboard=settings.dashboard,
                 num_cpus=usable_cores(),
                 **common,
             )

@@ -46,6 +46,8 @@ class BatchSettings:
     address: str | None = None
     """Of a Ray cluster to join: auto, or HOST:PORT. By default Ray is started on this machine alone, for this batch,
     and answers this machine alone."""
+    dashboard: bool = False
+    """Ray's own page about machines and stages, where Ray is started here. It takes 2 % of a core."""
     storage: str | None = None
     """A URL that machines without a shared folder exchange results through, and where they are all to be found in the
     end: s3://BUCKET/FOLDER, or any other that fsspec knows. OUTPUT is each machine's own then."""

@@ -174,9 +174,8 @@ def test_on_ray_a_broken_capture_fails_by_its_sentence_and_nothing_is_served_to_
     photos.mkdir()
     (photos / "a.jpg").write_bytes(b"")
     command = [sys.executable, "-m", "surface_sos_ns.cli", "batch", str(photos), "--output", str(tmp_path / "out")]
-    batch = subprocess.Popen(
-        [*command, "--cpus", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    )
+    command += ["--cpus", "1", "--dashboard"]
+    batch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     assert batch.stdout is not None and batch.stderr is not None
     first, second = batch.stdout.readline(), batch.stdout.readline()
     family = {batch.pid, *(child.pid for child in psutil.Process(batch.pid).children(recursive=True))}
