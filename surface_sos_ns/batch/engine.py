@@ -18,6 +18,10 @@ from surface_sos_ns.utils.extras import require_package
 __all__ = ["Engine", "Lost", "engine"]
 
 LOOPBACK = "127.0.0.1"
+STARTS = 3
+"""How often Ray is started on this machine before it is given up."""
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+"""Ray's words go to its own log files."""
 MOST_CPUS = 4
 """Cores a capture, unless another number is asked for: more help little on small pictures."""
 
@@ -105,19 +109,8 @@ def engine(settings: BatchSettings) -> Iterator[Engine]:
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine reach 127.0.0.1 too
     import ray
 
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
-        if settings.address is None:
-            context = ray.init(
-                address="local",
-                _node_ip_address=LOOPBACK,
-                dashboard_host=LOOPBACK,
-                include_dashboard=settings.dashboard,
-                num_cpus=usable_cores(),
-                **common,
-            )
-        else:
-            context = ray.init(address=settings.address, **common)
+        context = _started(ray, settings) if settings.address is None else ray.init(address=settings.address, **QUIET)
     except Exception as error:  # Ray raises plain ones, too
         where = "Ray did not start" if settings.address is None else f"No Ray cluster answers at {settings.address}"
         advice = "Is the machine very busy, or its disk full? Try again." if settings.address is None else ""
@@ -126,3 +119,22 @@ def engine(settings: BatchSettings) -> Iterator[Engine]:
         yield Engine(ray, settings, context.dashboard_url or "")
     finally:
         ray.shutdown()
+
+
+def _started(ray: Any, settings: BatchSettings) -> Any:
+    """Ray's context, on this machine alone. It waits for itself for 30 s, which may not do beside other work."""
+    for attempt in range(STARTS):
+        try:
+            return ray.init(
+                address="local",
+                _node_ip_address=LOOPBACK,
+                dashboard_host=LOOPBACK,
+                include_dashboard=settings.dashboard,
+                num_cpus=usable_cores(),
+                **QUIET,
+            )
+        except Exception:
+            ray.shutdown()
+            if attempt + 1 == STARTS:
+                raise
+    raise AssertionError("unreachable")

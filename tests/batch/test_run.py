@@ -19,6 +19,7 @@ import pytest
 
 from surface_sos_ns.batch import run
 from surface_sos_ns.batch.engine import Lost
+from surface_sos_ns.batch.engine import engine as real_engine
 from surface_sos_ns.batch.error import BatchError
 from surface_sos_ns.batch.job import Job
 from surface_sos_ns.batch.outcome import Outcome, concerns
@@ -165,6 +166,26 @@ def test_the_table_is_read_by_spreadsheets(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------ on Ray
+
+
+def test_ray_is_started_again_where_it_was_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    begun: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> Any:
+        begun.append(options)
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_MODE"):
+        monkeypatch.setenv(name, "")
+    with pytest.raises(BatchError, match="timed out"), real_engine(BatchSettings((), Path("out"))):
+        pass
+    assert len(begun) == 3 and {one["_node_ip_address"] for one in begun} == {"127.0.0.1"}
+    with pytest.raises(BatchError, match="HOST:1"), real_engine(BatchSettings((), Path("out"), address="HOST:1")):
+        pass
+    assert len(begun) == 4 and begun[-1]["address"] == "HOST:1"
 
 
 @pytest.mark.seconds(60)
