@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from surface_sos_ns.batch.job import Job
-from surface_sos_ns.batch.stages import Stage, arguments, stages_of
+from surface_sos_ns.batch.stages import Stage, stages_of
 from surface_sos_ns.batch.storage import versions_below
 from surface_sos_ns.capture.lookup import visible_files
 from surface_sos_ns.utils.files import write_json
@@ -89,10 +89,16 @@ def fingerprint(job: Job, stage: Stage, before: str) -> str:
         job, stage: which.
         before: the fingerprint of the stage before, or of the source.
     """
-    options = [word.replace(str(job.folder), "") for word in arguments(job, stage.name)]
-    options = [word for word in options if not word.startswith("/training/")]  # its number says how often it was begun
-    run = [job.method, job.seed] if stage.name == "train" else []
-    content = [before, stage.name, options, run, version("surface-sos-ns")]
+    run = [job.method, job.seed, job.steps] if stage.name == "train" else []
+    options = job.options.get(stage.name) or {}
+    # Not the command's words: they name files that may be on another machine.
+    content = [
+        before,
+        stage.name,
+        [[name, str(options[name])] for name in sorted(options)],
+        run,
+        version("surface-sos-ns"),
+    ]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 

@@ -164,6 +164,13 @@ def test_machines_without_a_shared_folder_go_on_from_the_storage(job: Job, comma
     assert not (fresh.folder / "training").exists()  # nothing is fetched for what is done
 
 
+def test_another_machine_finds_all_done_that_one_has_done(job: Job, commands: Commands, tmp_path: Path) -> None:
+    storage = f"file://{tmp_path}/store"
+    assert _all(job, storage).outcome.state == "done"
+    assert _all(replace(job, folder=tmp_path / "other" / "cup"), storage).was_done
+    assert commands.ran == ALL
+
+
 def test_threads_are_those_that_were_asked_for(job: Job, commands: Commands, monkeypatch) -> None:
     import os
 
