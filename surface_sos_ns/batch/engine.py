@@ -14,10 +14,10 @@ from surface_sos_ns.batch.stage_run import Result, run_stage
 from surface_sos_ns.batch.stages import Stage
 from surface_sos_ns.utils.cores import usable_cores
 from surface_sos_ns.utils.extras import require_package
+from surface_sos_ns.web.listening import LOOPBACK
 
 __all__ = ["Engine", "Lost", "engine"]
 
-LOOPBACK = "127.0.0.1"
 STARTS = 3
 """How often Ray is started on this machine before it is given up."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
@@ -43,8 +43,7 @@ class Engine:
         self._ray, self._settings, self.dashboard = ray, settings, dashboard
         self.has_gpu = self._total("GPU") > 0
         self.cpus = settings.cpus or max(1, min(MOST_CPUS, usable_cores()))
-        gpus = settings.gpus if settings.gpus is not None else float(self.has_gpu)
-        self.gpus = gpus
+        self.gpus = settings.gpus if settings.gpus is not None else float(self.has_gpu)
         if self.cpus > self._largest("CPU"):
             raise BatchError(f"--cpus {self.cpus}: the largest machine has {self._largest('CPU'):.0f} cores.")
         if self.gpus > self._largest("GPU"):
@@ -123,18 +122,20 @@ def engine(settings: BatchSettings) -> Iterator[Engine]:
 
 def _started(ray: Any, settings: BatchSettings) -> Any:
     """Ray's context, on this machine alone. It waits for itself for 30 s, which may not do beside other work."""
-    for attempt in range(STARTS):
+
+    def start() -> Any:
+        return ray.init(
+            address="local",
+            _node_ip_address=LOOPBACK,
+            dashboard_host=LOOPBACK,
+            include_dashboard=settings.dashboard,
+            num_cpus=usable_cores(),
+            **QUIET,
+        )
+
+    for _ in range(STARTS - 1):
         try:
-            return ray.init(
-                address="local",
-                _node_ip_address=LOOPBACK,
-                dashboard_host=LOOPBACK,
-                include_dashboard=settings.dashboard,
-                num_cpus=usable_cores(),
-                **QUIET,
-            )
+            return start()
         except Exception:
             ray.shutdown()
-            if attempt + 1 == STARTS:
-                raise
-    raise AssertionError("unreachable")
+    return start()

@@ -13,9 +13,9 @@ from surface_sos_ns.batch.job import Job, Kind
 from surface_sos_ns.batch.stages import stages_of
 from surface_sos_ns.batch.stamps import read_stamp, stamp_path
 from surface_sos_ns.capture.lookup import image_files
-from surface_sos_ns.utils.files import write_bytes, write_json
+from surface_sos_ns.utils.files import bytes_of, write_bytes, write_json
 
-__all__ = ["PICTURE", "Outcome", "collect", "concerns", "failed", "read_outcome", "write_outcome"]
+__all__ = ["PICTURE", "RESULT", "Outcome", "collect", "concerns", "failed", "read_outcome", "write_outcome"]
 
 RESULT, PICTURE = "result.json", "picture.jpg"
 """Files in a capture's folder."""
@@ -96,7 +96,7 @@ def failed(outcome: Outcome, stage: str, problem: str, log: str = "") -> Outcome
 def collect(job: Job) -> Outcome:
     """What is known by the files in a capture's folder."""
     stages = stages_of(job)
-    stamps = {stage.name: read_stamp(_content(stamp_path(job, stage))) for stage in stages}
+    stamps = {stage.name: read_stamp(bytes_of(stamp_path(job, stage))) for stage in stages}
     done = {name: stamp for name, stamp in stamps.items() if stamp is not None and stamp.done}
     metrics = _json(job.folder / "metrics.json").get("results", {})
     report = _json(job.folder / "report" / "figures.json")
@@ -170,10 +170,6 @@ def _picture(job: Job) -> bytes | None:
             picture.save(out, "JPEG", quality=85)
             return out.getvalue()
     return None
-
-
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -30,12 +30,12 @@ CONFIGURED = ("outlines", "process", "masks", "train", "export", "report")
 LEFT_OUT = ("outlines", "masks")
 """Of these, the ones that a capture goes through only where they are asked for."""
 RESERVED = {
-    "outlines": ("data", "images", "output", "overwrite", "load_config"),
+    "outlines": ("data", "images", "output", "overwrite", "load-config"),
     "process": ("images", "output", "overwrite", "masks"),
-    "masks": ("data", "images", "output", "overwrite", "load_config"),
+    "masks": ("data", "images", "output", "overwrite", "load-config"),
     "train": ("data", "output-dir", "experiment-name", "timestamp", "vis", "machine.seed", "max-num-iterations"),
-    "export": ("load_config", "output_dir", "data", "overwrite"),
-    "report": ("load_config", "output", "data", "metrics", "figures", "overwrite"),
+    "export": ("load-config", "output-dir", "data", "overwrite"),
+    "report": ("load-config", "output", "data", "metrics", "figures", "overwrite"),
 }
 """Options that the batch gives itself."""
 WITHOUT_BROWSER = "--method click asks for clicks in a browser, which a batch cannot; make those masks before"
@@ -245,7 +245,7 @@ def _check_options(jobs: Sequence[Job], parse: Parse) -> None:
 def _check_names(job: Job, stage: StageName, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         plain = name.replace("_", "-")
-        if plain in [reserved.replace("_", "-") for reserved in RESERVED.get(stage, ())]:
+        if plain in RESERVED.get(stage, ()):
             raise BatchError(f"{job.name}: {stage}: {name} is what the batch gives itself; take it out.")
         if stage in ("masks", "outlines") and plain == "method" and value == "click":
             raise BatchError(f"{job.name}: {stage}: {WITHOUT_BROWSER}.")

@@ -119,7 +119,7 @@ def _result(where: Engine, reference: Any, job: Job, stage: StageName) -> Result
         problem = f"its process was lost each time it was begun ({error})"
     except Exception as error:  # a fault of the program, in one capture of many
         problem = f"a fault of the program: {type(error).__name__}: {error}"
-    return Result("", failed(Outcome(job.name, job.source, job.kind, job.method, "begun"), stage, problem))
+    return Result("", failed(_not_begun(job), stage, problem))
 
 
 def _note(

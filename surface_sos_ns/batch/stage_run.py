@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surface_sos_ns.batch.job import Job
-from surface_sos_ns.batch.outcome import PICTURE, Outcome, collect, failed, read_outcome, write_outcome
+from surface_sos_ns.batch.outcome import PICTURE, RESULT, Outcome, collect, failed, read_outcome, write_outcome
 from surface_sos_ns.batch.settings import StageName
 from surface_sos_ns.batch.stages import STAGES, Stage, stages_of
 from surface_sos_ns.batch.stamps import (
@@ -24,6 +24,7 @@ from surface_sos_ns.batch.stamps import (
 )
 from surface_sos_ns.batch.storage import Storage
 from surface_sos_ns.utils.errors import explanation
+from surface_sos_ns.utils.files import bytes_of
 from surface_sos_ns.utils.locks import InUseError, lock_folder, unlock_folder
 from surface_sos_ns.utils.user_commands import CommandFailed
 
@@ -87,7 +88,7 @@ def run_stage(
             if again is not None:
                 moved = _begin_again(job, stage, *again)
             mark = fingerprint(job, stage, mark or source_fingerprint(job))
-            stamp = read_stamp(_content(stamp_path(job, stage)))
+            stamp = read_stamp(bytes_of(stamp_path(job, stage)))
             if stamp is not None and stamp.done and stamp.fingerprint == mark:
                 return _as_it_is(job, mark, storage, moved)
             _bring_outputs(job, stage, storage)
@@ -102,7 +103,7 @@ def run_stage(
         write_outcome(job, outcome)
         if not isinstance(error, CommandFailed) and explanation(error) is None:
             raise
-    return Result(mark, outcome, _content(job.folder / PICTURE), moved="" if moved is None else str(moved))
+    return Result(mark, outcome, bytes_of(job.folder / PICTURE), moved="" if moved is None else str(moved))
 
 
 def _do(job: Job, stage: Stage, mark: str) -> None:
@@ -117,7 +118,7 @@ def _do(job: Job, stage: Stage, mark: str) -> None:
 def _begin_again(job: Job, stage: Stage, first: StageName, begin: str) -> Path | None:
     """Moves what is to be done again aside, once a batch: Ray begins a stage whose worker was lost again."""
     order = [stage.name for stage in STAGES]
-    if order.index(stage.name) < order.index(first) or _content(job.folder / FORCED) == begin.encode():
+    if order.index(stage.name) < order.index(first) or bytes_of(job.folder / FORCED) == begin.encode():
         return None
     moved = move_aside(job, stage)
     (job.folder / FORCED).write_bytes(begin.encode())
@@ -127,9 +128,9 @@ def _begin_again(job: Job, stage: Stage, first: StageName, begin: str) -> Path |
 def _as_it_is(job: Job, mark: str, storage: Storage | None, moved: Path | None) -> Result:
     """The result of a stage that is done."""
     outcome = collect(job)
-    picture = _content(job.folder / PICTURE)
+    picture = bytes_of(job.folder / PICTURE)
     if storage is not None:  # the files may be there alone
-        outcome = read_outcome(storage.read("result.json")) or outcome
+        outcome = read_outcome(storage.read(RESULT)) or outcome
         picture = storage.read(PICTURE) or picture
     return Result(mark, outcome, picture, was_done=True, moved="" if moved is None else str(moved))
 
@@ -156,26 +157,32 @@ def _bring_outputs(job: Job, stage: Stage, storage: Storage | None) -> None:
     if storage is None:
         return
     stages = stages_of(job)
+    missing: dict[Stage, bytes] = {}
     for earlier in stages[: stages.index(stage)]:
         there = storage.read(f"stages/{earlier.name}.json")
-        here = job.folder / "stages" / f"{earlier.name}.files"
-        if there is None or _content(here) == there:
-            continue
-        for name in earlier.outputs:
-            storage.fetch(name, job.folder / name)
-        here.parent.mkdir(parents=True, exist_ok=True)
+        if there is not None and bytes_of(_brought(job, earlier)) != there:
+            missing[earlier] = there
+    for name in dict.fromkeys(name for earlier in missing for name in earlier.outputs):  # masks are within the scene
+        storage.fetch(name, job.folder / name)
+    for earlier, there in missing.items():
+        stamp_path(job, earlier).parent.mkdir(parents=True, exist_ok=True)
         stamp_path(job, earlier).write_bytes(there)
-        here.write_bytes(there)
+        _brought(job, earlier).write_bytes(there)
+
+
+def _brought(job: Job, stage: Stage) -> Path:
+    """Where the stamp is kept of those outputs that are on this machine and in the storage."""
+    return job.folder / "stages" / f"{stage.name}.files"
 
 
 def _send(job: Job, stage: Stage, storage: Storage | None) -> None:
     """Gives what a stage left to the storage; its stamp comes last, and says that all of it is there."""
     if storage is None:
         return
-    for name in (*stage.outputs, f"logs/{stage.name}.log", "result.json", PICTURE):
+    for name in (*stage.outputs, f"logs/{stage.name}.log", RESULT, PICTURE):
         storage.send(job.folder / name, name)
     content = stamp_path(job, stage).read_bytes()
-    (job.folder / "stages" / f"{stage.name}.files").write_bytes(content)
+    _brought(job, stage).write_bytes(content)
     storage.write(f"stages/{stage.name}.json", content)
 
 
@@ -224,7 +231,3 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, CommandFailed):
         return said[-1]
     return explanation(error) or f"{type(error).__name__}: {error}"
-
-
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None

@@ -168,7 +168,9 @@ STAGES = (
     Stage("masks", ("scene",), lambda job: job.options.get("masks") is not None, _command("masks"), in_place=True),
     Stage("train", ("training",), lambda job: True, _train, on_device=True),
     Stage("eval", ("metrics.json",), lambda job: True, _evaluate, on_device=True),
-    Stage("export", ("export",), lambda job: job.options.get("export", {}) is not None, _command("export"), True),
+    Stage(
+        "export", ("export",), lambda job: job.options.get("export", {}) is not None, _command("export"), on_device=True
+    ),
     Stage("report", ("report",), lambda job: job.options.get("report", {}) is not None, _report, on_device=True),
 )
 """All of them. Outlines are masks of photos without poses, which poses are found with (`process --masks`)."""

@@ -138,7 +138,7 @@ class SurfaceSOSTrainerConfig(TrainerConfig):
         remove_leftovers(self.get_checkpoint_dir())
 
     def _refuse_several_devices(self) -> None:
-        """A run is a minute or two on one GPU; sharing its tables would take longer than that."""
+        """One capture trains on one device: exchanging the tables' gradients costs more than it saves."""
         machine = self.machine
         if machine.num_devices * machine.num_machines > 1:
             raise UserError(

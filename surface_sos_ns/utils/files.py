@@ -26,6 +26,7 @@ __all__ = [
     "WriteError",
     "atomic_file",
     "atomic_folder",
+    "bytes_of",
     "check_writable",
     "leftovers",
     "remove_leftovers",
@@ -162,6 +163,11 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         unlock(lock)
+
+
+def bytes_of(path: Path) -> bytes | None:
+    """The content of a file; None where there is none."""
+    return path.read_bytes() if path.is_file() else None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
