@@ -12,7 +12,7 @@ from surface_sos_ns.batch.job import Job
 from surface_sos_ns.batch.settings import BatchSettings, StageName
 from surface_sos_ns.batch.stage_run import Result, run_stage
 from surface_sos_ns.batch.stages import Stage
-from surface_sos_ns.utils.cores import usable_cores
+from surface_sos_ns.utils.cores import allowed_cores, usable_cores
 from surface_sos_ns.utils.extras import require_package
 from surface_sos_ns.web.listening import LOOPBACK
 
@@ -129,7 +129,7 @@ def _started(ray: Any, settings: BatchSettings) -> Any:
             _node_ip_address=LOOPBACK,
             dashboard_host=LOOPBACK,
             include_dashboard=settings.dashboard,
-            num_cpus=usable_cores(),
+            num_cpus=allowed_cores(),  # OMP_NUM_THREADS is of one capture's commands, see `cpus`
             **QUIET,
         )
 

@@ -37,7 +37,8 @@ class BatchSettings:
     from_stage: Annotated[StageName | None, tyro.conf.arg(name="from")] = None
     """Do this stage and those after it again, done or not. What was there is kept in earlier-N."""
     cpus: int | None = None
-    """Cores a capture, and threads of its commands; by default all of this machine's, at most 4."""
+    """Cores a capture, and threads of its commands; by default all of this machine's, at most 4, or OMP_NUM_THREADS
+    where that is set."""
     gpus: float | None = None
     """GPUs a capture while it is trained and rendered, 0.5 for two captures on one; by default 1 where there are
     some."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from surface_sos_ns.utils.cores import numba_threads
 from surface_sos_ns.utils.extras import require_package
 from surface_sos_ns.utils.kernel_cache import allow_unwritable_cache
 
@@ -47,9 +48,10 @@ def cutout_of_photo(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def _foreground_colours(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Foreground colours (H, W, 3) of a photo (H, W, 3) with alpha (H, W), float64."""
     allow_unwritable_cache()  # pymatting's import compiles
-    from pymatting import estimate_foreground_ml
+    with numba_threads():
+        from pymatting import estimate_foreground_ml
 
-    smooth, background = estimate_foreground_ml(photo, alpha, return_background=True)
+        smooth, background = estimate_foreground_ml(photo, alpha, return_background=True)
     opaque = alpha[..., None].clip(MOSTLY_OPAQUE, 1)
     exact = (photo - (1 - opaque) * background) / opaque
     return smooth + (opaque - MOSTLY_OPAQUE) / (1 - MOSTLY_OPAQUE) * (exact - smooth)

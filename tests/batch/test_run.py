@@ -178,11 +178,15 @@ def test_ray_is_started_again_where_it_was_too_slow(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    # One thread a command, as on many clusters: the machine still works on as many captures as it has cores.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(12), raising=False)
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_MODE"):
         monkeypatch.setenv(name, "")
     with pytest.raises(BatchError, match="timed out"), real_engine(BatchSettings((), Path("out"))):
         pass
     assert len(begun) == 3 and {one["_node_ip_address"] for one in begun} == {"127.0.0.1"}
+    assert {one["num_cpus"] for one in begun} == {12}
     with pytest.raises(BatchError, match="HOST:1"), real_engine(BatchSettings((), Path("out"), address="HOST:1")):
         pass
     assert len(begun) == 4 and begun[-1]["address"] == "HOST:1"
