@@ -61,7 +61,7 @@ package: $(INSTALLED)
 	@rm -rf build dist
 	@$(VENV)/bin/python -m build
 	@$(VENV)/bin/python -m twine check --strict dist/*
-	@$(VENV)/bin/python -m pytest -m slow tests/test_package.py
+	@$(VENV)/bin/python -m pytest tests/test_package.py
 
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .import_linter_cache .pytest_cache .ruff_cache

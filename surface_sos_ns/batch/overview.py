@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from surface_sos_ns.batch.outcome import PICTURE, Outcome, concerns
 from surface_sos_ns.utils.files import write_text
+from surface_sos_ns.utils.progress import duration
 from surface_sos_ns.utils.text import printable
 
 __all__ = ["FILES", "overview", "write_overview"]
@@ -105,7 +106,7 @@ def _row(outcome: Outcome, has_picture: bool) -> str:
         _number(outcome.confidence, "{:.2f}"),
         _number(outcome.mask_iou, "{:.3f}"),
         _number(outcome.psnr, "{:.1f}"),
-        (_duration(seconds), seconds),
+        (duration(seconds) if seconds else UNKNOWN, seconds),
     ]
     inside = "".join(
         f'<td data-title="{title}" data-value="{_text("" if value is None else value)}">{words}</td>'
@@ -120,12 +121,6 @@ def _urgency(outcome: Outcome) -> int:
 
 def _number(value: float | None, form: str) -> tuple[str, float | None]:
     return (UNKNOWN if value is None else form.format(value)), value
-
-
-def _duration(seconds: float) -> str:
-    if not seconds:
-        return UNKNOWN
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _csv(outcomes: Sequence[Outcome]) -> str:

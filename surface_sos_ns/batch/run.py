@@ -21,6 +21,7 @@ from surface_sos_ns.batch.stages import stages_of
 from surface_sos_ns.batch.storage import Storage
 from surface_sos_ns.utils.files import check_writable, write_bytes
 from surface_sos_ns.utils.locks import locked_folder
+from surface_sos_ns.utils.progress import duration
 from surface_sos_ns.utils.text import printable
 
 __all__ = ["run_batch"]
@@ -48,7 +49,7 @@ class _Progress:
             if stage.name in self.spent
         ]
         known = "train" in self.spent
-        return f", about {_duration(sum(missing) / slots)} left" if known and missing else ""
+        return f", about {duration(sum(missing) / slots)} left" if known and missing else ""
 
 
 def run_batch(settings: BatchSettings, parse: Parse, say: Callable[[str], None] = print) -> Path:
@@ -146,7 +147,7 @@ def _note(
     else:
         seconds = outcome.seconds.get(stage, 0.0)
         progress.spent.setdefault(stage, []).append(seconds)
-        say(f"{before} done in {_duration(seconds)}{progress.left(slots)}")
+        say(f"{before} done in {duration(seconds)}{progress.left(slots)}")
     if result.picture is not None and settings.storage is not None:  # without a shared folder it is not here yet
         (settings.output / job.name).mkdir(exist_ok=True)
         write_bytes(settings.output / job.name / PICTURE, result.picture)
@@ -160,10 +161,3 @@ def _note(
 
 def _not_begun(job: Job) -> Outcome:
     return Outcome(job.name, job.source, job.kind, job.method, "begun")
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

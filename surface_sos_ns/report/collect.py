@@ -38,7 +38,7 @@ from surface_sos_ns.utils.image_io import resized
 from surface_sos_ns.utils.metrics import THRESHOLD
 from surface_sos_ns.utils.overlap import intersection_over_union
 from surface_sos_ns.utils.pictures import eight_bit, error_map, tinted
-from surface_sos_ns.utils.progress import Stage
+from surface_sos_ns.utils.progress import Stage, duration
 
 __all__ = ["METRICS", "collect", "settings_of"]
 
@@ -272,7 +272,7 @@ def _summary(
     ]
     if records:
         last = records[-1]
-        figures.append(Figure("training", _duration(last.seconds), "its steps alone, without the set-up"))
+        figures.append(Figure("training", duration(last.seconds), "its steps alone, without the set-up"))
         if last.memory_gb is not None:
             figures.append(
                 Figure("peak memory of training", f"{last.memory_gb:.2f} GB", "of the GPU, where it had one")
@@ -287,11 +287,6 @@ def _masks(views: Sequence[ViewReport], masks: str) -> tuple[str, str]:
         return "none", "the object was looked for in the geometry of the capture"
     empty = sum(view.given == "empty" for view in views)
     return str(sum(view.given == "given" for view in views)), f"and {empty} with an empty one" if empty else ""
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{rest} s" if not minutes else f"{minutes} min {rest} s"
 
 
 def _evaluated(path: Path, run: Run) -> list[Figure]:

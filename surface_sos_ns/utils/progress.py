@@ -1,4 +1,4 @@
-"""Progress bar with the time left; in a log file, lines of text."""
+"""Progress bar with the time left, in a log file lines of text; and durations in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import sys
 import time
 from types import TracebackType
 from typing import Any
+
+__all__ = ["Stage", "duration"]
+
+
+def duration(seconds: float) -> str:
+    """In the unit that people would take: ``45 s``, ``12 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 class Stage:
