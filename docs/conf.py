@@ -25,6 +25,7 @@ exclude_patterns = [
     "_build",
     "nerfstudio",  # for nerfstudio's site
 ]
+smartquotes = False  # it would make a dash of the two in front of an option
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_show_sourcelink = False
