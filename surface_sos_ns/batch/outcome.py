@@ -73,7 +73,7 @@ class Outcome:
 
 
 def concerns(outcome: Outcome) -> list[str]:
-    """Why a capture is to be looked at, in words; empty where nothing speaks for it."""
+    """Why a capture is to be looked at, in words; empty where there is no reason."""
     found = []
     if outcome.state == "failed":
         found.append("failed")

@@ -28,7 +28,7 @@ ALL_AROUND = 1.5
 """The same sum from which on masks bound a cell on all sides, so that nothing else needs to speak for it: three masks
 60 degrees apart from each other, or five 30 degrees apart."""
 EXTRAPOLATION = 0.1
-"""How far what few masks show is believed to go on from cells that are the object's, object radii."""
+"""How far from cells of the object a part that only few masks show is taken to continue, in object radii."""
 PRIOR_VOTES = 2.0
 """Votes, of masks of full weight, that are added to those of a cell: as many for the object as its level asks."""
 FAINT = 1e-3

@@ -51,7 +51,7 @@ COLOUR_BINS = ((8, 0, 256), (12, 92, 164), (12, 92, 164))
 
 @dataclass(frozen=True)
 class PieceEvidence:
-    """What speaks for a piece being a part of the object, in nats; negative against it.
+    """Evidence that a piece is a part of the object, in nats; negative: evidence against it.
 
     Attributes:
         votes: log odds of the masks that hold it.
@@ -84,7 +84,7 @@ def weigh_piece(
     plane: SupportPlane | None,
     radius: float,
 ) -> PieceEvidence:
-    """What speaks for and against a piece.
+    """Evidence for and against a piece.
 
     Args:
         piece: one of those found.

@@ -59,7 +59,7 @@ class PieceDecision:
 
     @property
     def doubtful(self) -> bool:
-        """Whether it may well be wrong: most masks, or all else, are against it, or nothing speaks clearly."""
+        """Whether it may well be wrong: most masks, or all else, are against it, or the evidence is weak."""
         sign = 1 if self.belongs else -1
         against = 1 - self.piece.share if self.belongs else self.piece.share
         return against >= SURE_OF_VOTES or sign * self.evidence.cues <= 0 or sign * self.evidence.total < SURE
@@ -186,7 +186,7 @@ def transfer_repair(mask: np.ndarray, repaired: np.ndarray) -> np.ndarray:
 
 
 def _reasons(evidence: PieceEvidence, belongs: bool) -> str:
-    """What speaks for the decision, in words."""
+    """The reasons for the decision, in words."""
     sign = 1 if belongs else -1
     words = {
         "joint": ("is joined to the rest", "stands apart from the rest"),

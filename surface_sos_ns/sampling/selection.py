@@ -1,8 +1,8 @@
 """At which samples of rays (or which points) a field is evaluated.
 
-A CPU pays for each evaluation, so it lists the samples that matter. A GPU pays for waiting: the length of a list is
-known only when all that was launched before is done, and a CUDA graph needs fixed shapes. There the field is evaluated
-at all samples, and values count as zero where the list would leave them out. Both give the same results.
+On a CPU the time goes into evaluations, so it lists the samples that matter. On a GPU waiting costs more: the length of
+a list is known only when all that was launched before is done, and a CUDA graph needs fixed shapes. There the field is
+evaluated at all samples, and values count as zero where the list would leave them out. Both give the same results.
 """
 
 from __future__ import annotations

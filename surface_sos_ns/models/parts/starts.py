@@ -1,7 +1,7 @@
 """Partitions of a surface to start from: the losses of parts have many minima, so where one starts matters.
 
 Several clusterings are made, and the one with the least loss is taken. Those that merge neighbours step by step follow
-the surface, and their parts hang together. K-means knows nothing of neighbours.
+the surface, and their parts hang together. K-means does not look at neighbours.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def clusterings(
             continue
         values = np.concatenate([features * (objective.semantics > 0), weight * surface.points], axis=1)
         yield KMeans(parts, n_init=1, random_state=seed).fit_predict(values)
-        if objective.coherence > 0:  # otherwise borders are free, and nothing speaks for parts that hang together
+        if objective.coherence > 0:  # otherwise borders cost nothing, and parts need not be connected
             for linkage in LINKAGES:
                 found = merged_neighbours(surface, values, parts, linkage)
                 if found is not None:
