@@ -12,7 +12,7 @@ REPLACE_CONFIDENCE = 0.1
 """Confidence up to which a pixel is replaced."""
 UNKNOWN_MARGIN = 1 / 100
 """Distance from an unknown pixel, as a fraction of the image's longer side, within which others count as unknown too:
-the object's outermost pixels tend to be left on the surface behind it."""
+colours of the object's outermost pixels tend to stay on the surface behind it."""
 
 
 def inpaint(image: Tensor, confidence: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from surface_sos_ns.sampling.contraction import contract, expand
 from surface_sos_ns.sampling.field_cache import cell_centres, look_up
 
 MIN_LIGHT_SHARE = 0.05
-"""Cells with less light than this share of the light scale have no confidence to speak of: `discount` skips them."""
+"""Cells with less light than this share of the light scale have a confidence below 0.05: `discount` skips them."""
 
 
 class ObservationGrid(nn.Module):

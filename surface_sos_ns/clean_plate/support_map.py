@@ -2,7 +2,7 @@
 
 No photo shows what the object touches, and the surface around it lies in its shadow. Both are easier to correct on a
 map than in an image: the hidden part is small there, its surroundings are seen from all sides, and all views agree. A
-wall that the object hangs at works like a table.
+wall that the object hangs at is treated like a table.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHADOW_RAY_OFFSET = 0.03
 MAX_GAP = 0.3
 """Largest gap, object radii, between the object and a plane that it stands on: its feet may be missing."""
 MAX_PENETRATION = 0.1
-"""Largest depth, object radii, to which the object may reach through the plane: neither surface is known better."""
+"""Largest depth, object radii, to which the object may reach through the plane: both surfaces are inexact."""
 MIN_OBSERVED = 0.8
 """Confidence, and share of a ray's light, above which a point counts as observed."""
 SEARCH_RAYS = 8192
@@ -196,7 +196,7 @@ class SupportMap(nn.Module):
         Args:
             render_background: see `RenderBackground`.
             solid: (N, N, N) bool, the object's cells over the object cube, indexed [x, y, z].
-            dilated: the same, dilated: what the object's outermost cells may hide or stain.
+            dilated: the same, dilated: the object's outermost cells may hide the background there, or colour it.
             cameras: (V, 3) centres of the training views, object frame.
 
         Returns:
@@ -301,7 +301,7 @@ def _visible(solid: Tensor, points: Tensor, normal: Tensor, n: int) -> Tensor:
 
 
 def _blocked_share(visible: Tensor, lights: Tensor) -> Tensor:
-    """(n, n) share of the light that is blocked, of which of it (L, n, n) bool gets through, and its shares (L,)."""
+    """(n, n) share of the light that is blocked, from `visible` (L, n, n) bool and the lights' shares (L,)."""
     shade = torch.tensordot(lights, (~visible).float(), 1)
     return ((shade - MIN_SHADOW) / (1.0 - MIN_SHADOW)).clamp(0, MAX_SHADOW)
 

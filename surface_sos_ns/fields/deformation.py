@@ -38,7 +38,7 @@ class DeformationConfig:
 RIGID = DeformationConfig()
 """No deformation."""
 MIN_DISPLACEMENT_SHARE = 0.1
-"""Fraction of the bound that `Deformation.max_displacement` exceeds what was measured by."""
+"""Fraction of the bound that is added to the measured displacement in `Deformation.max_displacement`."""
 DISPLACEMENT_MARGIN = 1.2
 """Factor on the measured displacement: it may grow until it is measured again."""
 

@@ -9,7 +9,7 @@ from surface_sos_ns.ops.layout import GridLayout
 from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 
 PART_LAYOUT = GridLayout(levels=6, features=2, log2_entries=15, base_resolution=8, max_resolution=96)
-"""Sizes of its hash grid: as fine as points on the surface are apart from which it is learned."""
+"""Sizes of its hash grid: about as fine as the spacing of the surface points from which it is learned."""
 PART_HIDDEN = 32
 """Width of its hidden layer."""
 

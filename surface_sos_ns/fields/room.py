@@ -1,4 +1,4 @@
-"""A room that stands still before the camera while the object turns: a picture behind everything."""
+"""A room that is static in the camera's frame while the object turns: a picture behind everything."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 
 class Room(nn.Module):
-    """Colour of the room by direction in the camera's axes; the object's frame turns against it.
+    """Colour of the room by direction in the camera's axes, relative to which the object's frame turns.
 
     On a turntable the camera moves around the object in the object's frame, and the room moves along with the camera.
-    No density in the object's frame explains that: it becomes fog. In the camera's axes it is a picture.
+    A density in the object's frame cannot represent that: it becomes fog. In the camera's axes the room is a picture.
 
     Args:
         width, height: of the picture.

@@ -1,4 +1,4 @@
-"""The sky: what a ray shows that meets nothing. It has no place in space, and differs from photo to photo."""
+"""The sky: the colour of rays that hit nothing. It has no position in space, and differs from photo to photo."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from surface_sos_ns.ops.torch_ops import TORCH, TorchOps
 class Sky(nn.Module):
     """Colour of the sky by viewing direction and the latent code of a photo's light.
 
-    A density has to put a sky somewhere: in the photos at hand fog before each camera explains it as well as a far
-    surface does, and hides the object from other views.
+    A density would have to place the sky somewhere. Fog in front of each camera fits the training photos as well as a
+    far surface does, but hides the object in other views.
 
     Args:
         hidden: width of the hidden layers.

@@ -26,7 +26,7 @@ def sparse_adam_step(
     """
     beta1, beta2 = betas
     if isinstance(step, Tensor):
-        step = step.double()  # 1 - beta**step cancels
+        step = step.double()  # in float32, 1 - beta**step loses digits where beta**step is near 1
     touched = gradient != 0
     mean.copy_(torch.where(touched, mean.lerp(gradient, 1 - beta1), mean))
     square.copy_(torch.where(touched, square.lerp(gradient.square(), 1 - beta2), square))

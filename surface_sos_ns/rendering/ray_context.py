@@ -13,7 +13,7 @@ class RayContext(NamedTuple):
     """Of R rays."""
 
     light: Tensor | None = None  # (R, L) latent codes of their photos' light; None takes the mean of all
-    room: Tensor | None = None  # (R, 3) directions in the axes of the room, where it stands still before the camera
+    room: Tensor | None = None  # (R, 3) directions in the camera's axes, for a room that is static in its frame
 
     def of(self, rays: Tensor) -> RayContext:
         """That of some of the rays, by their indices."""

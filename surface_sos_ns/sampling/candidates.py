@@ -37,9 +37,9 @@ CLOSE_SHARE = 0.6
 def advance_of_rays(origins: Tensor, directions: Tensor, to_object: Tensor) -> Tensor:
     """How far (R,) rays are advanced before `candidate_edges`, where the camera is close to the object or its sphere.
 
-    There the distance to the sphere says nothing: a sphere that holds what pictures cut off also holds cameras. So rays
-    start at `CLOSE_SHARE` of the distance to the object itself. 0 for cameras that are farther from the sphere than
-    the object is from its rim.
+    The distance to the sphere is no measure then: where pictures cut the object off, its sphere may contain cameras. So
+    rays start at `CLOSE_SHARE` of the distance to the object itself. 0 for rays that enter the sphere at `to_object` or
+    later.
 
     Args:
         origins, directions: (R, 3), object frame, directions unit.

@@ -60,7 +60,10 @@ def look_up_nearest(grid: Tensor, points: Tensor, extent: float) -> Tensor:
 
 
 def distance_to_cells(cells: Tensor) -> Tensor:
-    """Signed distance (N, N, N), in cells, to the border of cells (N, N, N) bool, negative in them; far for none."""
+    """Signed distance (N, N, N), in cells, to the border of cells (N, N, N) bool, negative in them.
+
+    N everywhere if there are none, -N if all cells are.
+    """
     from scipy.ndimage import distance_transform_edt
 
     there = cells.cpu().numpy()

@@ -11,12 +11,12 @@ from surface_sos_ns.texture.photos import Seen, Sight
 __all__ = ["best_of", "blended"]
 
 POWERS = (1, 1, 6)
-"""Of each mean the power of a photo's weight over the best photo's. At first all photos have a say, so that one that is
-wrong is found out, be it the best; in the end the best ones, whose pixels lie densest. High powers are sharp, low ones
-have no seams."""
+"""Exponents of a photo's weight relative to the best photo's, one for each of the successive means. With 1, several
+photos contribute, so that an outlier is found even if it is the best photo; with 6, mainly the photos with the most
+pixels per area. High exponents are sharp, low ones have no seams."""
 
 OUTLIER = 0.1
-"""Distance of a photo's colour (0 to 1) from the mean before, at first from the reference, beyond which its weight
+"""Distance of a photo's colour (0 to 1) from the previous mean (at first the reference), beyond which its weight
 falls with the square of the distance: highlights, things in front of the object, and parts of the surface that are not
 where the mesh has them."""
 
@@ -38,7 +38,7 @@ def best_of(sights: Sequence[Sight], count: int) -> np.ndarray:
 def blended(
     seen: Sequence[Seen], exposures: Sequence[tuple[np.ndarray, np.ndarray]], best: np.ndarray, reference: np.ndarray
 ) -> np.ndarray:
-    """A weighted mean of the photos' colours; robust, and the sharper the better one of them sees a point.
+    """A robust weighted mean of the photos' colours: outliers of each mean (`OUTLIER`) weigh less in the next.
 
     Args:
         seen: what each photo shows, of T points.

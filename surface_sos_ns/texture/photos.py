@@ -43,7 +43,7 @@ class Sight(NamedTuple):
     weight: np.ndarray  # (S,) float32, pixels per area of the surface, times the matte
 
     def better_than(self, least: np.ndarray) -> Sight:
-        """Those whose weight is at least that of the point (T,)."""
+        """The points of it whose weight is at least `least` (T,)."""
         kept = self.weight >= least[self.which]
         return Sight(self.which[kept], self.weight[kept])
 

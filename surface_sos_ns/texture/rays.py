@@ -21,7 +21,7 @@ class RayCaster:
     """A mesh that rays are cast at.
 
     Args:
-        vertices: (V, 3), coordinates about 1 or pixels: single precision has to do.
+        vertices: (V, 3), coordinates about 1 or pixels: they are stored in single precision.
         faces: (F, 3) int.
     """
 

@@ -1,4 +1,4 @@
-"""Error rates of each coarse mask, estimated against the label that all masks together have taught, and vote weights.
+"""Error rates of each coarse mask, estimated against the label learned from all masks, and weights of the masks' votes.
 
 Masks of one capture fail in different ways: one misses parts, one marks a piece of wall, one is empty, one takes two
 objects for each other. Votes are weighted by these rates, as crowdsourced labels are (Dawid & Skene 1979): for a mask
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 PRIOR_RATES = (0.1, 0.8)
-"""Prior false and true positive rate of a mask: the shares of the background and of the object that it covers. What it
-covers of the background is any of the objects; what it gets wrong of an object is background or any of the others."""
+"""Prior false and true positive rate of a mask: the shares of the background and of the object that it covers. Covered
+background is divided evenly over the objects; missed object evenly over the background and the other objects."""
 PRIOR_RAYS = 64.0
 """Weight of the prior, in rays of each class."""
 MIN_RATE = 0.02
@@ -49,7 +49,7 @@ class MaskReliability(nn.Module):
         Args:
             view: (R,) int64.
             votes: (R, K + 1) shares of the classes by the coarse mask, see `class_shares`.
-            consensus: (R, K + 1) rendered probabilities of the classes: what all masks together say.
+            consensus: (R, K + 1) rendered probabilities of the classes: the label learned from all masks.
             counted: (R,) bool, which rays count; None for all.
         """
         both = consensus[:, :, None] * votes[:, None]
@@ -82,7 +82,7 @@ class MaskReliability(nn.Module):
         """
         with torch.no_grad():
             rates = self.rates()
-            said = rates.diagonal(dim1=1, dim2=2)  # of what is of a class, the share that the mask says so of
+            said = rates.diagonal(dim1=1, dim2=2)  # (V, K + 1) probability that a mask names the right class
             others = rates.masked_fill(torch.eye(rates.shape[1], dtype=torch.bool, device=rates.device), 0.0)
             weights = (said / others.amax(1)).log().clamp(min=0.0)
             named = 1 if identity is None else identity.clamp(min=1)

@@ -1,4 +1,4 @@
-"""Both stages of NeRF-SOS' training: the radiance field from colours, then the segmentation from contrasts, alone."""
+"""Both stages of NeRF-SOS: the radiance field from colours, then the segmentation alone by contrastive losses."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def radiance_losses(
 
 @dataclass(frozen=True)
 class SegmentationData:
-    """What the second stage learns from: of V photos a grid of pixels, what they see, and the photos' features."""
+    """Data of the second stage: for each of V photos a grid of pixels, their rendered samples, and its features."""
 
     sizes: list[tuple[int, int]]
     """V (height, width) of the grids."""
@@ -170,7 +170,7 @@ class SegmentationData:
 
 
 def with_measured_biases(objective: NerfSOSObjective, data: SegmentationData) -> NerfSOSObjective:
-    """The objective with biases of the appearance loss for features that are no network's.
+    """The objective with biases of the appearance loss for features that no network has computed.
 
     They are means over `BIAS_BATCHES` batches, always the same for the same data.
     """

@@ -106,7 +106,7 @@ def training_losses(
         mask: (R,) coarse mask, in [0, 1].
         mask_weight: (R,) confidence in the mask of the ray's view, 0 without one.
         view: (R,) int64, training view of each ray.
-        points: (P, 3) sparse points of the whole capture, object frame. Those outside the hull hold the background.
+        points: (P, 3) sparse points of the whole capture, object frame. Those outside the hull serve `surfaces`.
         identity: (R,) int64, which of several objects the mask shows, 0 for none; None with one object.
 
     Returns:

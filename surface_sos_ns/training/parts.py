@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SMALLEST_PART = 1e-6
-"""Share of the surface below which a part counts as that large, where something is divided by it."""
+"""Lower bound of a part's share of the surface where a mean over the part is divided by it."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The object and its surroundings as clusters of rendered segmentation codes, found once over all views (NeRF-SOS).
 
-Only the codes' directions count, as in the losses that teach them. Clusters are numbered by the share of pixels that
-they have, the largest first, so that a number means the same in all views and for every seed.
+Codes are normalised, as in the losses that train them. Clusters are numbered by the share of pixels that they have, the
+largest first, so that a number means the same in all views and for every seed.
 """
 
 from __future__ import annotations

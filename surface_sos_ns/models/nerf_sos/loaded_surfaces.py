@@ -1,7 +1,7 @@
 """The surfaces of a finished surface-sos run in place of NeRF-SOS' radiance field: both layers, as they are.
 
-What they render has the form that the radiance field's has, so that the segmentation head is learned on it in the same
-way. Object frame; lengths in object radii.
+They render the same outputs as the radiance field (`RayRadiance`), so that the segmentation head is learned on them in
+the same way. Object frame; lengths in object radii.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The whole numeric model of NeRF-SOS: radiance field, segmentation head and clusters, wired together.
 
-Everything is in the object frame, but for `frame`. What it renders has the form of surface-sos' renderings, so that
-images, viewer and exports are made in the same way.
+Everything is in the object frame, but for `frame`. It returns the same `Rendering` as surface-sos, so that images,
+viewer and exports are made in the same way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The segmentation head: a code per surface point, learned from the contrast of photo features.
+"""The segmentation head: a code per surface point, learned by contrastive losses on features of the photos.
 
 Two layers on the radiance field's geometry feature and the encoded position, as in the official code.
 """

@@ -1,4 +1,4 @@
-"""What pixels see of a frozen radiance field, kept while the segmentation is learned on it.
+"""Rendered samples of a frozen radiance field, kept for each pixel while the segmentation is learned on it.
 
 The field does not change then, so neither do the samples and weights of a ray. Each pixel is rendered once; a step
 evaluates the segmentation head alone, at the few samples that carry nearly all of a ray's weight.
@@ -21,7 +21,7 @@ KEPT_SAMPLES = 6
 
 
 class Surfaces(NamedTuple):
-    """What P pixels see."""
+    """The kept samples of P pixels."""
 
     weights: Tensor  # (P, K) of the kept samples, scaled to the ray's accumulated opacity
     features: Tensor  # (P, K, 3 + G) contracted points and geometry features there

@@ -33,22 +33,22 @@ POINTS = 6000
 RESOLUTION = 160
 """Cells per axis of the grid that surface and inside are taken from."""
 SHAPE_DISTANCE, APPEARANCE_DISTANCE = 0.15, 0.3
-"""Standard deviations, object radii, of the averages of both kinds of features along the surface: a painted flower is
-no part of a vessel."""
+"""Standard deviations, object radii, of the averages of both kinds of features along the surface. That of appearance is
+larger, so that small painted details do not become parts."""
 APPEARANCE_WEIGHT = 0.3
 """Length of the features of appearance; those of shape have length 1."""
 START_STEPS, STEPS = 100, 100
-"""Steps of Adam that take over the start, and that minimise the losses."""
+"""Steps of Adam that fit the head to the labels of the start, and that minimise the losses."""
 RATE = 1e-2
 """Of Adam."""
 SPECK = 0.005
-"""Share of the surface below which a part has dissolved in the others while the losses were minimised."""
+"""Share of the surface below which a part counts as vanished after training; its channel is switched off."""
 NEVER = -1e4
-"""Logit of a part that is nowhere."""
+"""Bias of a channel that is switched off: its logit is the lowest everywhere."""
 
 
 class PartFeatures(NamedTuple):
-    """The surface of a scene and what is known of it: equal for all numbers of parts."""
+    """The surface of a scene and its features; they do not depend on the number of parts."""
 
     mesh: trimesh.Trimesh  # that the points are drawn on, world frame
     solid: torch.Tensor  # (N, N, N) bool, cells of the cube inside the object
@@ -101,7 +101,7 @@ def describe_surface(
     lifted = lift(surface.points, surface.normals, solid, frame, views, grids, obstacles)
     seen = lifted.seen > 0
     look = surface.spread(lifted.features, seen, APPEARANCE_DISTANCE)
-    reached = surface.spread(np.ones((len(seen), 1)), seen, APPEARANCE_DISTANCE)[:, 0] > 0.5  # anything seen is near
+    reached = surface.spread(np.ones((len(seen), 1)), seen, APPEARANCE_DISTANCE)[:, 0] > 0.5  # a seen point is near
     return PartFeatures(
         mesh,
         torch.as_tensor(solid),
@@ -142,7 +142,7 @@ def fit_parts(
     start = best_start(data.surface, data.features, parts, objective, seed)
     head = _learn(scene, data, parts, objective, start, seed, lambda done: progress(0.5 * done))
     labels = _labels(head, data)
-    if len(np.unique(labels)) < parts:  # small parts have dissolved in others: their numbers are free to divide one
+    if len(np.unique(labels)) < parts:  # small parts have vanished: others are divided instead
         start = with_no_part_empty(data.surface, data.features, labels, parts, objective, seed)
         head = _learn(scene, data, parts, objective, start, seed, lambda done: progress(0.5 + 0.5 * done))
     _number(head, data, earlier)
@@ -197,7 +197,7 @@ def _labels(head: PartHead, data: PartFeatures) -> np.ndarray:
 
 @torch.no_grad()
 def _switch_off_specks(head: PartHead, data: PartFeatures) -> None:
-    """Leave what hardly any surface is left of to its neighbours; the part is empty then."""
+    """Switch off the channels of parts below `SPECK`: their points go to the part with the next highest logit."""
     specks = torch.as_tensor(part_areas(head, data) < SPECK, device=head.field.out.weight.device)
     head.field.out.weight[specks] = 0.0
     head.field.out.bias[specks] = NEVER

@@ -23,7 +23,7 @@ DIMENSIONS = 12
 
 
 class Obstacles(NamedTuple):
-    """What else stands in the way of lines of sight."""
+    """Other solids that block lines of sight."""
 
     solid: Tensor  # (N, N, N) bool, cells of a cube
     frame: ObjectFrame  # in which the cube is [-1, 1]^3

@@ -1,4 +1,4 @@
-"""How thick the object is at a point of its surface: what tells a handle from a body, whatever they are painted like.
+"""Thickness of the object at points of its surface: it tells a handle from a body, whatever their colours.
 
 Thickness is the diameter of the largest ball inside the object that holds the point (local thickness, Hildebrand &
 Ruegsegger 1997), in the object's filled shape: a vessel is as thick as it is wide, not as its wall.
@@ -16,7 +16,7 @@ DIRECTIONS = 96
 RESOLUTION = 96
 """Cells per axis of the filled shape, if the solid has as many."""
 RADII = 24
-"""Radii of the balls that are tried."""
+"""Number of radii of the balls that are tried."""
 NEARLY_EQUAL = 1.5
 """Ratio of the radii of two neighbouring cells up to which they belong to one body."""
 RAISED = 2.0
@@ -73,8 +73,8 @@ def local_thickness(solid: np.ndarray) -> np.ndarray:
 def body_thickness(radius: np.ndarray) -> np.ndarray:
     """Local thickness in which rims and corners of a body are as thick as its middle.
 
-    No ball of the body's size fits into a corner; the balls get smaller little by little. Where a handle leaves a body
-    they do so at once. So each cell takes the largest radius that can be reached from it over neighbours with nearly
+    No ball of the body's size fits into a corner; there the radii shrink gradually. Where a handle leaves a body they
+    shrink abruptly. So each cell takes the largest radius that can be reached from it over neighbours with nearly
     equal ones (`NEARLY_EQUAL`), up to `RAISED` times its own.
 
     Args:

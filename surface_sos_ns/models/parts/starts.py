@@ -1,7 +1,7 @@
 """Partitions of a surface to start from: the losses of parts have many minima, so where one starts matters.
 
 Several clusterings are made, and the one with the least loss is taken. Those that merge neighbours step by step follow
-the surface, and their parts hang together. K-means does not look at neighbours.
+the surface, and their parts are connected. K-means does not look at neighbours.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def loss_of(surface: Surface, features: np.ndarray, labels: np.ndarray, parts: i
 def with_no_part_empty(
     surface: Surface, features: np.ndarray, labels: np.ndarray, parts: int, objective: PartObjective, seed: int = 0
 ) -> np.ndarray:
-    """Labels (P,) in which each part that was empty is one half of another, of that which the loss would have divided.
+    """Labels (P,) in which each empty part has become one half of another part, the one with the least loss.
 
     Args:
         surface, features, parts, objective, seed: as of `best_start`.
@@ -69,7 +69,7 @@ def with_no_part_empty(
 
 
 def _divided(surface: Surface, features: np.ndarray, labels: np.ndarray, empty: int, seed: int) -> Iterator[np.ndarray]:
-    """Labels in which one half of a part has become another, which was empty: of each part, by features and places."""
+    """Labels in which one part is divided in two by features and positions; one half gets `empty`: for each part."""
     from sklearn.cluster import KMeans
 
     smallest = SMALLEST_SHARE * len(labels)
@@ -119,7 +119,7 @@ def merged_neighbours(surface: Surface, values: np.ndarray, parts: int, linkage:
     from sklearn.cluster import AgglomerativeClustering
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a surface of several pieces is joined somewhere
+        warnings.simplefilter("ignore", UserWarning)  # of a surface of several pieces, which it connects
         clustering = AgglomerativeClustering(1, connectivity=surface.graph > 0, linkage=linkage, compute_full_tree=True)
         tree = clustering.fit(values).children_
     count = len(values)

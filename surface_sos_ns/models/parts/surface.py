@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 NEIGHBOURS = 8
 """Nearest points that may be neighbours of a point."""
 CREASE_SCALE = 0.3
-"""Sum of the slopes of two facing surfaces by which the weight of a pair falls to 1 / e: parts meet in creases."""
+"""Concavity of a crease at which the weight of a pair falls to 1 / e: (n1 - n2) . d, with d the unit vector from the
+first point to the second. Parts meet in creases."""
 FACING = -0.2
 """Cosine of two normals below which points are on different sides of a thin wall, and no neighbours."""
 
@@ -36,7 +37,7 @@ class Surface(NamedTuple):
         return half + half.T
 
     def spread(self, values: np.ndarray, known: np.ndarray, distance: float) -> np.ndarray:
-        """Values averaged over the surface around each point, so that what is known reaches what is not.
+        """Values averaged over the surface around each point, so that points without a value get one too.
 
         Args:
             values: (P, D).
@@ -55,13 +56,13 @@ class Surface(NamedTuple):
         step = np.sqrt(np.mean(np.sum((self.points[first] - self.points[second]) ** 2, axis=1)))
         amount = known.astype(np.float64)[:, None]
         total = values * amount
-        for _ in range(max(1, round(2 * (distance / step) ** 2))):  # half of each step stays where it is
+        for _ in range(max(1, round(2 * (distance / step) ** 2))):  # a lazy random walk: each step keeps half
             total, amount = 0.5 * (total + walk @ total), 0.5 * (amount + walk @ amount)
         return total / np.maximum(amount, 1e-6)
 
 
 def surface_of(points: np.ndarray, normals: np.ndarray) -> Surface:
-    """Points (P, 3) of a surface with unit normals (P, 3), and who of them are neighbours."""
+    """Points (P, 3) of a surface with unit normals (P, 3), and which of them are neighbours."""
     from sklearn.neighbors import NearestNeighbors
 
     count = min(NEIGHBOURS + 1, len(points))

@@ -1,4 +1,4 @@
-"""What the sizes of a scene model depend on beside its preset: what photos show, found out before training."""
+"""Adaptation of a scene model's sizes to a capture, beyond what its preset sets; found from photos before training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Adaptation:
         pixels_per_radius: how large the object sphere's radius is in the photos, pixels, median; 0 where it is not
             known. In large photos, or of an object that pictures cut off, it may exceed `LARGE_RADIUS`: grids get
             finer and outlines sharper.
-        room: width and height of the picture of a room that stands still before the camera; None where none does.
+        room: width and height, pixels, of the picture of a room that is static in the camera's frame; None without one.
     """
 
     changing_light: bool = False

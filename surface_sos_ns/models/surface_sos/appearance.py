@@ -1,4 +1,4 @@
-"""What differs from photo to photo and is no matter of the scene: exposure and white balance, and the light."""
+"""What differs between photos of one scene: exposure and white balance, and the light."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ViewAppearance(NamedTuple):
 class Appearance(nn.Module):
     """Codes of the training views: an exposure each, and where the light changes a latent code (NeRF-W).
 
-    An exposure is applied to rendered colours. It cannot move the sun, nor change the sky behind an object: the latent
-    code can, since the colour nets of both layers know it.
+    An exposure is applied to rendered colours. It cannot represent light from another direction, nor another sky behind
+    an object. The latent code can, since it is an input of the colour nets of both layers.
 
     Args:
         views: number of training views.

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["fitted_code", "fitted_exposure"]
 
 BATCHES, RAYS = 5, 1024
-"""Batches of rays, drawn once, and rays of each: what they see but for colours is looked up once."""
+"""Number of batches of rays, drawn once, and rays in each; the samples and weights of their rays are computed once."""
 STEPS = 150
 """Steps of Adam for a code with a latent part."""
 RATE = 0.1
 """Its learning rate at the start; it falls to 0 as a cosine."""
 OUTLIER = 0.1
-"""Residual of a colour, 0 to 1, from which on it counts linearly: what stands in one photo alone is no light."""
+"""Residual of a colour, 0 to 1, beyond which the loss is linear (Huber): what only this photo shows weighs less."""
 SHRINKAGE = 1e-3
 """Weight of the mean square of the latent code, as in training."""
 EXPOSURE_PIXELS = 5000
@@ -36,7 +36,7 @@ EXPOSURE_PIXELS = 5000
 MIN_GAIN, MAX_GAIN = 0.05, 20.0
 """Bounds of a gain."""
 REWEIGHTINGS = 25
-"""Times that the weights of residuals are found anew."""
+"""Iterations of the reweighted least squares."""
 
 
 def fitted_exposure(rgb: Tensor, opaque: Tensor, photo: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def fitted_exposure(rgb: Tensor, opaque: Tensor, photo: Tensor) -> Tensor:
 
     Args:
         rgb: (P, 3) rendered at the mean exposure.
-        opaque: (P, 1) how much of the light was stopped by anything, 0 to 1.
+        opaque: (P, 1) accumulated opacity of all that is rendered, 0 to 1, a sky or a room included.
         photo: (P, 3) of the same pixels, 0 to 1.
 
     Returns:
@@ -58,7 +58,7 @@ def fitted_exposure(rgb: Tensor, opaque: Tensor, photo: Tensor) -> Tensor:
     known = torch.tensor([[1.0], [0.0]], dtype=torch.float64, device=rgb.device)  # the mean exposure
     system = torch.stack([rgb, opaque], -1).transpose(0, 1)  # (3, P, 2)
     target = photo.T[..., None]
-    # A little belief in the mean exposure: pixels that are all of one colour cannot tell gain from offset.
+    # A weak prior on the mean exposure: from pixels of one colour, gain and offset cannot be told apart.
     belief = 1e-2 * torch.eye(2, dtype=torch.float64, device=rgb.device)
     weight, found = torch.ones_like(target), known.expand(3, 2, 1)
     for _ in range(REWEIGHTINGS):
@@ -116,7 +116,7 @@ def fitted_code(
 
 
 class _Batch(NamedTuple):
-    """R rays: what they see but for colours, directions (R, 3) in the object frame, colours (R, 3) of the photo."""
+    """R rays: their layers without colours, directions (R, 3) in the object frame, colours (R, 3) of the photo."""
 
     layers: RayLayers
     directions: Tensor
@@ -144,7 +144,7 @@ def _by_descent(scene: SurfaceSOS, start: Tensor, batches: Sequence[_Batch]) -> 
 
 @contextmanager
 def _frozen(scene: SurfaceSOS) -> Iterator[None]:
-    """Inside, nothing of the scene is learned."""
+    """Inside, autograd is off and the scene's parameters require no gradient."""
     learned = [parameter for parameter in scene.parameters() if parameter.requires_grad]
     for parameter in learned:
         parameter.requires_grad_(False)

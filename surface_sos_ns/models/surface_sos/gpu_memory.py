@@ -66,11 +66,11 @@ def rays_at_once(config: SceneConfig, device: torch.device, configured: int, obj
 def why_training_does_not_fit(
     config: SceneConfig, parameters: int, rays: int, free_bytes: int, objects: int = 1
 ) -> str | None:
-    """What to say before training where a step's rays may not fit on the GPU; None where they do.
+    """Warning to show before training if a step's rays may not fit on the GPU; None if they fit.
 
     Args:
         config: of the scene.
-        parameters: their number; gradients and the optimisers' two moments are still to come.
+        parameters: their number. Gradients and the optimisers' two moments are not allocated yet.
         rays: in a step.
         free_bytes: of the GPU, the parameters being there already.
         objects: their number.

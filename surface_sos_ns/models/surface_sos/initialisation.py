@@ -101,9 +101,9 @@ def fit_to_hull(
 
 
 def surface_density(contracted: Tensor, contraction_radius: float, resolution: int) -> Tensor:
-    """Log density (P,), per object radius, at which the cached background makes samples find a surface.
+    """Log density (P,), per object radius, at which a cell of the cached background has `SURFACE_OPTICAL_DEPTH`.
 
-    A cell of the cache then has `SURFACE_OPTICAL_DEPTH`.
+    Importance sampling then places samples in that cell.
 
     Args:
         contracted: (P, 3) points of contracted space.

@@ -106,8 +106,8 @@ def object_field(scene: SurfaceSOS, resolution: int, identity: int | None = None
     """A field (R, R, R) over a cube, negative inside the object; at the centres of the cells, [x, y, z].
 
     The solid is an intersection: inside FoCoR, where the gate is above 1/2, in the voted hull, and in the object
-    sphere; of one of several objects also where it leads the others. Each is converted to a signed distance, exact to
-    first order near its boundary; their maximum is taken.
+    sphere; for one of several objects also where its label's logit is the largest. Each is converted to a signed
+    distance, exact to first order near its boundary; their maximum is taken.
 
     Args:
         scene: a trained model.

@@ -1,4 +1,4 @@
-"""Where the object is, on grids over the object cube and at points. Everything else asks here.
+"""Where the object is, on grids over the object cube and at points. All other code gets this from here.
 
 The hull is the visual hull voted from the coarse masks, m^P the probability map of eq. 4, the crop its value at a
 sample, and the gate the alpha of eq. 3 that splits the layers: the label's, or the predicted one.
@@ -32,7 +32,7 @@ MIN_HULL_PROBABILITY = 0.02
 SWEEP_TIMES = 16
 """Times of the clip, evenly spaced, whose union is the swept volume of a deforming object."""
 DILATION_CELLS = 1
-"""Cells by which the object is dilated: background so near to it is hidden or stained by its outermost cells."""
+"""Cells by which the object is dilated: background so near is hidden by its outermost cells, or has their colours."""
 GATE_DECAY = 0.9
 """Factor on a cell's cached gate at each refresh that finds a smaller value, where the object deforms."""
 

@@ -37,14 +37,15 @@ from surface_sos_ns.sampling.selection import Selection
 from surface_sos_ns.training.schedules import Progress
 
 FILL_DEPTH = 6.0
-"""Depth under FoCoR's surface, in 1 / b, at which what is left of touching objects counts as solid."""
+"""Depth under FoCoR's surface, in 1 / b, at which its opacity is at least 1/2 where only some objects are rendered; see
+`Renderer._filled`."""
 NO_OBJECT_OFFSET = 4.0
 """Distance behind the object's centre, object radii, that `object_depth` has on rays that miss the object: beyond the
 object cube, and beyond the boxes that users give to ns-export."""
 
 
 class Shown(NamedTuple):
-    """Those of several objects that are rendered; the others are not there, nor what they hide or shade."""
+    """Which of several objects are rendered. The others neither occlude anything nor cast a shadow."""
 
     objects: Tensor  # (K,) bool
     cache: FieldCache  # which draws samples past the others
@@ -355,7 +356,7 @@ class Renderer:
         return Split(near.pack(predicted), None, None, rgb.new_zeros(0, 1), rgb)
 
     def _filled(self, front: ForegroundSamples, state: RenderState) -> ForegroundSamples:
-        """The foreground, opaque inside: where another object was removed one looks into it from there."""
+        """The foreground with opaque insides: where a removed object touched it, rays enter it with no surface."""
         inside = torch.sigmoid(
             -front.surface.sdf[: front.size] * self.foreground.sharpness(state.progress) - FILL_DEPTH
         )
@@ -427,7 +428,8 @@ class Renderer:
     ) -> tuple[RayColours, Tensor]:
         """Colours of rays with the room or the sky behind all that they meet, and how opaque (R,) they are then.
 
-        Rays through m^P do not teach it their colours: what they miss there is the object.
+        On rays through m^P the gradient of room and sky is scaled by 1 - m^P: where the object is not opaque yet, they
+        would learn its colours.
 
         Args:
             colours, weights: of R rays.
@@ -452,7 +454,7 @@ class Renderer:
         return over, torch.ones_like(weights.accumulation)
 
     def _background_confidence(self, samples: Samples, weights: RayWeights, context: RayContext) -> Tensor:
-        """Confidence (R,) in the background alone; the sky is sure, a room where photos show it."""
+        """Confidence (R,) in the background alone; it is 1 in the sky, and that of `Room.confidence` in a room."""
         confidence = self.clean_plate.confidence(samples, weights.background_only)
         if self.room is not None and context.room is not None:
             behind = self.room.confidence(context.room)

@@ -61,8 +61,8 @@ class SurfaceSOS(nn.Module):
         object_grid: where the object is.
         cache: cached values of both fields, which guide sampling.
         appearance: of the training views.
-        sky: what rays show that meet nothing; None where they show black.
-        room: the same where the room stands still before the camera, as on a turntable; None where it does not.
+        sky: colour of rays that hit nothing; None where these are black, or show the room.
+        room: the same where the room is static in the camera's frame, as on a turntable; None where it is not.
         clean_plate: confidence and completion of the background.
         deformation: the object's motion; None where it does not deform.
         ops: back-end of the numeric operations, chosen again when the model is moved to another device.
@@ -152,7 +152,7 @@ class SurfaceSOS(nn.Module):
     def dense(self) -> bool:
         """Whether a training step has fixed shapes and never waits for the device, see `ops.static`.
 
-        Not where the object may deform: how far it does bounds where it is sampled, and is known on the host.
+        Not where the object may deform: its largest displacement sets how samples are drawn, and is read on the host.
         """
         return self.training and self.ops.static and self.deformation is None
 
@@ -231,8 +231,8 @@ class SurfaceSOS(nn.Module):
             time: (R,) in [0, 1], when each ray was taken; needed where the object may deform.
             shown: some of several objects, see `showing`; outside training. None renders all.
             code: (R, C) or (1, C) appearance, in place of a training view's; see `Appearance`.
-            room: (R, 3) unit directions in the camera's axes, for a room that stands still before it (`Room`); known
-                of training views. Without them rays that meet nothing show black.
+            room: (R, 3) unit directions in the camera's axes, for a room that is static in its frame (`Room`). Computed
+                here for training views. Without them rays that hit nothing are black.
 
         Raises:
             ValueError: the object may deform and no times are given.

@@ -515,7 +515,7 @@ def _seen(index, weights, others, threshold, chosen, positions):  # type: ignore
 
 
 def seen_samples(index: Tensor, threshold: float, weights: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
-    """See `rendering.composite.seen_samples`."""
+    """See `sampling.selection.seen_samples`."""
     first, second = _arrays(weights, weights if others is None else others)
     _check(first.shape == second.shape, f"weights must be alike, got {first.shape} and {second.shape}")
     where = _checked_positions(index, index.shape[0], first.size)

@@ -270,7 +270,7 @@ _accumulate.register_autograd(_backward_accumulate, setup_context=_save_accumula
 
 
 def _check(name: str, tensor: Tensor, *shape: int) -> None:
-    """Kernels would read out of bounds."""
+    """Check a shape: with another one kernels would read out of bounds."""
     if tensor.shape != shape:
         raise ValueError(f"{name} must be {shape}, got {tuple(tensor.shape)}")
 

@@ -239,7 +239,7 @@ def samples_kernel(  # type: ignore[no-untyped-def]
     HULL: tl.constexpr,
     BACKGROUND_ONLY: tl.constexpr,
 ):
-    """What `ray_samples.sample_rays` says of BLOCK samples, from their edges; `margin` points at a number."""
+    """What `ray_samples.sample_rays` computes for BLOCK samples from their edges; `margin` points at a number."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exists = at < count
     ray = at // SAMPLES

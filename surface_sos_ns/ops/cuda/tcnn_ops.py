@@ -12,7 +12,7 @@ from surface_sos_ns.ops.torch_ops import GPU_CHUNK_POINTS, TorchOps
 class TcnnOps(TorchOps):
     """The hash grid in tiny-cuda-nn. Arguments, results and errors are those of `TorchOps`.
 
-    Steps are not static: nobody knows when tiny-cuda-nn waits for the host.
+    Steps are not static: it is not known where tiny-cuda-nn synchronises with the host.
 
     Args:
         remark: see `TorchOps`.

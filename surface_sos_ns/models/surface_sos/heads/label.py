@@ -41,14 +41,14 @@ class LabelSamples(NamedTuple):
 
     gate: PackedValues  # (I,) the alpha of eq. 3 that splits the layers; its gradient is scaled by `gate_gradient`
     label: PackedValues  # (I,) probability of belonging to the object; of each of several (I, K)
-    shares: PackedValues | None  # (I, K) how far each of several objects owns it, of sum 1, no gradient; None with one
+    shares: PackedValues | None  # (I, K) shares of several objects there, of sum 1, no gradient; None with one
     further: Tensor  # (Q, K) logits at the further points
 
 
 class LabelHead(Head):
     """The label field, its gate and its losses.
 
-    The gate is that of any object; which of several one it is does not touch the split of the layers.
+    The gate is that of any object; which of several objects it is does not affect the split of the layers.
 
     Args:
         config: sizes and choices.
@@ -92,7 +92,7 @@ class LabelHead(Head):
         return torch.sigmoid(geometric(progress, first, last) * logits)
 
     def _shares(self, logits: Tensor, progress: Progress) -> Tensor | None:
-        """Logits (P, K) -> how far each object owns a point (P, K), with the gate's slope; None with one object."""
+        """Logits (P, K) -> the objects' shares (P, K), of sum 1, with the gate's slope; None with one object."""
         if self.objects == 1:
             return None
         first, last = self.config.gate_slope
