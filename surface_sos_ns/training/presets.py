@@ -118,8 +118,8 @@ RATES = {
     "deformation": Rate(2e-3),
     "camera_opt": Rate(1e-3),
 }
-"""Learning rates by parameter group. The last three exist where a room is static in the camera's frame, where the
-object may deform, and where poses are refined."""
+"""Learning rates by parameter group. The last four exist where photos have light codes, where a
+room is static in the camera's frame, where the object may deform, and where poses are refined."""
 
 
 def parameter_groups(scene: SurfaceSOS) -> dict[str, list[Parameter]]:
