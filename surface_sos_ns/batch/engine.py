@@ -21,7 +21,7 @@ __all__ = ["Engine", "Lost", "engine"]
 STARTS = 3
 """How often Ray is started on this machine before it is given up."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-"""Ray's words go to its own log files."""
+"""Options of Ray: its messages go to its own log files."""
 MOST_CPUS = 4
 """Cores a capture, unless another number is asked for: more help little on small pictures."""
 
@@ -103,7 +103,7 @@ def engine(settings: BatchSettings) -> Iterator[Engine]:
     require_package("ray", "surface-sos batch")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to anybody
     if settings.address is None:
-        # Ray's own switch for machines that are no part of a cluster: with it, it believes a loopback address.
+        # Ray's own switch for machines that are no part of a cluster: with 0, Ray accepts a loopback address.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # other users of this machine reach 127.0.0.1 too
     import ray
@@ -121,7 +121,7 @@ def engine(settings: BatchSettings) -> Iterator[Engine]:
 
 
 def _started(ray: Any, settings: BatchSettings) -> Any:
-    """Ray's context, on this machine alone. It waits for itself for 30 s, which may not do beside other work."""
+    """Ray's context, on this machine alone. Ray gives its start 30 s, too few on a busy machine: hence `STARTS`."""
 
     def start() -> Any:
         return ray.init(

@@ -81,7 +81,7 @@ def ray_points(rays: int, samples: int, seed: int, layout: GridLayout) -> Tensor
     enter, leave = bounds.amin(0).amax(-1, keepdim=True), bounds.amax(0).amin(-1, keepdim=True)
     at = (torch.arange(samples) + torch.rand(rays, samples, generator=generator)) / samples
     points = through[:, None] + (enter + (leave - enter) * at)[..., None] * direction[:, None]
-    # Multiples of 2^-24 survive the way to [-1, 1] and back, which the fields go, without rounding.
+    # Multiples of 2^-24 are mapped to [-1, 1] and back, as the fields do, without rounding.
     points = (points.clamp(1e-4, 1 - 1e-4).reshape(-1, 3) * 2.0**24).round() * 2.0**-24
     for resolution in layout.resolutions.tolist() * 2:
         scaled = points * float(resolution)

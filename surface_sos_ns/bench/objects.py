@@ -78,7 +78,7 @@ def _peak_gb(settings: Train, objects: int) -> float | None:
     given, said = json.dumps(arguments | {"objects": objects}), [""]
     with tempfile.TemporaryDirectory() as folder:
         run_module(["surface_sos_ns.bench.objects", given], Path(folder) / "train.log", said.append)
-    return json.loads(said[-1])  # not what the system tells of it: that would hold this process's memory
+    return json.loads(said[-1])  # its own figure: the system's would include this process's memory
 
 
 def main(arguments: list[str]) -> int:

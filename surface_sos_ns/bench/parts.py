@@ -1,7 +1,7 @@
 """Parts against the truth, and against what is simpler, all on the same points of the same surface.
 
-Every row has as many parts and the same features. K-means on positions and on features know nothing of the other; the
-two rows with one loss alone are our own method without the rest.
+Every row has as many parts and the same features. K-means clusters positions, features lifted from the photos, or all
+features. Two rows are our own method with concentration alone, and with semantics (and orthonormality) alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`surface-sos masks --method click --load-config CONFIG`: a run's result is corrected by clicks, and gone on from."""
+"""`surface-sos masks --method click --load-config CONFIG`: clicks correct a run's masks; then the run is continued."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["correct_result", "next_command"]
 LONGEST_SIDE = 320
 """Pixels of the rendered mattes and depths: corrections are carried over at this size."""
 MORE_STEPS = 0.25
-"""Steps that a corrected run is gone on with, over those that it has had."""
+"""Additional steps of a corrected run, as a share of those that it has had."""
 MOST_BEYOND = 0.2
 """Share of what was added that may lie outside the run's object sphere: outlines do, by their error."""
 RUN_ONLY = (
@@ -98,7 +98,7 @@ def next_command(run: Run, data: Path, anew: bool = False) -> str:
 
 
 def _clicked(run: Run, scene: Scene, provider: Click, say: Callable[[str], None]) -> tuple[CoarseMasks, float]:
-    """The corrected masks, in the order of the scene's photos; the share of what was added that is out of reach."""
+    """The corrected masks, in the order of the scene; and the share of what was added beyond the object sphere."""
     place = {view.path.resolve(): view.index for view in run.views}
     indices = [place[Path(file).resolve()] for file in scene.photos.files]
     views = views_from_cameras(run.cameras).subset(indices)

@@ -1,7 +1,7 @@
 """`make demo`: capture, training, evaluation, masks of every photo, a video and the run's report.
 
 Training, evaluation and rendering are the user's own commands (ns-train, ns-eval, ns-render), started as such, so that
-the demo proves the path that a user's own capture takes.
+the demo tests the path that a user's own capture takes.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def render(config: Path, run: Path, views: int) -> tuple[Path, Finished]:
     with Stage("Rendering masks and clean plates of every photo", float(views)) as stage:
 
         def on_tick() -> None:
-            # Files say it best: nerfstudio's own bar is not drawn where the output is no terminal.
+            # Progress is counted in files: nerfstudio's own bar is not drawn where the output is no terminal.
             stage.reach(sum(1 for _ in renders.glob("*/mask/*.png")))
 
         done = run_module(arguments, run / "render.log", on_tick=on_tick)

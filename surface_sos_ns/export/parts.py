@@ -83,7 +83,7 @@ def part_names(subject: Subject, parts: int) -> list[str]:
 
 
 def part_identity(run: Run, settings: ExportSettings) -> dict[str, Any]:
-    """What tells results apart, also two of as many parts."""
+    """Number of parts and file digest of each exported result: the digests of two results of as many parts differ."""
     found: dict[str, Any] = {}
     for subject, result in parts_of(run, settings):
         digest = hashlib.sha256(result.file.read_bytes()).hexdigest()

@@ -10,8 +10,8 @@
 Of a run with several objects, the second and third are there for each, as transforms_object_cup.json; the first names a
 mask for each object, and their names. With one chosen object that is the object of the first.
 
-nerfstudio's `mask_path` says which pixels count. In transforms_masked.json those of the object do, so whatever else a
-trainer puts into the scene costs it nothing; transforms_object.json is better where the trainer knows transparency.
+nerfstudio's `mask_path` selects the pixels that have a loss. In transforms_masked.json these are the object's, so
+nothing constrains the rest of the scene; transforms_object.json is better where the trainer knows transparency.
 """
 
 from __future__ import annotations

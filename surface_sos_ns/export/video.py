@@ -36,7 +36,7 @@ class Format:
     even: bool = True
 
 
-# Without the last option x264 gives others for equal pictures now and then.
+# Without the last option x264's output for equal pictures sometimes differs.
 MP4 = Format("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "medium", "x264-params": "cpu-independent=1"})
 PRORES = Format("mov", "prores_ks", "yuva444p10le", {"profile": "4444", "alpha_bits": "16"}, even=False)
 VP9 = Format("webm", "libvpx-vp9", "yuva420p", {"crf": "18", "b": "0", "auto-alt-ref": "0"})
@@ -62,7 +62,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: int, form: Form
         raise ExportError(
             f"{path} cannot be written: PyAV was built without {form.codec}. Take its wheel: pip install av."
         ) from error
-    exact = {"fflags": "+bitexact"}  # no random numbers that name the tracks
+    exact = {"fflags": "+bitexact"}  # no random track identifiers
     with (
         atomic_file(path) as temporary,
         av.open(str(temporary), "w", format=form.container, options=exact) as container,

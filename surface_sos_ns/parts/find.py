@@ -110,7 +110,7 @@ def check_run(run: Run, object: str | None = None) -> None:
 
 
 def about_parts(facts: PartFacts) -> Iterator[str]:
-    """A line a part, and one about parts that there are not."""
+    """A line for each part, and one about those that are empty."""
     for index, (area, pieces) in enumerate(zip(facts.areas, facts.pieces, strict=True), start=1):
         if area > 0:
             apart = "" if pieces == 1 else f", in {pieces} pieces"

@@ -1,1 +1,1 @@
-"""The plugin's side that meets nerfstudio: data, model, trainer and registration."""
+"""The nerfstudio plugin: data, models, trainer and registration of the methods."""

@@ -87,17 +87,17 @@ def has_good_ray(cameras: Cameras, index: int, pixels: np.ndarray) -> np.ndarray
         (P,) bool.
     """
     still = cameras[index : index + 1]
-    still.camera_to_worlds = torch.eye(4)[None, :3]  # at the origin, where single precision costs nothing
+    still.camera_to_worlds = torch.eye(4)[None, :3]  # at the origin: no large coordinates to round in single precision
     views = views_from_cameras(still)
     found = []
     for part in np.array_split(pixels, max(1, len(pixels) // RAYS_AT_ONCE)):
         coords = torch.from_numpy(np.ascontiguousarray(part[:, ::-1]).astype(np.float32))
         theirs = still.generate_rays(torch.zeros(len(coords), 1, dtype=torch.long), coords).directions.numpy()
         right = views.rays(0, part)
-        # What an angle is in pixels: it grows towards the rim of a perspective picture.
+        # Pixels per radian: more towards the rim of a perspective picture.
         pixel = views.fx[0] if views.fisheye[0] else views.fx[0] / np.maximum(-right[:, 2], 1e-3) ** 2
         good = np.linalg.norm(theirs - right, axis=-1) * pixel < MAX_RAY_ERROR
-        # Distortion may make many pixels of a small angle. Behind the camera, where nothing is projected, it does not.
+        # Distortion may stretch a small angle over many pixels. Behind the camera nothing is projected: nan is no miss.
         missed = np.linalg.norm(views.project_one(0, theirs.astype(np.float64))[0] - part, axis=-1) >= MAX_RAY_ERROR
         axis = np.linalg.norm(part - [views.cx[0], views.cy[0]], axis=-1) < 1e-3
         found.append((good & ~missed | axis) & views.has_ray(0, part))

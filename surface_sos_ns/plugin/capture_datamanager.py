@@ -1,4 +1,4 @@
-"""Rays and photos of a capture, for any method: what a data manager needs besides what its method learns from."""
+"""Data manager of any method: rays and photos of a capture. Subclasses add what their method learns from."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def read_total_steps(source: Path) -> int | None:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except Exception:
-            continue  # whoever loads the weights passes over the same file, and says so
+            continue  # loading the weights skips this file too, and reports it
         total = state.get("total_steps") if isinstance(state, dict) else None
         return total if isinstance(total, int) else None
     return None

@@ -1,9 +1,8 @@
 """Reads config.yml of a run without running anything that stands in it.
 
 nerfstudio writes its configuration as YAML with Python objects in it, and reads it back by doing what the file says:
-import this module, call that function. A file of somebody else's could say anything there. Here the classes that our
-methods' configurations are made of are listed, and only those are built: here those of surface-sos, in `config_file`
-those of all methods. The names of other classes and functions in
+import this module, call that function. A file from elsewhere could thus run any code. Here only listed dataclasses are
+built: those of surface-sos below, those of all methods in `config_file`. The names of other classes and functions in
 the file are compared with what the class has there, and never looked up.
 """
 
@@ -75,7 +74,7 @@ SURFACE_SOS_CLASSES: tuple[type, ...] = (
 """Dataclasses that the configuration of a surface-sos run is made of."""
 
 MAX_FILE_BYTES = 1 << 17  # bytes; ours have about 12 000
-MAX_VALUES = 20_000  # with those counted again that the file refers to again; ours have about 700
+MAX_VALUES = 20_000  # with YAML aliases expanded; ours have about 700
 
 YAML = "tag:yaml.org,2002:"
 PATHS = ("pathlib.PosixPath", "pathlib.WindowsPath", "pathlib._local.PosixPath", "pathlib._local.WindowsPath")
@@ -141,9 +140,9 @@ def _read(path: Path, take: Callable[[_Loader, yaml.Node], Any], kind: type[_Loa
 
 
 def _count(node: yaml.Node, counts: dict[int, int]) -> int:
-    """How many values a node comes to, written out; of one that holds itself, too many."""
+    """Number of values of a node with its aliases expanded; over `MAX_VALUES` for a node that contains itself."""
     if id(node) not in counts:
-        counts[id(node)] = MAX_VALUES  # while its parts are counted, it may turn up among them
+        counts[id(node)] = MAX_VALUES  # reached again below where the node contains itself
         parts = node.value if isinstance(node, yaml.CollectionNode) else []
         if isinstance(node, yaml.MappingNode):
             parts = [part for pair in parts for part in pair]
@@ -155,7 +154,7 @@ class _Loader(yaml.SafeLoader):
     """Builds numbers, text, lists, dictionaries, tuples, paths, names of events, and nothing else."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """YAML's `<<` is not used here, and lets a small file come to a large one."""
+        """Refuses YAML's merge key `<<`: it is not used here, and with it a small file can expand to a large one."""
         for key, _ in node.value:
             if _tag(key) == "!!merge":
                 raise _error("'<<' is not expected here", key)

@@ -132,7 +132,7 @@ class SurfaceSOSDataManager(CaptureDataManager):
         return float(np.round(np.median(sphere.radius * views.fx / np.maximum(distance, sphere.radius))))
 
     def _take_repair(self, view: int, prior: ObjectPrior) -> None:
-        """Take over where the repaired mask of a view, which may be smaller, says nothing any more."""
+        """Take over from the repaired mask of a view, which may be smaller, the pixels that no longer vote."""
         from surface_sos_ns.capture.piece_repair import transfer_repair
 
         mask, repaired = self.train_cache.mask(view), prior.masks[view]

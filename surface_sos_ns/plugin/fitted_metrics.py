@@ -1,8 +1,8 @@
 """How good the colours of a view are once its appearance is known: fitted to the left half of its photo.
 
 A view that is held out has no appearance code of its own: it is rendered at the mean exposure, white balance and light
-of the training photos, and its PSNR says as much about the weather as about the model. So, as NeRF-W does, the code is
-fitted to the left half of the photo, with the fields as they are, and the right half is compared with.
+of the training photos, and its PSNR also measures how far its light is from their mean. So, as in NeRF-W, the code is
+fitted to the left half of the photo, with the fields fixed, and the metrics are of the right half.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class LossRecord:
         step: counted from 0.
         seconds: of training until then, pauses between a stop and a resume left out.
         memory_gb: most memory so far, of the GPU where it trains on one, else of the process; None where unknown.
-        losses: weighted as they are summed up, by name; nan or infinite where training has gone astray.
+        losses: weighted as they are summed up, by name; nan or infinite where training has diverged.
         metrics: by name.
     """
 
@@ -147,7 +147,7 @@ class LossLog:
                     if stream.write(line.encode()) < len(line):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 except OSError:
-                    stream.truncate(end)  # half a line would spoil the next one
+                    stream.truncate(end)  # half a line would corrupt the next record
                     raise
 
 

@@ -30,7 +30,8 @@ MATTE_SIDE = 480
 """Longest side of the mattes that say where a photo shows the object, pixels."""
 
 GOOD_PHOTOS = 80
-"""Percentile of the photos, by pixels per area, whose pixels a texture of chosen size has a texel for."""
+"""Percentile of the photos, by pixels per area of the surface: a texture of chosen size has a texel for each pixel of
+that photo."""
 
 
 class PosedPhoto(NamedTuple):

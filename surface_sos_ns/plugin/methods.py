@@ -62,8 +62,8 @@ _full = SurfaceSOSTrainerConfig(
     method_name="surface-sos",
     max_num_iterations=FULL.steps,
     steps_per_save=1_000,
-    # Evaluation while training runs with --vis viewer+tensorboard only. Whole images are seconds to minutes of
-    # rendering each, all of them are what ns-eval is for: 0 is never.
+    # Evaluation while training runs with --vis viewer+tensorboard only. A whole image takes seconds to minutes: all of
+    # them are left to ns-eval (0 is never).
     steps_per_eval_batch=500,
     steps_per_eval_image=5_000,
     steps_per_eval_all_images=0,
@@ -71,7 +71,7 @@ _full = SurfaceSOSTrainerConfig(
     pipeline=SurfaceSOSPipelineConfig(datamanager=_data, model=_model),
     optimizers=_optimisers(),
     logging=LoggingConfig(steps_per_log=50),
-    # This machine's own programs alone reach the viewer, where nerfstudio lets everybody in.
+    # The viewer listens at the loopback address; nerfstudio's default is all addresses of the machine.
     viewer=ViewerConfig(num_rays_per_chunk=FULL.rays_per_chunk, websocket_host=LOOPBACK),
     vis="viewer",
 )

@@ -25,7 +25,7 @@ from surface_sos_ns.training.presets import FULL, LITE, lite_scene, paper_object
 
 @dataclass
 class SurfaceSOSModelConfig(SceneModelConfig):
-    """Surface-SOS: foreground and background surfaces, split by masks that need not be good."""
+    """Surface-SOS: foreground and background surfaces, split by masks that may be coarse."""
 
     _target: type = field(default_factory=lambda: SurfaceSOSModel)
     """target class to instantiate"""
@@ -91,9 +91,9 @@ def paper_model(config: SurfaceSOSModelConfig) -> SurfaceSOSModelConfig:
 
 
 class SurfaceSOSModel(SceneModel):
-    """FoCoR, BaCo and the blend renderer as a nerfstudio model: it renders, and says what a batch costs.
+    """FoCoR, BaCo and the blend renderer as a nerfstudio model: rendering, and the losses of a batch.
 
-    What happens when in a training run is told by `training_run.TrainingRun`.
+    The order of events of a training run is in `training_run.TrainingRun`.
     """
 
     config: SurfaceSOSModelConfig

@@ -135,7 +135,8 @@ class ObjectSearch:
         """Identities that mean the same object in every photo.
 
         Raises:
-            CaptureError: they show another number of objects than there are numbers, or two names are one thing.
+            CaptureError: matching finds another number of objects than there are names, an object is in fewer than two
+                photos, or two names have the same object.
         """
         from surface_sos_ns.capture.object_matching import match_objects
 
@@ -252,7 +253,7 @@ class ObjectSearch:
         """Compare the poses, as they stand in transforms.json, with the features of the training photos.
 
         Raises:
-            CaptureError: another reading of the file explains them.
+            CaptureError: another reading of the file explains the features clearly better.
         """
         from surface_sos_ns.capture.pose_check import CAUSES, pose_fit
 
@@ -276,7 +277,7 @@ class ObjectSearch:
         """Compare the capture's masks with each other by its poses.
 
         Raises:
-            CaptureError: they do not at all.
+            CaptureError: they agree at an IoU below `LEAST_IOU`, and `check_poses` is set.
         """
         from surface_sos_ns.capture.pose_check import CAUSES
 

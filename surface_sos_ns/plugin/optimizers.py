@@ -14,8 +14,8 @@ from surface_sos_ns.training.optimizer import SparseAdam
 
 @dataclass
 class GridAdamConfig(OptimizerConfig):
-    """Adam for hash tables: most entries see a gradient rarely. Those without one are left alone, and the second moment
-    forgets faster."""
+    """Adam for hash tables: most entries have no gradient in a step, and are then not updated. The second moment decays
+    faster than by torch's default."""
 
     _target: type = SparseAdam
     """The optimizer class to use."""
@@ -35,7 +35,7 @@ class WarmupDecaySchedulerConfig(SchedulerConfig):
     warmup_fraction: float = 0.05
     """share of the run that the warm-up takes, unless max_warmup_steps is shorter"""
     max_warmup_steps: int = 500
-    """longest warm-up in steps; what it waits for (Adam's averages) does not take longer in a longer run"""
+    """longest warm-up in steps; it waits for Adam's moments, which take as many steps in a longer run"""
     start_factor: float = 0.01
     """learning rate at the first step, as a factor of the optimiser's"""
     final_factor: float = 0.1

@@ -69,7 +69,7 @@ def output_of(output: str, name: str) -> str:
 
 
 def needs_of(heads: Iterable[Head], objects: Sequence[str] = ()) -> dict[str, Need]:
-    """`NEEDS`, the outputs of several objects by name, and those of heads: what surfaces carry is seen with the layers.
+    """`NEEDS`, the outputs of several objects by name, and those of heads, which are rendered with the layers.
 
     Args:
         heads: of the scene.

@@ -1,4 +1,4 @@
-"""Photos that disagree with all others, found at the end of a run: by what is left of their colours."""
+"""Finds photos that disagree with all others, at the end of a run, by the errors of their rendered colours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PIXELS = 256
 LARGEST_RATIO = 5.0
 """Mean squared error of a photo over the median of all from which on it disagrees ..."""
 LARGEST_DEVIATION = 4.0
-"""... if it is also as many standard deviations above it, of the logarithms; robustly estimated."""
+"""... if its logarithm is also as many standard deviations (1.4826 MAD) above the median of the logarithms."""
 
 
 @torch.no_grad()

@@ -75,7 +75,7 @@ class SurfaceSOSPipelineConfig(VanillaPipelineConfig):
 
 
 class SurfaceSOSPipeline(VanillaPipeline):
-    """Data and model of a run; a training run goes as `training_run.TrainingRun` tells."""
+    """Data and model of a run; the order of events of a training run is in `training_run.TrainingRun`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -83,7 +83,7 @@ class SurfaceSOSPipeline(VanillaPipeline):
 
     @cached_property
     def average(self) -> WeightAverage:
-        """The mean of what is trained, over the part of the run that is averaged now, as far as it has come."""
+        """Running mean of the trained weights over the averaging window that the run is in."""
         return WeightAverage(parameter for group in self.get_param_groups().values() for parameter in group)
 
     @property

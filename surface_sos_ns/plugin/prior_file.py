@@ -79,7 +79,7 @@ def save_prior(prior: ObjectPrior, path: Path, fingerprint: str) -> ObjectPrior:
     """Write the prior, then its fingerprint: a crash in between leaves a prior that is not used.
 
     Returns:
-        The prior as it was written, at a file's precision: what a resumed run reads, and must do the same with.
+        The prior as it was written, rounded to the file's precision: a resumed run reads the same values.
 
     Raises:
         WriteError: it cannot be written. A training that cannot keep what it starts from could not be resumed.

@@ -22,7 +22,7 @@ class RunSchedule:
     total_steps: int
     """Length of the run."""
     mask_refreshes: Mapping[int, int]
-    """Step before which the object's mattes become its masks -> the how-manieth time it is, from 1."""
+    """Step before which the object's mattes become its masks -> the number of this refresh in the run, from 1."""
     probability_refreshes: frozenset[int]
     """Steps before which m^P is estimated again."""
     cache_interval: int
@@ -49,6 +49,6 @@ class RunSchedule:
         return max((number for step, number in self.mask_refreshes.items() if step < first_step), default=None)
 
     def averages(self, steps_done: int) -> bool:
-        """Whether the weights after so many steps belong to a mean: before masks are made of it, or before the end."""
+        """Whether the weights after so many steps are averaged: in the window before a mask refresh or the end."""
         part = (1.0 - self.average_from) * self.total_steps
         return any(end - part < steps_done <= end for end in (*self.mask_refreshes, self.total_steps))

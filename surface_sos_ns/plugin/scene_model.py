@@ -1,4 +1,4 @@
-"""A scene as a nerfstudio model, whatever it learns: what commands, viewer and exports ask of it, views above all."""
+"""Base of the nerfstudio models, without training: renders and scores views for commands, viewer and exports."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class SceneModel(Model):
         return ()
 
     def take_objects(self, names: Sequence[str]) -> None:
-        """Be a model of these objects, as a checkpoint has them that is loaded next; empty for one object.
+        """Set the model up for these objects, before a checkpoint that has them is loaded; empty for one object.
 
         Raises:
             UserError: this kind of scene knows one object only.
@@ -109,10 +109,10 @@ class SceneModel(Model):
             raise UserError(f"This method segments one object, not {len(names)} ({', '.join(names)}).")
 
     def take_adaptation(self, adaptation: Adaptation) -> None:
-        """Be a model of the sizes that fit a capture, as photos show or a checkpoint has them.
+        """Set the model up with sizes adapted to a capture, found from its photos or stored in a checkpoint.
 
         Raises:
-            UserError: this kind of scene has the same sizes for all.
+            UserError: the sizes of this kind of scene do not depend on the capture.
         """
         if adaptation != NO_ADAPTATION:
             raise UserError("This method's sizes do not depend on the capture, and those of the checkpoint do.")
@@ -337,11 +337,11 @@ class SceneModel(Model):
         thread = viewer_thread()
         if thread is not None:
             return displayed_view(thread, self, camera_ray_bundle)
-        if not in_main_thread():  # nothing is known about when it would come back for more
+        if not in_main_thread():  # an unknown thread may ask for more at any time
             return self.render_view(camera_ray_bundle, Need.PLATE)
 
         def render(need: Need) -> dict[str, Tensor]:
-            # Commands want the same of one view after the other: at once what took two renderings before.
+            # Commands ask for the same outputs of each view: the largest need so far is rendered at once.
             self._need_so_far = max(self._need_so_far, need)
             return self.render_view(camera_ray_bundle, self._need_so_far, smooth_edges=True)
 

@@ -1,8 +1,8 @@
 """Self-training: during a run, the object's rendered mattes replace the coarse masks that differ from them.
 
-After a part of the run the mattes agree with each other and with the photos better than masks that are bitten, blurred
-or missing, and the rest of the run learns from them. This removes errors of single masks; what most masks miss stays
-missing.
+After a part of the run the mattes agree with each other and with the photos better than masks that are incomplete,
+blurred or missing, and the rest of the run learns from them. This removes errors of single masks; what most masks miss
+stays missing.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class SelfTraining:
 
         Args:
             model: as trained so far.
-            number: how-manieth refresh of the run this is, from 1.
+            number: of this refresh in the run, from 1.
             say: told one sentence.
 
         Raises:
@@ -127,7 +127,7 @@ class SelfTraining:
         self._all_agree = not self._replaced
         for view, mask in replaced.items():
             self.cache.set_mask(view, mask.alpha, mask.identity)
-        if not resumed:  # else the checkpoint has what has been learned about the new masks since
+        if not resumed:  # else the checkpoint has the learned reliability of the new masks
             model.scene.reliability.forget(views)
         return len(views)
 
@@ -140,7 +140,7 @@ def choose_masks(given: Iterable[Mask | None], mattes: Sequence[Mask]) -> list[M
         mattes: of the run's own model.
     """
     if not any((matte.alpha >= 0.5).any() for matte in mattes):
-        return [None] * len(mattes)  # the object is lost: only the first masks can bring it back
+        return [None] * len(mattes)  # no matte shows the object: only the given masks can restore it
     return [
         None if mask is not None and _least_iou(mask, matte) >= LEAST_IOU else matte
         for mask, matte in zip(given, mattes, strict=True)

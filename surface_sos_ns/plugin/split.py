@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "test")
 FEWEST_TO_HOLD_OUT = 10
 """Photos from which on a tenth can be held out."""
 FEWEST_FOR_SHAPE = 8
-"""Photos from which on there can be one from each side."""
+"""Photos to train on; with fewer, `few_photos_warning` says that they do not determine the object's shape."""
 
 
 def choose_split(

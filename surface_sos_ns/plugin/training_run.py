@@ -60,7 +60,7 @@ def small_objects_remark(diameters: Mapping[str, float], cell: float) -> str | N
 
 
 class RunStory(ABC):
-    """What a training run consists of, whatever it learns."""
+    """Interface of a training run, for any method."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -174,7 +174,7 @@ class TrainingRun(RunStory):
             self.self_training.restore(self.model, done)
 
     def _take_new_masks(self, prior: ObjectPrior) -> None:
-        """Go on with other masks than the run was started with: the fields stay, what was learned about masks goes."""
+        """Go on with other masks: the fields are kept, the object grid and the reliability of the masks start anew."""
         scene = self.model.scene
         identity = None if prior.hull_identity is None else torch.as_tensor(prior.hull_identity)
         hull = torch.as_tensor(prior.initial_hull(self.model.config.hull_slack).probability)
@@ -215,7 +215,7 @@ class TrainingRun(RunStory):
     def _refresh_masks(self, number: int) -> None:
         """Self-training: the object's mattes take the place of masks that differ from them."""
         assert self.self_training is not None, "initialise() first"
-        # Single weights move outlines to and fro, and what masks of them say would stay.
+        # The mean of the weights: outlines of single steps jitter, and the new masks would keep that error.
         with self.average.in_place():
             self.self_training.refresh(self.model, number, say)
 

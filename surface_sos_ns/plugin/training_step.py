@@ -92,7 +92,7 @@ def take_step(losses: Losses, optimizers: Iterable[Optimizer]) -> StepResult:
 
 
 def graphs_on(device: torch.device | str) -> Graphs | None:
-    """How steps are captured on a device; None where launching kernels one by one costs nothing."""
+    """How steps are captured on a device; None where there are no CUDA graphs."""
     return CudaGraphs() if torch.device(device).type == "cuda" else None
 
 

@@ -1,4 +1,4 @@
-"""The training views' poses and times: poses may be refined; both are remembered for when views are rendered."""
+"""The training views' poses, which may be refined, and times: kept in the checkpoint, for rendering."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def ray_times(scene: SurfaceSOS, rays: RayBundle) -> Tensor | None:
 
 
 def with_room(scene: SurfaceSOS, rays: RayBundle, camera: Cameras) -> RayBundle:
-    """The rays of a camera (1,), which know where they look in a room that stands still before it, if there is one."""
+    """The rays of a camera (1,), with their directions in its axes (`ROOM`) where the scene has a standing room."""
     if getattr(scene, "room", None) is not None:
         axes = camera.camera_to_worlds[0, :3, :3].to(rays.directions)
         rays.metadata[ROOM] = rays.directions @ axes

@@ -25,7 +25,7 @@ FAR_FROM_ORIGIN = 100.0
 them: it computes in single precision, which would then place them badly."""
 
 OLD_APPLIED_TRANSFORM = np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]])
-"""What ns-process-data did to COLMAP's frame before it wrote down what it did."""
+"""ns-process-data's transform of COLMAP's frame, in versions that did not write it to transforms.json."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """Photos that were placed by a few wrong matches: taken out of the reconstruction and placed once more.
 
-Incremental mapping places a photo as soon as enough of its features match points. Early on there are few points. Those
-that match may be wrong ones, and the pose stays where they put it: the photo's other features fit no point any more.
-When all points are there, the same photo finds its place by hundreds of them.
+Incremental mapping places a photo as soon as enough of its features match points. Early on there are few points. Where
+the matches are wrong, so is the pose, and the photo's other features fit no point any more. Once all points are there,
+the same photo has hundreds of matches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LARGE_ERROR = 2.0
 
 
 def doubtful_photos(model: Any) -> dict[int, float]:
-    """Photos whose pose few points hold.
+    """Photos whose pose is determined by few points.
 
     Args:
         model: pycolmap's reconstruction.

@@ -26,8 +26,8 @@ MASKS = "coarse_masks"
 """Folder in the scene for masks of the object, where the data parser finds them by name."""
 
 MARGIN = {"object": 0.012, "background": 0.006}
-"""Pixels along the masks' outlines where no features are taken, over the photo's longer side: they see both sides. What
-is seen at the outline of an object is no point of it, but where it turns away."""
+"""Distance from the masks' outlines within which no features are taken, over the photo's longer side: descriptors there
+cover both sides, and the outline of a smooth object is no fixed curve on its surface."""
 
 FEW = 0.01
 """Share of a photo's pixels; below it the mask leaves no features to speak of."""
@@ -127,7 +127,7 @@ def _features(mask: np.ndarray, use: Use) -> np.ndarray:
     chosen = ((mask > 0.5) if use == "object" else (mask <= 0.5)).astype(np.uint8)
     radius = max(1, round(MARGIN[use] * max(mask.shape)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    # Beyond the picture's border there is no other side.
+    # The picture's border is no outline: nothing is taken off there.
     return np.asarray(cv2.erode(chosen, disc, borderType=cv2.BORDER_REPLICATE) > 0)
 
 

@@ -1,7 +1,7 @@
 """Poses of a camera that stands before an object which turns about one axis: an angle a photo, and what all share.
 
-Incremental mapping gives each photo a pose of six numbers. Few features on a smooth object do not tell them well: they
-drift along the turn, and tilt the axis. On a turntable five of the six are the same in all photos. With the axis fixed
+Incremental mapping gives each photo a pose of six numbers. Few features on a smooth object determine them poorly: they
+drift along the turn, and the axis tilts. On a turntable five of the six are the same in all photos. With the axis fixed
 in the camera's frame the pixel of a point :math:`X` in photo :math:`i` is that of
 
 .. math:: R(a, \\theta_i) \\, (R_0 X - q) + t,
@@ -240,7 +240,7 @@ def _equations(model: OneAxis, seen: Observations, points: np.ndarray, width: fl
         axis=-1,
     )  # (M, 2, 6)
     by_angle = np.einsum("mij,mj->mi", to_pixels, np.cross(model.axis, turned))
-    by_angle[seen.photo == 0] = 0.0  # the first angle stays: another one is the same with all of them turned
+    by_angle[seen.photo == 0] = 0.0  # the first angle is fixed: only differences of angles matter
     slopes = np.concatenate([common, by_angle[..., None]], axis=2)
     columns = np.concatenate([np.tile(np.arange(6), (len(local), 1)), 6 + seen.photo[:, None]], axis=1)
     shared = _rows_of(slopes, columns, 6 + len(model.angles))

@@ -17,11 +17,11 @@ NEIGHBOURS = 10
 """Photos before and after that each is compared with, where they were taken in a row."""
 
 CIRCLE_NEIGHBOURS = 6
-"""The same on a circle, where the last photo is the first one's neighbour. Photos of opposite sides of an object have
-nothing in common but what looks alike, and few features do not tell."""
+"""The same on a circle, where the last photo is the first one's neighbour. Photos of opposite sides of an object share
+no points, and with few features wrong matches between look-alikes are not recognised."""
 
 KEYFRAME = 5
-"""Of a row every so many photos are compared with each other, however far apart: so a round trip closes."""
+"""Photos of a row whose index is a multiple of this are all compared with each other: that closes loops."""
 
 BLOCK = 8
 """Photos by photos that are compared at a time."""

@@ -38,7 +38,7 @@ COMPANIONS = {
     "depth maps": re.compile(r"(?<![a-z])(depth(maps?|s)?|disparity|conf(idence)?)(?![a-z])"),
     "masks": re.compile(r"(?<![a-z])(masks?|mattes?)(?![a-z])"),
 }
-"""Words in the names of pictures that belong to a photo and are none."""
+"""Words in the names of pictures that belong to a photo and are no photos themselves."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def find_photos(folder: Path) -> PhotoFolder:
     readable = [path for path in files if path.suffix.lower() in (*AS_THEY_ARE, *TO_PNG)]
     names = {(path.parent, path.stem) for path in readable}
     others = [path for path in files if path.suffix.lower() not in (*AS_THEY_ARE, *TO_PNG)]
-    # A phone may save both.
+    # A phone may save a photo in both kinds of file: then the readable one is used.
     alone = [path for path in others if path.suffix.lower() in TO_CONVERT and (path.parent, path.stem) not in names]
     if alone:
         raise ProcessError(
@@ -127,7 +127,7 @@ def copy_upright(photos: Sequence[Photo], folder: Path, advance: Callable[[float
     for photo in photos:
         target = folder / photo.name
         header = read_header(photo.source)
-        pixels = read_image(photo.source)  # all of it: half a photo is found out here and not hours later
+        pixels = read_image(photo.source)  # decoded to its end, so that a truncated file is reported now
         with writing(target):
             if header.orientation == 1 and header.mode == "RGB" and header.format in plain[target.suffix]:
                 shutil.copyfile(photo.source, target)
@@ -146,7 +146,7 @@ def counting(name: str) -> list[tuple[int, str]]:
 
 
 def _companions(files: Sequence[Path], folder: Path) -> dict[Path, str]:
-    """Pictures that belong to a photo and are none, and what they are.
+    """Pictures that belong to a photo and are no photos themselves, and what they are.
 
     A word in the name or in a folder's name tells them where the picture is grey, or where the rest of the name is a
     photo's. Grey pictures of more than 8 bits are depth maps, unless all pictures are of that kind.
@@ -159,7 +159,7 @@ def _companions(files: Sequence[Path], folder: Path) -> dict[Path, str]:
         kinds = [kind for kind, word in COMPANIONS.items() if word.search(inside)]
         if kinds:
             words[path] = kinds[0]
-    if len(words) == len(files):  # photos of masks, perhaps
+    if len(words) == len(files):  # all names have such a word: it tells nothing
         words = {}
     stems = {path.stem.lower() for path in files if path not in words}
 

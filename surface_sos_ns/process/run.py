@@ -139,7 +139,7 @@ def _bring_images(settings: ProcessSettings, source: list[Photo] | int) -> list[
 def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> tuple[Structure, list[str]]:
     """Features, matches, poses, and again with more matches where few photos were placed; and what was warned of.
 
-    The library's own words go to process.log.
+    The library's output goes to process.log.
 
     Raises:
         ProcessError: no poses were found.
@@ -150,7 +150,7 @@ def _find_structure(settings: ProcessSettings, names: Sequence[str]) -> tuple[St
     turns = settings.use == "object"
     matching = choose_matching(count, in_a_row, turns) if settings.matching == "auto" else settings.matching
     pairs = photo_pairs(count, matching)
-    # A few features in the middle of the photos tell one focal length, and no more of a lens.
+    # Few features, in the middle of the photos, determine one focal length and no distortion.
     camera_model = "simple" if turns and settings.camera_model == "opencv" else settings.camera_model
     kind = f"{camera_model} lens, {len(groups)} camera{'s' if len(groups) > 1 else ''}"
     print(f"{count} photos, {kind}; {len(pairs)} pairs ({matching}); {threads} threads.")

@@ -54,8 +54,8 @@ def standing_share(database: Path, names: Sequence[str], longest_side: int) -> f
 def drop_standing(database: Path, names: Sequence[str], pairs: Sequence[tuple[int, int]], longest_side: int) -> int:
     """Removes the matches whose feature is at the same pixel in both photos, and looks for relative poses again.
 
-    Where the object turns and the room stands, masks that are not exact let some of the room in; and a few features
-    that agree perfectly outvote many on the object.
+    Where the object turns and the room stands, inexact masks include some features of the room. These few agree exactly
+    on one motion, so RANSAC may prefer them to the many on the object.
 
     Args:
         database: pycolmap's, with features and matches; changed in place.

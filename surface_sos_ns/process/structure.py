@@ -1,7 +1,7 @@
 """Poses, lenses and sparse points from photos: features, matches and incremental mapping, all by pycolmap.
 
 Features and matches are in a database that outlives an interruption; what is in it is not computed again. Work is
-handed over in small portions: after each the progress is known, and Ctrl-C is heard.
+handed over in small portions: after each the progress is known, and Ctrl-C takes effect.
 """
 
 from __future__ import annotations
@@ -172,10 +172,10 @@ def match_pairs(
         pairs: indices into the names.
         threads: CPU threads.
         advance: called with the number of pairs done.
-        guided: once a pair's motion is known, look for more along it. They are more, and less exact.
+        guided: match again along the epipolar lines of a pair's relative pose: more matches, and less exact ones.
 
     Returns:
-        How many pairs see something in common.
+        Number of pairs in the database that were verified.
     """
     from surface_sos_ns.utils.colmap import pycolmap
 
@@ -215,14 +215,14 @@ def map_photos(
         threads: CPU threads.
         reach: called with the number of photos placed so far.
         few: there are few features, on an object alone, which fills a part of the photos. Fewer are enough, they have
-            to fit better, and the lens stays as the photos say until all are placed: so few do not tell focal length
-            and distance apart.
+            to fit better, and the lens stays as the photos say until all are placed: few features cannot separate focal
+            length and distance.
 
     Returns:
         The largest reconstruction.
 
     Raises:
-        ProcessError: no three photos do.
+        ProcessError: fewer than three photos could be placed.
     """
     from surface_sos_ns.utils.colmap import pycolmap
 
@@ -280,9 +280,9 @@ def map_photos(
 
 
 def _refine(model: Any, threads: int, few: bool) -> None:
-    """One more adjustment of everything, principal points included where enough photos tell them.
+    """One more bundle adjustment, with the principal points where each camera has `PHOTOS_PER_CENTRE` photos or more.
 
-    Of the lens only the focal length where there are `few` features, in a part of the photos: the rest is not told.
+    Where there are `few` features, in a part of the photos, they determine only the focal length of the lens.
     """
     from surface_sos_ns.utils.colmap import pycolmap
 
@@ -293,7 +293,7 @@ def _refine(model: Any, threads: int, few: bool) -> None:
     options.refine_principal_point = not few and min(count for count in photos if count) >= PHOTOS_PER_CENTRE
     options.refine_extra_params = not few
     pycolmap.bundle_adjustment(model, options)
-    if few:  # a point may have come to lie in a camera
+    if few:  # the adjustment may have moved points out of these bounds
         pycolmap.ObservationManager(model).filter_all_points3D(MAX_ERROR_OF_FEW, MIN_ANGLE_OF_FEW)
     model.update_point_3d_errors()
 

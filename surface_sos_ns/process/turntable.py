@@ -1,4 +1,4 @@
-"""A turntable's poses settled on one axis: what incremental mapping found, all verified matches, and all photos."""
+"""Fits one axis to a turntable's poses: from those of incremental mapping, all verified matches, and all photos."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def feature_tracks(keypoints: Sequence[int], matches: Sequence[tuple[int, int, n
 
 
 def best_angles(model: OneAxis, seen: Observations) -> np.ndarray:
-    """(N,) angles at which photos fit best what all others say; the present one where no other is clearly better.
+    """(N,) angles at which photos fit the points of all others best; the present one where none is better by `BETTER`.
 
-    A pattern that repeats, or a start that was far off, holds a photo at a wrong angle that no small step leaves.
+    A repeating pattern, or a start that was far off, holds a photo at a local minimum that no small step leaves.
     """
     angles = model.angles.copy()
     often = np.bincount(seen.point)
@@ -111,7 +111,7 @@ def best_angles(model: OneAxis, seen: Observations) -> np.ndarray:
 def settle_on_one_axis(
     structure: Structure, database: Path, images: Path, names: Sequence[str], say: Callable[[str], None] = print
 ) -> Structure:
-    """Poses with one axis in all photos, if the photos bear that out; else those that there are.
+    """Poses with one axis in all photos, if a share `ENOUGH` of the observations fits them; else those there are.
 
     Args:
         structure: what incremental mapping found; one lens.

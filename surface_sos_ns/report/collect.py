@@ -136,7 +136,7 @@ def _views(
     held_out = [index for index in with_truth if run.views[index].held_out]
     shown = set(chosen_views(len(run.views), wanted, held_out or with_truth))
     reports = []
-    # Cost of rendering all outputs, in mattes; for the progress bar alone.
+    # Time of rendering all outputs of a view, in units of that of its matte; for the progress bar alone.
     whole = 10.0
     total = sum(whole if view.index in shown else 1.0 for view in run.views)
     with Stage(f"Rendering {len(shown)} of {len(run.views)} views, and the mattes of the others", total) as stage:
@@ -227,7 +227,7 @@ def _fitted(image: torch.Tensor, width: int, height: int) -> np.ndarray:
 
 
 def _remarks(prior: ObjectPrior | None) -> list[str]:
-    """What was decided on masks that are wrong in the same way, before training."""
+    """What was decided before training about errors that many masks share, in sentences."""
     if prior is None:
         return []
     return [f"{remark[0].upper()}{remark[1:]}." for remark in prior.remarks]

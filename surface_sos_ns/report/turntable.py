@@ -108,7 +108,7 @@ def _hits(mesh: trimesh.Trimesh, up: np.ndarray, frames: int, side: int, elevati
         seen = face >= 0
         triangles = mesh.triangles[face[seen]]
         normals = mesh.face_normals[face[seen]]
-        # Along the ray to the plane of the face; a face seen edge on stays where its corner is.
+        # Distance along the ray to the plane of the face; for a face seen edge on the slope is kept from 0.
         slope = -(normals @ back)
         slope[np.abs(slope) < 1e-9] = -1e-9
         distance = ((triangles[:, 0] - origins[seen]) * normals).sum(1) / slope
@@ -127,7 +127,7 @@ def _shaded(mesh: trimesh.Trimesh, hit: _Hit, side: int, looks: Sequence[np.ndar
     def shade(colours: np.ndarray | None) -> np.ndarray:
         if colours is None:
             return 225 * lit
-        # Photos bring their own light: colours are shaded less than the shape alone.
+        # Colours from photos contain shading already, so they are shaded less than the grey shape.
         return (colours[corners] * hit.weights[..., None]).sum(axis=1) * (0.45 + 0.6 * lit)
 
     return [_picture(seen, shade(colours), side) for colours in looks]

@@ -15,7 +15,7 @@ COLOUR_MARGIN = 8
 """Pixels around the matte that keep a colour, so that resampling a cut-out mixes no black into its edge."""
 
 MOSTLY_OPAQUE = 0.8
-"""Alpha from which on colours go over from the smooth estimate to the solution of the compositing equation."""
+"""Alpha from which on colours are blended from the smooth estimate to the solution of the compositing equation."""
 
 
 def cutout_of_photo(photo: np.ndarray, alpha: np.ndarray) -> np.ndarray:

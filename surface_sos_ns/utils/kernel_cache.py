@@ -1,4 +1,4 @@
-"""numba's cache of compiled kernels on a disk that takes no more."""
+"""numba's cache of compiled kernels where it cannot be written."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ SPECK_SHARE = 0.01
 def part_metrics(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """How well found parts agree with the true ones, on pixels or on points.
 
-    Only entries where both identities are above 0 are compared. How much of the truth that leaves out is told by
-    parts_share; whether the object itself is found is the business of the mask metrics.
+    Only entries where both identities are above 0 are compared. parts_share says how much of the truth that leaves out;
+    the mask metrics say whether the object itself is found.
 
     Args:
         found, truth: integer identities of one shape, such as (H, W) or (N,).

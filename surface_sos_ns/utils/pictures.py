@@ -67,7 +67,7 @@ def error_map(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def embedded(picture: np.ndarray, quality: int = 82) -> str:
-    """A picture as the address of itself, to be put into a page: WebP, (H, W, 3) or with alpha (H, W, 4), uint8."""
+    """A picture as a data URI, to be put into a page: WebP, (H, W, 3) or with alpha (H, W, 4), uint8."""
     return data_uri("image/webp", encode_image(picture, ".webp", quality))
 
 

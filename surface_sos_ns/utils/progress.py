@@ -11,7 +11,7 @@ __all__ = ["Stage", "duration"]
 
 
 def duration(seconds: float) -> str:
-    """In the unit that people would take: ``45 s``, ``12 min``, ``2.5 h``."""
+    """Text in a fitting unit: ``45 s``, ``12 min``, ``2.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

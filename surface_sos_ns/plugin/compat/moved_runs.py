@@ -1,8 +1,8 @@
 """nerfstudio's commands look for checkpoints and capture at the paths in config.yml, not beside that file.
 
-Of a copied run, ns-render, ns-eval, ns-export and ns-viewer read the original; of a moved one, nothing. Where the
-config.yml lies that they were given is known to one local variable of their common loader, which offers no hook before
-the data are read: so its frame is looked for on the stack.
+Of a copied run, ns-render, ns-eval, ns-export and ns-viewer read the original; of a moved one, nothing. The path of the
+config.yml that they were given is in a local variable of their common loader, which offers no hook before the data are
+read. So the loader's frame is looked up on the stack.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["run_being_opened"]
 
 
 def run_being_opened() -> tuple[Path, TrainerConfig] | None:
-    """The config.yml that nerfstudio's `eval_setup` is opening, and what it says; None where it is not at work."""
+    """The config.yml that nerfstudio's `eval_setup` is opening, and what it says; None where it is not running."""
     from nerfstudio.utils import eval_utils
 
     frame = sys._getframe(1)

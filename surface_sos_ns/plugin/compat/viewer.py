@@ -1,7 +1,7 @@
-"""nerfstudio's viewer, opened to nobody who was not asked in, and not to be brought down from a browser.
+"""Access control and robustness of nerfstudio's viewer: applies all changes to it together.
 
 `surface_sos_ns.web` guards the server itself, which is viser's. The changes to what nerfstudio adds to it are one file
-each; here they are made together, since a viewer with some of them would be no safer.
+each; a viewer with some of them alone would be no safer.
 """
 
 from __future__ import annotations

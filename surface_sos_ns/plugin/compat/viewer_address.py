@@ -1,6 +1,6 @@
 """nerfstudio's viewer listens at every address of the machine, so that everybody on the network can use it.
 
-It also says a link that does not work from another machine, and hangs where it cannot listen at the host it is given.
+It also prints a link that does not work from another machine, and hangs where it cannot listen at the host it is given.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _listening_where_asked(build: Callable[..., None]) -> Callable[..., None]:
 
 
 def _shared(viewer: Viewer) -> list[str]:
-    """What to say of the address on the internet that --viewer.make-share-url got, and let it in."""
+    """A warning about the public address of --viewer.make-share-url, whose host name is allowed from here on."""
     tunnel = viewer.viser_server._share_tunnel
     url = None if tunnel is None else tunnel.get_url()
     if url is None:

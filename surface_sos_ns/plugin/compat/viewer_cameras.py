@@ -1,4 +1,4 @@
-"""nerfstudio's viewer fails at windows that are a line, and at camera paths from files: no pixels, or too many."""
+"""nerfstudio's viewer fails for windows of extreme shape, and for cameras from path files: no pixels, or too many."""
 
 from __future__ import annotations
 

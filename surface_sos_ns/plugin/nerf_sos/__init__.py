@@ -1,1 +1,1 @@
-"""NeRF-SOS as a method of nerfstudio: model, data and the story of a run."""
+"""NeRF-SOS as a method of nerfstudio: model, data, and the order of events of a run."""

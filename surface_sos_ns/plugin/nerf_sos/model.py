@@ -1,4 +1,4 @@
-"""NeRF-SOS as a nerfstudio model: it renders, and says what a batch costs in either stage."""
+"""NeRF-SOS as a nerfstudio model: rendering, and the losses of a batch in either stage."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def lite_nerf_sos(config: NerfSOSModelConfig) -> NerfSOSModelConfig:
 
 
 class NerfSOSModel(SceneModel):
-    """A radiance field and its segmentation; what happens when is told by `training_run.NerfSOSTrainingRun`.
+    """A radiance field and its segmentation; the order of events is in `training_run.NerfSOSTrainingRun`.
 
     Attributes:
         segmentation_data: what the second stage learns from; None in the first.

@@ -1,4 +1,4 @@
-"""The pipeline of nerf-sos: that of surface-sos, with another story of a run."""
+"""The pipeline of nerf-sos: that of surface-sos with another training run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NerfSOSPipelineConfig(SurfaceSOSPipelineConfig):
     """specifies the model config"""
 
     def for_training(self) -> NerfSOSPipelineConfig:
-        """See `SurfaceSOSPipelineConfig.for_training`: what the surfaces of a loaded run are made of.
+        """See `SurfaceSOSPipelineConfig.for_training`: takes over the scene settings of a loaded run.
 
         Raises:
             UserError: --pipeline.model.load-run names no surface-sos run that can be loaded.
@@ -36,7 +36,7 @@ class NerfSOSPipelineConfig(SurfaceSOSPipelineConfig):
 
 
 class NerfSOSPipeline(SurfaceSOSPipeline):
-    """Data and model of a run; a training run goes as `NerfSOSTrainingRun` tells."""
+    """Data and model of a run; the order of events of a training run is in `NerfSOSTrainingRun`."""
 
     def training_run(self, trainer: Any) -> RunStory:
         """See `SurfaceSOSPipeline.training_run`."""

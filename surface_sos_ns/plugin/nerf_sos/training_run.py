@@ -2,7 +2,7 @@
 
 1. `prepare`: the sphere that the cameras look at, sparse points.
 2. `initialise`: fit the density to the points, or take over what a resumed run has.
-3. First stage: the radiance field learns colours; its cached density is refreshed now and then. It falls away where the
+3. First stage: the radiance field learns colours; its cached density is refreshed now and then. It is skipped where the
    surfaces of a surface-sos run are loaded.
 4. At a share of the steps it is frozen: each pixel of a grid is rendered once, features of the photos are computed.
 5. Second stage: the segmentation head alone learns from contrasts.

@@ -341,7 +341,7 @@ class ViewerControls(ViewerControl):
             self._show_nearest()
 
     def _show_nearest(self) -> None:
-        """Bring the picture up to date. Whoever finds another thread at it leaves it to that one, which looks again."""
+        """Update the picture. Where another thread is doing so, leave it to that one, which checks again."""
         while (view := self._wanted_view()) != self._shown_view and self._looking.acquire(blocking=False):
             try:
                 self.nearest_picture.content = self._thumbnail(view) if view is not None else ""

@@ -88,8 +88,8 @@ def cut_open(images: dict[str, Tensor], cut: Cut, begun_in: Tensor, objects: Seq
     """Images of rays that start on a plane, with a face in one colour where they start inside the object.
 
     Args:
-        images: (..., C) by name, see `NEEDS` and `OF_EACH_OBJECT`; those there are. Others are what heads paint on
-            surfaces: a face is none, so it has the face's colour in their colours, and 0 in their numbers.
+        images: (..., C) by name, see `NEEDS` and `OF_EACH_OBJECT`; those there are. Others are outputs of heads, which
+            lie on surfaces: the face has its colour in those of three channels, and 0 in the others.
         cut: of the same rays, from the camera on.
         begun_in: (..., 1) the object that each ray starts in, 1 to K, or 0 for none.
         objects: names of several objects; empty for one.

@@ -1,4 +1,4 @@
-"""What the viewer asks of a model. The model imports the viewer's parts, so these know it by this interface alone."""
+"""Interface of a model for the viewer's modules. The model imports these, so they cannot import its class."""
 
 from __future__ import annotations
 
