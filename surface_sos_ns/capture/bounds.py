@@ -127,7 +127,7 @@ def closest_point_to_axes(views: Views) -> tuple[np.ndarray, float]:
 def _sphere_from_masks(
     views: Views, masks: list[np.ndarray | None], points: SparsePoints | None, object_point: np.ndarray | None
 ) -> ObjectSphere:
-    """The bounding sphere of a visual hull that is voted in spheres which shrink to it or grow with it."""
+    """The bounding sphere of a visual hull. In turns, a hull is voted in the last sphere and gives the next one."""
     chosen, kept = with_pixels(views, masks)
     core = np.asarray(object_point, dtype=np.float64) if object_point is not None else core_of_masks(chosen, kept)
     outline_radius = silhouette_radius(chosen, kept, core)
@@ -185,7 +185,7 @@ def _sphere_of_several(views: Views, masks: list[np.ndarray | None], object_poin
     ]
     chosen, kept = with_pixels(small, shrunk)
     core = np.asarray(object_point, dtype=np.float64) if object_point is not None else core_of_masks(chosen, kept)
-    limit = 1.3 * _reach(chosen, kept, core, mostly_whole(kept))  # the hull goes on beyond it, where few cameras look
+    limit = 1.3 * _reach(chosen, kept, core, mostly_whole(kept))  # beyond, few cameras look and the hull is not carved
     sphere = ObjectSphere(core, limit, "coarse masks of several objects")
     resolution = 64
     for _ in range(3):

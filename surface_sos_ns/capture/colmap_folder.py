@@ -28,7 +28,7 @@ COLMAP_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """COLMAP's cameras look along +z with y down, OpenGL's along -z with y up."""
 
 NOTICED_FIT_ERROR = 0.05
-"""Pixels from which on a fitted lens is remarked upon."""
+"""Error of a fitted lens, in pixels, above which a remark is made."""
 
 
 def find_colmap_model(folder: Path) -> Path | None:

@@ -15,7 +15,7 @@ BORDER_RUN = 0.02
 """Length along a border from which on a mask counts as cut off there, over the picture's shorter side."""
 CUT_OFF_SHARE = 0.25
 """Share of the masks that are cut off from which on a capture counts as one of an object larger than the picture. With
-fewer, most photos show all of the object, and what most photos say holds for all of it."""
+fewer, most photos show all of the object, and a majority of all photos can decide on each part of it."""
 
 
 def cut_off_masks(masks: Sequence[np.ndarray | None]) -> np.ndarray:

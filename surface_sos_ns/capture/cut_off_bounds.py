@@ -1,7 +1,7 @@
 """The bounding sphere of an object that most pictures cut off. All lengths are in world units.
 
-How far one photo's mask reaches says nothing then: it ends where the picture ends. So the sphere holds all of a coarse
-hull over everything that the cameras see, in which only cameras that see a cell have a say.
+The extent of one photo's mask is no bound then: it ends where the picture ends. So the sphere holds all of a coarse
+hull, in which only cameras that see a cell vote on it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from surface_sos_ns.capture.views import Views
 __all__ = ["FARTHEST", "sphere_of_cut_off"]
 
 FARTHEST = 3
-"""Which mask's reach counts, from the one that reaches farthest on: masks that are cut off reach less far than the
-object, and one or two may be wrong."""
+"""Rank of the mask whose reach is used, 1 for the farthest: masks that are cut off reach less far than the object, and
+one or two may be wrong."""
 MAX_REACH = 2.0
-"""The object ends at most so many reaches from its core."""
+"""Largest distance of a part of the object from its core, in units of that reach."""
 HALO = 0.03
-"""Probability from which on the sphere holds a cell: as a level lowered by a sixth of the votes. It is more than the
-hull, as training starts from more than the hull."""
+"""Probability from which on the sphere holds a cell: that of a level lowered by a sixth of the votes. The hull itself
+starts at 0.5, but training starts from an enlarged hull."""
 WIDE_HALO = 0.01
 """The same for cells that many masks cover, from all around: as a level lowered by a quarter of the votes. Masks miss
 thin parts more often than the rest, and outside the sphere nothing can be repaired."""
@@ -41,7 +41,7 @@ ROUNDS = 6
 def sphere_of_cut_off(
     views: Views, masks: Sequence[np.ndarray], core: np.ndarray, margin: float, source: str
 ) -> ObjectSphere:
-    """The bounding sphere of all that masks bound in space and that hangs together with the object's core.
+    """The bounding sphere of the connected part of the masks' hull at the object's core.
 
     Args:
         views: N views, world frame.
@@ -60,7 +60,7 @@ def sphere_of_cut_off(
         held &= _distance(sphere, core) <= MAX_REACH * reach
         if not held.any():
             break
-        # Thin parts hold few cells, and few cameras see them: no share of the cells is left out.
+        # All cells, not a percentile: thin parts have few cells, and few cameras see them.
         places = voxel_centres(RESOLUTION)[np.argwhere(held)] * sphere.radius + sphere.centre
         centre = (places.min(axis=0) + places.max(axis=0)) / 2
         extent = float(np.linalg.norm(places - centre, axis=1).max())
@@ -89,7 +89,7 @@ def _reach(views: Views, masks: Sequence[np.ndarray], core: np.ndarray) -> float
 
 
 def _held(views: Views, masks: Sequence[np.ndarray], hull: VisualHull, sphere: ObjectSphere) -> np.ndarray:
-    """(R, R, R) bool: the cells that the sphere holds, if they hang together with the core."""
+    """(R, R, R) bool: the cells that the sphere holds, if they are connected with the core."""
     held = hull.probability >= HALO
     missed = np.argwhere((hull.probability >= WIDE_HALO) & ~held)
     places = voxel_centres(RESOLUTION)[missed] * sphere.radius + sphere.centre

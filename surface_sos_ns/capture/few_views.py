@@ -1,9 +1,9 @@
 """Cells of the hull that few masks see: which of them are the object's, and how the votes of few count.
 
 Where pictures cut the object off, each part of it is seen by a few cameras only. Two masks bound a part in space if
-they look at it from different sides. But a few masks also leave large free spaces uncontradicted, behind the object and
-in front of it. So a cell that few see is the object's only if they look at it from all around, or if they need it: if
-it explains pixels of theirs that the part of the hull that many see does not explain.
+they look at it from different sides. But a few masks also fail to carve large free spaces behind the object and in
+front of it. So a cell that few see is the object's only if they look at it from all around, or if it is needed: if it
+covers pixels of theirs that the part of the hull that many see does not cover.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MIN_CROSSING = 0.15
 """Sum over pairs of masks of the squared sine between their lines of sight (`crossing`) from which on they bound a
 cell: two masks 23 degrees apart, or three 13 degrees apart from their neighbours."""
 ALL_AROUND = 1.5
-"""The same sum from which on masks bound a cell on all sides, so that nothing else needs to speak for it: three masks
-60 degrees apart from each other, or five 30 degrees apart."""
+"""The same sum from which on masks bound a cell on all sides, so that no further evidence is needed: three masks 60
+degrees apart from each other, or five 30 degrees apart."""
 EXTRAPOLATION = 0.1
 """How far from cells of the object a part that only few masks show is taken to continue, in object radii."""
 PRIOR_VOTES = 2.0
-"""Votes, of masks of full weight, that are added to those of a cell: as many for the object as its level asks."""
+"""Weight of the prior of `shrunk_fraction`, in votes of masks of weight 1."""
 FAINT = 1e-3
-"""Probability down to which cells are told apart into connected pieces."""
+"""Probability above which cells are labelled as connected pieces."""
 
 
 def needed_cells(
@@ -45,12 +45,12 @@ def needed_cells(
     many: np.ndarray,
     level: float,
 ) -> np.ndarray:
-    """(R, R, R) bool: cells of the hull that many masks see, that masks need, or that are next to such ones.
+    """(R, R, R) bool: cells that many see, and those near cells of the hull that many see or that masks need.
 
     Args:
         views: N views, world frame.
         masks: N masks (h, w) bool, of any size; None where a view has none.
-        unexplained: their pixels that no cell explains which many see.
+        unexplained: their pixels that the cells seen by many do not cover.
         weights: (N,) of the masks, in [0, 1].
         sphere: the cells fill the cube that circumscribes it.
         share: (R, R, R) share of the votes for each cell.
@@ -100,13 +100,13 @@ def crossing(views: Views, masks: Sequence[np.ndarray | None], weights: np.ndarr
 
 
 def shrunk_fraction(covered: np.ndarray, visible: np.ndarray, level: float) -> np.ndarray:
-    """Shares of the votes with those of a prior: the fewer masks see a cell, the nearer it is to undecided.
+    """Shares of the votes, shrunk towards ``level``: the fewer masks see a cell, the more.
 
     The posterior mean of a binomial share under a beta prior of mean ``level``.
 
     Args:
         covered: (...) votes for a cell.
-        visible: (...) votes in all.
+        visible: (...) votes of the masks that see it.
         level: share of the votes that decides.
     """
     prior = np.float32(PRIOR_VOTES)

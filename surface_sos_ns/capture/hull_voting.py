@@ -162,7 +162,7 @@ class _Votes(NamedTuple):
 
     @property
     def seen_by_many(self) -> np.ndarray:
-        """(R, R, R) bool: cells that at least `WELL_SEEN` of the votes count for that the most seen cell has."""
+        """(R, R, R) bool: cells whose visible weight exceeds `WELL_SEEN` times the largest of all cells."""
         return self.visible > WELL_SEEN * float(self.visible.max())
 
     def of_many(self) -> np.ndarray:
@@ -293,8 +293,7 @@ class _SilhouetteIoU:
     def where_many_look(self, fraction: np.ndarray, votes: _Votes, level: float) -> np.ndarray:
         """(N,) IoU of each mask with the silhouette of the cells that many see; 0 where there is no mask.
 
-        Pixels that show cells of the hull which few see are left out: a mask is not to be distrusted because it alone
-        contradicts them.
+        Pixels to which only cells that few see project are left out: they neither raise nor lower a mask's IoU.
         """
         many = np.where(votes.seen_by_many, fraction, np.float32(0))
         result = np.zeros(len(self.masks))

@@ -137,8 +137,8 @@ def _read(path: Path, size: Size | None, kind: str, highest: int) -> np.ndarray:
 def _codes(picture: Picture, highest: int | None) -> np.ndarray | None:
     """(H, W) the identities of a picture if it has one channel.
 
-    A palette counts by its indices. One of greys counts by these where they are identities: programs that make files
-    smaller store grey pictures so.
+    With a palette the identities are the palette's indices; with a palette of greys they are the grey values, if these
+    can be identities: programs that make files smaller store grey pictures with a palette.
 
     Args:
         picture: with or without a palette.

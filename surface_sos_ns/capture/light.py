@@ -1,8 +1,8 @@
 """Whether the light changes from photo to photo by more than a gain and an offset per photo can explain.
 
-Sparse points are looked up in pairs of photos from nearly the same place. In one light, what one photo of a pair shows
-is what the other shows, but for exposure and white balance: a gain and an offset per channel. Where the sun has moved
-or clouds have come, other sides of things are bright, and no gain and offset make the two photos alike.
+The colours of sparse points are compared in pairs of photos from nearly the same place. If the light is the same, the
+colours of the two photos differ by exposure and white balance only: a gain and an offset per channel. If the sun has
+moved or clouds have come, the shading differs, and no gain and offset map the colours of one photo to the other's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_RESIDUAL = 0.35
 balance changes between warm and cold, 0.2 if their poses err by a degree; photos of one monument by many people have
 0.5 to 0.6."""
 LONGEST_SIDE = 240
-"""Longer side, in pixels, of the photos that colours are taken from: what the light does is coarse."""
+"""Longer side, in pixels, of the photos that colours are taken from: shading varies slowly over a photo."""
 MAX_POINTS = 2000
 """Points that are looked up."""
 NEIGHBOURS, MAX_ANGLE = 3, 20.0
@@ -40,13 +40,14 @@ DEPTH_TOLERANCE = 0.03
 SURROUNDINGS = 0.015
 """Size of a cell of these surroundings, 3 x 3 cells, share of the photo's longer side."""
 DARKEST, BRIGHTEST = 0.02, 0.98
-"""Colours beyond are cut off by the camera."""
+"""Range of a point's brightest channel, 0 to 1, within which it is used: other values are clipped by the camera."""
 BLUR = 1.5
 """Standard deviation of the blur of the small photos, pixels."""
 MAX_OFFSET, SEARCH_POINTS = 8, 300
-"""How far two photos may be moved against each other to fit, pixels of the small photos; points to find that with."""
+"""Range of the coarse search for the shift between two photos, pixels of the small photos; points that the search uses,
+roughly."""
 LOCAL_POINTS = 8
-"""Points over which residuals are averaged (their median): errors of single points are no light."""
+"""Neighbouring points over which the median of residuals is taken, against errors of single points."""
 MIN_CONTRAST = 0.02
 """Least contrast that residuals are compared with."""
 
@@ -56,9 +57,9 @@ class LightEvidence:
     """What photos say about the light.
 
     Attributes:
-        residual: what is left of the colours' contrast when the exposure of one photo of a pair is fitted to the
-            other's, median of the pairs: 0 for the same light, 1 for photos that have nothing in common; nan where
-            there are too few pairs.
+        residual: residual of the colours over their contrast, after a gain and an offset per channel fit one photo of
+            a pair to the other; median of the pairs: 0 for the same light, 1 for photos that have nothing in common;
+            nan where there are too few pairs.
         pairs: pairs of photos that were compared.
     """
 
@@ -172,10 +173,10 @@ def _neighbouring_pairs(views: Views) -> list[tuple[int, int]]:
 
 
 def _residual(first: _Photo, second: _Photo) -> float | None:
-    """How much of the second photo's contrast the first photo, at the second's exposure, does not explain.
+    """Residual over contrast of the second photo's colours, after a fit of the first photo's (`_unexplained`).
 
-    Mean over the channels; None where both photos show too few points. Robust throughout, for highlights, and for
-    points that are hidden after all.
+    Mean over the channels; None where both photos show too few points. All estimates are robust against highlights and
+    against points that are occluded after all.
     """
     both = first.seen & second.seen
     if np.count_nonzero(both) < MIN_SHARED_POINTS:
@@ -188,14 +189,14 @@ def _residual(first: _Photo, second: _Photo) -> float | None:
 
 
 def _offset_between(x: np.ndarray, second: _Photo, place: np.ndarray) -> np.ndarray:
-    """(2,) pixels by which the second photo is best moved against its pose.
+    """(2,) pixels: the shift of the second photo, against its pose, that leaves the smallest residual.
 
-    Poses that err by half a degree, as those of phones do, would look like another light.
+    Without it, pose errors of half a degree, as with phones, would be taken for a change of the light.
 
     Args:
         x: (P, 3) colours of points in the first photo.
         second: the second photo.
-        place: (P, 2) where its pose has the points.
+        place: (P, 2) the points projected by its pose, pixels.
     """
     every = max(1, len(x) // SEARCH_POINTS)
     x, place = x[::every], place[::every]
@@ -210,10 +211,10 @@ def _offset_between(x: np.ndarray, second: _Photo, place: np.ndarray) -> np.ndar
 
 
 def _unexplained(x: np.ndarray, y: np.ndarray, iterations: int = 8) -> np.ndarray:
-    """(..., P, C) what is left of colours y (..., P, C) when colours x (P, C) are brought to their exposure.
+    """(..., P, C) residual of colours y (..., P, C) after a gain and an offset per channel map colours x (P, C) to y.
 
-    That is a gain and an offset per channel, found by reweighted least squares (Cauchy), starting from those that
-    bring medians and deviations together.
+    Both are found by iteratively reweighted least squares (Cauchy), starting from those that make the medians and the
+    deviations of x and y equal.
     """
     centred_x, centred_y = (colours - np.median(colours, axis=-2, keepdims=True) for colours in (x, y))
     scale = _deviation(centred_y) / np.maximum(_deviation(centred_x), 1e-3)

@@ -1,11 +1,12 @@
 """Coarse masks corrected by the photos' colours, where colours alone tell the object from what is around it.
 
-Votes of many masks remove what single masks get wrong. What all of them get wrong in the same way stays: outlines that
-cut off every tip, and cover the leaf behind every gap. A red flower among green leaves needs no more than its colour
-there; a figure among things of its own colours gets nothing from it. So colours have a say under three conditions, all
-of them measured on the capture itself: they part object and surroundings nearly everywhere, they take away little of
-what the masks show, and the corrected masks agree better with their visual hull, which knows nothing of colours. The
-colours are those of all photos together, or where the light differs those of each photo.
+Voting removes errors of single masks. Errors that all masks share stay: outlines that cut off every tip, or cover the
+background in every gap. Colours correct these if object and surroundings have different ones, as a red flower among
+green leaves; if both have the same colours, they do not help. So colours are used under three conditions, all measured
+on the capture itself: they classify nearly all pixels of object and surroundings correctly, they reject few of the
+masks' pixels, and the corrected masks agree better with their visual hull, which is made without colours. The
+histograms are those of all photos together; if these do not meet the conditions, those of each photo, since the light
+may differ.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ __all__ = ["ColourSplit", "corrected_by_colours", "split_by_colours"]
 BINS = 32
 """Bins of a colour histogram along each of red, green and blue."""
 SMALLEST_COUNT = 2.0
-"""Pixels that are added to each bin of both histograms, so that rare colours say little."""
+"""Pixels that are added to each bin of both histograms (additive smoothing), so that the ratio of rare colours stays
+moderate."""
 ROUNDS = 4
 """How often histograms are counted and masks corrected in turn; little changes after that."""
 LEARNING_LOG_ODDS, LEAST_LOG_ODDS = 1.0, 0.5
-"""Log likelihood ratio of object and surroundings, mean over a pixel and its neighbours, under which a mask stands
-against the colours: while these are learned, and at last. Learned from less they would confirm themselves."""
+"""Absolute log likelihood ratio of object and surroundings, mean over a pixel and its neighbours, above which colours
+overrule the mask: while the histograms are learned, and for the result. The first is higher, since errors in the masks
+that the histograms are counted by would reinforce themselves."""
 MOST_LOG_ODDS = 8.0
 """Bound of a single pixel's log likelihood ratio."""
 SURROUNDINGS = 0.06
@@ -49,17 +52,17 @@ COARSEST_HULL, FINEST_HULL, VOXEL_PIXELS = 64, 128, 5.0
 be across: outlines decide, and are lost in voxels that are larger."""
 
 FEWEST_MASKS = 3
-"""Of fewer masks the hull would agree with whatever is in them."""
+"""Least number of masks: a hull of fewer agrees with any masks, so its IoU says nothing about them."""
 LEAST_KNOWN = 0.97
-"""Share of the object, and of its surroundings, that their colours alone have to put on the right side."""
+"""Share of the pixels of the object, and of its surroundings, that colours alone have to classify correctly."""
 LEAST_KNOWN_OF_EACH = 0.965
-"""The same of single photos, each by its own colours: the median over the photos. Where the light differs from photo to
-photo the colours of all of them together tell little, and those of each may tell all."""
+"""The same of single photos, each by its own histograms: the median over the photos. Where the light differs from photo
+to photo, common histograms separate the two sides poorly, and those of each photo may separate them well."""
 LEAST_KNOWN_OF_ONE = 0.93
 """The same of a single photo under which its mask stays as it is."""
 MOST_DENIED = 0.12
-"""Share of the masks' pixels, at any depth, whose colours may say surroundings; where it is more, a part of the object
-has the colours of its surroundings."""
+"""Largest share of the masks' pixels, at any distance from the outline, whose colours are classified as surroundings;
+above it, a part of the object has the colours of its surroundings."""
 LEAST_GAIN = 0.01
 """Rise of the mean IoU of masks and hull that the corrections have to bring: masks that are right already stay."""
 
@@ -70,9 +73,9 @@ class ColourSplit:
 
     Attributes:
         log_odds: (BINS ** 3,) float32, log likelihood ratio of object and surroundings, by colour.
-        object_share, surroundings_share: of the object's and of its surroundings' pixels that colours put on the right
-            side, with the corrected masks taken for the truth.
-        denied: pixels of the masks whose colours say surroundings, over the masks' pixels.
+        object_share, surroundings_share: of the object's and of its surroundings' pixels that colours classify
+            correctly, with the corrected masks as ground truth.
+        denied: pixels of the masks whose colours are classified as surroundings, over the masks' pixels.
         removed, added: pixels that the corrections take from the masks and add to them, over the masks' pixels.
     """
 
@@ -85,7 +88,7 @@ class ColourSplit:
 
     @property
     def known(self) -> float:
-        """Share of the object, or of its surroundings if that is less, that colours put on the right side."""
+        """Share of the object's pixels, or of its surroundings' if that is less, that colours classify correctly."""
         return min(self.object_share, self.surroundings_share)
 
     @property
@@ -102,8 +105,9 @@ class ColourSplit:
 def split_by_colours(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> ColourSplit:
     """Colours of an object and of its surroundings, learned from masks that need not be good.
 
-    Naive Bayes by turns: histograms of both sides are counted by the masks, masks corrected by the histograms, and so
-    on. What the masks get wrong is little of the object's colours and much of those that it belongs to.
+    Two steps alternate: the masks define two histograms, and the histograms' likelihood ratio (naive Bayes) corrects
+    the given masks. It tolerates wrong pixels, since their colours are frequent on the side that they belong to and
+    rare on the side where the mask puts them.
 
     Args:
         photos: N photos (H, W, 3) uint8.
@@ -243,5 +247,5 @@ def _said(log_odds: np.ndarray, bins: np.ndarray, near: np.ndarray) -> np.ndarra
 
 
 def _corrected(said: np.ndarray, mask: np.ndarray, may_change: np.ndarray, least: float) -> np.ndarray:
-    """(H, W) bool: a mask with the pixels changed whose colours say the other side, by log odds (H, W) over `least`."""
+    """(H, W) bool: a mask, set by the sign of log odds (H, W) where it may change and they are over `least` in size."""
     return np.where(may_change & (np.abs(said) > least), said > 0, mask)

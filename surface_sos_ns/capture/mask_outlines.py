@@ -1,9 +1,9 @@
-"""Masks that are too wide or too narrow all around, told by the masks of the other photos.
+"""Corrects masks that are too wide or too narrow all around, by comparison with the masks of the other photos.
 
-Where most photos show the whole object, many masks vote on each part of it, and what single masks have too much and too
-little evens out. Where pictures cut the object off (`cut_off`), some parts are in a few masks only, and an outline that
-runs four pixels outside in two of them stays there. But the same masks also show parts that many photos show. There the
-hull is right, and tells how far outside or inside the whole outline runs; the mask is made narrower or wider by that.
+Where most photos show the whole object, many masks vote on each part of it, and errors of single outlines average out.
+Where pictures cut the object off (`cut_off`), some parts are in a few masks only, and an outline that runs four pixels
+outside in two of them stays there. But the same masks also show parts that many photos show. There the hull is right:
+the median distance of a mask's outline from the hull's is measured, and the whole outline is moved back by it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from surface_sos_ns.utils.overlap import intersection_over_union
 __all__ = ["moved_outline", "moved_outlines", "outline_offset"]
 
 FARTHEST = 0.03
-"""How far from the hull's outline a piece of a mask's outline may be to have a say, over the photo's longer side. What
-is farther away is a false piece or a missing one."""
+"""Distance from the hull's outline up to which pixels of a mask's outline are used, over the photo's longer side. Those
+farther away belong to a false piece or a missing one."""
 LEAST_OFFSET = 1.25
 """Pixels that an outline has to be off by to be moved: the hull's own outline is not finer than that."""
 LEAST_SHARE = 0.25
-"""Share of the masks that have to be off. An outline that seems off in a few photos may be a pose that is."""
+"""Share of the masks whose outlines have to be off. If fewer are, wrong poses may be the cause."""
 FEWEST_PIXELS = 20
 """Outline pixels near the hull's outline that a mask needs."""
 BORDER = 2

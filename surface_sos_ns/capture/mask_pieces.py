@@ -1,9 +1,9 @@
 """Pieces of space that some of the masks hold as a whole and the others lack as a whole.
 
-A detector often takes the object's neighbour along, or loses the same part of the object, in many photos. Such errors
-agree with each other in space, so that a vote on each point alone sides with them as soon as most masks are wrong. Here
-they are found as what they are: voxels whose masks say yes and no *in the same photos*. Errors of single masks do not
-come in such groups. Whether a piece belongs to the object is decided elsewhere (`piece_evidence`).
+A detector often includes an object's neighbour, or misses the same part of the object, in many photos. Such errors are
+consistent in space, so a vote on each voxel alone keeps them as soon as most masks are wrong. Here they are found by
+their correlation: groups of voxels that *the same masks* cover, and the same other masks do not. Errors of single masks
+do not form such groups. Whether a piece belongs to the object is decided elsewhere (`piece_evidence`).
 """
 
 from __future__ import annotations
@@ -32,31 +32,32 @@ LEAST_RESOLUTION, RESOLUTION = 32, 96
 VOXEL_PIXELS = 2.0
 """Edge of a voxel in pixels, at least."""
 CORE_SHARE = 0.9
-"""Share of the masks that cover what is the object beyond doubt."""
+"""Share of the masks that cover a voxel, of those whose picture shows it, from which on it is of the object's core."""
 SHARES = (0.4, 0.25, 0.15, 0.09, 0.06)
 """Shares of the masks that show a piece, at least, and that lack it, in the order in which pieces are looked for."""
 FEWEST_VOXELS, FEWEST_PIXELS = 30, 4
-"""Voxels of a piece, at least, and pixels of the size of a voxel in a mask that can tell of it."""
+"""Voxels of a piece, at least; and its visible pixels in a mask, at least, for that mask to be asked about it (a pixel
+is about as large as a voxel)."""
 LEAST_VIEWS = 3
 """Masks that show a piece, at least, and that lack it."""
 ALIKE = 0.75
 """Of the masks that show a piece, the share that covers each of its voxels; of those that lack it, the share that
 covers none."""
 LEAST_AREA = 0.05
-"""Pixels of a piece over those of the object, at least: smaller ones are rough outlines."""
+"""Visible pixels of a piece over those of the core, at least: smaller pieces are inaccurate outlines."""
 LEAST_CONTRAST = 0.6
-"""By how much more of a piece is covered by the masks that show it than by those that lack it, at least."""
+"""Least difference between the mean covered share of a piece in the masks that hold it and in those that lack it."""
 LEAST_EXPLAINED = 0.3
-"""Of all that masks show beside the core, the share that is of a piece, at least. Rough masks have errors in common by
-chance, among many others; a piece is why masks differ."""
+"""Least share of the masks' pixels beside the core that a piece has to account for. Rough masks share some errors by
+chance, but these are a small part of all their errors."""
 LEAST_TOLD = 0.4
 """Share of the masks, at least, in which one can tell whether they show a voxel of a piece: it is not in front of or
 behind the object."""
 LEAST_TOLD_OF_ALL = 0.6
 """The same of the piece as a whole."""
 LEAST_SPREAD = 0.4
-"""Spread of the directions from which the masks see a piece that hold it, over that of all: what a few masks from one
-side share may be anywhere in front of them."""
+"""Spread of the viewing directions (`direction_spread`) of the masks that hold a piece, over that of all masks that can
+tell, at least: masks from one side only do not fix the depth of what they share."""
 MOST_PIECES, MOST_GROUPS = 3, 8
 SEEDS = 300
 """Voxels that are tried as the middle of a group."""
@@ -70,7 +71,7 @@ class MaskPiece:
         voxels: (M, 3) float32 centres, world frame.
         taken: (N,) int8 of the views: 1 the mask holds it, -1 the mask lacks it, 0 it cannot be told, since there is no
             mask, the piece is out of the picture, or before or behind the rest.
-        area: its pixels over those of the object, median of the views where it can be told.
+        area: its visible pixels over those of the core, median of the views where it can be told.
     """
 
     voxels: np.ndarray
@@ -85,7 +86,7 @@ class MaskPiece:
 
 @dataclass(frozen=True)
 class PieceSearch:
-    """What masks agree on, and what comes and goes.
+    """The core that nearly all masks cover, and the pieces that only some of them cover.
 
     Attributes:
         core: (M, 3) float32 centres of the voxels that nearly all masks cover, world frame.
@@ -233,8 +234,8 @@ def _groups(shows: np.ndarray) -> list[np.ndarray]:
     likely = yes.sum(0) + no.sum(0) >= 0.5 * LEAST_TOLD * count
     generator = np.random.default_rng(0)
     groups: list[np.ndarray] = []
-    # Masks from neighbouring places also agree on what lies before and behind a piece, where others do not look through
-    # it. So what many masks share comes first, and what some of these masks share besides is no piece of its own.
+    # Masks from neighbouring places also share the free space in front of a piece and behind it. So groups that many
+    # masks share are taken first, and voxels that hardly any other masks cover form no group of their own.
     for share in SHARES:
         least = max(LEAST_VIEWS, round(share * count))
         while len(groups) < MOST_GROUPS:
@@ -326,7 +327,7 @@ def _alike(
 def _measured(
     pictures: Sequence[MaskPicture], own: Sequence[np.ndarray], inner: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, float] | None:
-    """What the masks say of a group of voxels in the pictures; None where some hold half of it, or it is small.
+    """Which masks hold a group of voxels; None where it is small, few masks can tell, or many hold a part of it.
 
     Args:
         pictures: of the masks.

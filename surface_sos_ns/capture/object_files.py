@@ -40,7 +40,7 @@ __all__ = [
 KIND = "objects"
 """What identity images show, for messages."""
 FEWEST_PHOTOS = 5
-"""Photos from which on an object's shape can be told a little."""
+"""Photos of an object below which a remark says that its shape cannot be told."""
 LOOKED_AT = 16
 """Files that are looked at first to tell whether there are identities in them, and to compare masks by name."""
 SAME_THING = 0.8

@@ -1,7 +1,7 @@
 """Which instances of different photos are one object, whatever numbers they have: by the space that their masks share.
 
 Masks of several objects are numbered from photo to photo: consistently, if a person or a tracker did it, with some
-numbers swapped, or anew in each photo, if a detector did. Numbers are told apart from objects here: an *instance* is
+numbers swapped, or anew in each photo, if a detector did. Numbers and objects are distinguished here: an *instance* is
 one number in one photo. The union of all masks is voted into voxels, and each voxel notes the instance that it projects
 into in each view. Instances of one object share voxels; instances of different objects do so only where one stands
 behind the other. They are grouped by that, and then compared with the projection of each object's voxels in turn.
@@ -39,20 +39,23 @@ LEVEL = 0.5
 OWN_LEVEL = 0.8
 """Fraction of an object's masks that has to cover its voxels, where no other object hides it."""
 LEAST_SHARE = 0.3
-"""The same fraction, of all of its photos that show the place: what is hidden in most is behind other objects."""
+"""The same fraction of all of its photos whose picture shows the voxel, hidden there or not: what is hidden
+in most is behind other objects."""
 SAME_PHOTO = 0.5
-"""How much farther apart two groups count if each photo of one is a photo of the other, on a scale where 1 is sharing
-no voxel: instances of one photo are of different objects."""
+"""Penalty on the mean distance of two groups if each has an instance in every photo, where 1 is the distance of
+instances that share no voxel: instances of one photo are different objects."""
 FARTHEST = 0.95
-"""Mean distance at which two groups are still one object: hulls of rough outlines share little."""
+"""Mean distance up to which two groups are merged into one object. It is large, since instances with rough outlines
+share few voxels."""
 CONSISTENT = 0.6
-"""Share of the instances that have to carry the number of their object for numbers to be taken at their word."""
+"""Share of the instances whose number has to be that of their object for the numbers to be kept."""
 LEAST_OVERLAP = 0.1
 """IoU with an object's projection from which on an instance may be that object."""
 WHERE_HIDDEN = 0.05
-"""Weight of the voxels behind an instance, beside that IoU: of an object that is nearly hidden the IoU is 0."""
+"""Weight of an object's share of the voxels behind an instance, relative to that IoU. It decides for an object that is
+nearly hidden, whose IoU is about 0."""
 GROUPED_PHOTOS = 100
-"""Photos whose instances are grouped; with more, those of the others are compared with what these show."""
+"""Photos whose instances are grouped, at most, evenly spaced; those of other photos are assigned to these groups."""
 FEWEST_PHOTOS = 0.1
 """Part of the photos that an object has to be in, where numbers mean nothing; in fewer it is a detector's error."""
 CLEAR = 1.5
@@ -72,9 +75,9 @@ class ObjectMatch:
         identities: N images (H, W) uint8, of the sizes they came in: 0 for none, 1 to `count`; None where there is no
             mask.
         count: K, the number of objects.
-        renumbered: whether the numbers meant nothing from photo to photo, and objects were numbered anew.
-        confidence: how sure the instances' objects are, mean over all, in [0, 1]: 1 if each meets the projection of its
-            object alone, 0 if each meets those of two objects equally, or none.
+        renumbered: whether the numbers were inconsistent between photos, so that objects were numbered anew.
+        confidence: how sure the instances' objects are, mean over all, in [0, 1]: 1 if each overlaps the projection of
+            its object alone, 0 if each overlaps those of two objects equally, or none.
         doubtful: views with an instance whose own confidence is below one half.
         corrected: views in which numbers were wrong, where most were right.
         same: pairs of identities whose hulls overlap by an IoU over 0.8: two numbers or names for one thing.
@@ -346,7 +349,7 @@ class _Scene:
     def _shares(self, objects: np.ndarray, identity: int) -> np.ndarray:
         """(P,) in which part of an object's photos each voxel is covered by it; other objects may hide it in some.
 
-        Photos without the object have no say: it may have been missed there.
+        Photos without the object do not count: it may have been missed there.
         """
         own = np.unique(self.views_of[objects == identity])
         seen = self.seen[:, own]

@@ -30,7 +30,7 @@ __all__ = ["GIVEN", "LOW_CONFIDENCE", "ObjectPrior", "build_object_prior"]
 GIVEN = "coarse masks"
 """`ObjectPrior.source` of masks that came with the capture."""
 CORRECTED = "coarse masks, corrected by the photos' colours"
-"""The same where colours had a say, see `capture.mask_colours`."""
+"""The same where they were corrected by colours, see `capture.mask_colours`."""
 MOVED = "coarse masks, their outlines moved"
 """The same where outlines were too wide or too narrow all around, see `capture.mask_outlines`."""
 LOW_CONFIDENCE = 0.5

@@ -15,7 +15,7 @@ from surface_sos_ns.utils.part_metrics import face_labels
 __all__ = ["KIND", "PartMesh", "read_part_image", "read_part_mesh"]
 
 MAX_PARTS = 1000
-"""Largest identity where the parts have no names. More are no parts: a depth map, say."""
+"""Largest identity where the parts have no names. An image with a larger one shows no parts, but a depth map, say."""
 KIND = "true parts"
 """What the images show, for messages."""
 

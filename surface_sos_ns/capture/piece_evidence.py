@@ -1,13 +1,13 @@
-"""Whether a piece that comes and goes in the masks belongs to the object.
+"""Whether a piece that only some of the masks hold belongs to the object.
 
-The masks' votes cannot tell: 'six masks of ten take the neighbour along' and 'four of ten lack the spout' are the same
-votes. What can is how the piece goes with what all masks show:
+The masks' votes alone cannot tell: a piece in six masks of ten may be a neighbour that six include by mistake, or a
+spout that four miss. Three cues compare the piece with the core, which nearly all masks show:
 
 - its joint: a part is joined to the object, a neighbour often stands apart;
-- what carries it: a thing of its own stands on the support plane, a part is held by the object;
+- its support: a separate thing stands on the support plane, a part is carried by the object;
 - its colours: more like the object's, or like those of the surroundings.
 
-Each is worth so many nats for or against, as are the votes; their sum decides.
+Each cue is evidence in nats, and so are the log odds of the votes; the sign of their sum decides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ APART, TOUCHING, JOINED = -2.0, 0.5, 1.0
 HULL_SHARE = 0.9
 """Of the masks that hold a piece, the share that covers what belongs to their hull."""
 FEWEST_MASKS = 4
-"""Masks that hold a piece, below which their hull is too fat to show a gap."""
+"""Masks that hold a piece, at least, for the joint to be judged: the hull of fewer is too large to show a gap."""
 OUTLINE_VOXELS = 2
 """Voxels around the core that are its rough outline."""
 CONTACT_OF_A_PART = 0.5
@@ -44,7 +44,8 @@ ON_THE_PLANE, ABOVE_THE_PLANE = 0.08, 0.2
 from the second on it does not."""
 
 OTHER_COLOUR, SAME_COLOUR = -0.5, 1.0
-"""Nats of the colours, at most: many a part is of another material, few neighbours look the same."""
+"""Bounds of the nats of the colours. Many a part is of another material, so other colours count little against it; few
+neighbours have the object's colours."""
 COLOUR_BINS = ((8, 0, 256), (12, 92, 164), (12, 92, 164))
 """Number, lowest and highest value of the bins of L, a and b in 8 bits; colours beyond go into the outermost ones."""
 
@@ -147,7 +148,7 @@ def _support(heights: np.ndarray, core: np.ndarray, radius: float) -> float:
     if lowest > ABOVE_THE_PLANE:
         return SUPPORT  # the object holds it
     if lowest < ON_THE_PLANE and lowest_core < ON_THE_PLANE:
-        return -SUPPORT  # both stand for themselves
+        return -SUPPORT  # both stand on the plane
     return SUPPORT if lowest < ON_THE_PLANE and lowest_core > ABOVE_THE_PLANE else 0.0  # the object stands on it
 
 

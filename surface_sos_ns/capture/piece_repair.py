@@ -1,7 +1,7 @@
 """Takes out of the masks what is wrong with them in the same way in many photos, see `mask_pieces`.
 
-Where a mask holds a piece that is no part of the object, or lacks one that is, it says 1/2 there instead, which counts
-as no vote: what the piece looks like to the pixel is left to the masks that are right. No mask is drawn by hand.
+Where a mask holds a piece that is no part of the object, or lacks one that is, its value becomes 1/2, which counts as
+no vote. The shape of the piece then follows from the masks that are right; nothing is drawn into a mask.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from surface_sos_ns.utils.image_io import resized
 __all__ = ["PieceDecision", "RepairedMasks", "repair_masks", "say_decisions", "transfer_repair"]
 
 OPEN_NO, OPEN_YES = 127 / 255, 128 / 255
-"""No vote, in 8 bits; as a binary mask not the object, and the object."""
+"""The two 8-bit values next to 1/2, which mean no vote. Thresholded at 0.5, they are background and object."""
 SURE_OF_VOTES = 0.75
 """Share of the masks against a decision from which on it is doubtful."""
 SURE = 1.0
@@ -40,7 +40,7 @@ class PieceDecision:
 
     Attributes:
         piece: the piece.
-        evidence: what for.
+        evidence: for and against the piece.
         views: number of masks in which it can be told whether they hold it.
     """
 
@@ -110,7 +110,7 @@ def repair_masks(
     points: SparsePoints | None,
     sphere: ObjectSphere,
 ) -> RepairedMasks:
-    """Finds pieces that come and go in the masks, decides on each, and repairs the masks.
+    """Finds pieces that only some of the masks hold, decides on each, and repairs the masks.
 
     Args:
         views: N views, world frame.
@@ -141,7 +141,7 @@ def repair_masks(
 
 
 def _without_vote(mask: np.ndarray, found: PieceSearch, piece: MaskPiece, view: int, belongs: bool) -> np.ndarray:
-    """The mask (H, W) of a view that says nothing where a piece is on which it is wrong."""
+    """The mask (H, W) of a view, without a vote where it is wrong about a piece."""
     picture, kernel = found.pictures[view], np.ones((3, 3), np.uint8)
     body, own = (picture.silhouette(picture.places(points)) for points in (found.core, piece.voxels))
     near = cv2.dilate(own, kernel)
@@ -155,7 +155,7 @@ def _without_vote(mask: np.ndarray, found: PieceSearch, piece: MaskPiece, view: 
         result[large(near) & (mask < OPEN_YES)] = OPEN_YES
         return result
     outline = cv2.dilate(body, kernel) > 0
-    # What the mask has beside the core is of the piece as a whole where most of it is.
+    # A connected region of the mask beside the core is the piece as a whole if at least half of it is.
     beside = ((picture.mask > 0.1) & ~outline).astype(np.uint8)
     count, islands = cv2.connectedComponents(beside, connectivity=8)
     for island in range(1, count):

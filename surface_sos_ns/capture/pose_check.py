@@ -114,7 +114,7 @@ def pose_fit(images: Sequence[np.ndarray], views: Views) -> PoseFit | None:
             continue
         rows, columns, _ = match_descriptors(first.descriptors @ second.descriptors.T, 0.8)
         here, there = first.normalised[rows], second.normalised[columns]
-        # What stands still is the room behind a turntable, whose poses are the object's, or a mark on the lens.
+        # Keypoints that do not move are on the room behind a turntable, whose poses are the object's, or on the lens.
         moved = np.linalg.norm(here - there, axis=1) * float(small.fx[pair[0]]) > STANDS * LONGEST_SIDE
         matched[pair] = (here[moved], there[moved])
     count = sum(len(points) for points, _ in matched.values())

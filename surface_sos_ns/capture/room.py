@@ -1,4 +1,4 @@
-"""Whether the room stands still before the camera while the object turns, and its picture."""
+"""Turntable captures: whether the room is static in the photos while the object turns, and an image of the room."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ MIN_EXPLAINED = 0.5
 still. On a turntable 0.99 were measured, and at most 0.02 in five captures of a camera that walks."""
 
 DETAIL = 0.02
-"""Standard deviation of the blur that detail is the difference to, over the photo's longer side: a horizon, or a bright
-window, is at the same place in the photos of a camera that walks, too."""
+"""Standard deviation of the Gaussian blur that is subtracted to get the detail, over the photo's longer side. Coarser
+structure does not count: a horizon, or a bright window, is at the same place in the photos of a walking camera, too."""
 
 MIN_PHOTOS = 8
 MIN_TURN = 30.0
-"""Largest angle between two cameras' axes, degrees: before a camera that hardly moves everything stands still."""
+"""Least value of the largest angle between two cameras' axes, degrees: if the camera hardly moves, any room is static
+in the photos."""
 
 MOST_PHOTOS = 60
 """Photos that are compared, taken evenly from all."""
@@ -80,7 +81,7 @@ def standing_room(images: Sequence[np.ndarray], views: Views, covered: Sequence[
     photos, shown = np.stack(colours), np.stack(seen)
     sigma = DETAIL * max(photos.shape[1:3])
     detail = np.stack([photo - cv2.GaussianBlur(photo, (0, 0), sigma) for photo in photos])
-    # Near the object the blur takes its colours.
+    # Near the object the blur mixes in the object's colours, so these pixels are left out.
     apart = np.stack([cv2.erode(view.astype(np.uint8), np.ones((2 * round(2 * sigma) + 1,) * 2)) > 0 for view in shown])
     common = np.nan_to_num(_median(detail, apart))
     compared = apart & (apart.sum(axis=0) >= FEWEST_SEEN)

@@ -16,7 +16,7 @@ __all__ = ["Boxes", "choose_boxes", "mask_in_box"]
 MAX_PAIRS = 400
 """Pairs of boxes of different photos whose common place is tried, at most."""
 CORE = 0.35
-"""Radii of the ellipse in the middle of a box, in its sides, that is taken for the thing itself."""
+"""Radii of the ellipse in the middle of a box, over its sides, that GrabCut takes for certain foreground."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Boxes:
 def choose_boxes(found: Sequence[Boxes], views: Views, seed: int = 0) -> list[int | None]:
     """Of each photo's boxes the one that shows the thing that most photos show, by its place in space.
 
-    Every pair of boxes of two photos has a place where the rays through their centres come nearest to each other. The
-    place counts that lies in the middle of the surest boxes.
+    For every pair of boxes of two photos, the midpoint of the shortest segment between the rays through their centres
+    is a candidate place. The candidate with the largest merit is taken: the sum over the photos of the best box's
+    score times how near to the box's middle the candidate projects.
 
     Args:
         found: of N photos.

@@ -25,7 +25,7 @@ larger than the object, and the table under an object fills several rings: an ap
 not the object's alone."""
 
 MAX_LOG_RATIO = 3.0
-"""Bound of the log ratio of frequencies: beyond it too few patches are counted."""
+"""Bound of the log ratio of frequencies: beyond it the counts are too small to be reliable."""
 
 MAX_CLUSTERED = 20_000
 """Patches that are clustered, at most, drawn from all photos."""

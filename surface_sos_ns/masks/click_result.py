@@ -42,7 +42,8 @@ def certainty(matte: np.ndarray, given: np.ndarray | None) -> float:
 def corrected_mask(photo: np.ndarray, clicks: Sequence[ClickedPoint], before: np.ndarray) -> np.ndarray:
     """(H, W) bool: a mask with regions added that have a positive click, and regions removed that have a negative one.
 
-    A click reaches as far as what looks alike, and no farther than `points_to_masks.PART`: large regions take several.
+    A click reaches pixels that are near by geodesic distance over the colours, and no farther away than
+    `points_to_masks.PART`: large regions take several.
 
     Args:
         photo: (H, W, 3) uint8 RGB.

@@ -2,9 +2,9 @@
 
 After DINO-CoSeg (Amir et al., 2021), the baseline of NeRF-SOS: deep features of all images are clustered jointly, every
 image votes on which clusters are salient, and clusters that enough images elect are the object. There, saliency is the
-network's attention; here it is where a cluster lies: about the place the cameras turn around rather than away from it,
-which any features can say. Several numbers of clusters are tried and their masks averaged, because none is right for
-every capture. Nothing is voted in space and nothing made smooth, so this is the baseline that it is called.
+network's attention; here it is where a cluster lies: near the place the cameras turn around or away from it, which can
+be computed for any features. Several numbers of clusters are tried and their masks averaged, because none is right for
+every capture. There is no vote in space and no smoothing: this serves as a baseline.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def elect_clusters(clusters: Sequence[np.ndarray], distances: Sequence[np.ndarra
     """Which clusters are the object's.
 
     Every photo votes for the clusters that are more frequent near the object's place (within the inner ring) than
-    around it. Its vote on a cluster counts by the number of the cluster's patches there; a photo that shows only one
-    of near and around has none.
+    around it. Its vote on a cluster is weighted by the number of the cluster's patches there; a photo with patches only
+    near the place, or only around it, does not vote.
 
     Args:
         clusters: N grids (h, w) of indices from 0.

@@ -111,8 +111,8 @@ class ColourTexture(PatchFeatures):
 
     Of a patch: mean Lab colour at three scales, the colours' spread at two, the strength of edges in four directions
     at two, and where it is in the photo. Every entry has a fixed scale, so a photo's features do not depend on the
-    other photos. The vector is lifted to the unit sphere by one constant more, which turns Euclidean distances into
-    angles instead of losing the lengths, as plain normalisation would.
+    other photos. A constant entry is appended before the vector is normalised, so that angles follow the Euclidean
+    distances of the entries; plain normalisation would lose the vectors' lengths.
 
     Invariances: mirroring the photo mirrors the features, but for the diagonal edges, which change places;
     inverting dark and bright keeps all but the lightness; and shifting the photo by a patch changes nothing but the
@@ -232,7 +232,7 @@ class SelfSupervised(TransformerFeatures):
     def _tokens(self, pixels: np.ndarray) -> np.ndarray:
         import torch
 
-        # The first DINO knows one image size, unless asked to stretch its positions; the later ones do it unasked.
+        # DINO (1) takes one image size unless its position embeddings are interpolated; later models do it by default.
         stretch = {"interpolate_pos_encoding": True} if self._network.config.model_type == "vit" else {}
         with torch.inference_mode():
             tokens = self._network(pixel_values=torch.from_numpy(pixels), **stretch).last_hidden_state
@@ -301,7 +301,7 @@ class FeatureChoice:
 
     @property
     def left_to_us(self) -> bool:
-        """Whether the user named none, so that the next best will do."""
+        """Whether the user named none of the three, so that any available features may be used."""
         return self.features == "auto" and self.model is None and self.onnx is None
 
     def load(self) -> PatchFeatures:

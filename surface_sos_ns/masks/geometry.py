@@ -200,7 +200,7 @@ def sort_points(
         chosen = np.zeros_like(chosen)
         other = away > 1.2
     else:
-        # Points in the sphere that stand off the plane but hang together with nothing may be either: they stay out.
+        # Points in the sphere that are off the plane, but not in the main cluster, may be either: they stay out.
         other = ~chosen & ~(standing & (away < 1.0))
         if not fixed:
             cluster = _down_to(plane, points.xyz[chosen])
@@ -213,10 +213,10 @@ def sort_points(
 
 
 def _down_to(plane: SupportPlane | None, cluster: np.ndarray) -> np.ndarray:
-    """An object's points (P, 3), and their feet on the plane that carries it: its lower part may be smooth, or dark.
+    """An object's points (P, 3), and their projections onto the support plane: its lower part may have no points.
 
-    The feet are left out where the points begin higher above the plane than they reach: then nothing says that the
-    object goes down to it.
+    The projections are left out where the points begin higher above the plane than their own extent in height: then
+    nothing says that the object goes down to it.
     """
     if plane is None:
         return cluster
@@ -305,12 +305,12 @@ def _settle(xyz: np.ndarray, weight: np.ndarray, sphere: ObjectSphere) -> Object
 
 
 def _main_cluster(xyz: np.ndarray, chosen: np.ndarray, sphere: ObjectSphere) -> np.ndarray:
-    """Of the chosen points those that hang together with the densest group near the sphere's centre."""
+    """Of the chosen points those of the cluster (DBSCAN) with the most points near the sphere's centre."""
     index = np.flatnonzero(chosen)
     if len(index) < MINIMUM_POINTS:
         return chosen
     relative = (xyz[index] - sphere.centre) / sphere.radius
-    # Reach of a link: a few times the usual distance to a neighbour, within what an object's parts may be apart.
+    # DBSCAN's radius: twice the median distance to the third neighbour, between 0.03 and 0.3 radii of the sphere.
     neighbour = cKDTree(relative).query(relative, k=4)[0][:, -1]
     labels = DBSCAN(eps=float(np.clip(2 * np.median(neighbour), 0.03, 0.3)), min_samples=4).fit_predict(relative)
     if labels.max() < 0:
@@ -374,7 +374,7 @@ def sphere_disc(
     near, far = np.maximum(along - half, 0), along + half
     meets = (squared > 0) & (far > near)
     if plane is not None:
-        # The plane ends the ray where it goes down through it; from above, only the part before counts.
+        # For a camera above the plane, the ray has to meet the sphere before it goes down through the plane.
         start, slope = float(plane.height(origin[None])[0]), rays @ plane.normal
         with np.errstate(divide="ignore", invalid="ignore"):
             crossing = np.where(slope < 0, -(start + plane.tolerance) / slope, np.inf)

@@ -142,7 +142,7 @@ def _around(photos: Sequence[str], masks: Sequence[str]) -> list[Rule]:
 
 
 def _cores(photos: Sequence[str], masks: Sequence[str]) -> list[Rule]:
-    """The rule that what all photos' names and what all masks' names have in common does not count."""
+    """The rule that ignores the beginning and end common to all photos' names, and those common to all masks' names."""
     ours, theirs = [_bare(path) for path in photos], [_bare(path) for path in masks]
     if len(ours) < 2 or len(theirs) < 2:
         return []

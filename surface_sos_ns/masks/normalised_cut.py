@@ -83,7 +83,7 @@ def cut_eigenvectors(weights: np.ndarray, count: int) -> list[np.ndarray]:
     root = np.sqrt(degree)
     # With z = D^(1/2) y the problem is the standard one of the largest eigenvalues of D^(-1/2) W D^(-1/2).
     symmetric = weights / root[:, None] / root[None, :]
-    start = np.linspace(1, 2, len(degree))  # fixed, so that the result is
+    start = np.linspace(1, 2, len(degree))  # fixed, so that the result is deterministic
     try:
         values, vectors = eigsh(symmetric, k=count + 1, which="LA", v0=start, tol=1e-6, maxiter=500)
     except ArpackNoConvergence:
@@ -119,7 +119,7 @@ def object_side(cut: np.ndarray, prior: np.ndarray, weight: np.ndarray | None = 
 
 
 def strongest_component(side: np.ndarray, cut: np.ndarray) -> np.ndarray:
-    """Of one side of a cut what hangs together with its strongest patch, as TokenCut and Selfment have it.
+    """The connected component of one side of a cut that holds its strongest patch, as in TokenCut and Selfment.
 
     Args:
         side: (h, w) bool.

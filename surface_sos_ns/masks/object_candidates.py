@@ -1,7 +1,7 @@
 """Which part of a single photo is the object: parts that normalised cuts offer, and the one that looks most like one.
 
-With cameras the object is what they turn around. A single photo does not tell that. Its object is rather something
-that hangs together less with the rest than within itself, lies about the middle and is not cut off by the border.
+With cameras the object is what they turn around. A single photo does not tell that. There, the object is taken to be a
+part that has a small normalised cut with the rest, lies near the middle and covers little of the photo's border.
 """
 
 from __future__ import annotations

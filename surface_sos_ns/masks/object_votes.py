@@ -1,4 +1,4 @@
-"""What masks of several objects say about each other: every object is voted in space on its own."""
+"""The votes of several objects' masks: each object is voted into a hull of its own."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def vote_found(photos: Photos, found: CoarseMasks, progress: Progress | None = N
 
 
 def vote_objects(photos: Photos, found: CoarseMasks, progress: Progress | None = None) -> ObjectVotes:
-    """Votes each of several objects. A photo that does not show an object has no say about it.
+    """Votes each of several objects. A photo that does not show an object does not vote on it.
 
     Args:
         photos: of the whole capture.
@@ -149,7 +149,7 @@ def vote_objects(photos: Photos, found: CoarseMasks, progress: Progress | None =
 
 
 def _agreement(photos: Photos, found: CoarseMasks, masks: Sequence[np.ndarray | None], voted: Vote) -> np.ndarray:
-    """(N,) IoU of an object's masks with its projected hull where no other object is: that may stand before it.
+    """(N,) IoU of an object's masks with its projected hull, without the pixels of other objects, which may occlude it.
 
     nan where a photo does not show the object.
     """

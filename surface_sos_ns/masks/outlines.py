@@ -14,7 +14,8 @@ from surface_sos_ns.masks.provider import Photos
 __all__ = ["refine_outlines"]
 
 MAX_PRIOR = 2 * MAX_LOG_ODDS
-"""Bound of the coarse patches' log-odds: however sure they are, fine patches and their neighbours have a say."""
+"""Bound of the coarse patches' log-odds. A fine patch's appearance gives at most half of it; its neighbours may
+outweigh it."""
 
 PASSES = 2
 """Of the optimisation, which starts from the coarse patches' labels."""

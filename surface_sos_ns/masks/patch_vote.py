@@ -36,7 +36,7 @@ NEAR_PRIOR = 0.3
 """Weight of `near_place` in the prior, next to the projection of the voted hull."""
 
 VOTED_RULES = PatchRules(passes=4)
-"""Of the optimisation after a vote, which is nearly there when it starts."""
+"""Rules of the optimisation after a vote. It starts near its result, so few passes are enough."""
 
 VOTE_SIDE = 320
 """Longer side of the masks that are voted, pixels."""
@@ -48,7 +48,7 @@ MAX_VOTES = 4
 """Votes of :func:`refine_until_agreed`, at most."""
 
 SETTLED = 0.87
-"""Mean IoU of a vote, seen from every photo, with the masks that follow from it, from which on no other is held."""
+"""Mean IoU, over the photos, of the projected vote and the masks that follow from it, from which on voting ends."""
 
 
 def near_place(distances: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -83,7 +83,7 @@ def refine_by_vote(
     rules: PatchRules = VOTED_RULES,
     seed: int = 0,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The photos vote in space, and their patches are optimised again, starting from the vote and bound to it.
+    """Votes the masks into a hull, and optimises the patches again, with the hull's projection as start and as prior.
 
     Args:
         photos: N photos.
@@ -118,8 +118,8 @@ def refine_until_agreed(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Votes and optimises (see :func:`refine_by_vote`) until the masks that follow from a vote agree with it.
 
-    Where masks take neighbouring things along, the hull that fits them best is too large and joins neighbours to the
-    object. The masks that follow hold less of these than the hull does, so another vote, of them, has a better hull.
+    Where masks include neighbouring things, the hull that fits them best includes these as well. The optimised masks
+    hold less of them than the hull does, so that a vote of these masks gives a better hull.
 
     Args:
         photos, features, odds, near, sphere, rules, seed: see :func:`refine_by_vote`.
@@ -140,7 +140,7 @@ def refine_until_agreed(
 
 
 def vote_patches(photos: Photos, odds: Sequence[np.ndarray], sphere: ObjectSphere) -> list[np.ndarray]:
-    """The masks of all photos voted in space, and what hangs together there seen from every photo again.
+    """The masks of all photos voted into a hull, and its main components projected into every photo.
 
     Args:
         photos: N photos.

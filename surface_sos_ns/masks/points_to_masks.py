@@ -1,8 +1,8 @@
 """From a few clicked points to a mask of every photo.
 
-In a clicked photo the points spread along what looks alike (geodesic distances over the photo's colours) and seed a
-GrabCut. The masks of the clicked photos place the object in space, their colours tell it from its surroundings, and
-both together seed a GrabCut in all other photos. The masks are voted into a hull, and the hull seeds the next round.
+In a clicked photo, geodesic distances to the clicks, over the photo's colours, seed a GrabCut. The masks of the clicked
+photos place the object in space, their colours tell it from its surroundings, and both together seed a GrabCut in all
+other photos. The masks are voted into a hull, and the hull seeds the next round.
 """
 
 from __future__ import annotations
@@ -111,15 +111,15 @@ def mask_of_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], before: np
 
 
 def part_of_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint]) -> np.ndarray:
-    """What positive clicks in one photo are on, within `PART` of them: the rest of an object that is known mostly.
+    """The part around positive clicks in one photo, within `PART` of them, to be added to a mask of the object.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
         clicks: of this photo, in its pixels, a positive one among them; negative ones bound the part.
 
     Returns:
-        (H, W) bool: what is nearer, along what looks alike, to a positive click than to a negative one or to what is
-        farther away.
+        (H, W) bool: pixels with a smaller geodesic distance to a positive click than to a negative one, or to pixels
+        that are farther away than `PART`.
     """
     factor = min(1.0, LONGEST_SIDE / max(photo.shape[:2]))
     small = _shrunk(photo, factor)
@@ -204,11 +204,11 @@ def _sphere(
 
 
 def _trimap_from_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> np.ndarray | None:
-    """GrabCut labels of a shrunk photo: probable is what is nearer, along what looks alike, to clicks of its kind."""
+    """GrabCut labels of a shrunk photo: probably object where a positive click is nearer by geodesic distance."""
     ours, others = (_discs(photo.shape[:2], clicks, factor, kind) for kind in (True, False))
     if not ours.any():
         return None
-    others[[0, -1]] = others[:, [0, -1]] = True  # an object to be clicked is rarely cut off; a click there wins
+    others[[0, -1]] = others[:, [0, -1]] = True  # the border counts as background: clicked objects are rarely cut off
     others &= ~ours
     near, far = _geodesic(photo, ours), _geodesic(photo, others)
     labels = np.where(near < far, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
@@ -219,11 +219,11 @@ def _trimap_from_clicks(photo: np.ndarray, clicks: Sequence[ClickedPoint], facto
 
 
 def _correct(labels: np.ndarray, photo: np.ndarray, clicks: Sequence[ClickedPoint], factor: float) -> None:
-    """Lets clicks overrule GrabCut labels around them, as far as the photo looks alike."""
+    """Overwrites GrabCut labels around clicks, by geodesic distance to them."""
     if not clicks:
         return
     ours, others = (_discs(labels.shape, clicks, factor, kind) for kind in (True, False))
-    if not ours.any():  # what is deepest in the object competes with the negative clicks
+    if not ours.any():  # without positive clicks, the innermost pixels of the object stand in for them
         inside = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)) & ~others
         depth = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
         ours = (depth > 0) & (depth >= 0.7 * depth.max())
@@ -238,7 +238,7 @@ def _correct(labels: np.ndarray, photo: np.ndarray, clicks: Sequence[ClickedPoin
 
 
 def _geodesic(photo: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """(H, W) length of the shortest way to the seeds, where steps across colour edges are long."""
+    """(H, W) geodesic distance to the seeds; steps across colour edges are long."""
     from skimage.graph import MCP_Geometric
 
     if not seeds.any():
@@ -288,7 +288,7 @@ def _colours(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], c
 
 
 def _use_colours(labels: np.ndarray, score: np.ndarray, settled: bool) -> None:
-    """Sharpens GrabCut labels from a hull by colours. A hull of few masks is far too large: there colour decides."""
+    """Unless ``settled``, sets GrabCut labels by colours: the hull of the few clicked masks is far too large."""
     score = cv2.GaussianBlur(score, (0, 0), 1.0)
     inside = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     if not settled:

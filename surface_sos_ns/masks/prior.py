@@ -68,7 +68,7 @@ class Prior(MaskProvider):
             voted, odds = refine_on_patches(photos, found.masks, found.sphere, progress)
         except CaptureError as error:
             raise MaskError(str(error)) from error
-        # Masks that end with nothing have failed; they have not seen that the object is out of the picture.
+        # An empty mask is a failure here, and no evidence that the object is out of the picture: it becomes None.
         masks = [
             enlarged(grid, (image.shape[0], image.shape[1])) if (grid > 0).any() else None
             for grid, image in zip(odds, photos.images, strict=True)

@@ -78,7 +78,7 @@ class Rembg(MaskProvider, PlainMaskProvider):
                 mask = self._run(image, Path(folder), photos.files[index])
                 masks.append(mask)
                 if mask is not None:
-                    # A matte that cannot decide is worth less.
+                    # Opacities near 1/2 lower the confidence.
                     confidence[index] = np.abs(2 * mask - 1)[mask > 0.05].mean()
         missing = [photos.files[index].name for index, mask in enumerate(masks) if mask is None]
         return CoarseMasks(masks, confidence, [f"nothing found in {', '.join(missing)}"] if missing else [])

@@ -1,6 +1,6 @@
 """The most salient things on the plane that carries them, without any mask: sparse points that stand on it, in groups.
 
-Every group of points that hang together is a thing. What is on it by its place and colours follows as for one object
+Every cluster of points (HDBSCAN) is a thing. What is on it by its place and colours follows as for one object
 (`geometry.py`), in a sphere around its points; the other things are part of its surroundings.
 """
 
@@ -44,13 +44,14 @@ MARGIN = 1.35
 
 @dataclass(frozen=True)
 class Thing:
-    """Sparse points that hang together and stand on the support plane.
+    """A cluster of sparse points that stands on the support plane.
 
     Attributes:
         xyz: (P, 3) world frame.
         seen: (P, N) bool, photos in which they were matched; all True where that is unknown.
         sphere: around them and their feet on the plane, world frame.
-        salience: observations of its points, counted by the share of the photos that show them.
+        salience: sum over its points of the number of observations times the share of photos whose picture holds the
+            point.
     """
 
     xyz: np.ndarray
@@ -146,7 +147,8 @@ def salient_objects(
 def _masks_of(photos: Photos, thing: Thing) -> ClickedMasks:
     """Masks (H, W) float32 0/1 of a thing, made in the parts of the photos that show its surroundings.
 
-    Photos that do not show them have no mask. Small things are seen larger so, and are found sooner.
+    Photos that do not show them have no mask. Crops are shrunk less than whole photos for GrabCut (`shrunk_photos`), so
+    small things keep more pixels.
     """
     boxes = _surroundings(photos, thing.sphere)
     shown = [view for view, box in enumerate(boxes) if box is not None]

@@ -43,7 +43,7 @@ class SegmentationHead(nn.Module, ABC):
 
         Args:
             odds, embeddings: of :meth:`forward`.
-            target: (B, h, w) probabilities in [0, 1]; 0.5 teaches nothing.
+            target: (B, h, w) probabilities in [0, 1]; over 0.5 means the object.
             link: (B, 2, h, w) likeness of a patch and its neighbour right and below, in [0, 1].
         """
 
@@ -133,7 +133,7 @@ def train_head(
 
     Args:
         features: N grids (h, w, D) float32.
-        targets: N grids (h, w) of probabilities in [0, 1]; 0.5 teaches nothing.
+        targets: N grids (h, w) of probabilities in [0, 1]; `NeighbourHead` weights them by certainty, 0.5 by 0.
         links: N arrays (4, h, w), likeness to neighbours; the first two are right and below.
         kind: makes a head for features of so many channels.
         steps: of Adam.

@@ -15,7 +15,7 @@ class SelfmentVariant:
 
     Attributes:
         binary_affinity: two patches of a photo are alike or not, by their cosine; else the affinity falls off with it.
-        strongest_component: of a cut's object side only what hangs together with its strongest patch is kept.
+        strongest_component: of a cut's object side only the connected component of its strongest patch is kept.
         patch_rules: of Iterative Patch Optimisation.
         patch_head: the head sees each patch alone and learns by Dice and supervised contrastive loss; else it sees
             neighbours and learns by both sides' mean directions and by region consistency.

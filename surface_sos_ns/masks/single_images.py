@@ -5,12 +5,14 @@ cameras:
 
 1. Normalised cuts of every photo on its own, and the part of them that looks most like an object
    (``object_candidates.py``).
-2. Iterative Patch Optimisation. Features of a self-supervised network are alike on things of a kind, so the prototypes
-   are those of all photos, which mend each other; that helps whether they show one thing or many. Colour and texture
-   are alike on object and background of different photos, so with the descriptor each photo has its own prototypes.
-3. What hangs together with the part of stage 1 stays, so that a second thing of the same kind is not taken along.
+2. Iterative Patch Optimisation. Features of a self-supervised network are alike on things of a kind, so all photos
+   share the prototypes, which corrects errors of single photos; that helps whether they show one thing or many. Colour
+   and texture are alike on object and background of different photos, so with the descriptor each photo has its own
+   prototypes.
+3. Of the object, only pieces that overlap the part of stage 1 stay, so that a second thing of the same kind is not
+   included.
 4. A head, trained on the masks of all photos; its log-odds are added to those of the patches. A single photo has none:
-   a head would learn it by heart.
+   a head would overfit to it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from surface_sos_ns.utils.image_io import resized
 __all__ = ["added_beyond", "surface_places", "transferred"]
 
 TOLERANCE = 0.02
-"""How much farther away than the surface that a photo shows a place may be, over the distance, to be seen there."""
+"""Largest difference between a place's distance from a camera and the depth that the camera has there, over the
+distance, at which the camera sees the place."""
 CLOSING = 0.006
 """Radius of gaps that are closed in what is carried over, over the photo's longer side."""
 
@@ -75,7 +76,7 @@ def added_beyond(
     centre: np.ndarray,
     radius: float,
 ) -> float:
-    """Share of what masks got that lies outside a sphere, 0 to 1; 0 where they got nothing.
+    """Share of the pixels added to the masks that lie outside a sphere in space, 0 to 1; 0 where none was added.
 
     Args:
         views, depths: see `transferred`.

@@ -1,4 +1,4 @@
-"""What masks of different views say about each other: the hull they vote for, and who disagrees with it."""
+"""The hull that the masks of all views vote for, and the views whose masks disagree with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["DISAGREES", "Vote", "fitted", "vote", "voted_masks"]
 
 DISAGREES = 0.7
 """A view disagrees when its IoU with the hull is less than this part of that of a good view of the capture, which is
-the 75th percentile of all views: where outlines are coarse everywhere, nobody is blamed for it."""
+the 75th percentile of all views. Being relative, it marks no view where outlines are coarse everywhere."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def vote(
 def voted_masks(photos: Photos, given: CoarseMasks, voted: Vote, silhouettes: Sequence[np.ndarray]) -> CoarseMasks:
     """The hull's projection in every view, in place of the masks it was voted from.
 
-    Masks with errors of their own are worse than the hull wherever they differ from it: keeping those that agree, or
-    what lies near the hull's outline, was measured and lost to the projection alone.
+    The alternatives that were measured are worse than the projection alone: keeping the masks that agree with the hull,
+    and keeping what masks show near the hull's outline.
 
     Args:
         photos: of the whole capture.

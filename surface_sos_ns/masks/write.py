@@ -296,7 +296,7 @@ def write_mask_files(
 
 
 def finish_interrupted(folder: Path) -> None:
-    """Takes the last steps of a `write_masks` that was killed amid them, and removes what one left that had not begun.
+    """Completes the renames of a `write_masks` that was killed during them; removes files of one killed before them.
 
     To be called by who holds the capture's folder.
 
