@@ -91,7 +91,7 @@ def cut_eigenvectors(weights: np.ndarray, count: int) -> list[np.ndarray]:
     return [vectors[:, index] / root for index in np.argsort(values)[::-1][1 : count + 1]]
 
 
-def object_side(cut: np.ndarray, prior: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+def object_side(cut: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """Splits a cut in two and says which side is the object.
 
     Both of the usual thresholds of the eigenvector are tried, its weighted mean (zero) and Otsu's, and either side of

@@ -178,13 +178,13 @@ def masks_from_clicks(
             if labels is None:
                 masks.append(None)
                 continue
-            _use_colours(labels, colours.score(photos[index]), settled=turn > 0)
+            if turn == 0:  # the hull of the few clicked masks is far too large
+                _use_colours(labels, colours.score(photos[index]))
             _correct(labels, photos[index], of_view[index], factor)
             masks.append(_with_clicks(cut(photos[index], labels), of_view[index], factor))
         if turn + 1 < ROUNDS:
             sphere = _sphere(small, masks, points, radius)
         hull = vote_hull(small, masks, sphere, RESOLUTION, level=LEVEL)
-        colours = _colours(photos, masks, range(len(views)))
     agreement = np.nan_to_num(mask_agreement(small, masks, hull, sphere))
     sizes = zip(masks, views.width, views.height, strict=True)
     enlarged = [None if mask is None else enlarge(mask, int(w), int(h)) for mask, w, h in sizes]
@@ -287,10 +287,9 @@ def _colours(photos: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], c
     return colours
 
 
-def _use_colours(labels: np.ndarray, score: np.ndarray, settled: bool) -> None:
-    """Unless ``settled``, sets GrabCut labels by colours: the hull of the few clicked masks is far too large."""
+def _use_colours(labels: np.ndarray, score: np.ndarray) -> None:
+    """Sets GrabCut labels by the sign of the colours' score (H, W)."""
     score = cv2.GaussianBlur(score, (0, 0), 1.0)
     inside = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-    if not settled:
-        labels[inside] = np.where(score[inside] > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD)
-        labels[~inside & (labels == cv2.GC_PR_BGD) & (score < 0)] = cv2.GC_BGD
+    labels[inside] = np.where(score[inside] > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD)
+    labels[~inside & (labels == cv2.GC_PR_BGD) & (score < 0)] = cv2.GC_BGD

@@ -81,7 +81,7 @@ class CoarseMasks:
 
     Attributes:
         masks: N masks (h, w) float32 in [0, 1], of any size with the photo's proportions; None where the object was
-            not found, which is not the same as a mask of zeros (the object is out of the picture, and that votes).
+            not found. A mask of zeros says that the object is out of the picture; hulls leave out both.
             With several objects, the mask of all of them.
         confidence: (N,) float in [0, 1], how far the provider trusts each mask; 0 where there is none.
         remarks: what a user should know, a line each.

@@ -49,7 +49,7 @@ class CaptureDataManagerConfig(VanillaDataManagerConfig):
     """Photos are kept in the GPU's memory when all of them together take at most this much. Otherwise each step waits
     for its batch from the computer's memory."""
     check_poses: bool = True
-    """Stop if features of the photos show that the poses follow another convention, or if masks and poses do not fit."""
+    """Stop if features of the photos show that poses follow another convention, or if masks and poses do not fit."""
     repair_masks: bool = True
     """Before training, look for what many of the capture's masks have wrong in the same way: a neighbour that is taken
     along, a part that is missing. Masks that are wrong there do not count there."""
