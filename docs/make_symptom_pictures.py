@@ -18,7 +18,9 @@ from scipy.spatial.transform import Rotation
 
 from surface_sos_ns import load_run
 from surface_sos_ns.demo.coarse_masks import coarse_masks
+from surface_sos_ns.utils.files import write_json
 from surface_sos_ns.utils.image_io import read_image, write_image
+from surface_sos_ns.utils.pictures import eight_bit
 
 IMAGES = Path(__file__).with_name("images")
 VIEWS, WIDTH, HEIGHT, STEPS = 40, 320, 240, 1500
@@ -44,7 +46,6 @@ class Symptom:
     rose 3)."""
     shown: tuple[int, ...]
     degrees: float = 0.0
-    output: str = "overlay"
 
 
 SYMPTOMS = (
@@ -93,7 +94,7 @@ def spoilt(folder: Path, symptom: Symptom) -> Path:
     for key in ("object_names", "part_names"):
         content.pop(key, None)
     content["ply_file_path"] = str((capture / content["ply_file_path"]).resolve())
-    (scene / "transforms.json").write_text(json.dumps(content))
+    write_json(scene / "transforms.json", content)
     return scene
 
 
@@ -106,8 +107,7 @@ def picture(folder: Path, symptom: Symptom) -> np.ndarray:
         command("nerfstudio.scripts.train", "surface-sos-lite", "--data", spoilt(folder, symptom), *given)
     run = load_run(config)
     (view,) = [view for view in run.views if Path(view.name).name == SHOWN]
-    shown = run.render(view, [symptom.output])[symptom.output]
-    return np.rint(np.clip(np.asarray(shown), 0, 1) * 255).astype(np.uint8)
+    return eight_bit(run.render(view, ["overlay"])["overlay"])
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.terminal import Terminal
 
 LIMIT = 1 << 20
-"""Bytes: 1 MB is read as 1 MiB here. Half a thousand files of code alone take 2 % more than 1 000 000 bytes."""
+"""Bytes: 1 MB is read as 1 MiB here. Half a thousand files of code alone take 3 % more than 1 000 000 bytes."""
 SHORT = (
     *("--max-num-iterations", "20", "--pipeline.datamanager.train-num-rays-per-batch", "64"),
     *("--pipeline.model.initial-fit-steps", "10", "--vis", "tensorboard"),
